@@ -1,0 +1,37 @@
+//! What a job is: its specification, the records of its runs, the output they left.
+//!
+//! Nothing here does anything: no clock, no process, no file.
+
+mod signal;
+pub mod spec;
+
+pub use signal::Signal;
+pub use spec::JobSpec;
+
+/// Why a run could not be started: recorded as its result, with `reason: "spawn-failed"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpawnFailure {
+    /// 127 when the executable or its interpreter was not found, 126 for all else.
+    pub exit_code: u8,
+    /// The step that failed and the system's reason, for people:
+    /// `working directory /srv/x: No such file or directory (ENOENT)`.
+    pub error: String,
+}
+
+/// How a process ended: waitpid(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(u8),
+    /// A signal ended it.
+    Signal(Signal),
+}
+
+/// One of the two output streams of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stream {
+    /// File descriptor 1.
+    Stdout,
+    /// File descriptor 2.
+    Stderr,
+}

@@ -1,0 +1,209 @@
+//! What a job is to do, validated: whatever holds a [`JobSpec`] need not check it again.
+//!
+//! The fields, their defaults and their bounds are the README's reference table; how they are
+//! read from JSON and TOML is `parse`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Signal;
+use crate::schedule::Schedule;
+
+/// A job as it was registered, with every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobSpec {
+    /// The type of the job, with what only that type has.
+    pub kind: Kind,
+    /// What to execute and what it inherits.
+    pub command: Command,
+    /// How long a run may take before it is stopped; `None`: as long as it likes.
+    pub timeout: Option<Duration>,
+    /// The exit codes that count as success; never empty.
+    pub success_exit_codes: BTreeSet<u8>,
+    /// Whether k1s shuts down, with the job's exit code, when the job has ended for good.
+    pub critical: bool,
+    /// How a run is asked to end.
+    pub stop: StopSpec,
+    /// What is kept of the output.
+    pub output: OutputSpec,
+    /// For filters and metrics.
+    pub labels: BTreeMap<String, String>,
+    /// Names in `command.environment` whose values are never shown.
+    pub secret_environment: BTreeSet<String>,
+}
+
+/// The three types of job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// A daemon: started again after each exit.
+    Continuous {
+        /// `restartOnFailure` as it was given (default true); `restart.policy` decides.
+        restart_on_failure: bool,
+        /// When and how soon a run is followed by the next.
+        restart: Restart,
+    },
+    /// A task: run once, and again only after a failure while `retries` last.
+    OneOff {
+        /// How many more tries a failure gets.
+        retries: u32,
+        /// The delays between tries.
+        backoff: Backoff,
+        /// How long after its end the job removes itself; `None`: it stays.
+        ttl_after_finished: Option<Duration>,
+    },
+    /// Runs that a schedule starts.
+    Cron(CronSpec),
+}
+
+/// What only cron jobs have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CronSpec {
+    /// When runs are due.
+    pub schedule: Schedule,
+    /// What happens to a run that is due while another is going.
+    pub concurrency: Concurrency,
+    /// Nothing is started by schedule.
+    pub suspend: bool,
+    /// How late a run may start; `None`: a run whose moment was missed is skipped.
+    pub starting_deadline: Option<Duration>,
+    /// The most that is added to each moment, by the job's id.
+    pub jitter: Duration,
+}
+
+/// `concurrencyPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concurrency {
+    /// The new run is skipped.
+    Forbid,
+    /// The new run waits; at most one does.
+    Queue,
+    /// Both run.
+    Allow,
+    /// The old run is stopped, then the new one starts.
+    Replace,
+}
+
+/// `restart` of a continuous job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restart {
+    /// After which exits the job is started again.
+    pub policy: RestartPolicy,
+    /// How soon.
+    pub backoff: Backoff,
+    /// How many restarts in a row, none of whose runs lived for `backoff.reset_after`,
+    /// before the job has failed; `None`: no limit.
+    pub max_restarts: Option<u32>,
+}
+
+/// `restart.policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// After every exit.
+    Always,
+    /// After a failed run; a successful one ends the job.
+    OnFailure,
+    /// Never: the first exit ends the job.
+    Never,
+    /// What `restartOnFailure: false` means: after a successful run; a failed one ends the job.
+    OnSuccess,
+}
+
+/// The delays between short runs: 0, then `initial`, times `factor`, up to `max`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backoff {
+    /// The delay before the second restart in a row.
+    pub initial: Duration,
+    /// No delay is longer.
+    pub max: Duration,
+    /// How much longer each delay is than the one before; 1 or more.
+    pub factor: f64,
+    /// A run that lived this long is no failure to start: the delays begin anew.
+    pub reset_after: Duration,
+}
+
+/// What is executed, and what it inherits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// Looked up in the job's PATH when it holds no `/`. Without NUL bytes, not empty.
+    pub executable: String,
+    /// The arguments after the first. Without NUL bytes.
+    pub arguments: Vec<String>,
+    /// Absolute.
+    pub working_directory: String,
+    /// Laid over k1s's own environment. Names are not empty and hold no `=` or NUL.
+    pub environment: BTreeMap<String, String>,
+    /// Start from an empty environment instead of k1s's own.
+    pub clear_environment: bool,
+    /// Handed to standard input, which is then closed; `None`: `/dev/null`.
+    pub stdin: Option<String>,
+    /// The user to run as: a name or a number; `None`: k1s's own.
+    pub user: Option<String>,
+    /// The group to run as: a name or a number; `None`: the user's own.
+    pub group: Option<String>,
+    /// File mode creation mask, 0 to 0o777; `None`: k1s's own.
+    pub umask: Option<u32>,
+    /// Nice value, -20 to 19; `None`: k1s's own.
+    pub nice: Option<i32>,
+    /// Resource limits, at most one for each resource.
+    pub limits: Vec<ResourceLimit>,
+}
+
+/// One of `limits`: setrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResourceLimit {
+    /// Which resource.
+    pub resource: Resource,
+    /// The soft limit in the resource's own unit; `None`: unlimited.
+    pub soft: Option<u64>,
+    /// The hard limit, not below the soft one; `None`: unlimited.
+    pub hard: Option<u64>,
+}
+
+/// The resources of getrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "named as in getrlimit(2)")]
+pub enum Resource {
+    As,
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Locks,
+    Memlock,
+    Msgqueue,
+    Nice,
+    Nofile,
+    Nproc,
+    Rss,
+    Rtprio,
+    Rttime,
+    Sigpending,
+    Stack,
+}
+
+/// `stop`: how a run is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopSpec {
+    /// Sent first.
+    pub signal: Signal,
+    /// The grace period before SIGKILL.
+    pub timeout: Duration,
+}
+
+/// `output`: what is kept of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputSpec {
+    /// How many bytes of each stream of each run are kept: the newest.
+    pub limit_bytes: usize,
+    /// How many finished runs are kept.
+    pub history_limit: usize,
+    /// Whether lines also go to k1s's own stdout and stderr.
+    pub forward: bool,
+}
+
+impl JobSpec {
+    /// Whether a run that ended by itself with this exit code was a success.
+    pub fn is_success(&self, exit_code: i32) -> bool {
+        u8::try_from(exit_code).is_ok_and(|code| self.success_exit_codes.contains(&code))
+    }
+}

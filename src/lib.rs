@@ -1,0 +1,5 @@
+//! k1s: a process supervisor with a REST API.
+
+pub mod job;
+pub mod schedule;
+pub mod time;

@@ -1,0 +1,77 @@
+//! The two clocks.
+//!
+//! [`Mono`] is elapsed time: grace periods, timeouts, backoff, deadlines, interval jobs.
+//! [`Wall`] is the calendar: what people read, and what cron expressions mean. A wall
+//! clock may be set back or forth at any moment, so one is never computed from the other.
+//!
+//! Nothing here reads a clock: the daemon reads both once a turn and hands them in as [`Now`].
+
+use std::ops::Add;
+use std::time::Duration;
+
+/// A moment of elapsed time: whole milliseconds since an arbitrary start
+/// (`CLOCK_MONOTONIC`, clock_gettime(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mono(pub u64);
+
+/// A moment of the calendar: milliseconds since 1970-01-01T00:00:00Z
+/// (`CLOCK_REALTIME`, clock_gettime(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Wall(pub i64);
+
+/// One reading of both clocks: the only notion of "now" in a turn of the loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Elapsed time.
+    pub mono: Mono,
+    /// The calendar.
+    pub wall: Wall,
+}
+
+impl Mono {
+    /// How long after `earlier` this is; zero when it is not later.
+    pub fn since(self, earlier: Mono) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Adds a duration, rounded up to a whole millisecond: nothing is ever due early.
+impl Add<Duration> for Mono {
+    type Output = Mono;
+
+    fn add(self, duration: Duration) -> Mono {
+        let millis = duration.as_nanos().div_ceil(1_000_000);
+        Mono(
+            self.0
+                .saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+impl Wall {
+    /// The first whole second at or after this moment, in seconds since the epoch.
+    pub fn ceil_seconds(self) -> i64 {
+        self.0.div_euclid(1000) + i64::from(self.0.rem_euclid(1000) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adding_rounds_up_and_saturates() {
+        assert_eq!(Mono(5) + Duration::from_micros(1), Mono(6));
+        assert_eq!(Mono(5) + Duration::from_millis(2), Mono(7));
+        assert_eq!(Mono(5) + Duration::MAX, Mono(u64::MAX));
+        assert_eq!(Mono(5).since(Mono(9)), Duration::ZERO);
+    }
+
+    #[test]
+    fn seconds_round_up_on_both_sides_of_the_epoch() {
+        assert_eq!(Wall(1).ceil_seconds(), 1);
+        assert_eq!(Wall(1000).ceil_seconds(), 1);
+        assert_eq!(Wall(-1).ceil_seconds(), 0);
+        assert_eq!(Wall(-1000).ceil_seconds(), -1);
+    }
+}
