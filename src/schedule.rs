@@ -17,7 +17,28 @@ pub enum Schedule {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CronSchedule {}
 
+/// Why there is no such schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScheduleError;
+
+impl ScheduleError {
+    /// Whether it is the time zone that is wrong.
+    pub fn is_about_zone(&self) -> bool {
+        false
+    }
+}
+
+impl std::fmt::Display for ScheduleError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("not yet")
+    }
+}
+
 impl CronSchedule {
+    /// stand-in
+    pub fn parse(_e: &str, _z: &str) -> Result<CronSchedule, ScheduleError> {
+        Err(ScheduleError)
+    }
     /// The first time strictly after `after`; `None` when there is none within the calendar.
     pub fn next(&self, _after: Wall) -> Option<Wall> {
         None

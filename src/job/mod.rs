@@ -2,11 +2,27 @@
 //!
 //! Nothing here does anything: no clock, no process, no file.
 
+mod fields;
+mod id;
+mod output;
+mod parse;
+mod run;
 mod signal;
 pub mod spec;
+mod value;
 
+pub use fields::{FieldError, Spelling, closest};
+pub use id::JobId;
+pub use output::{Capture, Captured};
+pub use parse::{INVALID_TYPE, parse};
+pub use run::{Reason, RunEnd, RunRecord};
 pub use signal::Signal;
 pub use spec::JobSpec;
+pub use value::Value;
+
+/// The id of a process, and of the process group that it leads: getpid(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pid(pub i32);
 
 /// Why a run could not be started: recorded as its result, with `reason: "spawn-failed"`.
 #[derive(Clone, Debug, PartialEq, Eq)]

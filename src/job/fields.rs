@@ -1,0 +1,364 @@
+//! Reads the fields of a table one by one, and says which one is wrong, and what would be right.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::Value;
+
+/// A field that is wrong: where it is, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// The way to the field, as it was spelled: `["restart", "policy"]`, `["arguments", "2"]`.
+    pub path: Vec<String>,
+    /// What is wrong with it and what would be right.
+    pub message: String,
+}
+
+impl FieldError {
+    /// An error about the field `name` of the top-level table.
+    pub fn new(name: &str, message: impl Into<String>) -> FieldError {
+        FieldError {
+            path: vec![name.to_owned()],
+            message: message.into(),
+        }
+    }
+
+    fn under(mut self, parent: &str) -> FieldError {
+        self.path.insert(0, parent.to_owned());
+        self
+    }
+}
+
+/// Writes `restart.policy: must be one of …`.
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.join("."), self.message)
+    }
+}
+
+/// How the names of fields may be spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// `workingDirectory`: the API.
+    Camel,
+    /// `workingDirectory` or `working_directory`: the config.
+    CamelOrSnake,
+}
+
+impl Spelling {
+    /// Whether `given` is a spelling of the field that the API calls `name`.
+    pub fn matches(self, given: &str, name: &str) -> bool {
+        given == name || (self == Spelling::CamelOrSnake && given == snake_case(name))
+    }
+}
+
+/// The fields of one table that have not been read yet.
+pub(super) struct Fields {
+    entries: Vec<(String, Value)>,
+    spelling: Spelling,
+}
+
+type Parsed<T> = Result<T, FieldError>;
+
+impl Fields {
+    /// Takes the table apart, unless it has a field that is none of `known`.
+    pub(super) fn of(value: Value, known: &[&str], spelling: Spelling) -> Parsed<Fields> {
+        let Value::Table(entries) = value else {
+            return Err(FieldError {
+                path: Vec::new(),
+                message: expected("an object", &value),
+            });
+        };
+        let mut seen: Vec<&str> = Vec::new();
+        for (given, _) in &entries {
+            let Some(name) = known.iter().find(|name| spelling.matches(given, name)) else {
+                return Err(FieldError::new(given, unknown(given, known)));
+            };
+            if seen.contains(name) {
+                return Err(FieldError::new(given, "is given twice, in two spellings"));
+            }
+            seen.push(name);
+        }
+        Ok(Fields { entries, spelling })
+    }
+
+    /// The names that were given, as they were spelled.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Reads a field with `read`; `None` when it is absent or null.
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(Value) -> Parsed<T>,
+    ) -> Parsed<Option<T>> {
+        let at = self
+            .entries
+            .iter()
+            .position(|(given, _)| self.spelling.matches(given, name));
+        match at.map(|at| self.entries.swap_remove(at)) {
+            None | Some((_, Value::Null)) => Ok(None),
+            Some((given, value)) => read(value).map(Some).map_err(|error| error.under(&given)),
+        }
+    }
+
+    /// Reads a field with `read`; an error when it is absent or null.
+    pub(super) fn required<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(Value) -> Parsed<T>,
+    ) -> Parsed<T> {
+        self.optional(name, read)?
+            .ok_or_else(|| FieldError::new(name, "is required"))
+    }
+
+    /// Reads a field that is a table of its own, with the fields `known`; an absent one is empty.
+    pub(super) fn table<T>(
+        &mut self,
+        name: &str,
+        known: &[&str],
+        read: impl FnOnce(&mut Fields) -> Parsed<T>,
+    ) -> Parsed<T> {
+        let spelling = self.spelling;
+        let read = |value| read(&mut Fields::of(value, known, spelling)?);
+        let given = self
+            .names()
+            .find(|given| spelling.matches(given, name))
+            .unwrap_or(name)
+            .to_owned();
+        match self.optional(name, Ok)? {
+            Some(value) => read(value),
+            None => read(Value::Table(Vec::new())),
+        }
+        .map_err(|error| error.under(&given))
+    }
+}
+
+/// A boolean.
+pub(super) fn boolean(value: Value) -> Parsed<bool> {
+    match value {
+        Value::Bool(flag) => Ok(flag),
+        other => wrong("true or false", &other),
+    }
+}
+
+/// A string without NUL bytes, which no argument, path or variable can hold (execve(2)).
+pub(super) fn text(value: Value) -> Parsed<String> {
+    match any_text(value)? {
+        text if text.contains('\0') => fail("must not contain a NUL character"),
+        text => Ok(text),
+    }
+}
+
+/// A string, NUL bytes and all.
+pub(super) fn any_text(value: Value) -> Parsed<String> {
+    match value {
+        Value::String(text) => Ok(text),
+        other => wrong("a string", &other),
+    }
+}
+
+/// A string that is not empty, without NUL bytes.
+pub(super) fn nonempty(value: Value) -> Parsed<String> {
+    match text(value)? {
+        text if text.is_empty() => fail("must not be empty"),
+        text => Ok(text),
+    }
+}
+
+/// A name, or a number that stands for one.
+pub(super) fn name_or_number(value: Value) -> Parsed<String> {
+    match value {
+        Value::Integer(number) if (0..i64::from(u32::MAX)).contains(&number) => {
+            Ok(number.to_string())
+        }
+        Value::String(_) => nonempty(value),
+        other => wrong("a name or a number from 0 to 4294967294", &other),
+    }
+}
+
+/// A whole number of `range`.
+pub(super) fn integer<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(Value) -> Parsed<T> {
+    move |value| {
+        let right = format!("a whole number from {} to {}", range.start(), range.end());
+        match value {
+            Value::Integer(number) if range.contains(&number) => {
+                T::try_from(number).or_else(|_| fail(format!("must be {right}, not {number}")))
+            }
+            Value::Integer(number) => fail(format!("must be {right}, not {number}")),
+            Value::Float(number) => fail(format!("must be {right}, not {number}")),
+            other => wrong(&right, &other),
+        }
+    }
+}
+
+/// A number of `range`, whole or decimal.
+pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(Value) -> Parsed<f64> {
+    move |value| {
+        let right = format!("a number from {} to {}", range.start(), range.end());
+        let number = match value {
+            Value::Integer(number) => number as f64,
+            Value::Float(number) => number,
+            other => return wrong(&right, &other),
+        };
+        if range.contains(&number) {
+            Ok(number)
+        } else {
+            fail(format!("must be {right}, not {number}"))
+        }
+    }
+}
+
+/// A time in seconds, decimals allowed, from `least` seconds to a hundred years.
+pub(super) fn seconds(least: f64) -> impl Fn(Value) -> Parsed<Duration> {
+    move |value| number(least..=HUNDRED_YEARS as f64)(value).map(Duration::from_secs_f64)
+}
+
+/// A time in whole milliseconds, to a hundred years.
+pub(super) fn millis(value: Value) -> Parsed<Duration> {
+    integer::<u64>(0..=HUNDRED_YEARS * 1000)(value).map(Duration::from_millis)
+}
+
+/// A list, each of whose items `read` reads.
+pub(super) fn list<T>(read: impl Fn(Value) -> Parsed<T>) -> impl Fn(Value) -> Parsed<Vec<T>> {
+    move |value| match value {
+        Value::List(items) => items
+            .into_iter()
+            .enumerate()
+            .map(|(index, item)| read(item).map_err(|error| error.under(&index.to_string())))
+            .collect(),
+        other => wrong("a list", &other),
+    }
+}
+
+/// A table from any names to strings; `check` says what is wrong with a name, if anything.
+pub(super) fn strings(
+    check: impl Fn(&str) -> Result<(), String>,
+) -> impl Fn(Value) -> Parsed<BTreeMap<String, String>> {
+    move |value| match value {
+        Value::Table(entries) => entries
+            .into_iter()
+            .map(|(name, value)| match check(&name) {
+                Ok(()) => {
+                    let read = text(value).map_err(|error| error.under(&name))?;
+                    Ok((name, read))
+                }
+                Err(message) => Err(FieldError::new(&name, message)),
+            })
+            .collect(),
+        other => wrong("an object of strings", &other),
+    }
+}
+
+/// One of `choices`, by its name.
+pub(super) fn choice<T: Copy>(
+    choices: &'static [(&'static str, T)],
+) -> impl Fn(Value) -> Parsed<T> {
+    move |value| {
+        let names: Vec<_> = choices
+            .iter()
+            .map(|(name, _)| format!("\"{name}\""))
+            .collect();
+        let right = format!("one of {}", names.join(", "));
+        match value {
+            Value::String(given) => match choices.iter().find(|(name, _)| *name == given) {
+                Some((_, choice)) => Ok(*choice),
+                None => fail(format!("must be {right}, not {given:?}")),
+            },
+            other => wrong(&right, &other),
+        }
+    }
+}
+
+/// An error about the value itself; whoever knows its name puts it in front.
+pub(super) fn fail<T>(message: impl Into<String>) -> Parsed<T> {
+    Err(FieldError {
+        path: Vec::new(),
+        message: message.into(),
+    })
+}
+
+/// An error about a value of another type.
+pub(super) fn wrong<T>(right: &str, value: &Value) -> Parsed<T> {
+    fail(expected(right, value))
+}
+
+/// The name among `known` that is most like `given`, when one is like it at all: at most a third
+/// of its letters are wrong.
+pub fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |name: &str| edit_distance(&given.to_lowercase(), &name.to_lowercase());
+    let (best, name) = known.iter().map(|name| (distance(name), *name)).min()?;
+    (best <= given.chars().count().max(name.len()).div_ceil(3)).then_some(name)
+}
+
+fn unknown(given: &str, known: &[&str]) -> String {
+    match closest(given, known) {
+        Some(name) => format!("unknown field; did you mean `{name}`?"),
+        None => format!("unknown field; known are {}", known.join(", ")),
+    }
+}
+
+fn expected(right: &str, value: &Value) -> String {
+    format!("must be {right}, not {}", value.kind())
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len() + 4);
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// Levenshtein's distance, of at most the first 64 characters: names are short, requests are not.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().take(64).enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, to) in row.iter_mut().skip(1).zip(&b) {
+            let best = (diagonal + usize::from(from != *to))
+                .min(*cell + 1)
+                .min(left + 1);
+            diagonal = std::mem::replace(cell, best);
+            left = best;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+const HUNDRED_YEARS: i64 = 100 * 366 * 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closest_name_is_suggested_and_a_far_one_is_not() {
+        let known = ["executable", "arguments", "workingDirectory"];
+        assert_eq!(closest("excutable", &known), Some("executable"));
+        assert_eq!(closest("argument", &known), Some("arguments"));
+        assert_eq!(
+            closest("working_directory", &known),
+            Some("workingDirectory")
+        );
+        assert_eq!(closest("zzz", &known), None);
+    }
+
+    #[test]
+    fn edit_distance_is_levenshteins() {
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("abc", "abc"), 0);
+    }
+}

@@ -1,0 +1,626 @@
+//! Reads a [`JobSpec`] from what was sent or written.
+//!
+//! One table says which fields there are and which types of job have them; then each field is
+//! read by what it must be. The first thing that is wrong is the error.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::fields::{self, FieldError, Fields, Spelling};
+use super::spec::{
+    Backoff, Command, Concurrency, CronSpec, JobSpec, Kind, OutputSpec, Resource, ResourceLimit,
+    Restart, RestartPolicy, StopSpec,
+};
+use super::{Signal, Value};
+use crate::schedule::{CronSchedule, Schedule};
+
+type Parsed<T> = Result<T, FieldError>;
+
+/// Reads a job. `directory` is k1s's own working directory, absolute: the default of
+/// `workingDirectory`, and what a relative one starts from.
+///
+/// # Errors
+/// The first field that is unknown, missing, of a wrong type or out of range. A missing or
+/// unknown `type` has the message [`INVALID_TYPE`].
+pub fn parse(value: Value, directory: &str, spelling: Spelling) -> Parsed<JobSpec> {
+    let known: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
+    let kind = kind_of(&value)?;
+    let mut fields = Fields::of(value, &known, spelling)?;
+    belongs(&fields, kind, spelling)?;
+    fields.optional("type", Ok)?;
+    let spec = JobSpec {
+        command: command(&mut fields, directory)?,
+        kind: kind_spec(&mut fields, kind)?,
+        timeout: fields.optional("timeoutSeconds", fields::seconds(0.001))?,
+        success_exit_codes: fields
+            .optional("successExitCodes", success_exit_codes)?
+            .unwrap_or_else(|| [0].into()),
+        critical: fields
+            .optional("critical", fields::boolean)?
+            .unwrap_or(false),
+        stop: fields.table("stop", &["signal", "timeoutSeconds"], stop)?,
+        output: fields.table("output", &["limitBytes", "historyLimit", "forward"], output)?,
+        labels: fields
+            .optional("labels", fields::strings(label))?
+            .unwrap_or_default(),
+        secret_environment: fields
+            .optional("secretEnvironment", fields::list(fields::nonempty))?
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
+    };
+    Ok(spec)
+}
+
+/// What is said of a `type` that is missing or none of the three.
+pub const INVALID_TYPE: &str = "Invalid job type";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Continuous,
+    OneOff,
+    Cron,
+}
+
+impl Type {
+    fn bit(self) -> u8 {
+        match self {
+            Type::Continuous => CONTINUOUS,
+            Type::OneOff => ONE_OFF,
+            Type::Cron => CRON,
+        }
+    }
+}
+
+fn kind_of(value: &Value) -> Parsed<Type> {
+    let Value::Table(entries) = value else {
+        return fields::wrong("an object", value);
+    };
+    let given = entries
+        .iter()
+        .find(|(name, _)| name == "type")
+        .map(|(_, value)| value);
+    match given {
+        Some(Value::String(name)) => TYPES
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, t)| *t),
+        Some(_) | None => None,
+    }
+    .ok_or_else(|| FieldError::new("type", INVALID_TYPE))
+}
+
+/// An error for a field that only other types of job have.
+fn belongs(fields: &Fields, kind: Type, spelling: Spelling) -> Parsed<()> {
+    for given in fields.names() {
+        let entry = FIELDS
+            .iter()
+            .find(|(name, _)| spelling.matches(given, name));
+        if let Some((_, kinds)) = entry.filter(|(_, kinds)| kinds & kind.bit() == 0) {
+            let names: Vec<_> = TYPES
+                .iter()
+                .filter(|(_, t)| kinds & t.bit() != 0)
+                .map(|(name, _)| *name)
+                .collect();
+            return Err(FieldError::new(
+                given,
+                format!("is for {} jobs only", names.join(" and ")),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn kind_spec(fields: &mut Fields, kind: Type) -> Parsed<Kind> {
+    Ok(match kind {
+        Type::Continuous => {
+            let flag = fields
+                .optional("restartOnFailure", fields::boolean)?
+                .unwrap_or(true);
+            let restart = fields.table("restart", &RESTART_FIELDS, |f| restart(f, flag))?;
+            Kind::Continuous {
+                restart_on_failure: flag,
+                restart,
+            }
+        }
+        Type::OneOff => Kind::OneOff {
+            retries: fields
+                .optional("retries", fields::integer(0..=MOST_TRIES))?
+                .unwrap_or(0),
+            backoff: fields.table("restart", &BACKOFF_FIELDS, backoff)?,
+            ttl_after_finished: fields.optional("ttlSecondsAfterFinished", fields::seconds(0.0))?,
+        },
+        Type::Cron => Kind::Cron(cron(fields)?),
+    })
+}
+
+fn command(fields: &mut Fields, directory: &str) -> Parsed<Command> {
+    let working_directory = fields.optional("workingDirectory", fields::nonempty)?;
+    Ok(Command {
+        executable: fields.required("executable", fields::nonempty)?,
+        arguments: fields
+            .optional("arguments", fields::list(fields::text))?
+            .unwrap_or_default(),
+        working_directory: absolute(directory, working_directory.as_deref().unwrap_or(".")),
+        environment: fields
+            .optional("environment", fields::strings(variable))?
+            .unwrap_or_default(),
+        clear_environment: fields
+            .optional("clearEnvironment", fields::boolean)?
+            .unwrap_or(false),
+        stdin: fields.optional("stdin", fields::any_text)?,
+        user: fields.optional("user", fields::name_or_number)?,
+        group: fields.optional("group", fields::name_or_number)?,
+        umask: fields.optional("umask", umask)?,
+        nice: fields.optional("nice", fields::integer(-20..=19))?,
+        limits: fields.optional("limits", limits)?.unwrap_or_default(),
+    })
+}
+
+fn restart(fields: &mut Fields, restart_on_failure: bool) -> Parsed<Restart> {
+    let policy = fields.optional("policy", fields::choice(&POLICIES))?;
+    Ok(Restart {
+        policy: policy.unwrap_or(match restart_on_failure {
+            true => RestartPolicy::Always,
+            false => RestartPolicy::OnSuccess,
+        }),
+        backoff: backoff(fields)?,
+        max_restarts: fields.optional("maxRestarts", fields::integer(0..=MOST_TRIES))?,
+    })
+}
+
+fn backoff(fields: &mut Fields) -> Parsed<Backoff> {
+    let millis = |fields: &mut Fields, name, default| {
+        let given = fields.optional(name, fields::millis)?;
+        Ok(given.unwrap_or(Duration::from_millis(default)))
+    };
+    Ok(Backoff {
+        initial: millis(fields, "initialDelayMs", 100)?,
+        max: millis(fields, "maxDelayMs", 30_000)?,
+        factor: fields
+            .optional("factor", fields::number(1.0..=1000.0))?
+            .unwrap_or(2.0),
+        reset_after: millis(fields, "resetAfterMs", 5_000)?,
+    })
+}
+
+fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
+    let expression = fields.optional("schedule", fields::nonempty)?;
+    let zone = fields.optional("timeZone", fields::nonempty)?;
+    let interval = fields.optional(
+        "scheduleInSeconds",
+        fields::integer::<u64>(1..=LONGEST_INTERVAL),
+    )?;
+    let schedule = match (expression, interval, zone) {
+        (Some(_), Some(_), _) => {
+            return Err(FieldError::new(
+                "schedule",
+                "cannot stand beside `scheduleInSeconds`",
+            ));
+        }
+        (Some(expression), None, zone) => {
+            let zone = zone.as_deref().unwrap_or("UTC");
+            Schedule::Cron(CronSchedule::parse(&expression, zone).map_err(|error| {
+                let field = if error.is_about_zone() {
+                    "timeZone"
+                } else {
+                    "schedule"
+                };
+                FieldError::new(field, error.to_string())
+            })?)
+        }
+        (None, _, Some(_)) => {
+            return Err(FieldError::new(
+                "timeZone",
+                "needs a `schedule` that is a cron expression",
+            ));
+        }
+        (None, interval, None) => Schedule::Every(Duration::from_secs(interval.unwrap_or(60))),
+    };
+    let concurrency = fields.optional("concurrencyPolicy", fields::choice(&CONCURRENCY))?;
+    Ok(CronSpec {
+        schedule,
+        concurrency: concurrency.unwrap_or(Concurrency::Forbid),
+        suspend: fields
+            .optional("suspend", fields::boolean)?
+            .unwrap_or(false),
+        starting_deadline: fields.optional("startingDeadlineSeconds", fields::seconds(0.0))?,
+        jitter: fields
+            .optional("jitterSeconds", fields::seconds(0.0))?
+            .unwrap_or_default(),
+    })
+}
+
+fn stop(fields: &mut Fields) -> Parsed<StopSpec> {
+    let timeout = fields.optional("timeoutSeconds", fields::seconds(0.0))?;
+    Ok(StopSpec {
+        signal: fields.optional("signal", signal)?.unwrap_or(Signal::TERM),
+        timeout: timeout.unwrap_or(Duration::from_secs(10)),
+    })
+}
+
+fn output(fields: &mut Fields) -> Parsed<OutputSpec> {
+    let limit = fields.optional("limitBytes", fields::integer(0..=LARGEST_OUTPUT))?;
+    let history = fields.optional("historyLimit", fields::integer(0..=LONGEST_HISTORY))?;
+    Ok(OutputSpec {
+        limit_bytes: limit.unwrap_or(65_536),
+        history_limit: history.unwrap_or(20),
+        forward: fields.optional("forward", fields::boolean)?.unwrap_or(true),
+    })
+}
+
+/// Reads the name of a signal: `SIGTERM` or `TERM`.
+pub(super) fn signal(value: Value) -> Parsed<Signal> {
+    let name = fields::text(value)?;
+    match Signal::from_name(&name) {
+        Some(signal) => Ok(signal),
+        None => fields::fail(format!(
+            "must be the name of a signal, such as \"SIGTERM\", not {name:?}"
+        )),
+    }
+}
+
+fn success_exit_codes(value: Value) -> Parsed<std::collections::BTreeSet<u8>> {
+    let codes = fields::list(fields::integer(0..=255))(value)?;
+    if codes.is_empty() {
+        return fields::fail("must hold at least one exit code");
+    }
+    Ok(codes.into_iter().collect())
+}
+
+/// Octal digits, as chmod(1) and umask(1) take them, or a number.
+fn umask(value: Value) -> Parsed<u32> {
+    let right = "octal digits such as \"022\", to \"777\"";
+    match value {
+        Value::String(digits) => u32::from_str_radix(&digits, 8)
+            .ok()
+            .filter(|mask| *mask <= 0o777 && !digits.starts_with('+'))
+            .map_or_else(
+                || fields::fail(format!("must be {right}, not {digits:?}")),
+                Ok,
+            ),
+        Value::Integer(_) => fields::integer(0..=0o777)(value),
+        other => fields::wrong(right, &other),
+    }
+}
+
+/// `{"nofile": 1024, "core": "unlimited", "nproc": {"soft": 10, "hard": 20}}`.
+fn limits(value: Value) -> Parsed<Vec<ResourceLimit>> {
+    let names: Vec<_> = RESOURCES.iter().map(|(name, _)| *name).collect();
+    let mut fields = Fields::of(value, &names, Spelling::Camel)?;
+    let mut limits = Vec::new();
+    for (name, resource) in RESOURCES {
+        if let Some((soft, hard)) = fields.optional(name, limit_pair)? {
+            limits.push(ResourceLimit {
+                resource,
+                soft,
+                hard,
+            });
+        }
+    }
+    Ok(limits)
+}
+
+fn limit_pair(value: Value) -> Parsed<(Option<u64>, Option<u64>)> {
+    if !matches!(value, Value::Table(_)) {
+        return limit(value).map(|both| (both, both));
+    }
+    let mut fields = Fields::of(value, &["soft", "hard"], Spelling::Camel)?;
+    let (soft, hard) = (
+        fields.required("soft", limit)?,
+        fields.required("hard", limit)?,
+    );
+    if soft.unwrap_or(u64::MAX) > hard.unwrap_or(u64::MAX) {
+        return Err(FieldError::new("soft", "must not be above `hard`"));
+    }
+    Ok((soft, hard))
+}
+
+fn limit(value: Value) -> Parsed<Option<u64>> {
+    match value {
+        Value::String(text) if text == "unlimited" => Ok(None),
+        Value::Integer(number) if number >= 0 => Ok(u64::try_from(number).ok()),
+        Value::Integer(number) => fields::fail(format!(
+            "must be a whole number from 0 or \"unlimited\", not {number}"
+        )),
+        other => fields::wrong("a whole number from 0 or \"unlimited\"", &other),
+    }
+}
+
+/// environ(7): a name is not empty and holds no `=`.
+fn variable(name: &str) -> Result<(), String> {
+    match name {
+        "" => Err("a variable's name must not be empty".into()),
+        "K1S_JOB" | "K1S_RUN" => Err("is set by k1s for every run".into()),
+        _ if name.contains(['=', '\0']) => Err("a variable's name must not hold `=` or NUL".into()),
+        _ => Ok(()),
+    }
+}
+
+fn label(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        Err("a label's name must not be empty".into())
+    } else {
+        Ok(())
+    }
+}
+
+/// The directory as an absolute path without `.` components; `..` is the file system's to resolve.
+fn absolute(base: &str, directory: &str) -> String {
+    let path: std::path::PathBuf = Path::new(base).join(directory).components().collect();
+    path.to_string_lossy().into_owned()
+}
+
+const CONTINUOUS: u8 = 1;
+const ONE_OFF: u8 = 2;
+const CRON: u8 = 4;
+const ALL: u8 = CONTINUOUS | ONE_OFF | CRON;
+
+const TYPES: [(&str, Type); 3] = [
+    ("continuous", Type::Continuous),
+    ("one-off", Type::OneOff),
+    ("cron", Type::Cron),
+];
+
+/// Every field, and which types of job have it.
+const FIELDS: [(&str, u8); 30] = [
+    ("type", ALL),
+    ("executable", ALL),
+    ("arguments", ALL),
+    ("workingDirectory", ALL),
+    ("environment", ALL),
+    ("clearEnvironment", ALL),
+    ("secretEnvironment", ALL),
+    ("restartOnFailure", CONTINUOUS),
+    ("restart", CONTINUOUS | ONE_OFF),
+    ("scheduleInSeconds", CRON),
+    ("schedule", CRON),
+    ("timeZone", CRON),
+    ("concurrencyPolicy", CRON),
+    ("suspend", CRON),
+    ("startingDeadlineSeconds", CRON),
+    ("jitterSeconds", CRON),
+    ("timeoutSeconds", ALL),
+    ("retries", ONE_OFF),
+    ("ttlSecondsAfterFinished", ONE_OFF),
+    ("successExitCodes", ALL),
+    ("critical", CONTINUOUS | ONE_OFF),
+    ("stop", ALL),
+    ("stdin", ALL),
+    ("user", ALL),
+    ("group", ALL),
+    ("umask", ALL),
+    ("nice", ALL),
+    ("limits", ALL),
+    ("output", ALL),
+    ("labels", ALL),
+];
+
+const BACKOFF_FIELDS: [&str; 4] = ["initialDelayMs", "maxDelayMs", "factor", "resetAfterMs"];
+const RESTART_FIELDS: [&str; 6] = [
+    "policy",
+    "initialDelayMs",
+    "maxDelayMs",
+    "factor",
+    "resetAfterMs",
+    "maxRestarts",
+];
+
+const POLICIES: [(&str, RestartPolicy); 3] = [
+    ("always", RestartPolicy::Always),
+    ("on-failure", RestartPolicy::OnFailure),
+    ("never", RestartPolicy::Never),
+];
+
+const CONCURRENCY: [(&str, Concurrency); 4] = [
+    ("forbid", Concurrency::Forbid),
+    ("queue", Concurrency::Queue),
+    ("allow", Concurrency::Allow),
+    ("replace", Concurrency::Replace),
+];
+
+const RESOURCES: [(&str, Resource); 16] = [
+    ("as", Resource::As),
+    ("core", Resource::Core),
+    ("cpu", Resource::Cpu),
+    ("data", Resource::Data),
+    ("fsize", Resource::Fsize),
+    ("locks", Resource::Locks),
+    ("memlock", Resource::Memlock),
+    ("msgqueue", Resource::Msgqueue),
+    ("nice", Resource::Nice),
+    ("nofile", Resource::Nofile),
+    ("nproc", Resource::Nproc),
+    ("rss", Resource::Rss),
+    ("rtprio", Resource::Rtprio),
+    ("rttime", Resource::Rttime),
+    ("sigpending", Resource::Sigpending),
+    ("stack", Resource::Stack),
+];
+
+const MOST_TRIES: i64 = 1_000_000_000;
+const LONGEST_INTERVAL: i64 = 100 * 366 * 24 * 60 * 60;
+const LARGEST_OUTPUT: i64 = 1 << 30;
+const LONGEST_HISTORY: i64 = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: &str) -> Result<JobSpec, String> {
+        let value = serde_json::from_str(json).unwrap();
+        parse(value, "/srv", Spelling::Camel).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let spec = spec(r#"{"type":"continuous","executable":"sleep"}"#).unwrap();
+        assert_eq!(spec.command.working_directory, "/srv");
+        assert_eq!(spec.stop.signal, Signal::TERM);
+        assert_eq!(spec.stop.timeout, Duration::from_secs(10));
+        assert_eq!(spec.output.limit_bytes, 65_536);
+        assert_eq!(spec.output.history_limit, 20);
+        assert!(spec.is_success(0) && !spec.is_success(1));
+        let Kind::Continuous {
+            restart,
+            restart_on_failure: true,
+        } = spec.kind
+        else {
+            panic!()
+        };
+        assert_eq!(restart.policy, RestartPolicy::Always);
+        assert_eq!(restart.backoff.initial, Duration::from_millis(100));
+        assert_eq!(restart.max_restarts, None);
+    }
+
+    #[test]
+    fn the_policy_wins_over_restart_on_failure() {
+        let policy = |json: String| match spec(&json).unwrap().kind {
+            Kind::Continuous { restart, .. } => restart.policy,
+            other => panic!("{other:?}"),
+        };
+        let job = r#"{"type":"continuous","executable":"x","restartOnFailure":false"#;
+        assert_eq!(policy(format!("{job}}}")), RestartPolicy::OnSuccess);
+        assert_eq!(
+            policy(format!(r#"{job},"restart":{{"policy":"always"}}}}"#)),
+            RestartPolicy::Always
+        );
+    }
+
+    #[test]
+    fn working_directories_become_absolute() {
+        for (given, shown) in [
+            (".", "/srv"),
+            ("a/./b", "/srv/a/b"),
+            ("/x/", "/x"),
+            ("..", "/srv/.."),
+        ] {
+            assert_eq!(absolute("/srv", given), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let check = |fields: &str, error: &str| {
+            let json = format!(r#"{{"executable":"x",{fields}}}"#);
+            let found = spec(&json).expect_err(&json);
+            assert!(
+                found.starts_with(error),
+                "{json}\n  said {found}\n  want {error}"
+            );
+        };
+        check(r#""type":"daemon""#, "type: Invalid job type");
+        check(r#""kind":"cron""#, "type: Invalid job type");
+        check(
+            r#""type":"cron","arguments":[1]"#,
+            "arguments.0: must be a string, not a whole number",
+        );
+        check(
+            r#""type":"cron","arguments":["a\u0000"]"#,
+            "arguments.0: must not contain a NUL",
+        );
+        check(
+            r#""type":"cron","argument":[]"#,
+            "argument: unknown field; did you mean `arguments`?",
+        );
+        check(
+            r#""type":"cron","retries":1"#,
+            "retries: is for one-off jobs only",
+        );
+        check(
+            r#""type":"cron","restart":{}"#,
+            "restart: is for continuous and one-off jobs only",
+        );
+        check(
+            r#""type":"one-off","restart":{"policy":"always"}"#,
+            "restart.policy: unknown field",
+        );
+        check(
+            r#""type":"cron","scheduleInSeconds":0"#,
+            "scheduleInSeconds: must be a whole number from 1",
+        );
+        check(
+            r#""type":"cron","scheduleInSeconds":1.5"#,
+            "scheduleInSeconds: must be a whole number",
+        );
+        check(
+            r#""type":"cron","timeZone":"UTC""#,
+            "timeZone: needs a `schedule`",
+        );
+        check(
+            r#""type":"cron","schedule":"* * * * *","scheduleInSeconds":5"#,
+            "schedule: cannot stand",
+        );
+        check(
+            r#""type":"cron","environment":{"A=B":"c"}"#,
+            "environment.A=B: a variable's name",
+        );
+        check(
+            r#""type":"cron","environment":{"K1S_RUN":"c"}"#,
+            "environment.K1S_RUN: is set by k1s",
+        );
+        check(
+            r#""type":"cron","environment":{"A":1}"#,
+            "environment.A: must be a string",
+        );
+        check(
+            r#""type":"cron","stop":{"signal":"FOO"}"#,
+            "stop.signal: must be the name of a signal",
+        );
+        check(
+            r#""type":"cron","stop":{"timeoutSeconds":-1}"#,
+            "stop.timeoutSeconds: must be a number",
+        );
+        check(
+            r#""type":"cron","successExitCodes":[]"#,
+            "successExitCodes: must hold at least one",
+        );
+        check(
+            r#""type":"cron","successExitCodes":[256]"#,
+            "successExitCodes.0: must be a whole number",
+        );
+        check(
+            r#""type":"cron","limits":{"nofile":{"soft":2,"hard":1}}"#,
+            "limits.nofile.soft: must not",
+        );
+        check(r#""type":"cron","umask":"999""#, "umask: must be octal");
+        check(
+            r#""type":"cron","output":{"limitBytes":-1}"#,
+            "output.limitBytes: must be",
+        );
+        check(
+            r#""type":"cron","concurrencyPolicy":"wait""#,
+            "concurrencyPolicy: must be one of",
+        );
+        assert!(
+            spec(r#"{"type":"cron"}"#)
+                .unwrap_err()
+                .starts_with("executable: is required")
+        );
+        assert!(
+            spec(r#"[]"#)
+                .unwrap_err()
+                .contains("must be an object, not a list")
+        );
+    }
+
+    #[test]
+    fn the_config_may_spell_in_snake_case() {
+        let table = |name: &str| {
+            let entry = |name: &str, text: &str| (name.to_owned(), Value::String(text.to_owned()));
+            Value::Table(vec![
+                entry("type", "cron"),
+                entry("executable", "x"),
+                entry(name, "/x"),
+            ])
+        };
+        let snake = || table("working_directory");
+        assert!(parse(snake(), "/", Spelling::CamelOrSnake).is_ok());
+        assert!(parse(table("workingDirectory"), "/", Spelling::CamelOrSnake).is_ok());
+        let error = parse(snake(), "/", Spelling::Camel).unwrap_err();
+        assert_eq!(
+            error.message,
+            "unknown field; did you mean `workingDirectory`?"
+        );
+    }
+}

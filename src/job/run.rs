@@ -1,0 +1,93 @@
+//! The record of one run that is over.
+
+use std::time::Duration;
+
+use super::{Captured, ExitStatus, Signal, SpawnFailure};
+use crate::time::Wall;
+
+/// One finished run of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRecord {
+    /// 1 for the job's first run, then 2, 3…; never reused.
+    pub number: u64,
+    /// How it ended.
+    pub end: RunEnd,
+    /// Why it ended.
+    pub reason: Reason,
+    /// When it was started.
+    pub started_at: Wall,
+    /// When its first process was over.
+    pub finished_at: Wall,
+    /// How long it took, in elapsed time.
+    pub duration: Duration,
+    /// What is kept of its standard output.
+    pub stdout: Captured,
+    /// What is kept of its standard error.
+    pub stderr: Captured,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// Its first process ended.
+    Process(ExitStatus),
+    /// There never was a process.
+    NotSpawned(Box<SpawnFailure>),
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// By itself, with an exit code.
+    Exited,
+    /// By a signal that k1s did not send.
+    Signaled,
+    /// k1s stopped it: it took longer than the job's timeout.
+    TimedOut,
+    /// k1s was asked to stop it.
+    Killed,
+    /// It could not be started.
+    SpawnFailed,
+}
+
+impl RunRecord {
+    /// The exit code; 128+n for signal n, 126 or 127 when the run could not be started.
+    pub fn exit_code(&self) -> u8 {
+        match &self.end {
+            RunEnd::Process(ExitStatus::Code(code)) => *code,
+            RunEnd::Process(ExitStatus::Signal(signal)) => {
+                u8::try_from(128 + signal.number()).unwrap_or(u8::MAX)
+            }
+            RunEnd::NotSpawned(failure) => failure.exit_code,
+        }
+    }
+
+    /// The signal that ended it, if one did.
+    pub fn signal(&self) -> Option<Signal> {
+        match &self.end {
+            RunEnd::Process(ExitStatus::Signal(signal)) => Some(*signal),
+            RunEnd::Process(ExitStatus::Code(_)) | RunEnd::NotSpawned(_) => None,
+        }
+    }
+
+    /// Why it could not be started, for people.
+    pub fn error(&self) -> Option<&str> {
+        match &self.end {
+            RunEnd::NotSpawned(failure) => Some(&failure.error),
+            RunEnd::Process(_) => None,
+        }
+    }
+}
+
+impl Reason {
+    /// The name that the API shows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Exited => "exited",
+            Reason::Signaled => "signaled",
+            Reason::TimedOut => "timed-out",
+            Reason::Killed => "killed",
+            Reason::SpawnFailed => "spawn-failed",
+        }
+    }
+}
