@@ -3,3 +3,4 @@
 pub mod job;
 pub mod schedule;
 pub mod time;
+pub mod timer;
