@@ -2,5 +2,6 @@
 
 pub mod job;
 pub mod schedule;
+pub mod supervisor;
 pub mod time;
 pub mod timer;

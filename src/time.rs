@@ -41,10 +41,7 @@ impl Add<Duration> for Mono {
 
     fn add(self, duration: Duration) -> Mono {
         let millis = duration.as_nanos().div_ceil(1_000_000);
-        Mono(
-            self.0
-                .saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)),
-        )
+        Mono(self.0.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)))
     }
 }
 

@@ -66,12 +66,7 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
             return;
         }
         let node = self.nodes.len() as u32;
-        self.nodes.push(Node {
-            key,
-            at,
-            prev: NIL,
-            next: NIL,
-        });
+        self.nodes.push(Node { key, at, prev: NIL, next: NIL });
         self.index.insert(key, node);
         self.link(node);
     }
@@ -212,12 +207,7 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
 
     /// A linked node has come to stand at `node`: whatever points to it is told.
     fn relocated(&mut self, node: u32) {
-        let Node {
-            key,
-            at,
-            prev,
-            next,
-        } = self.nodes[node as usize];
+        let Node { key, at, prev, next } = self.nodes[node as usize];
         self.index.insert(key, node);
         let place = Place::of(at, self.present);
         let slot = &mut self.levels[place.level].slots[place.slot];
@@ -259,10 +249,7 @@ struct Level {
 }
 
 impl Level {
-    const EMPTY: Level = Level {
-        occupied: 0,
-        slots: [Slot::EMPTY; SLOTS],
-    };
+    const EMPTY: Level = Level { occupied: 0, slots: [Slot::EMPTY; SLOTS] };
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -274,11 +261,7 @@ struct Slot {
 }
 
 impl Slot {
-    const EMPTY: Slot = Slot {
-        head: NIL,
-        tail: NIL,
-        earliest: u64::MAX,
-    };
+    const EMPTY: Slot = Slot { head: NIL, tail: NIL, earliest: u64::MAX };
 }
 
 /// Where timers are: see the module's picture.
@@ -292,10 +275,7 @@ impl Place {
     /// Where a timer that is due at `at`, which is not before the present, belongs.
     fn of(at: u64, present: u64) -> Place {
         let level = (at ^ present).checked_ilog2().unwrap_or(0) / BITS;
-        Place {
-            level: level as usize,
-            slot: (at >> (level * BITS)) as usize % SLOTS,
-        }
+        Place { level: level as usize, slot: (at >> (level * BITS)) as usize % SLOTS }
     }
 
     /// The first moment of the slot, as it is numbered at present.
@@ -340,16 +320,8 @@ mod tests {
         check(&[0], &[0], &[&[0]]);
         check(&[1], &[0, 1, 2], &[&[], &[0], &[]]);
         check(&[7, 7, 7], &[7], &[&[0, 1, 2]]);
-        check(
-            &[70, 3, 64, 63],
-            &[62, 63, 64, 100],
-            &[&[1], &[3], &[2], &[0]],
-        );
-        check(
-            &[5000, 4096, 4095],
-            &[4095, 4999, 5000],
-            &[&[2], &[1], &[0]],
-        );
+        check(&[70, 3, 64, 63], &[62, 63, 64, 100], &[&[1], &[3], &[2], &[0]]);
+        check(&[5000, 4096, 4095], &[4095, 4999, 5000], &[&[2], &[1], &[0]]);
         check(&[1 << 40, 1 << 20, 1], &[u64::MAX], &[&[2, 1, 0]]);
         check(
             &[u64::MAX, u64::MAX - 1, u64::MAX],
@@ -502,10 +474,7 @@ mod tests {
         let mut random = SplitMix(seed);
         let mut now = random.distance(63);
         let mut wheel = TimerWheel::new(Mono(now));
-        let mut model = Model {
-            present: now,
-            ..Model::default()
-        };
+        let mut model = Model { present: now, ..Model::default() };
         let mut early = BTreeSet::new();
         let operations = 20_000;
         for _ in 0..operations {

@@ -19,10 +19,7 @@ pub struct FieldError {
 impl FieldError {
     /// An error about the field `name` of the top-level table.
     pub fn new(name: &str, message: impl Into<String>) -> FieldError {
-        FieldError {
-            path: vec![name.to_owned()],
-            message: message.into(),
-        }
+        FieldError { path: vec![name.to_owned()], message: message.into() }
     }
 
     fn under(mut self, parent: &str) -> FieldError {
@@ -66,10 +63,7 @@ impl Fields {
     /// Takes the table apart, unless it has a field that is none of `known`.
     pub(super) fn of(value: Value, known: &[&str], spelling: Spelling) -> Parsed<Fields> {
         let Value::Table(entries) = value else {
-            return Err(FieldError {
-                path: Vec::new(),
-                message: expected("an object", &value),
-            });
+            return Err(FieldError { path: Vec::new(), message: expected("an object", &value) });
         };
         let mut seen: Vec<&str> = Vec::new();
         for (given, _) in &entries {
@@ -95,10 +89,7 @@ impl Fields {
         name: &str,
         read: impl FnOnce(Value) -> Parsed<T>,
     ) -> Parsed<Option<T>> {
-        let at = self
-            .entries
-            .iter()
-            .position(|(given, _)| self.spelling.matches(given, name));
+        let at = self.entries.iter().position(|(given, _)| self.spelling.matches(given, name));
         match at.map(|at| self.entries.swap_remove(at)) {
             None | Some((_, Value::Null)) => Ok(None),
             Some((given, value)) => read(value).map(Some).map_err(|error| error.under(&given)),
@@ -111,8 +102,7 @@ impl Fields {
         name: &str,
         read: impl FnOnce(Value) -> Parsed<T>,
     ) -> Parsed<T> {
-        self.optional(name, read)?
-            .ok_or_else(|| FieldError::new(name, "is required"))
+        self.optional(name, read)?.ok_or_else(|| FieldError::new(name, "is required"))
     }
 
     /// Reads a field that is a table of its own, with the fields `known`; an absent one is empty.
@@ -124,11 +114,8 @@ impl Fields {
     ) -> Parsed<T> {
         let spelling = self.spelling;
         let read = |value| read(&mut Fields::of(value, known, spelling)?);
-        let given = self
-            .names()
-            .find(|given| spelling.matches(given, name))
-            .unwrap_or(name)
-            .to_owned();
+        let given =
+            self.names().find(|given| spelling.matches(given, name)).unwrap_or(name).to_owned();
         match self.optional(name, Ok)? {
             Some(value) => read(value),
             None => read(Value::Table(Vec::new())),
@@ -258,10 +245,7 @@ pub(super) fn choice<T: Copy>(
     choices: &'static [(&'static str, T)],
 ) -> impl Fn(Value) -> Parsed<T> {
     move |value| {
-        let names: Vec<_> = choices
-            .iter()
-            .map(|(name, _)| format!("\"{name}\""))
-            .collect();
+        let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let right = format!("one of {}", names.join(", "));
         match value {
             Value::String(given) => match choices.iter().find(|(name, _)| *name == given) {
@@ -275,10 +259,7 @@ pub(super) fn choice<T: Copy>(
 
 /// An error about the value itself; whoever knows its name puts it in front.
 pub(super) fn fail<T>(message: impl Into<String>) -> Parsed<T> {
-    Err(FieldError {
-        path: Vec::new(),
-        message: message.into(),
-    })
+    Err(FieldError { path: Vec::new(), message: message.into() })
 }
 
 /// An error about a value of another type.
@@ -324,9 +305,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
         let mut diagonal = i;
         let mut left = i + 1;
         for (cell, to) in row.iter_mut().skip(1).zip(&b) {
-            let best = (diagonal + usize::from(from != *to))
-                .min(*cell + 1)
-                .min(left + 1);
+            let best = (diagonal + usize::from(from != *to)).min(*cell + 1).min(left + 1);
             diagonal = std::mem::replace(cell, best);
             left = best;
         }
@@ -348,10 +327,7 @@ mod tests {
         let known = ["executable", "arguments", "workingDirectory"];
         assert_eq!(closest("excutable", &known), Some("executable"));
         assert_eq!(closest("argument", &known), Some("arguments"));
-        assert_eq!(
-            closest("working_directory", &known),
-            Some("workingDirectory")
-        );
+        assert_eq!(closest("working_directory", &known), Some("workingDirectory"));
         assert_eq!(closest("zzz", &known), None);
     }
 

@@ -54,16 +54,7 @@ mod tests {
             assert_eq!(JobId::parse(good).unwrap().as_str(), good);
         }
         let longer = "x".repeat(129);
-        for bad in [
-            "",
-            ".",
-            ".hidden",
-            "a b",
-            "a/b",
-            "é",
-            "a\n",
-            longer.as_str(),
-        ] {
+        for bad in ["", ".", ".hidden", "a b", "a/b", "é", "a\n", longer.as_str()] {
             assert!(JobId::parse(bad).is_err(), "{bad:?}");
         }
     }

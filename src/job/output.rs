@@ -20,19 +20,13 @@ pub struct Captured {
 impl Capture {
     /// An empty stream of which `limit` bytes are kept.
     pub fn new(limit: usize) -> Capture {
-        Capture {
-            limit,
-            newest: VecDeque::new(),
-            written: 0,
-        }
+        Capture { limit, newest: VecDeque::new(), written: 0 }
     }
 
     /// Adds what the process wrote; the oldest bytes make room for it.
     pub fn append(&mut self, bytes: &[u8]) {
         self.written = self.written.saturating_add(bytes.len() as u64);
-        let bytes = bytes
-            .get(bytes.len().saturating_sub(self.limit)..)
-            .unwrap_or(bytes);
+        let bytes = bytes.get(bytes.len().saturating_sub(self.limit)..).unwrap_or(bytes);
         let surplus = (self.newest.len() + bytes.len()).saturating_sub(self.limit);
         self.newest.drain(..surplus.min(self.newest.len()));
         let needed = self.newest.len() + bytes.len();
@@ -62,10 +56,7 @@ impl Capture {
 
     /// The stream has ended.
     pub fn finish(self) -> Captured {
-        Captured {
-            bytes: Vec::from(self.newest).into_boxed_slice(),
-            written: self.written,
-        }
+        Captured { bytes: Vec::from(self.newest).into_boxed_slice(), written: self.written }
     }
 }
 

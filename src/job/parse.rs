@@ -35,14 +35,10 @@ pub fn parse(value: Value, directory: &str, spelling: Spelling) -> Parsed<JobSpe
         success_exit_codes: fields
             .optional("successExitCodes", success_exit_codes)?
             .unwrap_or_else(|| [0].into()),
-        critical: fields
-            .optional("critical", fields::boolean)?
-            .unwrap_or(false),
+        critical: fields.optional("critical", fields::boolean)?.unwrap_or(false),
         stop: fields.table("stop", &["signal", "timeoutSeconds"], stop)?,
         output: fields.table("output", &["limitBytes", "historyLimit", "forward"], output)?,
-        labels: fields
-            .optional("labels", fields::strings(label))?
-            .unwrap_or_default(),
+        labels: fields.optional("labels", fields::strings(label))?.unwrap_or_default(),
         secret_environment: fields
             .optional("secretEnvironment", fields::list(fields::nonempty))?
             .unwrap_or_default()
@@ -76,15 +72,9 @@ fn kind_of(value: &Value) -> Parsed<Type> {
     let Value::Table(entries) = value else {
         return fields::wrong("an object", value);
     };
-    let given = entries
-        .iter()
-        .find(|(name, _)| name == "type")
-        .map(|(_, value)| value);
+    let given = entries.iter().find(|(name, _)| name == "type").map(|(_, value)| value);
     match given {
-        Some(Value::String(name)) => TYPES
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, t)| *t),
+        Some(Value::String(name)) => TYPES.iter().find(|(known, _)| known == name).map(|(_, t)| *t),
         Some(_) | None => None,
     }
     .ok_or_else(|| FieldError::new("type", INVALID_TYPE))
@@ -93,15 +83,10 @@ fn kind_of(value: &Value) -> Parsed<Type> {
 /// An error for a field that only other types of job have.
 fn belongs(fields: &Fields, kind: Type, spelling: Spelling) -> Parsed<()> {
     for given in fields.names() {
-        let entry = FIELDS
-            .iter()
-            .find(|(name, _)| spelling.matches(given, name));
+        let entry = FIELDS.iter().find(|(name, _)| spelling.matches(given, name));
         if let Some((_, kinds)) = entry.filter(|(_, kinds)| kinds & kind.bit() == 0) {
-            let names: Vec<_> = TYPES
-                .iter()
-                .filter(|(_, t)| kinds & t.bit() != 0)
-                .map(|(name, _)| *name)
-                .collect();
+            let names: Vec<_> =
+                TYPES.iter().filter(|(_, t)| kinds & t.bit() != 0).map(|(name, _)| *name).collect();
             return Err(FieldError::new(
                 given,
                 format!("is for {} jobs only", names.join(" and ")),
@@ -114,19 +99,12 @@ fn belongs(fields: &Fields, kind: Type, spelling: Spelling) -> Parsed<()> {
 fn kind_spec(fields: &mut Fields, kind: Type) -> Parsed<Kind> {
     Ok(match kind {
         Type::Continuous => {
-            let flag = fields
-                .optional("restartOnFailure", fields::boolean)?
-                .unwrap_or(true);
+            let flag = fields.optional("restartOnFailure", fields::boolean)?.unwrap_or(true);
             let restart = fields.table("restart", &RESTART_FIELDS, |f| restart(f, flag))?;
-            Kind::Continuous {
-                restart_on_failure: flag,
-                restart,
-            }
+            Kind::Continuous { restart_on_failure: flag, restart }
         }
         Type::OneOff => Kind::OneOff {
-            retries: fields
-                .optional("retries", fields::integer(0..=MOST_TRIES))?
-                .unwrap_or(0),
+            retries: fields.optional("retries", fields::integer(0..=MOST_TRIES))?.unwrap_or(0),
             backoff: fields.table("restart", &BACKOFF_FIELDS, backoff)?,
             ttl_after_finished: fields.optional("ttlSecondsAfterFinished", fields::seconds(0.0))?,
         },
@@ -138,16 +116,10 @@ fn command(fields: &mut Fields, directory: &str) -> Parsed<Command> {
     let working_directory = fields.optional("workingDirectory", fields::nonempty)?;
     Ok(Command {
         executable: fields.required("executable", fields::nonempty)?,
-        arguments: fields
-            .optional("arguments", fields::list(fields::text))?
-            .unwrap_or_default(),
+        arguments: fields.optional("arguments", fields::list(fields::text))?.unwrap_or_default(),
         working_directory: absolute(directory, working_directory.as_deref().unwrap_or(".")),
-        environment: fields
-            .optional("environment", fields::strings(variable))?
-            .unwrap_or_default(),
-        clear_environment: fields
-            .optional("clearEnvironment", fields::boolean)?
-            .unwrap_or(false),
+        environment: fields.optional("environment", fields::strings(variable))?.unwrap_or_default(),
+        clear_environment: fields.optional("clearEnvironment", fields::boolean)?.unwrap_or(false),
         stdin: fields.optional("stdin", fields::any_text)?,
         user: fields.optional("user", fields::name_or_number)?,
         group: fields.optional("group", fields::name_or_number)?,
@@ -177,9 +149,7 @@ fn backoff(fields: &mut Fields) -> Parsed<Backoff> {
     Ok(Backoff {
         initial: millis(fields, "initialDelayMs", 100)?,
         max: millis(fields, "maxDelayMs", 30_000)?,
-        factor: fields
-            .optional("factor", fields::number(1.0..=1000.0))?
-            .unwrap_or(2.0),
+        factor: fields.optional("factor", fields::number(1.0..=1000.0))?.unwrap_or(2.0),
         reset_after: millis(fields, "resetAfterMs", 5_000)?,
     })
 }
@@ -187,25 +157,16 @@ fn backoff(fields: &mut Fields) -> Parsed<Backoff> {
 fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
     let expression = fields.optional("schedule", fields::nonempty)?;
     let zone = fields.optional("timeZone", fields::nonempty)?;
-    let interval = fields.optional(
-        "scheduleInSeconds",
-        fields::integer::<u64>(1..=LONGEST_INTERVAL),
-    )?;
+    let interval =
+        fields.optional("scheduleInSeconds", fields::integer::<u64>(1..=LONGEST_INTERVAL))?;
     let schedule = match (expression, interval, zone) {
         (Some(_), Some(_), _) => {
-            return Err(FieldError::new(
-                "schedule",
-                "cannot stand beside `scheduleInSeconds`",
-            ));
+            return Err(FieldError::new("schedule", "cannot stand beside `scheduleInSeconds`"));
         }
         (Some(expression), None, zone) => {
             let zone = zone.as_deref().unwrap_or("UTC");
             Schedule::Cron(CronSchedule::parse(&expression, zone).map_err(|error| {
-                let field = if error.is_about_zone() {
-                    "timeZone"
-                } else {
-                    "schedule"
-                };
+                let field = if error.is_about_zone() { "timeZone" } else { "schedule" };
                 FieldError::new(field, error.to_string())
             })?)
         }
@@ -221,13 +182,9 @@ fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
     Ok(CronSpec {
         schedule,
         concurrency: concurrency.unwrap_or(Concurrency::Forbid),
-        suspend: fields
-            .optional("suspend", fields::boolean)?
-            .unwrap_or(false),
+        suspend: fields.optional("suspend", fields::boolean)?.unwrap_or(false),
         starting_deadline: fields.optional("startingDeadlineSeconds", fields::seconds(0.0))?,
-        jitter: fields
-            .optional("jitterSeconds", fields::seconds(0.0))?
-            .unwrap_or_default(),
+        jitter: fields.optional("jitterSeconds", fields::seconds(0.0))?.unwrap_or_default(),
     })
 }
 
@@ -254,9 +211,9 @@ pub(super) fn signal(value: Value) -> Parsed<Signal> {
     let name = fields::text(value)?;
     match Signal::from_name(&name) {
         Some(signal) => Ok(signal),
-        None => fields::fail(format!(
-            "must be the name of a signal, such as \"SIGTERM\", not {name:?}"
-        )),
+        None => {
+            fields::fail(format!("must be the name of a signal, such as \"SIGTERM\", not {name:?}"))
+        }
     }
 }
 
@@ -275,10 +232,7 @@ fn umask(value: Value) -> Parsed<u32> {
         Value::String(digits) => u32::from_str_radix(&digits, 8)
             .ok()
             .filter(|mask| *mask <= 0o777 && !digits.starts_with('+'))
-            .map_or_else(
-                || fields::fail(format!("must be {right}, not {digits:?}")),
-                Ok,
-            ),
+            .map_or_else(|| fields::fail(format!("must be {right}, not {digits:?}")), Ok),
         Value::Integer(_) => fields::integer(0..=0o777)(value),
         other => fields::wrong(right, &other),
     }
@@ -291,11 +245,7 @@ fn limits(value: Value) -> Parsed<Vec<ResourceLimit>> {
     let mut limits = Vec::new();
     for (name, resource) in RESOURCES {
         if let Some((soft, hard)) = fields.optional(name, limit_pair)? {
-            limits.push(ResourceLimit {
-                resource,
-                soft,
-                hard,
-            });
+            limits.push(ResourceLimit { resource, soft, hard });
         }
     }
     Ok(limits)
@@ -306,10 +256,7 @@ fn limit_pair(value: Value) -> Parsed<(Option<u64>, Option<u64>)> {
         return limit(value).map(|both| (both, both));
     }
     let mut fields = Fields::of(value, &["soft", "hard"], Spelling::Camel)?;
-    let (soft, hard) = (
-        fields.required("soft", limit)?,
-        fields.required("hard", limit)?,
-    );
+    let (soft, hard) = (fields.required("soft", limit)?, fields.required("hard", limit)?);
     if soft.unwrap_or(u64::MAX) > hard.unwrap_or(u64::MAX) {
         return Err(FieldError::new("soft", "must not be above `hard`"));
     }
@@ -320,9 +267,9 @@ fn limit(value: Value) -> Parsed<Option<u64>> {
     match value {
         Value::String(text) if text == "unlimited" => Ok(None),
         Value::Integer(number) if number >= 0 => Ok(u64::try_from(number).ok()),
-        Value::Integer(number) => fields::fail(format!(
-            "must be a whole number from 0 or \"unlimited\", not {number}"
-        )),
+        Value::Integer(number) => {
+            fields::fail(format!("must be a whole number from 0 or \"unlimited\", not {number}"))
+        }
         other => fields::wrong("a whole number from 0 or \"unlimited\"", &other),
     }
 }
@@ -338,11 +285,7 @@ fn variable(name: &str) -> Result<(), String> {
 }
 
 fn label(name: &str) -> Result<(), String> {
-    if name.is_empty() {
-        Err("a label's name must not be empty".into())
-    } else {
-        Ok(())
-    }
+    if name.is_empty() { Err("a label's name must not be empty".into()) } else { Ok(()) }
 }
 
 /// The directory as an absolute path without `.` components; `..` is the file system's to resolve.
@@ -356,11 +299,8 @@ const ONE_OFF: u8 = 2;
 const CRON: u8 = 4;
 const ALL: u8 = CONTINUOUS | ONE_OFF | CRON;
 
-const TYPES: [(&str, Type); 3] = [
-    ("continuous", Type::Continuous),
-    ("one-off", Type::OneOff),
-    ("cron", Type::Cron),
-];
+const TYPES: [(&str, Type); 3] =
+    [("continuous", Type::Continuous), ("one-off", Type::OneOff), ("cron", Type::Cron)];
 
 /// Every field, and which types of job have it.
 const FIELDS: [(&str, u8); 30] = [
@@ -397,14 +337,8 @@ const FIELDS: [(&str, u8); 30] = [
 ];
 
 const BACKOFF_FIELDS: [&str; 4] = ["initialDelayMs", "maxDelayMs", "factor", "resetAfterMs"];
-const RESTART_FIELDS: [&str; 6] = [
-    "policy",
-    "initialDelayMs",
-    "maxDelayMs",
-    "factor",
-    "resetAfterMs",
-    "maxRestarts",
-];
+const RESTART_FIELDS: [&str; 6] =
+    ["policy", "initialDelayMs", "maxDelayMs", "factor", "resetAfterMs", "maxRestarts"];
 
 const POLICIES: [(&str, RestartPolicy); 3] = [
     ("always", RestartPolicy::Always),
@@ -461,13 +395,7 @@ mod tests {
         assert_eq!(spec.output.limit_bytes, 65_536);
         assert_eq!(spec.output.history_limit, 20);
         assert!(spec.is_success(0) && !spec.is_success(1));
-        let Kind::Continuous {
-            restart,
-            restart_on_failure: true,
-        } = spec.kind
-        else {
-            panic!()
-        };
+        let Kind::Continuous { restart, restart_on_failure: true } = spec.kind else { panic!() };
         assert_eq!(restart.policy, RestartPolicy::Always);
         assert_eq!(restart.backoff.initial, Duration::from_millis(100));
         assert_eq!(restart.max_restarts, None);
@@ -489,12 +417,9 @@ mod tests {
 
     #[test]
     fn working_directories_become_absolute() {
-        for (given, shown) in [
-            (".", "/srv"),
-            ("a/./b", "/srv/a/b"),
-            ("/x/", "/x"),
-            ("..", "/srv/.."),
-        ] {
+        for (given, shown) in
+            [(".", "/srv"), ("a/./b", "/srv/a/b"), ("/x/", "/x"), ("..", "/srv/..")]
+        {
             assert_eq!(absolute("/srv", given), shown);
         }
     }
@@ -504,10 +429,7 @@ mod tests {
         let check = |fields: &str, error: &str| {
             let json = format!(r#"{{"executable":"x",{fields}}}"#);
             let found = spec(&json).expect_err(&json);
-            assert!(
-                found.starts_with(error),
-                "{json}\n  said {found}\n  want {error}"
-            );
+            assert!(found.starts_with(error), "{json}\n  said {found}\n  want {error}");
         };
         check(r#""type":"daemon""#, "type: Invalid job type");
         check(r#""kind":"cron""#, "type: Invalid job type");
@@ -515,26 +437,14 @@ mod tests {
             r#""type":"cron","arguments":[1]"#,
             "arguments.0: must be a string, not a whole number",
         );
-        check(
-            r#""type":"cron","arguments":["a\u0000"]"#,
-            "arguments.0: must not contain a NUL",
-        );
+        check(r#""type":"cron","arguments":["a\u0000"]"#, "arguments.0: must not contain a NUL");
         check(
             r#""type":"cron","argument":[]"#,
             "argument: unknown field; did you mean `arguments`?",
         );
-        check(
-            r#""type":"cron","retries":1"#,
-            "retries: is for one-off jobs only",
-        );
-        check(
-            r#""type":"cron","restart":{}"#,
-            "restart: is for continuous and one-off jobs only",
-        );
-        check(
-            r#""type":"one-off","restart":{"policy":"always"}"#,
-            "restart.policy: unknown field",
-        );
+        check(r#""type":"cron","retries":1"#, "retries: is for one-off jobs only");
+        check(r#""type":"cron","restart":{}"#, "restart: is for continuous and one-off jobs only");
+        check(r#""type":"one-off","restart":{"policy":"always"}"#, "restart.policy: unknown field");
         check(
             r#""type":"cron","scheduleInSeconds":0"#,
             "scheduleInSeconds: must be a whole number from 1",
@@ -543,26 +453,17 @@ mod tests {
             r#""type":"cron","scheduleInSeconds":1.5"#,
             "scheduleInSeconds: must be a whole number",
         );
-        check(
-            r#""type":"cron","timeZone":"UTC""#,
-            "timeZone: needs a `schedule`",
-        );
+        check(r#""type":"cron","timeZone":"UTC""#, "timeZone: needs a `schedule`");
         check(
             r#""type":"cron","schedule":"* * * * *","scheduleInSeconds":5"#,
             "schedule: cannot stand",
         );
-        check(
-            r#""type":"cron","environment":{"A=B":"c"}"#,
-            "environment.A=B: a variable's name",
-        );
+        check(r#""type":"cron","environment":{"A=B":"c"}"#, "environment.A=B: a variable's name");
         check(
             r#""type":"cron","environment":{"K1S_RUN":"c"}"#,
             "environment.K1S_RUN: is set by k1s",
         );
-        check(
-            r#""type":"cron","environment":{"A":1}"#,
-            "environment.A: must be a string",
-        );
+        check(r#""type":"cron","environment":{"A":1}"#, "environment.A: must be a string");
         check(
             r#""type":"cron","stop":{"signal":"FOO"}"#,
             "stop.signal: must be the name of a signal",
@@ -571,10 +472,7 @@ mod tests {
             r#""type":"cron","stop":{"timeoutSeconds":-1}"#,
             "stop.timeoutSeconds: must be a number",
         );
-        check(
-            r#""type":"cron","successExitCodes":[]"#,
-            "successExitCodes: must hold at least one",
-        );
+        check(r#""type":"cron","successExitCodes":[]"#, "successExitCodes: must hold at least one");
         check(
             r#""type":"cron","successExitCodes":[256]"#,
             "successExitCodes.0: must be a whole number",
@@ -584,43 +482,22 @@ mod tests {
             "limits.nofile.soft: must not",
         );
         check(r#""type":"cron","umask":"999""#, "umask: must be octal");
-        check(
-            r#""type":"cron","output":{"limitBytes":-1}"#,
-            "output.limitBytes: must be",
-        );
-        check(
-            r#""type":"cron","concurrencyPolicy":"wait""#,
-            "concurrencyPolicy: must be one of",
-        );
-        assert!(
-            spec(r#"{"type":"cron"}"#)
-                .unwrap_err()
-                .starts_with("executable: is required")
-        );
-        assert!(
-            spec(r#"[]"#)
-                .unwrap_err()
-                .contains("must be an object, not a list")
-        );
+        check(r#""type":"cron","output":{"limitBytes":-1}"#, "output.limitBytes: must be");
+        check(r#""type":"cron","concurrencyPolicy":"wait""#, "concurrencyPolicy: must be one of");
+        assert!(spec(r#"{"type":"cron"}"#).unwrap_err().starts_with("executable: is required"));
+        assert!(spec(r#"[]"#).unwrap_err().contains("must be an object, not a list"));
     }
 
     #[test]
     fn the_config_may_spell_in_snake_case() {
         let table = |name: &str| {
             let entry = |name: &str, text: &str| (name.to_owned(), Value::String(text.to_owned()));
-            Value::Table(vec![
-                entry("type", "cron"),
-                entry("executable", "x"),
-                entry(name, "/x"),
-            ])
+            Value::Table(vec![entry("type", "cron"), entry("executable", "x"), entry(name, "/x")])
         };
         let snake = || table("working_directory");
         assert!(parse(snake(), "/", Spelling::CamelOrSnake).is_ok());
         assert!(parse(table("workingDirectory"), "/", Spelling::CamelOrSnake).is_ok());
         let error = parse(snake(), "/", Spelling::Camel).unwrap_err();
-        assert_eq!(
-            error.message,
-            "unknown field; did you mean `workingDirectory`?"
-        );
+        assert_eq!(error.message, "unknown field; did you mean `workingDirectory`?");
     }
 }

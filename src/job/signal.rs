@@ -24,10 +24,7 @@ impl Signal {
 
     /// The signal of this number, or `None` outside 1 to 64.
     pub fn from_number(number: i32) -> Option<Signal> {
-        u8::try_from(number)
-            .ok()
-            .filter(|n| (1..=64).contains(n))
-            .map(Signal)
+        u8::try_from(number).ok().filter(|n| (1..=64).contains(n)).map(Signal)
     }
 
     /// The signal of this name: `SIGTERM`, `TERM`, `SIGRTMIN+3`, `SIGRTMAX-1`; upper case only.
@@ -93,11 +90,7 @@ mod tests {
     fn names_and_numbers_agree() {
         for number in (1..=31).chain(34..=64) {
             let signal = Signal::from_number(number).unwrap();
-            assert_eq!(
-                Signal::from_name(&signal.to_string()),
-                Some(signal),
-                "{number}"
-            );
+            assert_eq!(Signal::from_name(&signal.to_string()), Some(signal), "{number}");
         }
         assert_eq!(Signal::from_name("TERM"), Some(Signal::TERM));
         assert_eq!(Signal::from_name("SIGRTMAX"), Signal::from_number(64));

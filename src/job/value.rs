@@ -98,9 +98,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         let mut seen = std::collections::BTreeSet::new();
         while let Some((key, value)) = entries.next_entry::<String, Value>()? {
             if !seen.insert(key.clone()) {
-                return Err(A::Error::custom(format_args!(
-                    "the key `{key}` is given twice"
-                )));
+                return Err(A::Error::custom(format_args!("the key `{key}` is given twice")));
             }
             table.push((key, value));
         }

@@ -1,0 +1,87 @@
+//! One budget for all captured output.
+//!
+//! Every run that holds output stands in one queue: finished runs first, the oldest of them at
+//! the front, then live ones. When the budget is exceeded, whoever is at the front loses what
+//! was kept of its output, and its record says that it is truncated.
+
+use std::collections::BTreeMap;
+
+use super::RunKey;
+
+/// Who holds how much output.
+#[derive(Debug)]
+pub(super) struct OutputMemory {
+    budget: usize,
+    used: usize,
+    holders: BTreeMap<Place, Holder>,
+    last_place: u64,
+}
+
+/// A place in the queue: finished runs stand before live ones, then who came first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    is_live: bool,
+    order: u64,
+}
+
+#[derive(Debug)]
+struct Holder {
+    run: RunKey,
+    bytes: usize,
+}
+
+impl OutputMemory {
+    pub(super) fn new(budget: usize) -> OutputMemory {
+        OutputMemory { budget, used: 0, holders: BTreeMap::new(), last_place: 0 }
+    }
+
+    /// The bytes that are held.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Takes a run out of the queue that must forget its output, if the budget is exceeded.
+    pub(super) fn evict(&mut self) -> Option<RunKey> {
+        if self.used <= self.budget {
+            return None;
+        }
+        let (_, holder) = self.holders.pop_first()?;
+        self.used -= holder.bytes;
+        Some(holder.run)
+    }
+
+    /// The run holds `bytes` now. `place` is where it stands, if it does; returns where it stands
+    /// from now on. A run without output stands nowhere.
+    pub(super) fn hold(
+        &mut self,
+        place: Option<Place>,
+        run: RunKey,
+        is_live: bool,
+        bytes: usize,
+    ) -> Option<Place> {
+        if let Some(holder) = place
+            .filter(|p| p.is_live == is_live && bytes > 0)
+            .and_then(|p| self.holders.get_mut(&p))
+        {
+            self.used = self.used - holder.bytes + bytes;
+            holder.bytes = bytes;
+            return place;
+        }
+        self.release(place);
+        if bytes == 0 {
+            return None;
+        }
+        self.last_place += 1;
+        let place = Place { is_live, order: self.last_place };
+        self.holders.insert(place, Holder { run, bytes });
+        self.used += bytes;
+        Some(place)
+    }
+
+    /// The run that stands there holds nothing any more.
+    pub(super) fn release(&mut self, place: Option<Place>) {
+        if let Some(holder) = place.and_then(|place| self.holders.remove(&place)) {
+            self.used -= holder.bytes;
+        }
+    }
+}

@@ -1,0 +1,656 @@
+//! The supervisor: what should run, when, and what becomes of it.
+//!
+//! It is handed `now` and what happened, and hands back what to do. Nothing here spawns,
+//! signals, reads a clock, an environment or a random number, so the whole life of ten
+//! thousand jobs replays in a test.
+//!
+//! ```text
+//!   handle_* (a spawn succeeded, a process ended, a deadline came …)
+//!   create, kill, start, … (somebody asked)        ┌────────────┐
+//!   ───────────────────────────────────────────────► Supervisor ├──► poll_action, poll_spawn
+//!                                                  └─────┬──────┘     poll_timeout
+//!                                                        │ one `Job` each, in order of creation
+//!                                                        ▼
+//!        Job: a Phase (what happens next)  and its live Runs, each a state machine of its own
+//! ```
+//!
+//! - [`Job`] (`life.rs`) decides *whether* to run: restarts, retries, schedules, stops.
+//! - `Run` (`run.rs`) is one process from its spawn until nothing of it is left.
+//! - [`OutputMemory`](memory) keeps all captured output within one budget.
+//!
+//! Whoever drives it keeps three rules: after [`Supervisor::poll_spawn`] hands out a launch, the
+//! next call says what came of it; each end of a child is told to [`Supervisor::handle_exit`]
+//! exactly once, after the output that came before it; and every [`Action::Survey`] is answered.
+
+mod backoff;
+mod due;
+mod life;
+mod memory;
+mod run;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
+use crate::time::{Mono, Now};
+use crate::timer::TimerWheel;
+
+pub use due::Skipped;
+pub use life::Job;
+use memory::OutputMemory;
+pub use view::State;
+
+/// What a supervisor needs to know from the start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Tells the runs of this k1s from those of any other: the first part of every `K1S_RUN`.
+    /// Holds no dot.
+    pub instance: String,
+    /// The most jobs that may exist at a time.
+    pub job_limit: usize,
+    /// The most memory, in bytes, that captured output may take.
+    pub output_memory: usize,
+    /// How long a shutdown may take before everything that is left is killed.
+    pub shutdown_timeout: Duration,
+    /// The job whose exit code is k1s's own, whatever began the shutdown.
+    pub main: Option<JobId>,
+}
+
+/// All jobs, and what is to be done for them.
+#[derive(Debug)]
+pub struct Supervisor {
+    /// In order of creation.
+    jobs: BTreeMap<JobKey, Job>,
+    ids: BTreeMap<JobId, JobKey>,
+    /// Jobs that were removed while processes of theirs still live; their ids are free.
+    leaving: BTreeMap<JobId, JobKey>,
+    last_key: u64,
+    core: Core,
+}
+
+/// A job, for as long as k1s runs: unlike its id, a key is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobKey(u64);
+
+/// One run of one job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunKey {
+    /// Whose run it is.
+    pub job: JobKey,
+    /// The job's first run is 1, and so on.
+    pub number: u64,
+}
+
+/// Something to be done to processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a signal to all of the target's processes.
+    Signal {
+        /// To which processes.
+        target: Target,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Find out whether any process of the target is left, and say so with
+    /// [`Supervisor::handle_survey`].
+    Survey {
+        /// The run that waits for the answer.
+        run: RunKey,
+        /// Which processes.
+        target: Target,
+    },
+    /// Everything has been stopped, or its time is up: end with this exit code.
+    Exit {
+        /// k1s's own exit code.
+        code: u8,
+    },
+}
+
+/// Which processes are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One process.
+    Process(Pid),
+    /// A process group, by its leader, which may be gone.
+    Group(Pid),
+    /// All that a run or a job has left behind: the group, what descends from the leader, and
+    /// orphans by the `K1S_RUN` in their environment.
+    Tree {
+        /// The first process, whose id is also its group's and its session's.
+        leader: Option<Pid>,
+        /// The value of `K1S_RUN`, or, ending in a dot, all values that have only a number after.
+        tag: Rc<str>,
+    },
+}
+
+/// A process to be started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The run it is for.
+    pub run: RunKey,
+    /// The value of `K1S_JOB`.
+    pub job_id: JobId,
+    /// The value of `K1S_RUN`.
+    pub tag: Rc<str>,
+    /// What to execute.
+    pub spec: Rc<JobSpec>,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such job.
+    NotFound,
+    /// The id is taken.
+    Exists,
+    /// There are as many jobs as there may be.
+    TooManyJobs,
+    /// k1s is shutting down.
+    ShuttingDown,
+    /// The one-off job is over.
+    Over,
+    /// The job is of another type than the new one.
+    OtherType,
+    /// Continuous jobs are not run by hand.
+    NotRunnable,
+    /// The job was killed, and waits for a start.
+    Killed,
+    /// A run is going, and the job's policy forbids another.
+    Forbidden,
+    /// No process of the job is running.
+    NotRunning,
+}
+
+/// What became of a job that was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// There was none of this id.
+    Created,
+    /// It has the new specification now.
+    Replaced,
+    /// It had the same specification.
+    Unchanged,
+}
+
+/// What the jobs share: timers, and what is to be done.
+#[derive(Debug)]
+struct Core {
+    settings: Settings,
+    timers: TimerWheel<Timer>,
+    actions: VecDeque<Action>,
+    /// Runs that are to be spawned; one that was stopped meanwhile is passed over.
+    starts: VecDeque<RunKey>,
+    pids: BTreeMap<Pid, RunKey>,
+    /// Runs whose first process is over while others may be left.
+    clearing: BTreeSet<RunKey>,
+    /// Runs that the machine had no room for.
+    deferred: BTreeSet<RunKey>,
+    memory: OutputMemory,
+    live_runs: usize,
+    /// A run has ended since deferred ones were last tried.
+    has_freed: bool,
+    shutdown: Option<Shutdown>,
+}
+
+/// A deadline, by what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Timer {
+    /// The end of a backoff, the next scheduled run, or the end of a finished job's time to live.
+    Job(JobKey),
+    /// A deferred spawn is tried again.
+    Retry(RunKey),
+    /// A run has taken longer than it may.
+    Timeout(RunKey),
+    /// The grace period of a run is over.
+    Kill(RunKey),
+    /// It is time to look again at what a run has left.
+    Survey(RunKey),
+    /// The time for the shutdown is up: everything is killed, or given up on.
+    Shutdown,
+}
+
+#[derive(Debug)]
+struct Shutdown {
+    exit_code: u8,
+    /// When what is left is killed.
+    deadline: Mono,
+    killed: bool,
+    exited: bool,
+}
+
+impl Supervisor {
+    /// A supervisor without jobs.
+    pub fn new(settings: Settings, now: Now) -> Supervisor {
+        Supervisor {
+            jobs: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            last_key: 0,
+            core: Core {
+                timers: TimerWheel::new(now.mono),
+                actions: VecDeque::new(),
+                starts: VecDeque::new(),
+                pids: BTreeMap::new(),
+                clearing: BTreeSet::new(),
+                deferred: BTreeSet::new(),
+                memory: OutputMemory::new(settings.output_memory),
+                live_runs: 0,
+                has_freed: false,
+                shutdown: None,
+                settings,
+            },
+        }
+    }
+
+    // What is there.
+
+    /// The job of this id.
+    pub fn job(&self, id: &str) -> Option<&Job> {
+        let key = self.ids.get(&JobId::parse(id).ok()?)?;
+        self.jobs.get(key)
+    }
+
+    /// The first job that was created after `after`: a listing may be taken up again at any
+    /// moment, whatever was created or removed meanwhile.
+    pub fn job_after(&self, after: Option<JobKey>) -> Option<&Job> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.jobs.range((start, Bound::Unbounded)).map(|(_, job)| job).find(|job| !job.is_leaving())
+    }
+
+    /// Whether k1s is shutting down.
+    pub fn is_shutting_down(&self) -> bool {
+        self.core.shutdown.is_some()
+    }
+
+    /// How many runs have processes or are about to.
+    pub fn live_runs(&self) -> usize {
+        self.core.live_runs
+    }
+
+    /// The memory, in bytes, that captured output takes.
+    pub fn output_memory(&self) -> usize {
+        self.core.memory.used()
+    }
+
+    /// The first processes of all live runs.
+    pub fn leaders(&self) -> impl Iterator<Item = Pid> {
+        self.core.pids.keys().copied()
+    }
+
+    // What somebody asks for.
+
+    /// Registers a job; it starts as soon as no process of a removed one of the same id is left.
+    ///
+    /// # Errors
+    /// `Exists`, `TooManyJobs`, `ShuttingDown`.
+    pub fn create(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<(), Refusal> {
+        if self.is_shutting_down() {
+            return Err(Refusal::ShuttingDown);
+        }
+        if self.ids.contains_key(&id) {
+            return Err(Refusal::Exists);
+        }
+        if self.jobs.len() >= self.core.settings.job_limit {
+            return Err(Refusal::TooManyJobs);
+        }
+        self.last_key += 1;
+        let key = JobKey(self.last_key);
+        let must_wait = self.leaving.contains_key(&id);
+        self.ids.insert(id.clone(), key);
+        self.jobs.insert(key, Job::new(key, id, spec, now));
+        if !must_wait {
+            self.update(key, now, |job, core| job.begin(core, now));
+        }
+        Ok(())
+    }
+
+    /// Registers a job, or gives the one of this id a new specification. Results, run numbers
+    /// and the time of creation stay.
+    ///
+    /// # Errors
+    /// `OtherType`, `TooManyJobs`, `ShuttingDown`.
+    pub fn put(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<Put, Refusal> {
+        if !self.ids.contains_key(&id) {
+            return self.create(id, spec, now).map(|()| Put::Created);
+        }
+        self.request(id.as_str(), now, |job, core| job.replace(spec, core, now))
+    }
+
+    /// Stops the job for good; a second request while it is being stopped kills it at once.
+    ///
+    /// # Errors
+    /// `NotFound`; `Over` when a one-off job has ended.
+    pub fn kill(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
+        self.request(id, now, |job, core| job.kill(core, now))
+    }
+
+    /// Starts a job that was killed or has ended; one that waits for its restart starts at once.
+    ///
+    /// # Errors
+    /// `NotFound`, `ShuttingDown`.
+    pub fn start(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
+        self.refuse_in_shutdown(id)?;
+        self.request(id, now, |job, core| {
+            job.start(core, now);
+            Ok(())
+        })
+    }
+
+    /// Stops what runs of the job, then starts it.
+    ///
+    /// # Errors
+    /// `NotFound`, `ShuttingDown`.
+    pub fn restart(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
+        self.refuse_in_shutdown(id)?;
+        self.request(id, now, |job, core| {
+            job.restart(core, now);
+            Ok(())
+        })
+    }
+
+    /// Runs a cron or one-off job now.
+    ///
+    /// # Errors
+    /// `NotFound`, `ShuttingDown`, `NotRunnable` for continuous jobs, `Killed`, and `Forbidden`
+    /// when a run is going and there may be but one.
+    pub fn run(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
+        self.refuse_in_shutdown(id)?;
+        self.request(id, now, |job, core| job.run_by_hand(core, now))
+    }
+
+    /// Sends a signal to the first process of each running run, or to their whole groups.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotRunning`.
+    pub fn signal(
+        &mut self,
+        id: &str,
+        signal: Signal,
+        group: bool,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        self.request(id, now, |job, core| job.signal(signal, group, core))
+    }
+
+    /// Removes a job: its id is free at once, its processes are stopped.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn remove(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
+        let key = self.key(id)?;
+        self.detach(key);
+        self.update(key, now, |job, core| job.remove(core, now));
+        Ok(())
+    }
+
+    /// Stops everything, side by side, and then hands out [`Action::Exit`]. A second call kills
+    /// whatever is left.
+    pub fn shutdown(&mut self, exit_code: u8, now: Now) {
+        if self.core.shutdown.is_some() {
+            return self.kill_everything(now);
+        }
+        let deadline = now.mono + self.core.settings.shutdown_timeout;
+        self.core.shutdown = Some(Shutdown { exit_code, deadline, killed: false, exited: false });
+        self.core.starts.clear();
+        self.core.timers.set(Timer::Shutdown, deadline);
+        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
+            self.update(key, now, |job, core| job.stop_for_shutdown(core, now));
+        }
+        self.finish_shutdown();
+    }
+
+    // What happened.
+
+    /// The launch that was handed out last is running.
+    pub fn handle_spawned(&mut self, run: RunKey, pid: Pid, now: Now) {
+        self.forget_group(pid, now);
+        self.core.pids.insert(pid, run);
+        self.update(run.job, now, |job, core| job.handle_spawned(run, pid, core, now));
+    }
+
+    /// The launch that was handed out last cannot be started.
+    pub fn handle_spawn_failed(&mut self, run: RunKey, failure: SpawnFailure, now: Now) {
+        self.update(run.job, now, |job, core| job.handle_spawn_failed(run, failure, core, now));
+    }
+
+    /// The machine had no room for the launch that was handed out last: it is tried again.
+    pub fn handle_spawn_deferred(&mut self, run: RunKey, error: String, now: Now) {
+        self.update(run.job, now, |job, core| job.handle_spawn_deferred(run, error, core, now));
+    }
+
+    /// A run has written something.
+    pub fn handle_output(&mut self, run: RunKey, stream: Stream, bytes: &[u8]) {
+        let Some(job) = self.jobs.get_mut(&run.job) else {
+            return;
+        };
+        job.handle_output(run, stream, bytes, &mut self.core);
+        while let Some(evicted) = self.core.memory.evict() {
+            if let Some(job) = self.jobs.get_mut(&evicted.job) {
+                job.discard_output(evicted.number);
+            }
+        }
+    }
+
+    /// A child of k1s has ended. `group_is_alive` says whether its process group still has
+    /// members. Returns the run whose first process it was; `None` for an orphan.
+    pub fn handle_exit(
+        &mut self,
+        pid: Pid,
+        status: ExitStatus,
+        group_is_alive: bool,
+        now: Now,
+    ) -> Option<RunKey> {
+        let run = self.core.pids.remove(&pid)?;
+        self.update(run.job, now, |job, core| {
+            job.handle_exit(run, status, group_is_alive, core, now)
+        });
+        Some(run)
+    }
+
+    /// Orphans were reaped: what a run has left may be gone now.
+    pub fn handle_orphans_reaped(&mut self, now: Now) {
+        for run in self.core.clearing.iter().copied().collect::<Vec<_>>() {
+            self.update(run.job, now, |job, core| job.handle_survey_due(run, core));
+        }
+    }
+
+    /// The answer to an [`Action::Survey`].
+    pub fn handle_survey(&mut self, run: RunKey, is_alive: bool, now: Now) {
+        self.update(run.job, now, |job, core| job.handle_survey(run, is_alive, core, now));
+    }
+
+    /// Deadlines may have come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(timer) = self.core.timers.expire(now.mono) {
+            match timer {
+                Timer::Job(key) => self.update(key, now, |job, core| job.handle_timer(core, now)),
+                Timer::Retry(run) => {
+                    self.update(run.job, now, |job, core| job.retry(run, core, now))
+                }
+                Timer::Timeout(run) => {
+                    self.update(run.job, now, |job, core| job.handle_run_timeout(run, core, now));
+                }
+                Timer::Kill(run) => {
+                    self.update(run.job, now, |job, core| job.handle_grace_over(run, core, now));
+                }
+                Timer::Survey(run) => {
+                    self.update(run.job, now, |job, core| job.handle_survey_due(run, core));
+                }
+                Timer::Shutdown => self.handle_shutdown_timeout(now),
+            }
+        }
+    }
+
+    /// The wall clock was set: calendar schedules are computed anew.
+    pub fn handle_clock_step(&mut self, now: Now) {
+        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
+            self.update(key, now, |job, core| job.handle_clock_step(core, now));
+        }
+    }
+
+    // What to do now.
+
+    /// The next thing to be done to processes that are there.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.core.actions.pop_front()
+    }
+
+    /// The next process to be started. The next call must say what came of it.
+    pub fn poll_spawn(&mut self) -> Option<Launch> {
+        while let Some(run) = self.core.starts.pop_front() {
+            let launch = self.jobs.get(&run.job).and_then(|job| job.launch(run));
+            if launch.is_some() {
+                return launch;
+            }
+        }
+        None
+    }
+
+    /// Whether a process waits to be started.
+    pub fn has_spawns(&self) -> bool {
+        !self.core.starts.is_empty()
+    }
+
+    /// When [`Supervisor::handle_timeout`] is to be called at the latest.
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        self.core.timers.next()
+    }
+
+    fn key(&self, id: &str) -> Result<JobKey, Refusal> {
+        let id = JobId::parse(id).map_err(|_| Refusal::NotFound)?;
+        self.ids.get(&id).copied().ok_or(Refusal::NotFound)
+    }
+
+    fn request<T>(
+        &mut self,
+        id: &str,
+        now: Now,
+        ask: impl FnOnce(&mut Job, &mut Core) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let key = self.key(id)?;
+        let mut answer = Err(Refusal::NotFound);
+        self.update(key, now, |job, core| answer = ask(job, core));
+        answer
+    }
+
+    fn refuse_in_shutdown(&self, id: &str) -> Result<(), Refusal> {
+        self.key(id)?;
+        if self.is_shutting_down() { Err(Refusal::ShuttingDown) } else { Ok(()) }
+    }
+
+    /// Changes one job, and then draws the consequences that reach beyond it.
+    fn update(&mut self, key: JobKey, now: Now, change: impl FnOnce(&mut Job, &mut Core)) {
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
+        };
+        change(job, &mut self.core);
+        if job.has_expired() {
+            self.detach(key);
+            return self.update(key, now, |job, core| job.remove(core, now));
+        }
+        let end = job.critical_end();
+        if job.is_gone() {
+            self.drop_job(key, now);
+        }
+        if let Some(exit_code) = end.filter(|_| self.core.shutdown.is_none()) {
+            self.shutdown(exit_code, now);
+        }
+        self.retry_deferred(now);
+        self.finish_shutdown();
+    }
+
+    /// Frees the id of a job that is to go.
+    fn detach(&mut self, key: JobKey) {
+        let Some(job) = self.jobs.get(&key) else {
+            return;
+        };
+        let id = job.id().clone();
+        self.ids.remove(&id);
+        if !job.is_waiting() {
+            self.leaving.insert(id, key);
+        }
+    }
+
+    /// The last process of a removed job is gone: its successor need wait no longer.
+    fn drop_job(&mut self, key: JobKey, now: Now) {
+        let Some(mut job) = self.jobs.remove(&key) else {
+            return;
+        };
+        job.release(&mut self.core);
+        if self.leaving.get(job.id()) != Some(&key) {
+            return;
+        }
+        self.leaving.remove(job.id());
+        if let Some(successor) = self.ids.get(job.id()).copied() {
+            self.update(successor, now, |job, core| job.begin(core, now));
+        }
+    }
+
+    /// A new process has the id of an old group: the kernel hands out no id that is in use
+    /// (credentials(7)), so nothing of the old group is left.
+    fn forget_group(&mut self, pid: Pid, now: Now) {
+        let holds = |run: &RunKey| {
+            self.jobs.get(&run.job).is_some_and(|job| job.is_clearing_group(*run, pid))
+        };
+        let old: Vec<RunKey> = self.core.clearing.iter().copied().filter(holds).collect();
+        for run in old {
+            self.update(run.job, now, |job, core| job.handle_survey(run, false, core, now));
+        }
+    }
+
+    /// Something was freed: the first run that the machine had no room for is tried again.
+    fn retry_deferred(&mut self, now: Now) {
+        if !std::mem::take(&mut self.core.has_freed) {
+            return;
+        }
+        if let Some(run) = self.core.deferred.first().copied()
+            && let Some(job) = self.jobs.get_mut(&run.job)
+        {
+            job.retry(run, &mut self.core, now);
+        }
+    }
+
+    fn kill_everything(&mut self, now: Now) {
+        if let Some(shutdown) = &mut self.core.shutdown {
+            shutdown.killed = true;
+            self.core.timers.set(Timer::Shutdown, now.mono + GIVE_UP_AFTER);
+        }
+        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
+            self.update(key, now, |job, core| job.force(core));
+        }
+    }
+
+    fn handle_shutdown_timeout(&mut self, now: Now) {
+        match &mut self.core.shutdown {
+            Some(shutdown) if shutdown.killed => self.exit(),
+            Some(_) => self.kill_everything(now),
+            None => {}
+        }
+    }
+
+    fn finish_shutdown(&mut self) {
+        if self.core.shutdown.is_some() && self.core.live_runs == 0 {
+            self.exit();
+        }
+    }
+
+    fn exit(&mut self) {
+        let main = self.core.settings.main.as_ref().and_then(|id| self.ids.get(id));
+        let main_code = main.and_then(|key| self.jobs.get(key)).map(Job::final_exit_code);
+        let Some(shutdown) = &mut self.core.shutdown else {
+            return;
+        };
+        if !std::mem::replace(&mut shutdown.exited, true) {
+            let code = main_code.unwrap_or(shutdown.exit_code);
+            self.core.timers.cancel(&Timer::Shutdown);
+            self.core.actions.push_back(Action::Exit { code });
+        }
+    }
+}
+
+/// How long after SIGKILL a process may still be there, in uninterruptible sleep perhaps, before
+/// a shutdown no longer waits for it.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(1);

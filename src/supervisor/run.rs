@@ -1,0 +1,299 @@
+//! One run, from the moment it is wanted until nothing of it is left.
+//!
+//! ```text
+//!            launch                    stop, timeout
+//!   Queued ─────────► Running ────────────────────────► Stopping ─ grace over: SIGKILL
+//!     │ ▲                │                                  │
+//!     │ │ retry          │ its first process ends:          │
+//!     ▼ │                │ the result is recorded           │
+//!   Deferred             ├──────────────► Clearing ◄────────┘
+//!   (no room)            │ group empty    the rest is stopped the same way
+//!                        ▼                    │ nothing left
+//!                      gone ◄─────────────────┘
+//! ```
+//!
+//! Timers belong to states: [`Run::enter`] is the only place that sets or cancels one, and it
+//! cancels what the state before had set.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::memory::Place;
+use super::{Action, Core, RunKey, Target, Timer};
+use crate::job::{Capture, JobSpec, Pid, Reason, Signal, Stream};
+use crate::time::{Mono, Now};
+
+/// A run that is not over yet.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) key: RunKey,
+    /// The specification that it was started with.
+    pub(super) spec: Rc<JobSpec>,
+    /// `K1S_RUN`.
+    pub(super) tag: Rc<str>,
+    pub(super) state: RunState,
+    /// When it was started; in `Queued` and `Deferred`, when it was first wanted.
+    pub(super) started: Now,
+    pub(super) stdout: Capture,
+    pub(super) stderr: Capture,
+    /// Where its output stands in the budget.
+    pub(super) place: Option<Place>,
+    /// How often the machine had no room for it.
+    pub(super) deferrals: u32,
+}
+
+#[derive(Debug)]
+pub(super) enum RunState {
+    /// It waits for its turn to be spawned.
+    Queued,
+    /// The machine had no room for it.
+    Deferred { error: String, delay: Duration },
+    /// Its first process lives.
+    Running { pid: Pid },
+    /// It has been asked to end.
+    Stopping { pid: Pid, why: Reason, target: Target, kill: Kill },
+    /// Its first process is over, and its result recorded.
+    Clearing { end: End, target: Target, kill: Kill, survey: Survey },
+}
+
+/// When SIGKILL comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kill {
+    At(Mono),
+    Sent,
+}
+
+/// How what is left is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Survey {
+    /// The question has been asked.
+    Asked { next_delay: Duration },
+    /// It is asked again after a while, or when an orphan was reaped.
+    Resting { next_delay: Duration },
+}
+
+/// What the job needs to know about a run that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) success: bool,
+    pub(super) spawn_failed: bool,
+    pub(super) lived: Duration,
+}
+
+impl Run {
+    pub(super) fn new(key: RunKey, spec: Rc<JobSpec>, tag: Rc<str>, now: Now) -> Run {
+        let limit = spec.output.limit_bytes;
+        Run {
+            key,
+            spec,
+            tag,
+            state: RunState::Queued,
+            started: now,
+            stdout: Capture::new(limit),
+            stderr: Capture::new(limit),
+            place: None,
+            deferrals: 0,
+        }
+    }
+
+    /// The first process, while it lives.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        match &self.state {
+            RunState::Running { pid } | RunState::Stopping { pid, .. } => Some(*pid),
+            RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => None,
+        }
+    }
+
+    /// Goes over to another state: its timers are set, those of the state before are cancelled.
+    pub(super) fn enter(&mut self, state: RunState, core: &mut Core, now: Now) {
+        self.leave(core);
+        self.state = state;
+        match &self.state {
+            RunState::Queued => core.starts.push_back(self.key),
+            RunState::Deferred { delay, .. } => {
+                core.deferred.insert(self.key);
+                core.timers.set(Timer::Retry(self.key), now.mono + *delay);
+            }
+            RunState::Running { .. } => self.arm_timeout(core),
+            RunState::Stopping { kill, .. } => arm_kill(*kill, self.key, core),
+            RunState::Clearing { kill, survey, .. } => {
+                core.clearing.insert(self.key);
+                arm_kill(*kill, self.key, core);
+                if let Survey::Resting { next_delay } = survey {
+                    core.timers.set(Timer::Survey(self.key), now.mono + *next_delay);
+                }
+            }
+        }
+    }
+
+    /// Leaves the state for good or for another.
+    pub(super) fn leave(&mut self, core: &mut Core) {
+        match &self.state {
+            RunState::Queued => {}
+            RunState::Deferred { .. } => {
+                core.deferred.remove(&self.key);
+                core.timers.cancel(&Timer::Retry(self.key));
+            }
+            RunState::Running { .. } => {
+                core.timers.cancel(&Timer::Timeout(self.key));
+            }
+            RunState::Stopping { .. } => {
+                core.timers.cancel(&Timer::Kill(self.key));
+            }
+            RunState::Clearing { .. } => {
+                core.clearing.remove(&self.key);
+                core.timers.cancel(&Timer::Kill(self.key));
+                core.timers.cancel(&Timer::Survey(self.key));
+            }
+        }
+    }
+
+    /// Takes over a specification whose difference the process cannot see.
+    pub(super) fn take_over(&mut self, spec: Rc<JobSpec>, core: &mut Core) {
+        self.stdout.set_limit(spec.output.limit_bytes);
+        self.stderr.set_limit(spec.output.limit_bytes);
+        self.spec = spec;
+        self.account(core);
+        if matches!(self.state, RunState::Running { .. }) {
+            core.timers.cancel(&Timer::Timeout(self.key));
+            self.arm_timeout(core);
+        }
+    }
+
+    /// Asks the run to end: signals what `tag` says, and arms SIGKILL. Returns false when there
+    /// is no process yet, and so nothing to wait for.
+    pub(super) fn stop(&mut self, why: Reason, tag: Rc<str>, core: &mut Core, now: Now) -> bool {
+        let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
+        let earlier = |kill: Kill| match kill {
+            Kill::At(at) => Kill::At(at.min(grace_over)),
+            Kill::Sent => Kill::Sent,
+        };
+        let tree = |leader: Option<Pid>| Target::Tree { leader, tag };
+        let next = match &self.state {
+            RunState::Queued | RunState::Deferred { .. } => return false,
+            RunState::Running { pid } => {
+                let target = tree(Some(*pid));
+                self.ask_to_end(&target, core);
+                RunState::Stopping { pid: *pid, why, target, kill: Kill::At(grace_over) }
+            }
+            RunState::Stopping { pid, why, kill, .. } => RunState::Stopping {
+                pid: *pid,
+                why: *why,
+                target: tree(Some(*pid)),
+                kill: earlier(*kill),
+            },
+            RunState::Clearing { end, target: before, kill, survey } => {
+                let leader = match before {
+                    Target::Group(leader) | Target::Process(leader) => Some(*leader),
+                    Target::Tree { leader, .. } => *leader,
+                };
+                let target = tree(leader);
+                if target != *before {
+                    self.ask_to_end(&target, core);
+                }
+                RunState::Clearing { end: *end, target, kill: earlier(*kill), survey: *survey }
+            }
+        };
+        self.enter(next, core, now);
+        true
+    }
+
+    /// Kills at once what is being stopped.
+    pub(super) fn force(&mut self, core: &mut Core) {
+        let (RunState::Stopping { target, kill, .. } | RunState::Clearing { target, kill, .. }) =
+            &mut self.state
+        else {
+            return;
+        };
+        *kill = Kill::Sent;
+        core.timers.cancel(&Timer::Kill(self.key));
+        core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::KILL });
+    }
+
+    /// The first process is over; others of `target` may be left.
+    pub(super) fn clear(
+        &mut self,
+        end: End,
+        target: Target,
+        kill: Kill,
+        core: &mut Core,
+        now: Now,
+    ) {
+        let survey = Survey::Resting { next_delay: FIRST_SURVEY };
+        self.enter(RunState::Clearing { end, target, kill, survey }, core, now);
+    }
+
+    /// Asks whether anything is left, unless the question is open already.
+    pub(super) fn survey(&mut self, core: &mut Core) {
+        let RunState::Clearing { target, survey, .. } = &mut self.state else {
+            return;
+        };
+        if let Survey::Resting { next_delay } = *survey {
+            *survey = Survey::Asked { next_delay };
+            core.timers.cancel(&Timer::Survey(self.key));
+            core.actions.push_back(Action::Survey { run: self.key, target: target.clone() });
+        }
+    }
+
+    /// Something is left: look again later; what SIGKILL has missed gets it again.
+    pub(super) fn rest(&mut self, core: &mut Core, now: Now) {
+        let RunState::Clearing { target, kill, survey, .. } = &mut self.state else {
+            return;
+        };
+        let Survey::Asked { next_delay } = *survey else {
+            return;
+        };
+        *survey = Survey::Resting { next_delay: (next_delay * 2).min(LONGEST_SURVEY) };
+        core.timers.set(Timer::Survey(self.key), now.mono + next_delay);
+        if *kill == Kill::Sent {
+            core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::KILL });
+        }
+    }
+
+    /// Keeps what the process wrote.
+    pub(super) fn append(&mut self, stream: Stream, bytes: &[u8], core: &mut Core) {
+        match stream {
+            Stream::Stdout => self.stdout.append(bytes),
+            Stream::Stderr => self.stderr.append(bytes),
+        }
+        self.account(core);
+    }
+
+    /// Forgets what was kept of its output: it stands nowhere in the budget any more.
+    pub(super) fn discard_output(&mut self) {
+        self.stdout.discard();
+        self.stderr.discard();
+        self.place = None;
+    }
+
+    /// Tells the budget what the run holds.
+    pub(super) fn account(&mut self, core: &mut Core) {
+        let bytes = self.stdout.allocated() + self.stderr.allocated();
+        self.place = core.memory.hold(self.place, self.key, true, bytes);
+    }
+
+    /// The job's stop signal, and SIGCONT so that a stopped process can act on it.
+    pub(super) fn ask_to_end(&self, target: &Target, core: &mut Core) {
+        let signal = self.spec.stop.signal;
+        core.actions.push_back(Action::Signal { target: target.clone(), signal });
+        if signal != Signal::KILL {
+            core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::CONT });
+        }
+    }
+
+    fn arm_timeout(&self, core: &mut Core) {
+        if let Some(timeout) = self.spec.timeout {
+            core.timers.set(Timer::Timeout(self.key), self.started.mono + timeout);
+        }
+    }
+}
+
+fn arm_kill(kill: Kill, run: RunKey, core: &mut Core) {
+    if let Kill::At(at) = kill {
+        core.timers.set(Timer::Kill(run), at);
+    }
+}
+
+/// What is left is looked for again after so long, then twice as long, up to the longest.
+const FIRST_SURVEY: Duration = Duration::from_millis(5);
+const LONGEST_SURVEY: Duration = Duration::from_millis(500);

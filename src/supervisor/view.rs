@@ -1,0 +1,138 @@
+//! What a job looks like from outside. Nothing here changes anything.
+
+use super::JobKey;
+use super::due::Skipped;
+use super::life::{Job, Outcome, Phase};
+use super::run::{Run, RunState};
+use crate::job::{JobId, JobSpec, Pid, RunRecord};
+use crate::time::{Now, Wall};
+
+/// What the API calls the state of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Processes of a removed job of the same id are still there.
+    Waiting,
+    /// A process is about to be spawned.
+    Starting,
+    /// A process runs.
+    Running,
+    /// The job waits before it is started again.
+    Backoff,
+    /// The job waits for its next scheduled run.
+    Scheduled,
+    /// Processes have been asked to end.
+    Stopping,
+    /// It is over, and was a success.
+    Succeeded,
+    /// It is over, and was none.
+    Failed,
+    /// It was stopped by request.
+    Killed,
+}
+
+impl Job {
+    /// The key of the job, for listings.
+    pub fn key(&self) -> JobKey {
+        self.key
+    }
+
+    /// The job's name.
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// What the job is to do.
+    pub fn spec(&self) -> &JobSpec {
+        &self.spec
+    }
+
+    /// When the job was registered.
+    pub fn created_at(&self) -> Wall {
+        self.created.wall
+    }
+
+    /// When the newest run was started.
+    pub fn started_at(&self) -> Option<Wall> {
+        self.last_started
+    }
+
+    /// The first process of the newest run, while it lives.
+    pub fn pid(&self) -> Option<Pid> {
+        self.runs.iter().rev().find_map(Run::pid)
+    }
+
+    /// How often it was started again by itself.
+    pub fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    /// Whether a kill was requested, and no start since.
+    pub fn is_kill_requested(&self) -> bool {
+        self.kill_requested
+    }
+
+    /// Which scheduled runs were not started.
+    pub fn skipped(&self) -> Skipped {
+        self.skipped
+    }
+
+    /// The finished runs that are kept, oldest first.
+    pub fn results(&self) -> impl ExactSizeIterator<Item = &RunRecord> {
+        self.results.iter().map(|finished| &finished.record)
+    }
+
+    /// The exit code of the newest finished run.
+    pub fn last_exit_code(&self) -> Option<u8> {
+        self.last_exit_code
+    }
+
+    /// Why the newest run cannot be spawned yet: what the machine is short of.
+    pub fn error(&self) -> Option<&str> {
+        self.runs.iter().rev().find_map(|run| match &run.state {
+            RunState::Deferred { error, .. } => Some(error.as_str()),
+            RunState::Queued
+            | RunState::Running { .. }
+            | RunState::Stopping { .. }
+            | RunState::Clearing { .. } => None,
+        })
+    }
+
+    /// When the next run is due, or the next restart.
+    pub fn next_run_at(&self, now: Now) -> Option<Wall> {
+        let wait = match &self.phase {
+            Phase::Backoff { until } => until.since(now.mono),
+            Phase::Scheduled { due, .. } => self.timetable()?.wait((*due)?, now),
+            Phase::Waiting
+            | Phase::Active
+            | Phase::Stopping { .. }
+            | Phase::Ended { .. }
+            | Phase::Expired
+            | Phase::Gone => return None,
+        };
+        Some(Wall(now.wall.0.saturating_add(i64::try_from(wait.as_millis()).ok()?)))
+    }
+
+    /// What the API calls its state.
+    pub fn state(&self) -> State {
+        match &self.phase {
+            Phase::Waiting => State::Waiting,
+            Phase::Active => self.run_state().unwrap_or(State::Starting),
+            Phase::Backoff { .. } => State::Backoff,
+            Phase::Scheduled { .. } => self.run_state().unwrap_or(State::Scheduled),
+            Phase::Stopping { .. } => State::Stopping,
+            Phase::Ended { outcome: Outcome::Succeeded } => State::Succeeded,
+            Phase::Ended { outcome: Outcome::Failed } => State::Failed,
+            Phase::Ended { outcome: Outcome::Killed } | Phase::Expired | Phase::Gone => {
+                State::Killed
+            }
+        }
+    }
+
+    fn run_state(&self) -> Option<State> {
+        self.runs.last().map(|run| match &run.state {
+            RunState::Queued | RunState::Deferred { .. } => State::Starting,
+            RunState::Running { .. } => State::Running,
+            RunState::Stopping { .. } | RunState::Clearing { .. } => State::Stopping,
+        })
+    }
+}
