@@ -1,5 +1,6 @@
 //! k1s: a process supervisor with a REST API.
 
+pub mod cli;
 pub mod job;
 pub mod schedule;
 pub mod time;
