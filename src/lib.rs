@@ -1,5 +1,7 @@
 //! k1s: a process supervisor with a REST API.
 
+pub mod cli;
+pub mod config;
 pub mod http;
 pub mod job;
 pub mod schedule;

@@ -72,9 +72,7 @@ impl Default for Limits {
 /// Compares two secrets in a time that depends on their lengths alone, never on where they
 /// differ.
 pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
-    let differences = left
-        .iter()
-        .zip(right)
-        .fold(0, |sum: u8, (a, b)| std::hint::black_box(sum | (a ^ b)));
+    let differences =
+        left.iter().zip(right).fold(0, |sum: u8, (a, b)| std::hint::black_box(sum | (a ^ b)));
     left.len() == right.len() && differences == 0
 }

@@ -22,12 +22,7 @@ pub struct Reply<'a> {
 impl<'a> Reply<'a> {
     /// An answer of a status and a type, that leaves the connection as the client wants it.
     pub fn new(status: Status, content_type: ContentType) -> Reply<'a> {
-        Reply {
-            status,
-            content_type,
-            allow: None,
-            close: false,
-        }
+        Reply { status, content_type, allow: None, close: false }
     }
 
     /// An answer in JSON.
@@ -37,18 +32,12 @@ impl<'a> Reply<'a> {
 
     /// The same with an `Allow` header.
     pub fn allow(self, methods: &'a str) -> Reply<'a> {
-        Reply {
-            allow: Some(methods),
-            ..self
-        }
+        Reply { allow: Some(methods), ..self }
     }
 
     /// The same as the last answer of its connection.
     pub fn closing(self) -> Reply<'a> {
-        Reply {
-            close: true,
-            ..self
-        }
+        Reply { close: true, ..self }
     }
 }
 
@@ -92,10 +81,7 @@ pub enum Status {
 impl Status {
     /// The three digits.
     pub fn code(self) -> u16 {
-        self.line()
-            .bytes()
-            .take(3)
-            .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
+        self.line().bytes().take(3).fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
     }
 
     /// The three digits and the reason phrase, as they stand in the status line.

@@ -22,7 +22,7 @@ impl FieldError {
         FieldError { path: vec![name.to_owned()], message: message.into() }
     }
 
-    fn under(mut self, parent: &str) -> FieldError {
+    pub(crate) fn under(mut self, parent: &str) -> FieldError {
         self.path.insert(0, parent.to_owned());
         self
     }
@@ -52,7 +52,7 @@ impl Spelling {
 }
 
 /// The fields of one table that have not been read yet.
-pub(super) struct Fields {
+pub(crate) struct Fields {
     entries: Vec<(String, Value)>,
     spelling: Spelling,
 }
@@ -61,7 +61,7 @@ type Parsed<T> = Result<T, FieldError>;
 
 impl Fields {
     /// Takes the table apart, unless it has a field that is none of `known`.
-    pub(super) fn of(value: Value, known: &[&str], spelling: Spelling) -> Parsed<Fields> {
+    pub(crate) fn of(value: Value, known: &[&str], spelling: Spelling) -> Parsed<Fields> {
         let Value::Table(entries) = value else {
             return Err(FieldError { path: Vec::new(), message: expected("an object", &value) });
         };
@@ -79,12 +79,12 @@ impl Fields {
     }
 
     /// The names that were given, as they were spelled.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|(name, _)| name.as_str())
     }
 
     /// Reads a field with `read`; `None` when it is absent or null.
-    pub(super) fn optional<T>(
+    pub(crate) fn optional<T>(
         &mut self,
         name: &str,
         read: impl FnOnce(Value) -> Parsed<T>,
@@ -97,7 +97,7 @@ impl Fields {
     }
 
     /// Reads a field with `read`; an error when it is absent or null.
-    pub(super) fn required<T>(
+    pub(crate) fn required<T>(
         &mut self,
         name: &str,
         read: impl FnOnce(Value) -> Parsed<T>,
@@ -106,7 +106,7 @@ impl Fields {
     }
 
     /// Reads a field that is a table of its own, with the fields `known`; an absent one is empty.
-    pub(super) fn table<T>(
+    pub(crate) fn table<T>(
         &mut self,
         name: &str,
         known: &[&str],
@@ -125,7 +125,7 @@ impl Fields {
 }
 
 /// A boolean.
-pub(super) fn boolean(value: Value) -> Parsed<bool> {
+pub(crate) fn boolean(value: Value) -> Parsed<bool> {
     match value {
         Value::Bool(flag) => Ok(flag),
         other => wrong("true or false", &other),
@@ -133,7 +133,7 @@ pub(super) fn boolean(value: Value) -> Parsed<bool> {
 }
 
 /// A string without NUL bytes, which no argument, path or variable can hold (execve(2)).
-pub(super) fn text(value: Value) -> Parsed<String> {
+pub(crate) fn text(value: Value) -> Parsed<String> {
     match any_text(value)? {
         text if text.contains('\0') => fail("must not contain a NUL character"),
         text => Ok(text),
@@ -141,7 +141,7 @@ pub(super) fn text(value: Value) -> Parsed<String> {
 }
 
 /// A string, NUL bytes and all.
-pub(super) fn any_text(value: Value) -> Parsed<String> {
+pub(crate) fn any_text(value: Value) -> Parsed<String> {
     match value {
         Value::String(text) => Ok(text),
         other => wrong("a string", &other),
@@ -149,7 +149,7 @@ pub(super) fn any_text(value: Value) -> Parsed<String> {
 }
 
 /// A string that is not empty, without NUL bytes.
-pub(super) fn nonempty(value: Value) -> Parsed<String> {
+pub(crate) fn nonempty(value: Value) -> Parsed<String> {
     match text(value)? {
         text if text.is_empty() => fail("must not be empty"),
         text => Ok(text),
@@ -157,7 +157,7 @@ pub(super) fn nonempty(value: Value) -> Parsed<String> {
 }
 
 /// A name, or a number that stands for one.
-pub(super) fn name_or_number(value: Value) -> Parsed<String> {
+pub(crate) fn name_or_number(value: Value) -> Parsed<String> {
     match value {
         Value::Integer(number) if (0..i64::from(u32::MAX)).contains(&number) => {
             Ok(number.to_string())
@@ -168,7 +168,7 @@ pub(super) fn name_or_number(value: Value) -> Parsed<String> {
 }
 
 /// A whole number of `range`.
-pub(super) fn integer<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(Value) -> Parsed<T> {
+pub(crate) fn integer<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(Value) -> Parsed<T> {
     move |value| {
         let right = format!("a whole number from {} to {}", range.start(), range.end());
         match value {
@@ -183,7 +183,7 @@ pub(super) fn integer<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(Va
 }
 
 /// A number of `range`, whole or decimal.
-pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(Value) -> Parsed<f64> {
+pub(crate) fn number(range: RangeInclusive<f64>) -> impl Fn(Value) -> Parsed<f64> {
     move |value| {
         let right = format!("a number from {} to {}", range.start(), range.end());
         let number = match value {
@@ -200,17 +200,17 @@ pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(Value) -> Parsed<f64
 }
 
 /// A time in seconds, decimals allowed, from `least` seconds to a hundred years.
-pub(super) fn seconds(least: f64) -> impl Fn(Value) -> Parsed<Duration> {
+pub(crate) fn seconds(least: f64) -> impl Fn(Value) -> Parsed<Duration> {
     move |value| number(least..=HUNDRED_YEARS as f64)(value).map(Duration::from_secs_f64)
 }
 
 /// A time in whole milliseconds, to a hundred years.
-pub(super) fn millis(value: Value) -> Parsed<Duration> {
+pub(crate) fn millis(value: Value) -> Parsed<Duration> {
     integer::<u64>(0..=HUNDRED_YEARS * 1000)(value).map(Duration::from_millis)
 }
 
 /// A list, each of whose items `read` reads.
-pub(super) fn list<T>(read: impl Fn(Value) -> Parsed<T>) -> impl Fn(Value) -> Parsed<Vec<T>> {
+pub(crate) fn list<T>(read: impl Fn(Value) -> Parsed<T>) -> impl Fn(Value) -> Parsed<Vec<T>> {
     move |value| match value {
         Value::List(items) => items
             .into_iter()
@@ -222,7 +222,7 @@ pub(super) fn list<T>(read: impl Fn(Value) -> Parsed<T>) -> impl Fn(Value) -> Pa
 }
 
 /// A table from any names to strings; `check` says what is wrong with a name, if anything.
-pub(super) fn strings(
+pub(crate) fn strings(
     check: impl Fn(&str) -> Result<(), String>,
 ) -> impl Fn(Value) -> Parsed<BTreeMap<String, String>> {
     move |value| match value {
@@ -241,7 +241,7 @@ pub(super) fn strings(
 }
 
 /// One of `choices`, by its name.
-pub(super) fn choice<T: Copy>(
+pub(crate) fn choice<T: Copy>(
     choices: &'static [(&'static str, T)],
 ) -> impl Fn(Value) -> Parsed<T> {
     move |value| {
@@ -258,12 +258,12 @@ pub(super) fn choice<T: Copy>(
 }
 
 /// An error about the value itself; whoever knows its name puts it in front.
-pub(super) fn fail<T>(message: impl Into<String>) -> Parsed<T> {
+pub(crate) fn fail<T>(message: impl Into<String>) -> Parsed<T> {
     Err(FieldError { path: Vec::new(), message: message.into() })
 }
 
 /// An error about a value of another type.
-pub(super) fn wrong<T>(right: &str, value: &Value) -> Parsed<T> {
+pub(crate) fn wrong<T>(right: &str, value: &Value) -> Parsed<T> {
     fail(expected(right, value))
 }
 

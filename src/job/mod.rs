@@ -2,7 +2,7 @@
 //!
 //! Nothing here does anything: no clock, no process, no file.
 
-mod fields;
+pub(crate) mod fields;
 mod id;
 mod output;
 mod parse;

@@ -1,0 +1,355 @@
+//! The command line: what was typed in, what is wanted out.
+//!
+//! ```text
+//! k1s [-c FILE]                                                Run
+//! k1s check -c FILE                                            Check
+//! k1s init [-c FILE] [--] CMD [ARG…]                           Init
+//! k1s schedule EXPR [--tz ZONE] [--after RFC3339] [-n N]       Schedule
+//! k1s --version                                                Version
+//! k1s [COMMAND] --help                                         Help
+//! ```
+//!
+//! Nothing here runs anything; whoever does exits with 2 on a usage error, with the message on
+//! stderr.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, Write};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use argh::FromArgs;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// Supervise.
+    Run {
+        /// The config; `None`: the defaults.
+        config: Option<PathBuf>,
+    },
+    /// Say what a config means, or what is wrong with it.
+    Check {
+        /// The config.
+        config: PathBuf,
+    },
+    /// Supervise, with one command as the main job, whose end ends everything.
+    Init {
+        /// The config; `None`: the defaults.
+        config: Option<PathBuf>,
+        /// The executable and its arguments; never empty.
+        command: Vec<String>,
+    },
+    /// Print when a schedule is due.
+    Schedule(ScheduleQuery),
+    /// Print [`VERSION`].
+    Version,
+    /// Print this text.
+    Help(String),
+}
+
+/// `k1s schedule`: which times of which schedule. None of the texts has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleQuery {
+    /// The cron expression.
+    pub expression: String,
+    /// The IANA name of the time zone; `None`: UTC.
+    pub zone: Option<String>,
+    /// An RFC 3339 time; those printed are later. `None`: now.
+    pub after: Option<String>,
+    /// How many times are printed.
+    pub count: NonZeroU32,
+}
+
+/// What `k1s --version` prints.
+pub const VERSION: &str = concat!("k1s ", env!("CARGO_PKG_VERSION"));
+
+/// Reads the arguments, without the program's own name.
+///
+/// # Errors
+/// One line that says what is wrong with them, for stderr; the exit code is 2.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
+    let arguments = arguments
+        .into_iter()
+        .map(|argument| {
+            argument
+                .into_string()
+                .map_err(|argument| format!("an argument is not UTF-8: {argument:?}"))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match TopLevel::from_args(&["k1s"], &arguments) {
+        Ok(top) => top.invocation(),
+        Err(exit) if exit.status.is_ok() => Ok(Invocation::Help(exit.output)),
+        Err(exit) => Err(usage(&exit.output)),
+    }
+}
+
+/// Writes to stdout. A reader that has gone away is no error: `k1s schedule … | head -1`.
+///
+/// # Errors
+/// Whatever else keeps the text from being written: write(2).
+pub fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// A process supervisor with a REST API.
+#[derive(FromArgs)]
+#[argh(
+    help_triggers("-h", "--help", "help"),
+    note = "Without a command, k1s supervises: it listens on 0.0.0.0:1298, unless the config or
+PORT in the environment says otherwise. K1S_AUTH_TOKEN in the environment is the token."
+)]
+struct TopLevel {
+    /// the config, in TOML
+    #[argh(option, short = 'c', arg_name = "FILE")]
+    config: Option<PathBuf>,
+    /// print the version
+    #[argh(switch, short = 'V')]
+    version: bool,
+    #[argh(subcommand)]
+    command: Option<Subcommand>,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Subcommand {
+    Check(Check),
+    Init(Init),
+    Schedule(Schedule),
+}
+
+/// Say what a config means, or what is wrong with it; start nothing.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "check",
+    help_triggers("-h", "--help", "help"),
+    error_code(2, "something is wrong with the config")
+)]
+struct Check {
+    /// the config, in TOML
+    #[argh(option, short = 'c', arg_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Be a container's first process: run CMD, and end with it, with its exit code.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "init",
+    help_triggers("-h", "--help"),
+    usage = "k1s init [-c FILE] -- CMD [ARG…]",
+    example = "k1s init -- nginx -g 'daemon off;'"
+)]
+struct Init {
+    /// the config, in TOML; without it, PORT or K1S_AUTH_TOKEN there is no API
+    #[argh(option, short = 'c', arg_name = "FILE")]
+    config: Option<PathBuf>,
+    /// what to run, with its arguments
+    #[argh(positional, greedy, arg_name = "CMD")]
+    command: Vec<String>,
+}
+
+/// Print the next times of a schedule, in UTC.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "schedule",
+    help_triggers("-h", "--help", "help"),
+    example = "k1s schedule '30 2 * * mon-fri' --tz Europe/Berlin -n 3",
+    error_code(1, "the schedule never comes"),
+    error_code(2, "something is wrong with the expression, the zone or the time")
+)]
+struct Schedule {
+    /// a cron expression, as one argument
+    #[argh(positional, arg_name = "EXPR")]
+    expression: String,
+    /// the time zone, by its IANA name (default: UTC)
+    #[argh(option, arg_name = "ZONE")]
+    tz: Option<String>,
+    /// the times after this one, in RFC 3339 (default: now)
+    #[argh(option, arg_name = "RFC3339")]
+    after: Option<String>,
+    /// how many (default: 5)
+    #[argh(option, short = 'n', arg_name = "N", default = "DEFAULT_COUNT", from_str_fn(count))]
+    count: NonZeroU32,
+}
+
+impl TopLevel {
+    fn invocation(self) -> Result<Invocation, String> {
+        if self.version {
+            return Ok(Invocation::Version);
+        }
+        match self.command {
+            None => Ok(Invocation::Run { config: self.config }),
+            Some(Subcommand::Check(check)) => {
+                let config = one_config(self.config, check.config)?
+                    .ok_or_else(|| usage("check needs a config: k1s check -c FILE"))?;
+                Ok(Invocation::Check { config })
+            }
+            Some(Subcommand::Init(init)) => {
+                let config = one_config(self.config, init.config)?;
+                let command = init.command;
+                if command.first().is_none_or(String::is_empty) {
+                    return Err(usage("init needs a command: k1s init -- CMD [ARG…]"));
+                }
+                Ok(Invocation::Init { config, command })
+            }
+            Some(Subcommand::Schedule(_)) if self.config.is_some() => {
+                Err(usage("schedule reads no config"))
+            }
+            Some(Subcommand::Schedule(query)) => Ok(Invocation::Schedule(ScheduleQuery {
+                expression: query.expression,
+                zone: query.tz,
+                after: query.after,
+                count: query.count,
+            })),
+        }
+    }
+}
+
+/// `-c FILE` may stand before the command or after it.
+fn one_config(before: Option<PathBuf>, after: Option<PathBuf>) -> Result<Option<PathBuf>, String> {
+    match (before, after) {
+        (Some(_), Some(_)) => Err(usage("-c is given twice")),
+        (before, after) => Ok(before.or(after)),
+    }
+}
+
+fn count(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("must be a whole number from 1 to {}", u32::MAX))
+}
+
+/// A message on one line, with the way to more.
+fn usage(message: &str) -> String {
+    let words: Vec<&str> = message.split_whitespace().collect();
+    format!("{} (see k1s --help)", words.join(" "))
+}
+
+const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::new(5).unwrap();
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Invocation, String> {
+        parse(arguments.iter().map(OsString::from))
+    }
+
+    #[track_caller]
+    fn check(arguments: &[&str], wanted: Invocation) {
+        assert_eq!(parsed(arguments), Ok(wanted));
+    }
+
+    #[track_caller]
+    fn check_refused(arguments: &[&str], wanted: &str) {
+        let message = parsed(arguments).unwrap_err();
+        assert!(message.contains(wanted), "{message}");
+        assert!(message.ends_with("(see k1s --help)"), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+
+    fn file(name: &str) -> Option<PathBuf> {
+        Some(name.into())
+    }
+
+    fn init(config: Option<PathBuf>, command: &[&str]) -> Invocation {
+        let command = command.iter().map(|word| word.to_string()).collect();
+        Invocation::Init { config, command }
+    }
+
+    #[test]
+    fn each_command_is_understood() {
+        let config = file("k1s.toml");
+        let run = |config| Invocation::Run { config };
+        check(&[], run(None));
+        check(&["-c", "k1s.toml"], run(config.clone()));
+        check(&["--config", "k1s.toml"], run(config.clone()));
+        let checked = Invocation::Check { config: "k1s.toml".into() };
+        check(&["check", "-c", "k1s.toml"], checked.clone());
+        check(&["-c", "k1s.toml", "check"], checked);
+        check(&["init", "-c", "k1s.toml", "--", "x"], init(config, &["x"]));
+        check(&["--version"], Invocation::Version);
+        assert_eq!(VERSION, "k1s 0.1.0");
+    }
+
+    #[test]
+    fn what_follows_the_dashes_of_init_is_the_commands_own() {
+        for command in [
+            &["sh", "-c", "exit 3"][..],
+            &["--version"],
+            &["-c", "x"],
+            &["--", "--"],
+            &["help"],
+            &["--help"],
+            &["x", "", "é", "a b"],
+        ] {
+            let arguments = [&["init", "--"], command].concat();
+            check(&arguments, init(None, command));
+        }
+        check(&["init", "sh", "-c", "x"], init(None, &["sh", "-c", "x"]));
+    }
+
+    #[test]
+    fn a_schedule_has_defaults() {
+        let query = |zone: Option<&str>, after: Option<&str>, count| {
+            Invocation::Schedule(ScheduleQuery {
+                expression: "0 3 * * *".into(),
+                zone: zone.map(Into::into),
+                after: after.map(Into::into),
+                count: NonZeroU32::new(count).unwrap(),
+            })
+        };
+        check(&["schedule", "0 3 * * *"], query(None, None, 5));
+        let after = "2026-03-29T01:30:00Z";
+        check(
+            &["schedule", "--tz", "Europe/Berlin", "0 3 * * *", "--after", after, "-n", "1"],
+            query(Some("Europe/Berlin"), Some(after), 1),
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_one_clear_line() {
+        check_refused(&["frobnicate"], "frobnicate");
+        check_refused(&["--frobnicate"], "--frobnicate");
+        check_refused(&["-c"], "No value provided for option '-c'");
+        check_refused(&["-c", "a", "-c", "b"], "duplicate values");
+        check_refused(&["-c", "a", "check", "-c", "b"], "-c is given twice");
+        check_refused(&["check"], "check needs a config");
+        check_refused(&["check", "a.toml"], "a.toml");
+        check_refused(&["init"], "init needs a command");
+        check_refused(&["init", "--"], "init needs a command");
+        check_refused(&["init", "--", ""], "init needs a command");
+        check_refused(&["schedule"], "EXPR");
+        check_refused(&["schedule", "*", "*"], "Unrecognized argument: *");
+        check_refused(&["schedule", "@daily", "-n", "0"], "whole number from 1");
+        check_refused(&["schedule", "@daily", "-n", "x"], "whole number from 1");
+        check_refused(&["-c", "a", "schedule", "@daily"], "reads no config");
+        let bytes = OsString::from_vec(vec![b'a', 0xff]);
+        assert!(parse([bytes]).unwrap_err().contains("not UTF-8"));
+    }
+
+    #[test]
+    fn help_is_text_for_stdout() {
+        for arguments in [
+            &["--help"][..],
+            &["-h"],
+            &["help"],
+            &["check", "--help"],
+            &["init", "--help"],
+            &["init", "-h"],
+            &["schedule", "--help"],
+        ] {
+            match parsed(arguments) {
+                Ok(Invocation::Help(text)) => assert!(text.contains("Usage: k1s"), "{text}"),
+                other => panic!("{arguments:?}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What settings mean, for `k1s check`.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::{FORWARDS, Forward, LOG_FORMATS, LOG_LEVELS, Settings, TokenOrigin, name_in};
+use crate::http::Limits;
+use crate::job::JobSpec;
+use crate::job::spec::Kind;
+
+/// The settings as TOML with every default filled in, and a comment for what cannot be shown or
+/// is not one line: the token, and each job's name, type and executable. Holds no secret.
+pub fn describe(settings: &Settings) -> String {
+    let mut text = Text::default();
+    text.table("http");
+    text.string("host", &settings.http.host.to_string());
+    text.key("port", settings.http.port);
+    token(&mut text, &settings.http.token_origin);
+    limits(&mut text, &settings.http.limits);
+    text.table("shutdown");
+    text.seconds("timeout_seconds", settings.shutdown_timeout);
+    text.table("output");
+    forward(&mut text, settings.forward);
+    text.key("memory_bytes", settings.output_memory_bytes);
+    text.table("log");
+    text.string("format", name_in(&LOG_FORMATS, settings.log_format));
+    text.string("level", name_in(&LOG_LEVELS, settings.log_level));
+    text.table("limits");
+    text.key("jobs", settings.max_jobs);
+    if !settings.jobs.is_empty() {
+        text.line("");
+    }
+    for (id, spec) in &settings.jobs {
+        let (kind, executable) = (kind(spec), &spec.command.executable);
+        text.line(format_args!("# job {id}: {kind}, runs {executable:?}"));
+    }
+    text.0
+}
+
+fn token(text: &mut Text, origin: &TokenOrigin) {
+    match origin {
+        TokenOrigin::Default => {
+            text.line("# auth_token: the default, which everybody knows; set one");
+        }
+        TokenOrigin::Environment => text.line("# auth_token: from K1S_AUTH_TOKEN"),
+        TokenOrigin::Key => text.line("# auth_token: as given; not shown"),
+        TokenOrigin::File(path) => text.string("auth_token_file", &path.to_string_lossy()),
+    }
+}
+
+fn limits(text: &mut Text, limits: &Limits) {
+    text.key("max_head_bytes", limits.max_head_bytes);
+    text.key("max_headers", limits.max_headers);
+    text.key("max_body_bytes", limits.max_body_bytes);
+    text.key("max_connections", limits.max_connections);
+    text.seconds("head_timeout_seconds", limits.head_timeout);
+    text.seconds("body_timeout_seconds", limits.body_timeout);
+    text.seconds("idle_timeout_seconds", limits.idle_timeout);
+    text.key("max_unsent_bytes", limits.max_unsent_bytes);
+    text.seconds("write_timeout_seconds", limits.write_timeout);
+}
+
+fn forward(text: &mut Text, forward: Option<Forward>) {
+    match forward {
+        Some(given) => text.string("forward", name_in(&FORWARDS, given)),
+        None => text.line("# forward: \"prefix\"; \"raw\" for the main job of init"),
+    }
+}
+
+fn kind(spec: &JobSpec) -> &'static str {
+    match spec.kind {
+        Kind::Continuous { .. } => "continuous",
+        Kind::OneOff { .. } => "one-off",
+        Kind::Cron(_) => "cron",
+    }
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn line(&mut self, line: impl Display) {
+        self.0.push_str(&format!("{line}\n"));
+    }
+
+    fn table(&mut self, name: &str) {
+        if !self.0.is_empty() {
+            self.line("");
+        }
+        self.line(format_args!("[{name}]"));
+    }
+
+    fn key(&mut self, name: &str, value: impl Display) {
+        self.line(format_args!("{name} = {value}"));
+    }
+
+    fn string(&mut self, name: &str, value: &str) {
+        self.key(name, format_args!("{value:?}"));
+    }
+
+    fn seconds(&mut self, name: &str, duration: Duration) {
+        self.key(name, duration.as_secs_f64());
+    }
+}

@@ -1,0 +1,217 @@
+//! A TOML document as neutral values, and where in it each of them stands.
+
+use toml::de::{DeTable, DeValue};
+
+use super::ConfigError;
+use crate::job::Value;
+use crate::job::fields::{FieldError, fail};
+
+/// A TOML document (<https://toml.io/en/v1.0.0>) that remembers the place of every key.
+pub(super) struct Document<'a> {
+    file: &'a str,
+    text: &'a str,
+    root: DeValue<'a>,
+}
+
+impl<'a> Document<'a> {
+    /// Reads the syntax. `file` is what errors call the document.
+    ///
+    /// # Errors
+    /// The first place where the text is not TOML, as `FILE:LINE:COLUMN`.
+    pub(super) fn parse(file: &'a str, text: &'a str) -> Result<Document<'a>, ConfigError> {
+        match DeTable::parse(text) {
+            Ok(root) => Ok(Document { file, text, root: DeValue::Table(root.into_inner()) }),
+            Err(error) => {
+                let offset = error.span().map_or(text.len(), |span| span.start);
+                let (line, column) = position(text, offset);
+                Err(ConfigError::new(format!("{file}:{line}:{column}"), error.message()))
+            }
+        }
+    }
+
+    /// The whole document; its tables in the order of the text.
+    ///
+    /// # Errors
+    /// A value that no setting takes: a date, a number beyond 64 bits, a nest of tables.
+    pub(super) fn value(&self) -> Result<Value, FieldError> {
+        value_of(&self.root, DEEPEST)
+    }
+
+    /// The error about a field, with the line where the field stands, or else where the table
+    /// stands that lacks it.
+    pub(super) fn error(&self, error: FieldError) -> ConfigError {
+        let key: Vec<String> = error.path.iter().map(|name| quoted(name)).collect();
+        let (line, _) = position(self.text, self.offset(&error.path));
+        ConfigError::new(format!("{}:{line}: {}", self.file, key.join(".")), error.message)
+    }
+
+    /// Where the last part of the path begins that is there.
+    fn offset(&self, path: &[String]) -> usize {
+        let (mut offset, mut value) = (0, &self.root);
+        for name in path {
+            let Some((start, inner)) = child(value, name) else {
+                break;
+            };
+            (offset, value) = (start, inner);
+        }
+        offset
+    }
+}
+
+/// What a table holds under a key, or an array at an index, and where it begins.
+fn child<'v, 'a>(value: &'v DeValue<'a>, name: &str) -> Option<(usize, &'v DeValue<'a>)> {
+    match value {
+        DeValue::Table(table) => {
+            let (key, value) = table.get_key_value(name)?;
+            Some((key.span().start, value.get_ref()))
+        }
+        DeValue::Array(items) => {
+            let item = items.get(name.parse::<usize>().ok()?)?;
+            Some((item.span().start, item.get_ref()))
+        }
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => None,
+    }
+}
+
+/// The line and the column of a byte, both from 1; columns count characters.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
+    let column = 1 + before.get(start..).map_or(0, |rest| rest.chars().count());
+    (line, column)
+}
+
+fn table_of(table: &DeTable, depth: usize) -> Result<Value, FieldError> {
+    if depth == 0 {
+        return fail("is nested too deeply");
+    }
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+        .into_iter()
+        .map(|(key, value)| {
+            let name = key.get_ref().to_string();
+            match value_of(value.get_ref(), depth - 1) {
+                Ok(value) => Ok((name, value)),
+                Err(error) => Err(error.under(&name)),
+            }
+        })
+        .collect::<Result<_, _>>()
+        .map(Value::Table)
+}
+
+fn value_of(value: &DeValue, depth: usize) -> Result<Value, FieldError> {
+    match value {
+        DeValue::String(text) => Ok(Value::String(text.to_string())),
+        DeValue::Boolean(flag) => Ok(Value::Bool(*flag)),
+        DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
+            .map(Value::Integer)
+            .or_else(|_| fail("must be a number of at most 64 bits")),
+        DeValue::Float(digits) => {
+            digits.as_str().parse().map(Value::Float).or_else(|_| fail("must be a number"))
+        }
+        DeValue::Datetime(_) => fail("must not be a date or a time; in quotes it is a string"),
+        DeValue::Array(_) if depth == 0 => fail("is nested too deeply"),
+        DeValue::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| {
+                value_of(item.get_ref(), depth - 1).map_err(|error| error.under(&index.to_string()))
+            })
+            .collect::<Result<_, _>>()
+            .map(Value::List),
+        DeValue::Table(table) => table_of(table, depth),
+    }
+}
+
+/// A key as TOML spells it: bare when it can be.
+fn quoted(name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if !name.is_empty() && name.bytes().all(bare) { name.to_owned() } else { format!("{name:?}") }
+}
+
+/// Deeper than any setting; shallow enough for the stack.
+const DEEPEST: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_keep_the_order_of_the_text() {
+        let text = "[job.b]\nz = 1\na = [1.5, {y = true, x = \"s\"}]\n[job.a]\n";
+        let value = Document::parse("f", text).unwrap().value().unwrap();
+        let table = |entries: &[(&str, Value)]| {
+            let owned = |(name, value): &(&str, Value)| (name.to_string(), value.clone());
+            Value::Table(entries.iter().map(owned).collect())
+        };
+        let inner = table(&[("y", Value::Bool(true)), ("x", Value::String("s".into()))]);
+        let list = Value::List(vec![Value::Float(1.5), inner]);
+        let b = table(&[("z", Value::Integer(1)), ("a", list)]);
+        assert_eq!(value, table(&[("job", table(&[("b", b), ("a", table(&[]))]))]));
+    }
+
+    #[test]
+    fn each_path_has_its_line() {
+        let text = "[http]\nport = 1\n\n[job.web]\nrestart.policy = \"x\"\narguments = [\n  1,\n  \
+                    [2,\n   {k = 3}],\n]\n[job.\"a.b\".stop]\nsignal = 1\n";
+        let document = Document::parse("f", text).unwrap();
+        for (path, place) in [
+            ("http port", "f:2: http.port"),
+            ("http host", "f:1: http.host"),
+            ("nothing here", "f:1: nothing.here"),
+            ("job web", "f:4: job.web"),
+            ("job web executable", "f:4: job.web.executable"),
+            ("job web restart policy", "f:5: job.web.restart.policy"),
+            ("job web restart policy x", "f:5: job.web.restart.policy.x"),
+            ("job web arguments 0", "f:7: job.web.arguments.0"),
+            ("job web arguments 1 0", "f:8: job.web.arguments.1.0"),
+            ("job web arguments 1 1 k", "f:9: job.web.arguments.1.1.k"),
+            ("job web arguments 9", "f:6: job.web.arguments.9"),
+            ("job a.b stop signal", "f:12: job.\"a.b\".stop.signal"),
+        ] {
+            let error = FieldError {
+                path: path.split(' ').map(str::to_owned).collect(),
+                message: "m".into(),
+            };
+            assert_eq!(document.error(error).to_string(), format!("{place}: m"));
+        }
+    }
+
+    #[test]
+    fn what_no_setting_takes_is_an_error() {
+        let deep = format!("a = {}{}", "[".repeat(60), "]".repeat(60));
+        let dotted = format!("{}a = 1", "a.".repeat(60));
+        for (text, message) in [
+            ("a = 2026-01-01", "must not be a date"),
+            ("a.b = [12:00:00]", "must not be a date"),
+            ("a = 9223372036854775808", "at most 64 bits"),
+            (&deep, "nested too deeply"),
+            (&dotted, "nested too deeply"),
+        ] {
+            let error = Document::parse("f", text).unwrap().value().unwrap_err();
+            assert!(error.message.contains(message), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn syntax_errors_have_line_column_and_reason() {
+        for (text, place) in [
+            ("a = 1\na = 2\n", "f:2:1: duplicate key"),
+            ("a = 1\n\u{e9} = 2\n", "f:2:1: "),
+            ("x = \"é", "f:1:7: "),
+            ("[a\n", "f:1:3: "),
+            ("a = tru", "f:1:5: "),
+            ("a", "f:1:2: "),
+        ] {
+            let error = Document::parse("f", text).err().unwrap().to_string();
+            assert!(error.starts_with(place), "{error}");
+            assert!(!error.contains('\n') && error.len() > place.len() - 1, "{error}");
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The config: a TOML file and a few variables of the environment in, [`Settings`] out.
+//!
+//! ```text
+//! text ─▶ document: TOML, with a line for every key ─▶ neutral values
+//!                                                          │  job::fields reads them,
+//!                     FILE:LINE: key: what would be right ◀┤  job::parse the jobs
+//!                                                          ▼
+//!                       environment (wins) ───────────▶ Settings ─▶ describe
+//! ```
+//!
+//! The first thing that is wrong is the error, on one line. Nothing is resolved over the
+//! network; the only files read are the config and the token's, through [`Environment::read`],
+//! so [`parse`] is pure when that is.
+
+mod describe;
+mod document;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use describe::describe;
+
+use self::document::Document;
+use crate::http::Limits;
+use crate::job::fields::{self, FieldError, Fields, Spelling};
+use crate::job::{JobId, JobSpec, Value};
+
+/// Everything that can be set, with every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `[http]`.
+    pub http: Http,
+    /// `shutdown.timeout_seconds`: how long a shutdown may take before everything is killed.
+    pub shutdown_timeout: Duration,
+    /// `output.forward`; `None` when it was not given: [`Forward::Prefix`], but
+    /// [`Forward::Raw`] for the main job of `k1s init`.
+    pub forward: Option<Forward>,
+    /// `output.memory_bytes`: the budget for all captured output.
+    pub output_memory_bytes: usize,
+    /// `log.format`: how k1s's own messages are written.
+    pub log_format: LogFormat,
+    /// `log.level`: the least important messages that are written.
+    pub log_level: LogLevel,
+    /// `limits.jobs`: how many jobs there may be at a time.
+    pub max_jobs: usize,
+    /// The `[job.ID]` tables, in the order of the file.
+    pub jobs: Vec<(JobId, JobSpec)>,
+}
+
+/// `[http]`: where k1s listens, for whom, and what they may cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// The address to listen on.
+    pub host: IpAddr,
+    /// The port to listen on; 0: any that is free.
+    pub port: u16,
+    /// What a client must know.
+    pub token: Token,
+    /// Who said so.
+    pub token_origin: TokenOrigin,
+    /// What a client may cost.
+    pub limits: Limits,
+}
+
+/// The secret that opens the API: visible ASCII, not empty. Its `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+/// Where the token comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenOrigin {
+    /// Nobody set one: it is [`DEFAULT_TOKEN`], which everybody knows.
+    Default,
+    /// `K1S_AUTH_TOKEN`.
+    Environment,
+    /// `http.auth_token`.
+    Key,
+    /// The file that `http.auth_token_file` names.
+    File(PathBuf),
+}
+
+/// `output.forward`: how lines of jobs are passed on to k1s's own stdout and stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// `id | line`.
+    Prefix,
+    /// As they are.
+    Raw,
+    /// An object a line.
+    Json,
+    /// Not at all.
+    None,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// `log.level`; the most important is the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Something does not work.
+    Error,
+    /// Something is not as it should be.
+    Warn,
+    /// What happens.
+    Info,
+    /// Why it happens.
+    Debug,
+}
+
+/// What k1s was started in, as far as it bears on the settings.
+#[derive(Clone)]
+pub struct Environment {
+    /// `PORT`.
+    pub port: Option<OsString>,
+    /// `K1S_AUTH_TOKEN`.
+    pub token: Option<OsString>,
+    /// k1s's own working directory, absolute.
+    pub directory: String,
+    /// How a file is read, whole.
+    pub read: fn(&Path) -> io::Result<Vec<u8>>,
+}
+
+/// What is wrong with the config or the environment, on one line:
+/// ``k1s.toml:2: http.prot: unknown field; did you mean `port`?``
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    place: String,
+    message: String,
+}
+
+/// Reads the file at `path`, or takes the defaults when there is none.
+///
+/// # Errors
+/// The file cannot be read, or as [`parse`].
+pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Settings, ConfigError> {
+    let Some(path) = path else {
+        return parse("", "", environment);
+    };
+    let file = path.display().to_string();
+    let bytes = (environment.read)(path)
+        .map_err(|error| ConfigError::new(&file, format!("cannot be read: {error}")))?;
+    let text = str::from_utf8(&bytes).map_err(|error| {
+        let (before, _) = bytes.split_at(error.valid_up_to());
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        ConfigError::new(format!("{file}:{line}"), "is not UTF-8")
+    })?;
+    parse(text, &file, environment)
+}
+
+/// Reads a config. `file` is what errors call it.
+///
+/// # Errors
+/// The first thing that is not TOML, unknown, missing, of a wrong type or out of range: in
+/// `PORT`, in `K1S_AUTH_TOKEN`, or in the text.
+pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<Settings, ConfigError> {
+    let port = port_of(environment)?;
+    let token = token_of(environment)?;
+    let document = Document::parse(file, text)?;
+    document
+        .value()
+        .and_then(|value| settings(value, port, token, environment))
+        .map_err(|error| document.error(error))
+}
+
+impl Token {
+    /// The secret itself, for comparing.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// Cuts one newline off the end, as editors and `echo` leave it.
+    fn parse(text: &[u8]) -> Result<Token, String> {
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
+        if text.is_empty() {
+            Err("must not be empty".into())
+        } else if text.len() > LONGEST_TOKEN {
+            Err(format!("must not be longer than {LONGEST_TOKEN} bytes"))
+        } else if text.iter().all(u8::is_ascii_graphic) {
+            Ok(Token(text.iter().copied().map(char::from).collect()))
+        } else {
+            Err("must be visible ASCII characters, without blanks".into())
+        }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Environment {
+    /// The process's own. A working directory that is gone is `/`.
+    pub fn of_process() -> Environment {
+        Environment {
+            port: std::env::var_os("PORT"),
+            token: std::env::var_os("K1S_AUTH_TOKEN"),
+            directory: std::env::current_dir()
+                .map_or_else(|_| "/".into(), |path| path.to_string_lossy().into_owned()),
+            read: read_file,
+        }
+    }
+}
+
+impl ConfigError {
+    fn new(place: impl Into<String>, message: impl Into<String>) -> ConfigError {
+        ConfigError { place: place.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+impl Error for ConfigError {}
+
+type Parsed<T> = Result<T, FieldError>;
+
+fn port_of(environment: &Environment) -> Result<Option<u16>, ConfigError> {
+    let Some(given) = &environment.port else {
+        return Ok(None);
+    };
+    given
+        .to_str()
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| digits.parse().ok())
+        .map(Some)
+        .ok_or_else(|| {
+            ConfigError::new(
+                "PORT in the environment",
+                format!("must be a whole number from 0 to 65535, not {given:?}"),
+            )
+        })
+}
+
+fn token_of(environment: &Environment) -> Result<Option<Token>, ConfigError> {
+    environment
+        .token
+        .as_ref()
+        .map(|given| Token::parse(given.as_encoded_bytes()))
+        .transpose()
+        .map_err(|message| ConfigError::new("K1S_AUTH_TOKEN in the environment", message))
+}
+
+fn settings(
+    value: Value,
+    port: Option<u16>,
+    token: Option<Token>,
+    environment: &Environment,
+) -> Parsed<Settings> {
+    let mut fields = Fields::of(value, &TABLES, Spelling::Camel)?;
+    let http = fields.table("http", &HTTP_KEYS, |f| http(f, port, token, environment))?;
+    let shutdown_timeout = fields.table("shutdown", &["timeout_seconds"], |f| {
+        f.optional("timeout_seconds", fields::seconds(0.0))
+    })?;
+    let (forward, memory) = fields.table("output", &["forward", "memory_bytes"], |f| {
+        let forward = f.optional("forward", fields::choice(&FORWARDS))?;
+        let memory = f.optional("memory_bytes", fields::integer(0..=MOST_MEMORY))?;
+        Ok((forward, memory))
+    })?;
+    let (log_format, log_level) = fields.table("log", &["format", "level"], |f| {
+        let format = f.optional("format", fields::choice(&LOG_FORMATS))?;
+        let level = f.optional("level", fields::choice(&LOG_LEVELS))?;
+        Ok((format, level))
+    })?;
+    let max_jobs = fields
+        .table("limits", &["jobs"], |f| f.optional("jobs", fields::integer(0..=MOST_JOBS)))?;
+    let max_jobs = max_jobs.unwrap_or(100_000);
+    let jobs = fields.optional("job", |value| jobs(value, max_jobs, &environment.directory))?;
+    Ok(Settings {
+        http,
+        shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(9)),
+        forward,
+        output_memory_bytes: memory.unwrap_or(64 * MIB as usize),
+        log_format: log_format.unwrap_or(LogFormat::Text),
+        log_level: log_level.unwrap_or(LogLevel::Info),
+        max_jobs,
+        jobs: jobs.unwrap_or_default(),
+    })
+}
+
+fn http(
+    fields: &mut Fields,
+    port: Option<u16>,
+    token: Option<Token>,
+    environment: &Environment,
+) -> Parsed<Http> {
+    let host_key = fields.optional("host", host)?;
+    let port_key = fields.optional("port", fields::integer(0..=65_535))?;
+    let (token, token_origin) = token_from(fields, token, environment)?;
+    Ok(Http {
+        host: host_key.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        port: port.or(port_key).unwrap_or(DEFAULT_PORT),
+        token,
+        token_origin,
+        limits: limits(fields)?,
+    })
+}
+
+/// Both keys are checked also when the environment wins; the file is read only when it counts.
+fn token_from(
+    fields: &mut Fields,
+    given: Option<Token>,
+    environment: &Environment,
+) -> Parsed<(Token, TokenOrigin)> {
+    let key = fields.optional("auth_token", |value| {
+        Token::parse(fields::any_text(value)?.as_bytes()).or_else(fields::fail)
+    })?;
+    let file = fields.optional("auth_token_file", fields::nonempty)?;
+    match (given, key, file) {
+        (_, Some(_), Some(_)) => {
+            Err(FieldError::new("auth_token_file", "cannot stand beside `auth_token`"))
+        }
+        (Some(token), _, _) => Ok((token, TokenOrigin::Environment)),
+        (None, Some(token), None) => Ok((token, TokenOrigin::Key)),
+        (None, None, Some(path)) => {
+            let path = PathBuf::from(path);
+            let token = read_token(&path, environment).map_err(|message| {
+                FieldError::new("auth_token_file", format!("{path:?} {message}"))
+            })?;
+            Ok((token, TokenOrigin::File(path)))
+        }
+        (None, None, None) => Ok((Token(DEFAULT_TOKEN.into()), TokenOrigin::Default)),
+    }
+}
+
+fn read_token(path: &Path, environment: &Environment) -> Result<Token, String> {
+    let bytes = (environment.read)(path).map_err(|error| format!("cannot be read: {error}"))?;
+    Token::parse(&bytes)
+}
+
+fn limits(fields: &mut Fields) -> Parsed<Limits> {
+    let default = Limits::default();
+    let mut count = |key, least, most, default| -> Parsed<usize> {
+        let given = fields.optional(key, fields::integer(least..=most))?;
+        Ok(given.unwrap_or(default))
+    };
+    let max_head_bytes = count("max_head_bytes", 1024, MIB, default.max_head_bytes)?;
+    let max_headers = count("max_headers", 1, 1000, default.max_headers)?;
+    let max_body_bytes = count("max_body_bytes", 1, 1024 * MIB, default.max_body_bytes)?;
+    let max_connections = count("max_connections", 1, 1_000_000, default.max_connections)?;
+    let max_unsent_bytes = count("max_unsent_bytes", 1024, 1024 * MIB, default.max_unsent_bytes)?;
+    let mut seconds = |key, default| -> Parsed<Duration> {
+        let given = fields.optional(key, fields::seconds(0.001))?;
+        Ok(given.unwrap_or(default))
+    };
+    Ok(Limits {
+        max_head_bytes,
+        max_headers,
+        max_body_bytes,
+        max_connections,
+        max_unsent_bytes,
+        head_timeout: seconds("head_timeout_seconds", default.head_timeout)?,
+        body_timeout: seconds("body_timeout_seconds", default.body_timeout)?,
+        idle_timeout: seconds("idle_timeout_seconds", default.idle_timeout)?,
+        write_timeout: seconds("write_timeout_seconds", default.write_timeout)?,
+    })
+}
+
+fn host(value: Value) -> Parsed<IpAddr> {
+    let right = "an IPv4 or IPv6 address or \"localhost\"";
+    match value {
+        Value::String(name) if name == "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        Value::String(address) => match address.parse() {
+            Ok(address) => Ok(address),
+            Err(_) => fields::fail(format!("must be {right}, not {address:?}")),
+        },
+        other => fields::wrong(right, &other),
+    }
+}
+
+fn jobs(value: Value, most: usize, directory: &str) -> Parsed<Vec<(JobId, JobSpec)>> {
+    let Value::Table(entries) = value else {
+        return fields::wrong("a table of jobs, [job.ID]", &value);
+    };
+    if entries.len() > most {
+        let count = entries.len();
+        return fields::fail(format!("{count} jobs are more than `limits.jobs`, {most}"));
+    }
+    entries
+        .into_iter()
+        .map(|(name, value)| {
+            let id = JobId::parse(&name).or_else(fields::fail);
+            let job = id.and_then(|id| {
+                let spec = crate::job::parse(value, directory, Spelling::CamelOrSnake)?;
+                Ok((id, spec))
+            });
+            job.map_err(|error| error.under(&name))
+        })
+        .collect()
+}
+
+/// Reads a file whole, unless it is too large to be what it should be.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = LARGEST_FILE;
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let message = format!("is larger than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
+/// How a choice is spelled.
+fn name_in<T: PartialEq>(choices: &[(&'static str, T)], choice: T) -> &'static str {
+    let entry = choices.iter().find(|(_, known)| *known == choice);
+    entry.map(|(name, _)| *name).unwrap_or_default()
+}
+
+/// The token when nobody sets one.
+pub const DEFAULT_TOKEN: &str = "abc123";
+
+const DEFAULT_PORT: u16 = 1298;
+const MIB: i64 = 1 << 20;
+const MOST_MEMORY: i64 = 1 << 40;
+const MOST_JOBS: i64 = 10_000_000;
+const LONGEST_TOKEN: usize = 4096;
+const LARGEST_FILE: u64 = 64 * MIB as u64;
+
+const TABLES: [&str; 6] = ["http", "shutdown", "output", "log", "limits", "job"];
+const HTTP_KEYS: [&str; 13] = [
+    "host",
+    "port",
+    "auth_token",
+    "auth_token_file",
+    "max_head_bytes",
+    "max_headers",
+    "max_body_bytes",
+    "max_connections",
+    "head_timeout_seconds",
+    "body_timeout_seconds",
+    "idle_timeout_seconds",
+    "max_unsent_bytes",
+    "write_timeout_seconds",
+];
+
+const FORWARDS: [(&str, Forward); 4] = [
+    ("prefix", Forward::Prefix),
+    ("raw", Forward::Raw),
+    ("json", Forward::Json),
+    ("none", Forward::None),
+];
+
+const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+const LOG_LEVELS: [(&str, LogLevel); 4] = [
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,340 @@
+use super::*;
+
+/// A world with the files `/token` (`secret` and a newline), `/empty` and `/k1s.toml`.
+fn environment() -> Environment {
+    Environment {
+        port: None,
+        token: None,
+        directory: "/srv".into(),
+        read: |path| match path.to_str() {
+            Some("/token") => Ok(b"secret\n".to_vec()),
+            Some("/empty") => Ok(b"\n".to_vec()),
+            Some("/k1s.toml") => Ok(b"http.port = 7\n".to_vec()),
+            Some("/latin1.toml") => Ok(b"[http]\nport = 7 # \xe9\n".to_vec()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        },
+    }
+}
+
+fn with(port: Option<&str>, token: Option<&str>) -> Environment {
+    Environment { port: port.map(Into::into), token: token.map(Into::into), ..environment() }
+}
+
+fn read(text: &str) -> Settings {
+    parse(text, "k1s.toml", &environment()).unwrap()
+}
+
+/// The text is refused with this error, on one line.
+#[track_caller]
+fn check(text: &str, error: &str) {
+    check_in(&environment(), text, error);
+}
+
+#[track_caller]
+fn check_in(environment: &Environment, text: &str, error: &str) {
+    let found = match parse(text, "k1s.toml", environment) {
+        Ok(settings) => panic!("accepted: {text}\n{settings:?}"),
+        Err(found) => found.to_string(),
+    };
+    assert!(
+        found.starts_with(error) && !found.contains('\n'),
+        "{text}\n  said {found}\n  want {error}"
+    );
+}
+
+#[test]
+fn an_empty_config_is_the_contracts_defaults() {
+    let settings = load(None, &environment()).unwrap();
+    assert_eq!(settings.http.host.to_string(), "0.0.0.0");
+    assert_eq!(settings.http.port, 1298);
+    assert_eq!(settings.http.token.as_bytes(), b"abc123");
+    assert_eq!(settings.http.token_origin, TokenOrigin::Default);
+    assert_eq!(settings.http.limits, Limits::default());
+    assert_eq!(settings.shutdown_timeout, Duration::from_secs(9));
+    assert_eq!(settings.forward, None);
+    assert_eq!(settings.output_memory_bytes, 67_108_864);
+    assert_eq!(settings.log_format, LogFormat::Text);
+    assert_eq!(settings.log_level, LogLevel::Info);
+    assert_eq!(settings.max_jobs, 100_000);
+    assert_eq!(settings.jobs, []);
+}
+
+const EVERYTHING: &str = r#"
+[http]
+host = "::1"
+port = 8080
+auth_token = "secret"
+max_head_bytes = 2048
+max_headers = 50
+max_body_bytes = 4096
+max_connections = 10
+head_timeout_seconds = 1.5
+body_timeout_seconds = 2
+idle_timeout_seconds = 3
+max_unsent_bytes = 1024
+write_timeout_seconds = 0.25
+
+[shutdown]
+timeout_seconds = 2.5
+
+[output]
+forward = "json"
+memory_bytes = 1_000
+
+[log]
+format = "json"
+level = "debug"
+
+[limits]
+jobs = 2
+
+[job.web]
+type = "continuous"
+executable = "python3"
+arguments = ["-m", "http.server"]
+environment = { PASSWORD = "hunter2" }
+restart = { policy = "on-failure" }
+
+[job.backup]
+type = "cron"
+executable = "tar"
+schedule_in_seconds = 5
+workingDirectory = "data"
+"#;
+
+#[test]
+fn every_key_is_read() {
+    let settings = read(EVERYTHING);
+    let wanted = Limits {
+        max_head_bytes: 2048,
+        max_headers: 50,
+        max_body_bytes: 4096,
+        max_connections: 10,
+        head_timeout: Duration::from_millis(1500),
+        body_timeout: Duration::from_secs(2),
+        idle_timeout: Duration::from_secs(3),
+        max_unsent_bytes: 1024,
+        write_timeout: Duration::from_millis(250),
+    };
+    assert_eq!(settings.http.limits, wanted);
+    assert_eq!(settings.http.host.to_string(), "::1");
+    assert_eq!(settings.http.port, 8080);
+    assert_eq!(settings.http.token.as_bytes(), b"secret");
+    assert_eq!(settings.http.token_origin, TokenOrigin::Key);
+    assert_eq!(settings.shutdown_timeout, Duration::from_millis(2500));
+    assert_eq!(settings.forward, Some(Forward::Json));
+    assert_eq!(settings.output_memory_bytes, 1000);
+    assert_eq!(settings.log_format, LogFormat::Json);
+    assert_eq!(settings.log_level, LogLevel::Debug);
+    assert_eq!(settings.max_jobs, 2);
+    let jobs: Vec<_> = settings.jobs.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(jobs, ["web", "backup"], "in the order of the file");
+    let (_, backup) = &settings.jobs[1];
+    assert_eq!(backup.command.working_directory, "/srv/data");
+}
+
+#[test]
+fn localhost_is_not_looked_up() {
+    let settings = read("http.host = \"localhost\"");
+    assert_eq!(settings.http.host, Ipv4Addr::LOCALHOST);
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let text = "[http]\nport = 1\nauth_token = \"file\"\n";
+    let settings = parse(text, "f", &with(Some("0"), Some("env\n"))).unwrap();
+    assert_eq!(settings.http.port, 0);
+    assert_eq!(settings.http.token.as_bytes(), b"env");
+    assert_eq!(settings.http.token_origin, TokenOrigin::Environment);
+
+    let text = "http.auth_token_file = \"/missing\"\n";
+    let settings = parse(text, "f", &with(None, Some("env"))).unwrap();
+    assert_eq!(settings.http.token.as_bytes(), b"env");
+
+    let text = "http.port = 99999\n";
+    check_in(&with(Some("1"), None), text, "k1s.toml:1: http.port: must");
+}
+
+#[test]
+fn the_token_may_come_from_a_file() {
+    let settings = read("http.auth_token_file = \"/token\"");
+    assert_eq!(settings.http.token.as_bytes(), b"secret");
+    assert_eq!(settings.http.token_origin, TokenOrigin::File("/token".into()));
+}
+
+#[test]
+fn variables_that_are_wrong_are_named() {
+    for port in ["", "x", "-1", "+1", " 1", "65536", "1.0", "99999999999"] {
+        let error = format!(
+            "PORT in the environment: must be a whole number from 0 to 65535, not {port:?}"
+        );
+        check_in(&with(Some(port), None), "", &error);
+    }
+    let place = "K1S_AUTH_TOKEN in the environment: must";
+    for token in ["", "\n", "a b", "a\n\n", "a\r\n", "é", "\u{7f}"] {
+        check_in(&with(None, Some(token)), "", place);
+    }
+    check_in(&with(None, Some(&"x".repeat(4097))), "", place);
+}
+
+#[test]
+fn keys_that_are_wrong_are_named_with_their_place() {
+    check("[http]\nprot = 80", "k1s.toml:2: http.prot: unknown field; did you mean `port`?");
+    check("\n[htpp]\n", "k1s.toml:2: htpp: unknown field; did you mean `http`?");
+    check("zzzzzz = 1", "k1s.toml:1: zzzzzz: unknown field; known are http,");
+    check("log.levle = 1", "k1s.toml:1: log.levle: unknown field; did you mean `level`?");
+    check("limits.job = 1", "k1s.toml:1: limits.job: unknown field; did you mean `jobs`?");
+    check("[http]\nmaxHeaders = 1", "k1s.toml:2: http.maxHeaders: unknown field; did");
+    check("http = 1", "k1s.toml:1: http: must be");
+    check("[[http]]", "k1s.toml:1: http: must be");
+    check("[http]\nport = 2026-01-01", "k1s.toml:2: http.port: must not be a date");
+    check(
+        "[http]\nport = \"80\"",
+        "k1s.toml:2: http.port: must be a whole number from 0 to 65535, not a string",
+    );
+    check("[http]\nport = 65536", "k1s.toml:2: http.port: must be");
+    check("[http]\nport = -1", "k1s.toml:2: http.port: must be");
+    check("[http]\nport = 80.0", "k1s.toml:2: http.port: must be");
+    for host in ["\"\"", "\"example.com\"", "\"[::1]\"", "\"1.2.3\"", "1", "\"::1%lo\""] {
+        check(
+            &format!("[http]\nhost = {host}"),
+            "k1s.toml:2: http.host: must be an IPv4 or IPv6 address or \"localhost\", not ",
+        );
+    }
+    check("http.max_headers = 0", "k1s.toml:1: http.max_headers: must be");
+    check("http.head_timeout_seconds = 0", "k1s.toml:1: http.head_timeout_seconds: must");
+    check("http.idle_timeout_seconds = nan", "k1s.toml:1: http.idle_timeout_seconds: must");
+    check("shutdown.timeout_seconds = inf", "k1s.toml:1: shutdown.timeout_seconds: must");
+    check("shutdown.timeout_seconds = 1e999", "k1s.toml:1: shutdown.timeout_seconds: must");
+    check("output.forward = \"no\"", "k1s.toml:1: output.forward: must be one of \"prefix\",");
+    check("log.format = true", "k1s.toml:1: log.format: must be one of \"text\", \"json\", not");
+    check("a = ", "k1s.toml:1:5: ");
+}
+
+#[test]
+fn tokens_that_are_wrong_are_named_and_not_shown() {
+    check(
+        "[http]\nauth_token_file = \"/token\"\nauth_token = \"x\"",
+        "k1s.toml:2: http.auth_token_file: cannot stand beside `auth_token`",
+    );
+    check("http.auth_token = \"\"", "k1s.toml:1: http.auth_token: must not be empty");
+    check("http.auth_token = 5", "k1s.toml:1: http.auth_token: must be a string");
+    check(
+        "http.auth_token_file = \"/empty\"",
+        "k1s.toml:1: http.auth_token_file: \"/empty\" must not be empty",
+    );
+    check(
+        "http.auth_token_file = \"/missing\"",
+        "k1s.toml:1: http.auth_token_file: \"/missing\" cannot be read: ",
+    );
+    let error = parse("http.auth_token = \"hunter 2\"", "f", &environment()).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("hunter"));
+}
+
+#[test]
+fn jobs_that_are_wrong_are_named_with_their_place() {
+    let job = "[job.web]\ntype = \"continuous\"\nexecutable = \"x\"\n";
+    let check = |text: &str, error: &str| check(&format!("{job}{text}"), error);
+    check(
+        "restart.polcy = \"always\"",
+        "k1s.toml:4: job.web.restart.polcy: unknown field; did you mean `policy`?",
+    );
+    check(
+        "[job.web.restart]\npolicy = \"x\"",
+        "k1s.toml:5: job.web.restart.policy: must be one of",
+    );
+    check("arguments = [\n\"a\",\n1]", "k1s.toml:6: job.web.arguments.1: must be a string");
+    check(
+        "clear_environment = true\nclearEnvironment = true",
+        "k1s.toml:5: job.web.clearEnvironment: is given twice",
+    );
+    check("[job.\"a b\"]", "k1s.toml:4: job.\"a b\": Invalid job id");
+    check("[job.b]\ntype = \"cron\"", "k1s.toml:4: job.b.executable: is required");
+    check("[limits]\njobs = 0", "k1s.toml:1: job: 1 jobs are more than `limits.jobs`, 0");
+    super::tests::check("job = []", "k1s.toml:1: job: must be a table of jobs");
+}
+
+#[test]
+fn files_are_read_or_named() {
+    let settings = load(Some(Path::new("/k1s.toml")), &environment()).unwrap();
+    assert_eq!(settings.http.port, 7);
+    let error = |path| load(Some(Path::new(path)), &environment()).unwrap_err();
+    assert_eq!(error("/latin1.toml").to_string(), "/latin1.toml:2: is not UTF-8");
+    assert!(error("/none").to_string().starts_with("/none: cannot be read: "));
+
+    let read = Environment::of_process().read;
+    let missing = read(Path::new("/no/such/file")).unwrap_err();
+    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    let endless = read(Path::new("/dev/zero")).unwrap_err();
+    assert_eq!(endless.kind(), io::ErrorKind::FileTooLarge);
+}
+
+#[test]
+fn the_token_is_never_shown() {
+    for (text, token) in
+        [("", Some("hunter2")), ("http.auth_token = \"hunter2\"", None), (EVERYTHING, None)]
+    {
+        let settings = parse(text, "f", &with(None, token)).unwrap();
+        assert!(!format!("{:?}", settings.http).contains("hunter2"));
+        assert!(!describe(&settings).contains("hunter2"));
+        assert!(!describe(&settings).contains("secret"));
+    }
+}
+
+/// What `describe` prints means the same again, apart from the token and the jobs.
+fn check_description(settings: &Settings) {
+    let text = describe(settings);
+    let mut again = parse(&text, "described", &environment()).unwrap();
+    again.http.token = settings.http.token.clone();
+    again.http.token_origin = settings.http.token_origin.clone();
+    again.jobs = settings.jobs.clone();
+    assert_eq!(&again, settings, "{text}");
+}
+
+#[test]
+fn a_description_means_the_same_again() {
+    check_description(&read(""));
+    check_description(&read(EVERYTHING));
+    check_description(&read("http.auth_token_file = \"/token\""));
+    let text = describe(&read(EVERYTHING));
+    assert!(text.contains("\n# job web: continuous, runs \"python3\"\n"), "{text}");
+}
+
+/// Whatever a file holds is settings or an error on one line.
+#[test]
+fn damaged_configs_are_answered() {
+    let answer = |text: &str| match parse(text, "f", &environment()) {
+        Ok(settings) => check_description(&settings),
+        Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+    };
+    for at in 0..EVERYTHING.len() {
+        let (before, after) = EVERYTHING.split_at(at);
+        let mut rest = after.chars();
+        rest.next();
+        answer(before);
+        for damage in ["", "\n", "\"", "[", "]", "{", "=", ".", "9", "\0", "é", ","] {
+            answer(&format!("{before}{damage}{}", rest.as_str()));
+        }
+    }
+}
+
+/// The toml crate frees tables by recursion. It bounds the nest to 80 inline tables whose dotted
+/// keys have 80 parts, which is freed within the 8 MiB that a process's main thread has.
+#[test]
+fn deep_nests_are_answered() {
+    let dotted = "a.".repeat(78) + "a = {";
+    let texts = [
+        "a = ".to_owned() + &"[".repeat(10_000),
+        "a.".repeat(10_000) + "a = 1",
+        dotted.repeat(77) + "b = 1" + &"}".repeat(77),
+        dotted.repeat(1_000) + "b = 1",
+        format!("[{}a]\n", "a.".repeat(70)).repeat(2),
+    ];
+    let answer = move || {
+        for text in texts {
+            assert!(parse(&text, "f", &environment()).is_err());
+        }
+    };
+    let main_thread = std::thread::Builder::new().stack_size(8 << 20);
+    main_thread.spawn(answer).unwrap().join().unwrap();
+}
