@@ -1,8 +1,12 @@
 //! When a cron job is due.
 
+mod rfc3339;
+
 use std::time::Duration;
 
 use crate::time::Wall;
+
+pub use self::rfc3339::{format_rfc3339, format_rfc3339_seconds, parse_rfc3339};
 
 /// An interval in elapsed time, or a cron expression in calendar time.
 #[derive(Clone, Debug, PartialEq)]
