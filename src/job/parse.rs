@@ -12,7 +12,7 @@ use super::spec::{
     Restart, RestartPolicy, StopSpec,
 };
 use super::{Signal, Value};
-use crate::schedule::{CronSchedule, Schedule};
+use crate::schedule::{CronSchedule, Schedule, ScheduleError};
 
 type Parsed<T> = Result<T, FieldError>;
 
@@ -166,7 +166,10 @@ fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
         (Some(expression), None, zone) => {
             let zone = zone.as_deref().unwrap_or("UTC");
             Schedule::Cron(CronSchedule::parse(&expression, zone).map_err(|error| {
-                let field = if error.is_about_zone() { "timeZone" } else { "schedule" };
+                let field = match &error {
+                    ScheduleError::Zone(_) => "timeZone",
+                    ScheduleError::Expression(_) | ScheduleError::Never(_) => "schedule",
+                };
                 FieldError::new(field, error.to_string())
             })?)
         }
