@@ -1,5 +1,6 @@
 //! k1s: a process supervisor with a REST API.
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod http;
