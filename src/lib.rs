@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod job;
+pub mod os;
 pub mod schedule;
 pub mod supervisor;
 pub mod time;

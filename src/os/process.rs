@@ -1,0 +1,353 @@
+//! Processes: who is alive, who belongs to which run, and sending signals to them.
+//!
+//! ```text
+//!  k1s ─┬─ leader ─┬─ …            the run's group: signalled as one, by its number
+//!       │          └─ setsid ─ …   a stray: found by its parent
+//!       └─ orphan ─ …              a stray: found by its session, or by K1S_RUN
+//! ```
+//!
+//! A run is a session of its own, and so is its group. What has left the group is found in a
+//! [`Snapshot`]: one reading of all of `/proc` (proc_pid_stat(5)), shared by all that is
+//! stopped in a turn. A reading costs some microseconds a process.
+//!
+//! Numbers are used again. While anything is left of a group or session its number is taken,
+//! so once the leader has been collected, a process of that number is a stranger, and nothing
+//! is left of the run's group and session. Other processes are named by number and start time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+
+use crate::job::{Pid, Signal};
+
+/// A process for good: no other has the same id and start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Proc {
+    /// Its id.
+    pub pid: Pid,
+    /// When it started, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// A run whose processes are looked for or signalled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its first process, whose number is also that of its group and session.
+    pub leader: Pid,
+    /// Whether that process has been collected: its number may be a stranger's by now.
+    pub leader_ended: bool,
+    /// `K1S_RUN` of the run.
+    pub tag: String,
+    /// Processes outside the group that were found before: one that has cleared its
+    /// environment is not found again once its parent has ended.
+    pub strays: BTreeSet<Proc>,
+}
+
+/// Sends `signal` to each run's group and strays, then SIGCONT (unless it was SIGKILL) so that
+/// stopped processes can act; looks again until nobody new is found, so that what forks
+/// meanwhile is not missed. The targets remember the strays that are alive.
+///
+/// `is_leader` knows the first processes of all live runs: those are not orphans.
+pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pid) -> bool) {
+    let mut signalled = BTreeSet::new();
+    for round in 0..MAX_ROUNDS {
+        let snapshot = Snapshot::take(&is_leader);
+        let mut news = false;
+        for target in &mut *targets {
+            if round == 0 {
+                signal_with_continue(signal, |signal| signal_group(target, signal));
+            }
+            target.strays = snapshot.strays(target);
+            for stray in &target.strays {
+                if signalled.insert(*stray) {
+                    news = true;
+                    signal_with_continue(signal, |signal| signal_exactly(*stray, signal));
+                }
+            }
+        }
+        if !news && round > 0 {
+            return;
+        }
+    }
+}
+
+/// Sends `signal` to a run's group: kill(2). Whether there was a process to send it to;
+/// zombies count, which are there until collected.
+pub fn signal_group(target: &Target, signal: Signal) -> bool {
+    group_is_there(target) && kill(-target.leader.0, signal.number())
+}
+
+/// Sends `signal` to a child of k1s that has not been collected, so that the number is still
+/// its own: kill(2). Whether it was there.
+pub fn signal_process(pid: Pid, signal: Signal) -> bool {
+    kill(pid.0, signal.number())
+}
+
+/// Whether anything is left of a run's group: cheap, without a snapshot.
+///
+/// Zombies count. Those that k1s inherits are gone as soon as it collects them; one whose
+/// parent lives outside the group and does not wait for it stays, and then
+/// [`Snapshot::group_is_alive`] knows better.
+pub fn group_is_there(target: &Target) -> bool {
+    let leads = target.leader.0 > 1;
+    let stranger = target.leader_ended && kill(target.leader.0, 0);
+    leads && !stranger && kill(-target.leader.0, 0)
+}
+
+/// Whether this very process is alive, and not a zombie.
+pub fn is_alive(process: Proc) -> bool {
+    Stat::read(process.pid).is_some_and(|stat| stat.is_the(process) && !stat.is_dead)
+}
+
+/// SIGKILL to every process of the namespace but k1s: kill(2) with -1. What PID 1 ends with.
+///
+/// # Errors
+/// `EPERM` unless k1s is PID 1: nobody else may do this.
+pub fn kill_all() -> io::Result<()> {
+    if std::process::id() != 1 {
+        return Err(Errno::EPERM.into());
+    }
+    // SAFETY: takes numbers alone.
+    Errno::result(unsafe { libc::kill(-1, libc::SIGKILL) })?;
+    Ok(())
+}
+
+/// Who was alive at one moment, and whose child it was.
+#[derive(Debug)]
+pub struct Snapshot {
+    processes: BTreeMap<Pid, Stat>,
+    by_parent: BTreeMap<Pid, Vec<Pid>>,
+    by_session: BTreeMap<Pid, Vec<Pid>>,
+    /// Children of k1s that lead no run, by their `K1S_RUN`.
+    orphans: BTreeMap<String, Vec<Pid>>,
+}
+
+impl Snapshot {
+    /// Reads `/proc` once. `is_leader` knows the first processes of all live runs; the
+    /// environment of k1s's other children is read for `K1S_RUN`, where that is permitted.
+    pub fn take(is_leader: impl Fn(Pid) -> bool) -> Snapshot {
+        let processes = list().filter_map(Stat::read);
+        Snapshot::new(processes, own_pid(), is_leader, run_tag)
+    }
+
+    /// The living processes of a run outside its group: descendants of its leader and of the
+    /// strays known before, members of its session, orphans with its `K1S_RUN`, and again
+    /// whatever is under those by parent or session.
+    pub fn strays(&self, target: &Target) -> BTreeSet<Proc> {
+        let mut members: BTreeSet<Pid> = BTreeSet::new();
+        let mut todo = self.roots(target);
+        while let Some(pid) = todo.pop() {
+            let Some(stat) = self.processes.get(&pid).filter(|_| members.insert(pid)) else {
+                continue;
+            };
+            todo.extend(self.by_parent.get(&pid).into_iter().flatten());
+            // A session that is not k1s's own was made by a process of the run. Number 0
+            // stands for a session made outside of this pid namespace.
+            if stat.session != self.own_session() && stat.session.0 > 0 {
+                todo.extend(self.by_session.get(&stat.session).into_iter().flatten());
+            }
+        }
+        let group = self.group_number(target);
+        let living = members.iter().filter_map(|pid| self.processes.get(pid));
+        living
+            .filter(|stat| !stat.is_dead && Some(stat.group) != group)
+            .map(|stat| stat.process)
+            .collect()
+    }
+
+    /// Whether a process that is not a zombie is left of a run's group.
+    pub fn group_is_alive(&self, target: &Target) -> bool {
+        let group = self.group_number(target);
+        let mut living = self.processes.values().filter(|stat| !stat.is_dead);
+        group.is_some() && living.any(|stat| Some(stat.group) == group)
+    }
+
+    fn new(
+        processes: impl Iterator<Item = Stat>,
+        own: Pid,
+        is_leader: impl Fn(Pid) -> bool,
+        run_tag: impl Fn(Pid) -> Option<String>,
+    ) -> Snapshot {
+        let mut snapshot = Snapshot {
+            processes: BTreeMap::new(),
+            by_parent: BTreeMap::new(),
+            by_session: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+        };
+        for stat in processes {
+            let pid = stat.process.pid;
+            let siblings = snapshot.by_parent.entry(stat.parent).or_default();
+            siblings.push(pid);
+            snapshot
+                .by_session
+                .entry(stat.session)
+                .or_default()
+                .push(pid);
+            let is_orphan = stat.parent == own && !stat.is_dead && !is_leader(pid);
+            if let Some(tag) = is_orphan.then(|| run_tag(pid)).flatten() {
+                snapshot.orphans.entry(tag).or_default().push(pid);
+            }
+            snapshot.processes.insert(pid, stat);
+        }
+        snapshot
+    }
+
+    /// Where to start: everything here belongs to the run.
+    fn roots(&self, target: &Target) -> Vec<Pid> {
+        let mut roots = Vec::new();
+        if let Some(leader) = self.group_number(target) {
+            roots.push(leader);
+            roots.extend(self.by_session.get(&leader).into_iter().flatten());
+        }
+        roots.extend(self.orphans.get(&target.tag).into_iter().flatten());
+        let known = target.strays.iter().filter(|stray| {
+            let stat = self.processes.get(&stray.pid);
+            stat.is_some_and(|stat| stat.is_the(**stray))
+        });
+        roots.extend(known.map(|stray| stray.pid));
+        roots
+    }
+
+    /// The number of the run's group and session, unless it is a stranger's by now.
+    fn group_number(&self, target: &Target) -> Option<Pid> {
+        let stranger = target.leader_ended && self.processes.contains_key(&target.leader);
+        Some(target.leader).filter(|leader| leader.0 > 1 && !stranger)
+    }
+
+    fn own_session(&self) -> Pid {
+        let own = self.processes.get(&own_pid());
+        own.map_or(Pid(0), |stat| stat.session)
+    }
+}
+
+/// What `/proc/PID/stat` says of a process.
+#[derive(Clone, Copy, Debug)]
+struct Stat {
+    process: Proc,
+    parent: Pid,
+    group: Pid,
+    session: Pid,
+    /// A zombie, of which no thread is left.
+    is_dead: bool,
+}
+
+impl Stat {
+    fn read(pid: Pid) -> Option<Stat> {
+        let mut buffer = [0u8; STAT_BYTES];
+        let mut file = File::open(format!("/proc/{}/stat", pid.0)).ok()?;
+        let length = file.read(&mut buffer).ok()?;
+        Stat::parse(buffer.get(..length)?)
+    }
+
+    /// The second field is the name in parentheses, which may itself hold any of `) \n`.
+    fn parse(line: &[u8]) -> Option<Stat> {
+        let end_of_name = line.iter().rposition(|byte| *byte == b')')?;
+        let pid = line.split(|byte| *byte == b' ').next()?;
+        let rest = std::str::from_utf8(line.get(end_of_name + 1..)?).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?;
+        let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
+        let (parent, group, session) = (number(0)?, number(0)?, number(0)?);
+        let threads = number(NUM_THREADS - SESSION - 1)?;
+        let start_time = number(START_TIME - NUM_THREADS - 1)?;
+        let to_pid = |number: u64| i32::try_from(number).ok().map(Pid);
+        Some(Stat {
+            process: Proc {
+                pid: Pid(std::str::from_utf8(pid).ok()?.parse().ok()?),
+                start_time,
+            },
+            parent: to_pid(parent)?,
+            group: to_pid(group)?,
+            session: to_pid(session)?,
+            is_dead: matches!(state, "X" | "x") || state == "Z" && threads <= 1,
+        })
+    }
+
+    fn is_the(&self, process: Proc) -> bool {
+        self.process == process
+    }
+}
+
+/// The numbers in `/proc`.
+fn list() -> impl Iterator<Item = Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid))
+}
+
+/// `K1S_RUN` in the environment that the process was started with: proc_pid_environ(5).
+/// `None` also when it may not be read.
+fn run_tag(pid: Pid) -> Option<String> {
+    let mut environment = Vec::new();
+    let file = File::open(format!("/proc/{}/environ", pid.0)).ok()?;
+    file.take(ENVIRON_BYTES)
+        .read_to_end(&mut environment)
+        .ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="))?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
+/// To this process and no other that got its number meanwhile: a pidfd holds on to whoever
+/// has the number, and is used if that is the one. Without (Linux before 5.3, no descriptor
+/// free), a moment remains in which the number could change hands.
+fn signal_exactly(process: Proc, signal: Signal) -> bool {
+    let pidfd = pidfd_open(process.pid);
+    if pidfd.as_ref().is_err_and(|errno| *errno == Errno::ESRCH) || !is_alive(process) {
+        return false;
+    }
+    let Ok(pidfd) = pidfd else {
+        return kill(process.pid.0, signal.number());
+    };
+    // SAFETY: a null pointer asks for the usual siginfo.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal.number(),
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    result == 0
+}
+
+fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: takes numbers alone.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.0, 0) })?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the descriptor is new and nobody else's; it is close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn signal_with_continue(signal: Signal, send: impl Fn(Signal) -> bool) {
+    send(signal);
+    if signal != Signal::KILL {
+        send(Signal::CONT);
+    }
+}
+
+/// Whether there was a process to send to; one that may not be signalled is there.
+fn kill(pid: i32, signal: i32) -> bool {
+    // SAFETY: takes numbers alone.
+    let result = Errno::result(unsafe { libc::kill(pid, signal) });
+    matches!(result, Ok(_) | Err(Errno::EPERM))
+}
+
+fn own_pid() -> Pid {
+    Pid(i32::try_from(std::process::id()).unwrap_or(0))
+}
+
+/// A bound for a run that forks for ever: the kill at the end of its grace comes again.
+const MAX_ROUNDS: usize = 8;
+/// More than a line of `/proc/PID/stat` takes: 52 numbers and a short name.
+const STAT_BYTES: usize = 2048;
+/// How much of an environment is searched; `K1S_RUN` is put first.
+const ENVIRON_BYTES: u64 = 256 * 1024;
+/// Fields of `/proc/PID/stat`, counted from 1.
+const SESSION: usize = 6;
+const NUM_THREADS: usize = 20;
+const START_TIME: usize = 22;
