@@ -9,15 +9,21 @@
 //! k1s [COMMAND] --help                                         Help
 //! ```
 //!
-//! Nothing here runs anything; whoever does exits with 2 on a usage error, with the message on
-//! stderr.
+//! [`main`] does what was asked. A usage error, or a config that is wrong, is one line on stderr
+//! and exit code 2.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use argh::FromArgs;
+
+use crate::config;
+use crate::daemon::Daemon;
+use crate::os::{self, Startup};
+use crate::schedule::{CronSchedule, ScheduleError, format_rfc3339_seconds, parse_rfc3339};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +64,79 @@ pub struct ScheduleQuery {
     pub after: Option<String>,
     /// How many times are printed.
     pub count: NonZeroU32,
+}
+
+/// The whole process, from the arguments to the exit code.
+pub fn main() -> ExitCode {
+    let startup = os::prepare();
+    let result = match parse(std::env::args_os().skip(1)) {
+        Ok(Invocation::Run { config }) => supervise(config.as_deref(), &startup),
+        Ok(Invocation::Check { config }) => check(&config),
+        Ok(Invocation::Init { .. }) => Err("`init` is not there yet".to_owned()),
+        Ok(Invocation::Schedule(query)) => return schedule(&query),
+        Ok(Invocation::Version) => show(&format!("{VERSION}\n")),
+        Ok(Invocation::Help(text)) => show(&text),
+        Err(error) => Err(error),
+    };
+    result.unwrap_or_else(|error| {
+        say(&error);
+        ExitCode::from(USAGE)
+    })
+}
+
+fn supervise(config: Option<&Path>, startup: &Startup) -> Result<ExitCode, String> {
+    let settings = config::load(config, &config::Environment::of_process())
+        .map_err(|error| error.to_string())?;
+    let uses_default_token = settings.http.token_origin == config::TokenOrigin::Default;
+    let daemon = Daemon::new(settings, startup)?;
+    if uses_default_token {
+        say(DEFAULT_TOKEN_WARNING);
+    }
+    say(&format!("listening on http://{}", daemon.address()));
+    Ok(ExitCode::from(daemon.run()))
+}
+
+fn check(config: &Path) -> Result<ExitCode, String> {
+    let settings = config::load(Some(config), &config::Environment::of_process())
+        .map_err(|error| error.to_string())?;
+    show(&config::describe(&settings))
+}
+
+/// Prints the next times of a schedule. Exit code 1 for one that never comes.
+fn schedule(query: &ScheduleQuery) -> ExitCode {
+    let zone = query.zone.as_deref().unwrap_or("UTC");
+    let after = match query.after.as_deref().map(parse_rfc3339) {
+        None => Ok(os::clock::now().wall),
+        Some(given) => given.map_err(|error| format!("--after: {error}")),
+    };
+    let schedule = CronSchedule::parse(&query.expression, zone);
+    let lines = match (schedule, after) {
+        (Err(ScheduleError::Never(why)), _) => {
+            say(&why);
+            return ExitCode::from(NEVER);
+        }
+        (Err(error), _) => Err(error.to_string()),
+        (Ok(_), Err(error)) => Err(error),
+        (Ok(schedule), Ok(after)) => {
+            let count = usize::try_from(query.count.get()).unwrap_or(usize::MAX);
+            let times = schedule.upcoming(after, count);
+            Ok(times.map(|time| format!("{}\n", format_rfc3339_seconds(time))).collect::<String>())
+        }
+    };
+    lines.and_then(|lines| show(&lines)).unwrap_or_else(|error| {
+        say(&error);
+        ExitCode::from(USAGE)
+    })
+}
+
+fn show(text: &str) -> Result<ExitCode, String> {
+    print(text).map_err(|error| format!("cannot write to stdout: {error}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line on stderr; nobody reading it is no reason to end.
+fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "k1s: {message}");
 }
 
 /// What `k1s --version` prints.
@@ -231,6 +310,11 @@ fn usage(message: &str) -> String {
 }
 
 const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::new(5).unwrap();
+
+const USAGE: u8 = 2;
+const NEVER: u8 = 1;
+const DEFAULT_TOKEN_WARNING: &str = "WARNING: the default token is in use, which everybody knows: \
+     whoever reaches the port can run any program. Set K1S_AUTH_TOKEN, or http.auth_token in a config";
 
 #[cfg(test)]
 mod tests {

@@ -55,10 +55,7 @@ enum Extension {
 
 impl Chunked {
     pub(super) fn new() -> Chunked {
-        Chunked {
-            state: NEXT_CHUNK,
-            overhead: 0,
-        }
+        Chunked { state: NEXT_CHUNK, overhead: 0 }
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -77,11 +74,7 @@ impl Chunked {
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             if let State::Data { left } = self.state {
                 let length = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
-                append(
-                    body,
-                    rest.get(..length).unwrap_or_default(),
-                    limits.max_body_bytes,
-                );
+                append(body, rest.get(..length).unwrap_or_default(), limits.max_body_bytes);
                 taken += length;
                 self.state = match left - length as u64 {
                     0 => State::DataCr,
@@ -163,10 +156,9 @@ fn next_of_size(size: u64, digits: u32, byte: u8) -> Result<State, Refusal> {
     let extension = |part| Ok(State::Extension { size, part });
     match (char::from(byte).to_digit(16), byte) {
         (Some(_), _) if digits == MAX_DIGITS => Err(Refusal::bad("chunk size of too many digits")),
-        (Some(digit), _) => Ok(State::Size {
-            size: size << 4 | u64::from(digit),
-            digits: digits + 1,
-        }),
+        (Some(digit), _) => {
+            Ok(State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 })
+        }
         (None, b'\r') if digits > 0 => Ok(State::SizeLf { size }),
         (None, b';') if digits > 0 => extension(Extension::Semicolon),
         (None, b' ' | b'\t') if digits > 0 => extension(Extension::Blank),

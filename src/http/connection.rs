@@ -129,10 +129,7 @@ impl Connection {
     pub fn new(limits: Rc<Limits>, now: Now) -> Connection {
         Connection {
             limits,
-            state: State::Head {
-                scan: HeadScan::default(),
-                since: now.mono,
-            },
+            state: State::Head { scan: HeadScan::default(), since: now.mono },
             input: Vec::new(),
             taken: 0,
             output: Vec::new(),
@@ -190,11 +187,7 @@ impl Connection {
             State::Finished => return,
         }
         self.input.drain(..mem::take(&mut self.taken));
-        append(
-            &mut self.input,
-            rest,
-            self.limits.max_head_bytes.saturating_add(rest.len()),
-        );
+        append(&mut self.input, rest, self.limits.max_head_bytes.saturating_add(rest.len()));
     }
 
     /// The peer will send no more. What it has asked before is still answered.
@@ -247,13 +240,7 @@ impl Connection {
             },
             BodyLength::Chunked => Rest::Chunks(Chunked::new()),
         };
-        let reading = Reading {
-            exchange,
-            body: Vec::new(),
-            since: now.mono,
-            rest,
-            head,
-        };
+        let reading = Reading { exchange, body: Vec::new(), since: now.mono, rest, head };
         let is_awaited = reading.head.expects_continue && !reading.is_complete();
         if is_awaited && self.buffered().is_empty() {
             self.room(now).extend_from_slice(CONTINUE);
@@ -274,14 +261,7 @@ impl Connection {
             return;
         };
         let persistence = exchange.persistence(stays);
-        write_sized(
-            self.room(now),
-            &reply,
-            persistence,
-            now.wall,
-            !exchange.is_head,
-            body,
-        );
+        write_sized(self.room(now), &reply, persistence, now.wall, !exchange.is_head, body);
         self.end_answer(stays, now);
     }
 
@@ -512,10 +492,9 @@ impl Connection {
         let state = mem::replace(&mut self.state, State::Answer { exchange });
         self.take(count);
         Ok(match state {
-            State::Body(reading) => Some(Incoming::Request(Request {
-                head: reading.head,
-                body: reading.body,
-            })),
+            State::Body(reading) => {
+                Some(Incoming::Request(Request { head: reading.head, body: reading.body }))
+            }
             State::Head { .. }
             | State::Decide { .. }
             | State::Answer { .. }
@@ -530,10 +509,9 @@ impl Connection {
     /// not when a body was sent or announced that nobody wants.
     fn exchange_in_hand(&self, reply: &Reply<'_>) -> Option<(Exchange, bool)> {
         let (exchange, is_read) = match self.state {
-            State::Decide { exchange, body } => (
-                exchange,
-                matches!(body, BodyLength::None | BodyLength::Known(0)),
-            ),
+            State::Decide { exchange, body } => {
+                (exchange, matches!(body, BodyLength::None | BodyLength::Known(0)))
+            }
             State::Answer { exchange } => (exchange, true),
             State::Head { .. }
             | State::Body(_)
@@ -559,10 +537,9 @@ impl Connection {
     /// Answers what cannot be understood, or not be had, and ends the connection.
     fn refuse(&mut self, refusal: Refusal, now: Now) {
         let is_head = match &self.state {
-            State::Head { scan, .. } => self
-                .buffered()
-                .get(scan.start()..)
-                .is_some_and(|head| head.starts_with(b"HEAD ")),
+            State::Head { scan, .. } => {
+                self.buffered().get(scan.start()..).is_some_and(|head| head.starts_with(b"HEAD "))
+            }
             State::Decide { exchange, .. } | State::Answer { exchange } => exchange.is_head,
             State::Body(reading) => reading.exchange.is_head,
             State::Stream { .. } | State::Flush { .. } | State::Linger { .. } | State::Finished => {
@@ -674,11 +651,7 @@ impl Reading {
             Rest::Bytes(left) => {
                 let whole = self.body.len() + *left;
                 let count = bytes.len().min(*left);
-                append(
-                    &mut self.body,
-                    bytes.get(..count).unwrap_or_default(),
-                    whole,
-                );
+                append(&mut self.body, bytes.get(..count).unwrap_or_default(), whole);
                 *left -= count;
                 Ok(count)
             }

@@ -19,14 +19,8 @@ use crate::time::{Mono, Now, Wall};
 /// the cuts.
 pub fn check_connection(data: &[u8]) {
     let (seed, input) = data.split_at(data.len().min(8));
-    let seed = seed
-        .iter()
-        .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
-    let limits = Rc::new(if seed & 1 == 0 {
-        small_limits()
-    } else {
-        Limits::default()
-    });
+    let seed = seed.iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+    let limits = Rc::new(if seed & 1 == 0 { small_limits() } else { Limits::default() });
     let falls_silent = seed & 2 != 0;
     let mut whole = Peer::new(&limits, None);
     whole.send(input);
@@ -41,10 +35,7 @@ pub fn check_connection(data: &[u8]) {
     }
     let cut = cut.leave(falls_silent);
     assert_eq!(whole.requests, cut.requests);
-    assert_eq!(
-        String::from_utf8_lossy(&whole.answers),
-        String::from_utf8_lossy(&cut.answers)
-    );
+    assert_eq!(String::from_utf8_lossy(&whole.answers), String::from_utf8_lossy(&cut.answers));
     check_answers(&whole.answers, &whole.methods);
 }
 
@@ -59,10 +50,7 @@ pub fn check_head(data: &[u8]) {
         return;
     };
     let bytes = data.get(scan.start()..end).unwrap_or_default();
-    assert!(
-        bytes.ends_with(b"\r\n\r\n"),
-        "a head ends with an empty line"
-    );
+    assert!(bytes.ends_with(b"\r\n\r\n"), "a head ends with an empty line");
     let Ok(head) = parse_head(bytes, &limits) else {
         return;
     };
@@ -80,9 +68,7 @@ pub fn check_head(data: &[u8]) {
 /// line-by-line reading of the grammar decodes it. The first 8 bytes are the seed.
 pub fn check_chunked(data: &[u8]) {
     let (seed, input) = data.split_at(data.len().min(8));
-    let seed = seed
-        .iter()
-        .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+    let seed = seed.iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
     let limits = small_limits();
     let whole = decode_in_pieces(input, &limits, |left| left);
     let mut random = Random(seed);
@@ -124,10 +110,7 @@ struct Peer {
 
 impl Peer {
     fn new(limits: &Rc<Limits>, takes: Option<Random>) -> Peer {
-        let now = Now {
-            mono: Mono(1_000),
-            wall: Wall(784_111_777_000),
-        };
+        let now = Now { mono: Mono(1_000), wall: Wall(784_111_777_000) };
         Peer {
             connection: Connection::new(Rc::clone(limits), now),
             limits: Rc::clone(limits),
@@ -187,8 +170,7 @@ impl Peer {
                 Some(takes) => takes.up_to(unsent.len()),
                 None => unsent.len(),
             };
-            self.answers
-                .extend_from_slice(unsent.get(..count).unwrap_or_default());
+            self.answers.extend_from_slice(unsent.get(..count).unwrap_or_default());
             self.connection.handle_sent(count, self.now);
         } else if self.connection.wants_shutdown_write() {
             self.connection.handle_shutdown_write(self.now);
@@ -216,8 +198,7 @@ impl Peer {
         self.methods.push(head.method);
         if taste(&head) == 0 {
             let reply = Reply::json(Status::Forbidden);
-            self.connection
-                .respond(reply, self.now, |body| body.extend_from_slice(b"{}"));
+            self.connection.respond(reply, self.now, |body| body.extend_from_slice(b"{}"));
         } else {
             self.connection.proceed(head, self.now);
         }
@@ -233,8 +214,7 @@ impl Peer {
                 let reply = Reply::json(Status::Ok);
                 if self.connection.start_stream(reply, self.now) {
                     for piece in [b"one".as_slice(), b"", b"a bit more than sixteen bytes"] {
-                        self.connection
-                            .push(self.now, |output| output.extend_from_slice(piece));
+                        self.connection.push(self.now, |output| output.extend_from_slice(piece));
                     }
                     self.connection.finish_stream(self.now);
                 }
@@ -254,11 +234,7 @@ impl Peer {
         // A buffer that grows bit by bit may be twice as large as what it holds.
         let output = 2 * (limits.max_unsent_bytes + 2 * (LARGE_ANSWER + 512));
         let bound = input + limits.max_body_bytes + output;
-        assert!(
-            self.connection.memory() <= bound,
-            "{} > {bound}",
-            self.connection.memory()
-        );
+        assert!(self.connection.memory() <= bound, "{} > {bound}", self.connection.memory());
     }
 }
 
@@ -310,19 +286,14 @@ fn check_answers(answers: &[u8], methods: &[Method]) {
         let body = rest.get(length..).unwrap_or_default();
         let length = match (field("Content-Length"), field("Transfer-Encoding")) {
             _ if method == Some(&Method::Head) || is_head_refusal(response.code, body) => 0,
-            (Some(length), None) => String::from_utf8_lossy(length)
-                .parse()
-                .unwrap_or(usize::MAX),
+            (Some(length), None) => String::from_utf8_lossy(length).parse().unwrap_or(usize::MAX),
             (None, Some(b"chunked")) => decode_by_lines(body).map_or(usize::MAX, |(_, used)| used),
             _ => body.len(),
         };
         assert!(length <= body.len(), "an answer without its end");
         rest = body.get(length..).unwrap_or_default();
     }
-    assert!(
-        methods.next().is_none() || is_over,
-        "no answer to a request"
-    );
+    assert!(methods.next().is_none() || is_over, "no answer to a request");
 }
 
 /// Whether this is the codec's own answer to a malformed HEAD, which has no body.
@@ -345,10 +316,7 @@ fn scan_by_bytes(data: &[u8], limits: &Limits) -> (usize, Result<Option<usize>, 
 /// Reads `Content-Length` in the plainest way, with numbers that are large enough.
 fn check_content_length(bytes: &[u8], head: &Head) {
     let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
-    let values = text
-        .split("\r\n")
-        .skip(1)
-        .filter_map(|line| line.strip_prefix("content-length:"));
+    let values = text.split("\r\n").skip(1).filter_map(|line| line.strip_prefix("content-length:"));
     let lengths: Vec<u64> = values
         .map(|value| match value.trim().parse::<u128>() {
             Ok(length) => u64::try_from(length).unwrap_or(u64::MAX),
@@ -394,11 +362,8 @@ fn print_head(head: &Head) -> Vec<u8> {
 }
 
 fn print_target(head: &Head) -> String {
-    let path: String = head
-        .path
-        .segments()
-        .map(|segment| format!("/{}", encode(segment)))
-        .collect();
+    let path: String =
+        head.path.segments().map(|segment| format!("/{}", encode(segment))).collect();
     if path.is_empty() {
         return "*".to_owned();
     }
@@ -481,9 +446,7 @@ fn decode_by_lines(input: &[u8]) -> Decoded {
         }
         let colon = line.iter().position(|byte| *byte == b':')?;
         let (name, value) = line.split_at(colon);
-        let is_value = value
-            .iter()
-            .all(|byte| *byte == b'\t' || !byte.is_ascii_control());
+        let is_value = value.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
         if token_length(name) != name.len() || name.is_empty() || !is_value {
             return None;
         }
@@ -527,9 +490,7 @@ fn skip_blanks(text: &[u8]) -> &[u8] {
 
 fn token_length(text: &[u8]) -> usize {
     let is_delimiter = |byte: u8| b"\"(),/:;<=>?@[\\]{}".contains(&byte);
-    text.iter()
-        .take_while(|byte| byte.is_ascii_graphic() && !is_delimiter(**byte))
-        .count()
+    text.iter().take_while(|byte| byte.is_ascii_graphic() && !is_delimiter(**byte)).count()
 }
 
 fn quoted_length(text: &[u8]) -> Option<usize> {

@@ -82,6 +82,22 @@ pub enum Method {
     Trace,
 }
 
+impl Method {
+    /// The method as it stands in a request line, and in `Allow`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Patch => "PATCH",
+            Method::Trace => "TRACE",
+        }
+    }
+}
+
 /// The versions of HTTP that are understood; others are answered 505.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
@@ -120,9 +136,7 @@ impl Path {
 
     /// The target `*`, which is no path (RFC 9110, section 9.3.7).
     pub(super) fn asterisk() -> Path {
-        Path {
-            text: String::new(),
-        }
+        Path { text: String::new() }
     }
 
     pub(super) fn from_separated(text: String) -> Path {
@@ -199,18 +213,10 @@ impl<'a> Fields<'a> {
             return set_once(&mut self.host, value, "more than one Host");
         }
         if name.eq_ignore_ascii_case("authorization") {
-            return set_once(
-                &mut self.authorization,
-                value,
-                "more than one Authorization",
-            );
+            return set_once(&mut self.authorization, value, "more than one Authorization");
         }
         if name.eq_ignore_ascii_case("content-length") {
-            return set_once(
-                &mut self.content_length,
-                value,
-                "more than one Content-Length",
-            );
+            return set_once(&mut self.content_length, value, "more than one Content-Length");
         }
         if name.eq_ignore_ascii_case("transfer-encoding") {
             let codings = self.codings.get_or_insert_default();
@@ -309,10 +315,7 @@ fn set_once<'a>(
 
 /// The members of a comma-separated list; empty ones do not count (RFC 9110, 5.6.1).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|member| !member.is_empty())
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
 fn parse_method(token: &str) -> Result<Method, Refusal> {
@@ -335,9 +338,7 @@ fn parse_content_length(value: &[u8]) -> Result<u64, Refusal> {
         return Err(Refusal::bad("malformed Content-Length"));
     }
     Ok(value.iter().fold(0, |length: u64, digit| {
-        length
-            .saturating_mul(10)
-            .saturating_add(u64::from(digit - b'0'))
+        length.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
     }))
 }
 

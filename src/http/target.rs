@@ -17,10 +17,9 @@ pub(super) fn parse_target(text: &[u8], method: Method) -> Result<Target, Refusa
         _ => after_authority(text)?,
     };
     let (path, query) = match origin.iter().position(|byte| *byte == b'?') {
-        Some(at) => (
-            origin.get(..at).unwrap_or_default(),
-            origin.get(at + 1..).unwrap_or_default(),
-        ),
+        Some(at) => {
+            (origin.get(..at).unwrap_or_default(), origin.get(at + 1..).unwrap_or_default())
+        }
         None => (origin, [].as_slice()),
     };
     Ok((parse_path(path)?, parse_query(query)?))
@@ -54,9 +53,7 @@ fn after_authority(text: &[u8]) -> Result<&[u8], Refusal> {
     if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
         return Err(refusal);
     }
-    let end = rest
-        .iter()
-        .position(|byte| matches!(byte, b'/' | b'?' | b'#'));
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
     let (authority, origin) = rest.split_at(end.unwrap_or(rest.len()));
     if !is_authority(authority) {
         return Err(Refusal::bad("malformed authority in the request target"));
@@ -94,9 +91,7 @@ fn decode(text: &[u8], literal: impl Fn(u8) -> u8) -> Result<String, Refusal> {
         if byte == b'%' {
             let (high, low) = (hex_digit(bytes.next()), hex_digit(bytes.next()));
             let (Some(high), Some(low)) = (high, low) else {
-                return Err(Refusal::bad(
-                    "broken percent-encoding in the request target",
-                ));
+                return Err(Refusal::bad("broken percent-encoding in the request target"));
             };
             let byte = high << 4 | low;
             if byte.is_ascii_control() {
@@ -106,9 +101,7 @@ fn decode(text: &[u8], literal: impl Fn(u8) -> u8) -> Result<String, Refusal> {
         } else if is_target_byte(byte) {
             decoded.push(literal(byte));
         } else {
-            return Err(Refusal::bad(
-                "byte in the request target that must be encoded",
-            ));
+            return Err(Refusal::bad("byte in the request target that must be encoded"));
         }
     }
     let decoded = String::from_utf8(decoded)
@@ -156,8 +149,7 @@ fn is_registered_name(name: &[u8]) -> bool {
 
 /// Two colons and what an address can be made of: the address is never used.
 fn is_ipv6_shape(text: &[u8]) -> bool {
-    text.iter()
-        .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
+    text.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
         && text.iter().filter(|byte| **byte == b':').count() >= 2
 }
 

@@ -26,10 +26,7 @@ impl World {
     }
 
     fn with(limits: Limits) -> World {
-        let now = Now {
-            mono: Mono(0),
-            wall: Wall(784_111_777_000),
-        };
+        let now = Now { mono: Mono(0), wall: Wall(784_111_777_000) };
         World {
             connection: Connection::new(Rc::new(limits), now),
             now,
@@ -57,10 +54,9 @@ impl World {
                     self.bodies.push(request.body);
                     let path: Vec<_> = request.head.path.segments().collect();
                     let path = path.join("/");
-                    self.connection
-                        .respond(Reply::json(Status::Ok), self.now, |body| {
-                            body.extend_from_slice(path.as_bytes());
-                        });
+                    self.connection.respond(Reply::json(Status::Ok), self.now, |body| {
+                        body.extend_from_slice(path.as_bytes());
+                    });
                 }
                 None if self.connection.unsent().is_empty() => return self,
                 None => {
@@ -88,9 +84,7 @@ impl World {
     fn statuses(&mut self) -> Vec<u16> {
         let sent = self.take();
         let answers = sent.split("HTTP/1.1 ").skip(1);
-        answers
-            .filter_map(|answer| answer.get(..3)?.parse().ok())
-            .collect()
+        answers.filter_map(|answer| answer.get(..3)?.parse().ok()).collect()
     }
 
     /// The next head, which is left undecided.
@@ -180,15 +174,11 @@ fn hostile_requests_are_the_same_however_they_are_cut() {
 
 #[test]
 fn mutated_requests_keep_the_properties() {
-    let cases: Vec<Case> = cases()
-        .into_iter()
-        .filter(|case| case.raw.len() < 600)
-        .collect();
+    let cases: Vec<Case> = cases().into_iter().filter(|case| case.raw.len() < 600).collect();
     let mut state = 1u64;
     let mut random = |below: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below.max(1)
     };
     for round in 0..4_000u64 {
@@ -218,9 +208,7 @@ fn an_answer_is_what_the_rfc_wants_to_the_byte() {
     let mut world = World::new();
     world.request(GET);
     let reply = Reply::json(Status::MethodNotAllowed).allow("GET, HEAD");
-    world
-        .connection
-        .respond(reply, world.now, |body| body.extend_from_slice(b"{}"));
+    world.connection.respond(reply, world.now, |body| body.extend_from_slice(b"{}"));
     let expected = "HTTP/1.1 405 Method Not Allowed\r\n\
         Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
         Content-Type: application/json\r\n\
@@ -231,11 +219,9 @@ fn an_answer_is_what_the_rfc_wants_to_the_byte() {
     assert_eq!(world.serve().take(), expected);
     for length in [0, 9, 10, 999, 1000, 123_456] {
         world.request(GET);
-        world
-            .connection
-            .respond(Reply::json(Status::Ok), world.now, |body| {
-                body.extend_from_slice("y".repeat(length).as_bytes());
-            });
+        world.connection.respond(Reply::json(Status::Ok), world.now, |body| {
+            body.extend_from_slice("y".repeat(length).as_bytes());
+        });
         let answer = world.serve().take();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with(&format!("\r\nContent-Length: {length}")));
@@ -280,11 +266,7 @@ fn targets_are_decoded_once_and_after_they_are_split() {
     check("/%c3%A9%3f", &["é?"], &[]);
     check("/..%2f..", &["../.."], &[]);
     check("/?", &[""], &[]);
-    check(
-        "/?a=1&b&=c&&d==",
-        &[""],
-        &[("a", "1"), ("b", ""), ("", "c"), ("d", "=")],
-    );
+    check("/?a=1&b&=c&&d==", &[""], &[("a", "1"), ("b", ""), ("", "c"), ("d", "=")]);
     check("/?a+b=c%2Bd+e", &[""], &[("a b", "c+d e")]);
     check("/?a%26b=%3D", &[""], &[("a&b", "=")]);
     check("/?label=k=v", &[""], &[("label", "k=v")]);
@@ -301,9 +283,7 @@ fn targets_are_decoded_once_and_after_they_are_split() {
 #[test]
 fn the_bearer_token_is_found_in_any_case_of_its_scheme() {
     let check = |value: &str, token: Option<&str>| {
-        let head = head_of(&format!(
-            "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {value}\r\n\r\n"
-        ));
+        let head = head_of(&format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {value}\r\n\r\n"));
         assert_eq!(head.bearer(), token.map(str::as_bytes), "{value}");
     };
     check("Bearer abc123", Some("abc123"));
@@ -345,10 +325,7 @@ fn bodies_come_as_they_were_sent() {
     check("Content-Length: 0\r\n\r\n", "");
     check("\r\n", "");
     let chunks = "5\r\nhello\r\n7;a=\"b\\\"\"\r\n, world\r\n0\r\nX: y\r\n\r\n";
-    check(
-        &format!("Transfer-Encoding: chunked\r\n\r\n{chunks}"),
-        "hello, world",
-    );
+    check(&format!("Transfer-Encoding: chunked\r\n\r\n{chunks}"), "hello, world");
 }
 
 #[test]
@@ -371,9 +348,7 @@ fn continue_is_said_when_the_body_is_asked_for_and_not_before() {
     let large = HEAD.replace("Length: 2", "Length: 2000000");
     assert_eq!(World::new().receive(large).statuses(), [413]);
     world.head(HEAD);
-    world
-        .connection
-        .respond(Reply::json(Status::Forbidden), world.now, |_| {});
+    world.connection.respond(Reply::json(Status::Forbidden), world.now, |_| {});
     assert_eq!(world.serve().statuses(), [403]);
     assert!(world.connection.wants_shutdown_write());
 }
@@ -383,9 +358,7 @@ fn a_refused_body_ends_the_connection_without_a_reset() {
     let mut world = World::new();
     world.head("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n");
     world.connection.handle_bytes(&[b'x'; 1000], world.now);
-    world
-        .connection
-        .respond(Reply::json(Status::Forbidden), world.now, |_| {});
+    world.connection.respond(Reply::json(Status::Forbidden), world.now, |_| {});
     // The peer may be in the middle of its body: it must not be left hanging.
     assert!(world.connection.wants_read());
     let answer = world.serve().take();
@@ -425,9 +398,7 @@ fn a_peer_that_never_stops_is_left_in_the_end() {
 fn a_refusal_without_a_body_keeps_the_connection() {
     let mut world = World::new();
     world.head(GET);
-    world
-        .connection
-        .respond(Reply::json(Status::NotFound), world.now, |_| {});
+    world.connection.respond(Reply::json(Status::NotFound), world.now, |_| {});
     assert_eq!(world.receive(GET).statuses(), [404, 200]);
     world.head(GET);
     let reply = Reply::json(Status::Forbidden).closing();
@@ -442,9 +413,7 @@ fn half_closed_peers_get_their_answers() {
     world.eof();
     assert!(!world.connection.is_finished() && world.connection.is_waiting_for_answer());
     assert_eq!(world.connection.deadline(), None);
-    world
-        .connection
-        .respond(Reply::json(Status::Accepted), world.now, |_| {});
+    world.connection.respond(Reply::json(Status::Accepted), world.now, |_| {});
     assert_eq!(world.serve().statuses(), [202, 200, 200]);
     assert!(world.connection.is_finished());
 }
@@ -458,9 +427,9 @@ fn streams_are_chunked_and_go_to_the_end_in_http_1_0() {
         if world.connection.start_stream(reply, world.now) {
             assert!(world.connection.wants_output());
             for piece in ["hello", "", ", a longer world"] {
-                world.connection.push(world.now, |output| {
-                    output.extend_from_slice(piece.as_bytes())
-                });
+                world
+                    .connection
+                    .push(world.now, |output| output.extend_from_slice(piece.as_bytes()));
             }
             world.connection.finish_stream(world.now);
         }
@@ -474,15 +443,9 @@ fn streams_are_chunked_and_go_to_the_end_in_http_1_0() {
     };
     let chunks = "00000005\r\nhello\r\n00000010\r\n, a longer world\r\n0\r\n\r\n".to_owned();
     assert_eq!(stream(GET), (true, chunks, true));
-    assert_eq!(
-        stream(&GET.replace("GET", "HEAD")),
-        (true, String::new(), true)
-    );
+    assert_eq!(stream(&GET.replace("GET", "HEAD")), (true, String::new(), true));
     let whole = "hello, a longer world".to_owned();
-    assert_eq!(
-        stream("GET / HTTP/1.0\r\n\r\n"),
-        (false, whole.clone(), false)
-    );
+    assert_eq!(stream("GET / HTTP/1.0\r\n\r\n"), (false, whole.clone(), false));
     let stays = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
     assert_eq!(stream(stays), (false, whole, false));
 }
@@ -496,9 +459,7 @@ fn a_stream_pauses_while_its_reader_does() {
     let mut pushed = 0;
     while world.connection.wants_output() {
         pushed += 1;
-        world
-            .connection
-            .push(world.now, |output| output.extend_from_slice(&[b'x'; 1000]));
+        world.connection.push(world.now, |output| output.extend_from_slice(&[b'x'; 1000]));
     }
     assert_eq!(pushed, 65);
     let sent = world.connection.unsent().len();
@@ -573,11 +534,9 @@ fn a_body_has_a_deadline_of_its_own() {
 fn a_peer_that_takes_nothing_is_dropped_and_one_that_is_slow_is_not() {
     let mut world = World::new();
     world.request(GET);
-    world
-        .connection
-        .respond(Reply::json(Status::Ok), world.now, |body| {
-            body.extend_from_slice(&[b'x'; 100]);
-        });
+    world.connection.respond(Reply::json(Status::Ok), world.now, |body| {
+        body.extend_from_slice(&[b'x'; 100]);
+    });
     for _ in 0..10 {
         world.now.mono = world.now.mono + Duration::from_secs(29);
         world.connection.handle_deadline(world.now);
@@ -598,30 +557,21 @@ fn a_waiting_request_has_no_deadline() {
     assert_eq!(world.connection.deadline(), None);
     world.wait(Duration::from_secs(1_000_000));
     assert!(world.connection.is_waiting_for_answer());
-    world
-        .connection
-        .respond(Reply::json(Status::Ok), world.now, |_| {});
+    world.connection.respond(Reply::json(Status::Ok), world.now, |_| {});
     assert_eq!(world.serve().statuses(), [200]);
 }
 
 #[test]
 fn a_peer_that_takes_no_answers_is_not_read_and_not_late() {
-    let mut world = World::with(Limits {
-        max_unsent_bytes: 1000,
-        ..Limits::default()
-    });
-    world
-        .connection
-        .handle_bytes(GET.repeat(100).as_bytes(), world.now);
+    let mut world = World::with(Limits { max_unsent_bytes: 1000, ..Limits::default() });
+    world.connection.handle_bytes(GET.repeat(100).as_bytes(), world.now);
     let mut answered = 0;
     while let Some(incoming) = world.connection.poll(world.now) {
         match incoming {
             Incoming::Head(head) => world.connection.proceed(head, world.now),
             Incoming::Request(_) => {
                 answered += 1;
-                world
-                    .connection
-                    .respond(Reply::json(Status::Ok), world.now, |_| {});
+                world.connection.respond(Reply::json(Status::Ok), world.now, |_| {});
             }
         }
     }

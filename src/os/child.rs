@@ -209,11 +209,7 @@ fn become_user(ids: &Ids) -> Result<(), Failure> {
 /// Tries the candidates as execvp(3) does, without its shell: one that may not be executed is
 /// remembered while the search goes on, one that is there but broken ends it.
 fn execute(plan: &Plan) -> Failure {
-    let mut best = Failure {
-        step: Step::NotFound,
-        errno: Errno::ENOENT,
-        index: 0,
-    };
+    let mut best = Failure { step: Step::NotFound, errno: Errno::ENOENT, index: 0 };
     for (index, candidate) in plan.candidates.iter().enumerate() {
         // SAFETY: a string that ends in NUL, and two arrays of such that end in null.
         unsafe { libc::execve(candidate.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr()) };
@@ -282,11 +278,7 @@ fn system_call(number: c_long, arguments: [c_long; 3]) -> nix::Result<c_long> {
 fn at(step: Step, result: nix::Result<c_long>) -> Result<(), Failure> {
     match result {
         Ok(_) => Ok(()),
-        Err(errno) => Err(Failure {
-            step,
-            errno,
-            index: 0,
-        }),
+        Err(errno) => Err(Failure { step, errno, index: 0 }),
     }
 }
 

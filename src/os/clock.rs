@@ -14,10 +14,7 @@ use crate::time::{Mono, Now, Wall};
 pub fn now() -> Now {
     let mono = read(libc::CLOCK_MONOTONIC);
     let wall = read(libc::CLOCK_REALTIME);
-    Now {
-        mono: Mono(u64::try_from(mono).unwrap_or(0)),
-        wall: Wall(wall),
-    }
+    Now { mono: Mono(u64::try_from(mono).unwrap_or(0)), wall: Wall(wall) }
 }
 
 /// Becomes readable when the calendar is set or the machine wakes from sleep, so that nobody
@@ -70,10 +67,7 @@ impl AsRawFd for ClockWatch {
 }
 
 fn read(clock: libc::clockid_t) -> i64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a timespec to write to; both clocks exist on every Linux.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec * 1000 + time.tv_nsec / 1_000_000

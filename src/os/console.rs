@@ -60,11 +60,9 @@ impl Console {
         match &mut self.0 {
             Kind::Reopened(file) => file.write(bytes),
             Kind::Shared(fd) => write_when_ready(borrow(*fd), bytes),
-            Kind::Socket(fd) => Ok(send(
-                *fd,
-                bytes,
-                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-            )?),
+            Kind::Socket(fd) => {
+                Ok(send(*fd, bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?)
+            }
             Kind::Direct(fd) => Ok(nix::unistd::write(borrow(*fd), bytes)?),
             Kind::Sink => Ok(bytes.len()),
         }

@@ -91,10 +91,7 @@ mod tests {
         let inherited = Inherited::new(variables.map(|(n, v)| (n.into(), v.into())));
         let mut command = command("true", &[]);
         command.clear_environment = clear;
-        command.environment = job
-            .iter()
-            .map(|(n, v)| ((*n).into(), (*v).into()))
-            .collect();
+        command.environment = job.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
         let bob = Account {
             name: "bob".into(),
             uid: 7,
@@ -102,18 +99,10 @@ mod tests {
             home: "/home/bob".into(),
             groups: Vec::new(),
         };
-        let environment = inherited
-            .for_run(&command, account.then_some(&bob), "j", "i.j.1")
-            .unwrap();
-        let entries: Vec<_> = environment
-            .entries
-            .iter()
-            .map(|e| e.to_str().unwrap())
-            .collect();
-        assert_eq!(
-            entries.join(" "),
-            format!("K1S_JOB=j K1S_RUN=i.j.1{expected}")
-        );
+        let environment =
+            inherited.for_run(&command, account.then_some(&bob), "j", "i.j.1").unwrap();
+        let entries: Vec<_> = environment.entries.iter().map(|e| e.to_str().unwrap()).collect();
+        assert_eq!(entries.join(" "), format!("K1S_JOB=j K1S_RUN=i.j.1{expected}"));
     }
 
     #[test]
@@ -138,10 +127,7 @@ mod tests {
         let path = |clear, given: Option<&str>| {
             let mut command = command("true", &[]);
             command.clear_environment = clear;
-            command.environment = given
-                .map(|p| ("PATH".into(), p.into()))
-                .into_iter()
-                .collect();
+            command.environment = given.map(|p| ("PATH".into(), p.into())).into_iter().collect();
             let inherited = Inherited::new(own());
             let environment = inherited.for_run(&command, None, "j", "r").unwrap();
             environment.path.map(|p| String::from_utf8(p).unwrap())

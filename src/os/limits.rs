@@ -20,21 +20,14 @@ pub(super) fn of_job(limits: &[ResourceLimit], nofile: libc::rlimit64) -> Vec<Ra
     let mut raw: Vec<RawLimit> = limits.iter().map(to_raw).collect();
     if !raw.iter().any(|l| l.resource == libc::RLIMIT_NOFILE) {
         let (resource, name) = number_and_name(Resource::Nofile);
-        raw.push(RawLimit {
-            resource,
-            name,
-            value: nofile,
-        });
+        raw.push(RawLimit { resource, name, value: nofile });
     }
     raw
 }
 
 /// k1s's own `nofile` limit: getrlimit(2).
 pub(super) fn nofile() -> nix::Result<libc::rlimit64> {
-    let mut limit = libc::rlimit64 {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is an rlimit64 to write to.
     let result = unsafe { libc::getrlimit64(libc::RLIMIT_NOFILE, &raw mut limit) };
     nix::errno::Errno::result(result).map(|_| limit)

@@ -182,11 +182,7 @@ impl Snapshot {
             let pid = stat.process.pid;
             let siblings = snapshot.by_parent.entry(stat.parent).or_default();
             siblings.push(pid);
-            snapshot
-                .by_session
-                .entry(stat.session)
-                .or_default()
-                .push(pid);
+            snapshot.by_session.entry(stat.session).or_default().push(pid);
             let is_orphan = stat.parent == own && !stat.is_dead && !is_leader(pid);
             if let Some(tag) = is_orphan.then(|| run_tag(pid)).flatten() {
                 snapshot.orphans.entry(tag).or_default().push(pid);
@@ -256,10 +252,7 @@ impl Stat {
         let start_time = number(START_TIME - NUM_THREADS - 1)?;
         let to_pid = |number: u64| i32::try_from(number).ok().map(Pid);
         Some(Stat {
-            process: Proc {
-                pid: Pid(std::str::from_utf8(pid).ok()?.parse().ok()?),
-                start_time,
-            },
+            process: Proc { pid: Pid(std::str::from_utf8(pid).ok()?.parse().ok()?), start_time },
             parent: to_pid(parent)?,
             group: to_pid(group)?,
             session: to_pid(session)?,
@@ -283,9 +276,7 @@ fn list() -> impl Iterator<Item = Pid> {
 fn run_tag(pid: Pid) -> Option<String> {
     let mut environment = Vec::new();
     let file = File::open(format!("/proc/{}/environ", pid.0)).ok()?;
-    file.take(ENVIRON_BYTES)
-        .read_to_end(&mut environment)
-        .ok()?;
+    file.take(ENVIRON_BYTES).read_to_end(&mut environment).ok()?;
     let mut variables = environment.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="))?;
     String::from_utf8(value.to_vec()).ok()

@@ -30,9 +30,7 @@ pub fn reap() -> Option<(Pid, ExitStatus)> {
 /// knows no death by a realtime signal, and would lose the exit.
 pub(super) fn exit_status(status: libc::c_int) -> Option<ExitStatus> {
     if libc::WIFEXITED(status) {
-        u8::try_from(libc::WEXITSTATUS(status))
-            .ok()
-            .map(ExitStatus::Code)
+        u8::try_from(libc::WEXITSTATUS(status)).ok().map(ExitStatus::Code)
     } else if libc::WIFSIGNALED(status) {
         Signal::from_number(libc::WTERMSIG(status)).map(ExitStatus::Signal)
     } else {

@@ -71,10 +71,7 @@ impl SignalFd {
     /// Those of signalfd(2): no descriptor is free, or there is no memory.
     pub fn new() -> std::io::Result<SignalFd> {
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        Ok(SignalFd(NixSignalFd::with_flags(
-            &through_signalfd(),
-            flags,
-        )?))
+        Ok(SignalFd(NixSignalFd::with_flags(&through_signalfd(), flags)?))
     }
 
     /// Reads until nothing is left: at most two signals, as those of one number are one.
@@ -105,9 +102,7 @@ impl AsRawFd for SignalFd {
 
 /// Blocked in k1s for good.
 pub(super) fn through_signalfd() -> SigSet {
-    [NixSignal::SIGCHLD, NixSignal::SIGPIPE]
-        .into_iter()
-        .collect()
+    [NixSignal::SIGCHLD, NixSignal::SIGPIPE].into_iter().collect()
 }
 
 fn numbers(audience: Audience) -> Vec<i32> {

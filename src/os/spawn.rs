@@ -162,12 +162,7 @@ impl Spawner {
         };
         let (ends, output) = open_stdio(launch, &self.null, &plan.ids)?;
         plan.stdio = self.slots.fill(ends).map_err(busy_at("descriptors"))?;
-        let started = start(
-            &mut plan,
-            &self.stack,
-            &self.slots,
-            &mut self.shares_descriptors,
-        );
+        let started = start(&mut plan, &self.stack, &self.slots, &mut self.shares_descriptors);
         self.slots.clear(&self.null);
         match started {
             Ok(pid) => Ok(Spawned { pid, output }),
@@ -181,11 +176,7 @@ impl SpawnError {
     /// The machine's when it ran out of something, else the job's.
     fn at(step: &str, errno: Errno) -> SpawnError {
         let text = format!("{step}: {}", reason(errno));
-        if is_shortage(errno) {
-            SpawnError::Busy(text)
-        } else {
-            cannot_run(text)
-        }
+        if is_shortage(errno) { SpawnError::Busy(text) } else { cannot_run(text) }
     }
 }
 
@@ -222,9 +213,8 @@ fn start(
 /// One attempt, with every signal blocked: a handler of k1s's must not run in the child,
 /// which has k1s's memory.
 fn clone(plan: &Plan, stack: &Stack) -> Result<Pid, NotStarted> {
-    let mask = SigSet::all()
-        .thread_swap_mask(SigmaskHow::SIG_SETMASK)
-        .map_err(NotStarted::Clone)?;
+    let mask =
+        SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(NotStarted::Clone)?;
     let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     if plan.unshare_from.is_some() {
         flags |= libc::CLONE_FILES;
@@ -291,9 +281,7 @@ impl Slots {
     /// The first descriptor above all slots.
     fn end(&self) -> u32 {
         let numbers = self.0.iter().map(AsRawFd::as_raw_fd);
-        numbers
-            .max()
-            .map_or(3, |highest| highest.unsigned_abs() + 1)
+        numbers.max().map_or(3, |highest| highest.unsigned_abs() + 1)
     }
 }
 
@@ -349,8 +337,7 @@ fn open_stdio(
         (Stdin::Inherited, _) => None,
         (Stdin::Given, Some(text)) => Some(text_file(text).map_err(busy_at("standard input"))?),
         (Stdin::Given, None) => Some(
-            null.try_clone()
-                .map_err(|error| SpawnError::at("standard input", errno_of(&error)))?,
+            null.try_clone().map_err(|error| SpawnError::at("standard input", errno_of(&error)))?,
         ),
     };
     if launch.output == Output::Inherited {
@@ -392,10 +379,7 @@ fn ids(command: &Command, account: Option<&Account>) -> Result<Ids, SpawnError> 
     let group = command.group.as_deref().map(user::group_id);
     let group = group.transpose().map_err(cannot_run)?;
     let Some(account) = account else {
-        return Ok(Ids {
-            gid: group,
-            ..Ids::default()
-        });
+        return Ok(Ids { gid: group, ..Ids::default() });
     };
     let Some(gid) = group.or(account.gid) else {
         let name = &account.name;
@@ -410,11 +394,7 @@ fn ids(command: &Command, account: Option<&Account>) -> Result<Ids, SpawnError> 
     }
     let mut groups = account.groups.clone();
     groups.push(gid);
-    Ok(Ids {
-        groups: Some(groups),
-        gid: Some(gid),
-        uid: Some(account.uid),
-    })
+    Ok(Ids { groups: Some(groups), gid: Some(gid), uid: Some(account.uid) })
 }
 
 /// The paths to try: execvp(3).
@@ -425,15 +405,8 @@ fn candidates(executable: &str, path: &[u8]) -> Result<Vec<CString>, SpawnError>
     let directories = path.split(|byte| *byte == b':');
     let candidate = |directory: &[u8]| {
         // An empty element is the working directory: environ(7).
-        let directory = if directory.is_empty() {
-            b"."
-        } else {
-            directory
-        };
-        string(
-            [directory, b"/", executable.as_bytes()].concat(),
-            "executable",
-        )
+        let directory = if directory.is_empty() { b"." } else { directory };
+        string([directory, b"/", executable.as_bytes()].concat(), "executable")
     };
     directories.map(candidate).collect()
 }
@@ -446,10 +419,7 @@ fn arguments(command: &Command) -> Result<Vec<CString>, SpawnError> {
 }
 
 fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
-    strings
-        .map(CStr::as_ptr)
-        .chain(std::iter::once(ptr::null()))
-        .collect()
+    strings.map(CStr::as_ptr).chain(std::iter::once(ptr::null())).collect()
 }
 
 fn string(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, SpawnError> {
@@ -460,10 +430,7 @@ fn string(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, SpawnError> 
 fn explain(failure: Failure, command: &Command, plan: &Plan, path: &[u8]) -> SpawnError {
     let Failure { step, errno, index } = failure;
     let executable = &command.executable;
-    let candidate = plan
-        .candidates
-        .get(index)
-        .map(|path| path.to_string_lossy());
+    let candidate = plan.candidates.get(index).map(|path| path.to_string_lossy());
     let candidate = candidate.unwrap_or_default();
     let user = command.user.as_deref().unwrap_or_default();
     let subject = match step {
@@ -500,10 +467,7 @@ fn explain(failure: Failure, command: &Command, plan: &Plan, path: &[u8]) -> Spa
 }
 
 fn cannot_run(error: String) -> SpawnError {
-    SpawnError::Failed(SpawnFailure {
-        exit_code: 126,
-        error,
-    })
+    SpawnError::Failed(SpawnFailure { exit_code: 126, error })
 }
 
 fn holds_nul(what: &str) -> SpawnError {
@@ -520,10 +484,7 @@ fn errno_of(error: &std::io::Error) -> Errno {
 
 /// What the machine ran out of, and may have again.
 fn is_shortage(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM
-    )
+    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM)
 }
 
 /// close_range(2) is not there, or a sandbox refuses what it does not know.

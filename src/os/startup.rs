@@ -48,23 +48,14 @@ pub fn prepare() -> Startup {
     };
     note("cannot block signals", SigSet::all().thread_set_mask());
     note("cannot open /dev/null", fill_standard_descriptors());
-    note(
-        "cannot mark descriptors close-on-exec",
-        close_rest_on_exec(),
-    );
+    note("cannot mark descriptors close-on-exec", close_rest_on_exec());
     note("cannot hide from jobs", prctl::set_dumpable(false));
     let is_pid_1 = std::process::id() == 1;
     if !is_pid_1 {
         note("cannot adopt orphans", prctl::set_child_subreaper(true));
     }
-    let nofile = limits::nofile().unwrap_or(libc::rlimit64 {
-        rlim_cur: 1024,
-        rlim_max: 4096,
-    });
-    let raised = libc::rlimit64 {
-        rlim_cur: nofile.rlim_max,
-        ..nofile
-    };
+    let nofile = limits::nofile().unwrap_or(libc::rlimit64 { rlim_cur: 1024, rlim_max: 4096 });
+    let raised = libc::rlimit64 { rlim_cur: nofile.rlim_max, ..nofile };
     let result = limits::set_nofile(raised);
     note("cannot raise the nofile limit", result);
     Startup {
@@ -92,14 +83,8 @@ fn fill_standard_descriptors() -> nix::Result<()> {
 /// Inherited descriptors from 3 up: no run gets them. Once here, not at every spawn.
 fn close_rest_on_exec() -> nix::Result<()> {
     // SAFETY: close_range(2) takes three numbers; with CLOEXEC it closes nothing now.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3u32,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     match Errno::result(result) {
         Ok(_) => Ok(()),
         // Before Linux 5.11, or refused by a sandbox that does not know it.

@@ -25,10 +25,7 @@ pub fn release() -> bool {
         return false;
     }
     let told = [Signal::SIGHUP, Signal::SIGCONT];
-    let Ok(mask) = told
-        .into_iter()
-        .collect::<SigSet>()
-        .thread_swap_mask(SigmaskHow::SIG_BLOCK)
+    let Ok(mask) = told.into_iter().collect::<SigSet>().thread_swap_mask(SigmaskHow::SIG_BLOCK)
     else {
         return false;
     };

@@ -23,11 +23,7 @@ pub(super) struct Account {
 impl Account {
     /// What login(1) would set.
     pub(super) fn variables(&self) -> Vec<(&str, &str)> {
-        vec![
-            ("HOME", &self.home),
-            ("LOGNAME", &self.name),
-            ("USER", &self.name),
-        ]
+        vec![("HOME", &self.home), ("LOGNAME", &self.name), ("USER", &self.name)]
     }
 }
 
@@ -69,21 +65,13 @@ fn find_account(user: &str, passwd: &str, group: &str) -> Option<Account> {
         name: entry.name.to_owned(),
         uid: entry.uid,
         gid: Some(entry.gid),
-        home: if entry.home.is_empty() {
-            "/"
-        } else {
-            entry.home
-        }
-        .to_owned(),
+        home: if entry.home.is_empty() { "/" } else { entry.home }.to_owned(),
         groups: memberships(entry.name, entry.gid, group),
     })
 }
 
 fn find_group(wanted: &str, group: &str) -> Option<u32> {
-    let by_name = group
-        .lines()
-        .filter_map(GroupEntry::parse)
-        .find(|entry| entry.name == wanted);
+    let by_name = group.lines().filter_map(GroupEntry::parse).find(|entry| entry.name == wanted);
     by_name.map(|entry| entry.gid).or_else(|| id(wanted))
 }
 
@@ -114,12 +102,7 @@ impl<'a> PasswdEntry<'a> {
         let uid = id(fields.nth(1)?)?;
         let gid = id(fields.next()?)?;
         let home = fields.nth(1).unwrap_or_default();
-        Some(PasswdEntry {
-            name,
-            uid,
-            gid,
-            home,
-        })
+        Some(PasswdEntry { name, uid, gid, home })
     }
 }
 
@@ -175,14 +158,8 @@ mod tests {
         for (user, expected) in [
             ("root", Some(("root", 0, Some(0), "/root", vec![]))),
             ("0", Some(("root", 0, Some(0), "/root", vec![]))),
-            (
-                "bob",
-                Some(("bob", 1000, Some(1001), "/home/bob", vec![44, 50])),
-            ),
-            (
-                "1000",
-                Some(("bob", 1000, Some(1001), "/home/bob", vec![44, 50])),
-            ),
+            ("bob", Some(("bob", 1000, Some(1001), "/home/bob", vec![44, 50]))),
+            ("1000", Some(("bob", 1000, Some(1001), "/home/bob", vec![44, 50]))),
             ("42", Some(("42", 77, Some(77), "/forty-two", vec![]))),
             ("short", Some(("short", 5, Some(5), "/", vec![]))),
             ("4711", Some(("4711", 4711, None, "/", vec![]))),
@@ -195,15 +172,8 @@ mod tests {
         ] {
             let found = find_account(user, PASSWD, GROUP);
             let found = found.as_ref();
-            let found = found.map(|a| {
-                (
-                    a.name.as_str(),
-                    a.uid,
-                    a.gid,
-                    a.home.as_str(),
-                    a.groups.clone(),
-                )
-            });
+            let found =
+                found.map(|a| (a.name.as_str(), a.uid, a.gid, a.home.as_str(), a.groups.clone()));
             assert_eq!(found, expected, "{user}");
         }
     }
@@ -225,10 +195,7 @@ mod tests {
     #[test]
     fn errors_name_the_file() {
         let missing = account("no-such-user-here");
-        assert_eq!(
-            missing,
-            Err("user no-such-user-here: no such user in /etc/passwd".into())
-        );
+        assert_eq!(missing, Err("user no-such-user-here: no such user in /etc/passwd".into()));
         assert_eq!(
             group_id("no-such-group-here"),
             Err("group no-such-group-here: no such group in /etc/group".into())

@@ -275,9 +275,14 @@ impl Supervisor {
         self.core.memory.used()
     }
 
-    /// The first processes of all live runs.
-    pub fn leaders(&self) -> impl Iterator<Item = Pid> {
-        self.core.pids.keys().copied()
+    /// The run whose first process this is, while it lives.
+    pub fn run_of(&self, pid: Pid) -> Option<RunKey> {
+        self.core.pids.get(&pid).copied()
+    }
+
+    /// Whether this is the first process of a run, and alive.
+    pub fn is_leader(&self, pid: Pid) -> bool {
+        self.core.pids.contains_key(&pid)
     }
 
     // What somebody asks for.

@@ -68,12 +68,7 @@ fn parse_case(block: &str) -> Case {
     for line in lines.filter(|line| !line.starts_with('#')) {
         unescape(line, &mut raw);
     }
-    Case {
-        name,
-        answers,
-        end,
-        raw,
-    }
+    Case { name, answers, end, raw }
 }
 
 fn parse_answer(word: &str) -> Vec<Answer> {
