@@ -52,6 +52,8 @@ pub struct Daemon {
     processes: Processes,
     is_pid_1: bool,
     now: Now,
+    /// The revision of the supervisor that waiting answers have seen.
+    shown: u64,
     exit_code: Option<u8>,
 }
 
@@ -106,6 +108,7 @@ impl Daemon {
             processes: Processes::new(spawner),
             is_pid_1: startup.is_pid_1,
             now,
+            shown: 0,
             exit_code: None,
         })
     }
@@ -147,14 +150,15 @@ impl Daemon {
 
     /// Does what the supervisor wants, and lets answers go on that wait for it.
     fn drain(&mut self) {
-        let done = self.processes.perform(
+        let exit = self.processes.perform(
             &mut self.supervisor,
             &mut self.outputs,
             self.poll.registry(),
             self.now,
         );
-        self.exit_code = self.exit_code.or(done.exit);
-        if done.changed {
+        self.exit_code = self.exit_code.or(exit);
+        let revision = self.supervisor.revision();
+        if std::mem::replace(&mut self.shown, revision) != revision {
             self.peers.go_on_waiting(&mut self.supervisor, self.now);
         }
     }

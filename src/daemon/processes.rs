@@ -23,15 +23,6 @@ pub(super) struct Processes {
 
 type Hunted = (Option<Pid>, Rc<str>);
 
-/// What came of performing what the supervisor wanted.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Done {
-    /// Something was done, so views of jobs may have changed.
-    pub(super) changed: bool,
-    /// k1s is to end with this exit code.
-    pub(super) exit: Option<u8>,
-}
-
 impl Processes {
     pub(super) fn new(spawner: os::Spawner) -> Processes {
         // Orphans may have been inherited before the loop began.
@@ -80,43 +71,42 @@ impl Processes {
     }
 
     /// Does all that the supervisor wants done to processes that are there, and spawns a turn's
-    /// share of those it wants.
+    /// share of those it wants. Returns the exit code when k1s is to end.
     pub(super) fn perform(
         &mut self,
         supervisor: &mut Supervisor,
         outputs: &mut Outputs,
         registry: &Registry,
         now: Now,
-    ) -> Done {
-        let mut done = Done::default();
+    ) -> Option<u8> {
+        let mut exit = None;
         for _ in 0..SPAWNS_A_TURN {
-            self.act(supervisor, now, &mut done);
+            exit = exit.or(self.act(supervisor, now));
             let Some(launch) = supervisor.poll_spawn() else { break };
-            done.changed = true;
             self.spawn(&launch, supervisor, outputs, registry, now);
         }
-        self.act(supervisor, now, &mut done);
-        done
+        exit = exit.or(self.act(supervisor, now));
+        exit
     }
 
-    fn act(&mut self, supervisor: &mut Supervisor, now: Now, done: &mut Done) {
+    fn act(&mut self, supervisor: &mut Supervisor, now: Now) -> Option<u8> {
+        let mut exit = None;
         loop {
             let mut signals = Signals::default();
             let mut surveys = Vec::new();
             while let Some(action) = supervisor.poll_action() {
-                done.changed = true;
                 match action {
                     Action::Signal { target: Target::Process(pid), signal } => {
                         process::signal_process(pid, signal);
                     }
                     Action::Signal { target, signal } => signals.add(target, signal),
                     Action::Survey { run, target } => surveys.push((run, target)),
-                    Action::Exit { code } => done.exit = Some(code),
+                    Action::Exit { code } => exit = Some(code),
                 }
             }
             self.send(signals, supervisor);
             if surveys.is_empty() {
-                return;
+                return exit;
             }
             let snapshot = process::Snapshot::take(|pid| supervisor.is_leader(pid));
             for (run, target) in surveys {

@@ -68,6 +68,7 @@ pub struct Supervisor {
     /// Jobs that were removed while processes of theirs still live; their ids are free.
     leaving: BTreeMap<JobId, JobKey>,
     last_key: u64,
+    revision: u64,
     core: Core,
 }
 
@@ -229,6 +230,7 @@ impl Supervisor {
             ids: BTreeMap::new(),
             leaving: BTreeMap::new(),
             last_key: 0,
+            revision: 0,
             core: Core {
                 timers: TimerWheel::new(now.mono),
                 actions: VecDeque::new(),
@@ -258,6 +260,11 @@ impl Supervisor {
     pub fn job_after(&self, after: Option<JobKey>) -> Option<&Job> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.jobs.range((start, Bound::Unbounded)).map(|(_, job)| job).find(|job| !job.is_leaving())
+    }
+
+    /// Another number whenever a job may look different.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Whether k1s is shutting down.
@@ -548,14 +555,21 @@ impl Supervisor {
 
     /// Changes one job, and then draws the consequences that reach beyond it.
     fn update(&mut self, key: JobKey, now: Now, change: impl FnOnce(&mut Job, &mut Core)) {
-        let Some(job) = self.jobs.get_mut(&key) else {
-            return;
-        };
-        change(job, &mut self.core);
-        if job.has_expired() {
-            self.detach(key);
-            return self.update(key, now, |job, core| job.remove(core, now));
+        if let Some(job) = self.jobs.get_mut(&key) {
+            change(job, &mut self.core);
+            self.revision += 1;
+            self.settle(key, now);
         }
+    }
+
+    fn settle(&mut self, key: JobKey, now: Now) {
+        if self.jobs.get(&key).is_some_and(Job::has_expired) {
+            self.detach(key);
+            if let Some(job) = self.jobs.get_mut(&key) {
+                job.remove(&mut self.core, now);
+            }
+        }
+        let Some(job) = self.jobs.get(&key) else { return };
         let end = job.critical_end();
         if job.is_gone() {
             self.drop_job(key, now);
