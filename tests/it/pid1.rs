@@ -220,7 +220,9 @@ fn a_kill_that_reaches_all_processes_of_the_namespace_spares_k1s() {
     let k1s = K1s::with().pid1().start();
     k1s.create("beside", &continuous("exec sleep 1000"));
     k1s.in_state("beside", "running");
-    k1s.create("x", &one_off("kill -KILL -1; true"));
+    // Nowhere but in a namespace of k1s's own may this ever run.
+    let guard = "[ $PPID = 1 ] && [ \"$(cat /proc/1/comm)\" = k1s ] || exit 1";
+    k1s.create("x", &one_off(&format!("{guard}; kill -KILL -1; true")));
     assert_eq!(k1s.results("beside", 1)[0]["signal"], "SIGKILL");
     k1s.results("x", 1);
     k1s.in_state("beside", "running");
