@@ -690,6 +690,26 @@ fn dates_are_those_of_the_calendar() {
 }
 
 #[test]
+fn every_day_follows_the_one_before() {
+    let (mut year, mut month, mut day) = (1600, 0, 1);
+    // 1600-01-01T12:00:00Z, in seconds since the epoch.
+    for number in 0i64..300_000 {
+        let date = imf_fixdate(Wall((-11_676_052_800 + number * 86_400) * 1000));
+        let text = str::from_utf8(&date).unwrap();
+        let name = &"JanFebMarAprMayJunJulAugSepOctNovDec"[month * 3..month * 3 + 3];
+        assert_eq!(text[5..], format!("{day:02} {name} {year} 12:00:00 GMT"));
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let february = if is_leap { 29 } else { 28 };
+        day += 1;
+        if day > [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31][month] {
+            day = 1;
+            month = (month + 1) % 12;
+            year += i32::from(month == 0);
+        }
+    }
+}
+
+#[test]
 fn statuses_have_their_numbers() {
     assert_eq!(Status::Ok.code(), 200);
     assert_eq!(Status::HeaderFieldsTooLarge.code(), 431);
