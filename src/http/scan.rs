@@ -24,6 +24,12 @@ impl HeadScan {
         self.start
     }
 
+    /// How many bytes have been looked at, and will not be again.
+    #[cfg(test)]
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
     /// Whether all so far is empty lines.
     pub(super) fn is_blank(&self, input: &[u8]) -> bool {
         matches!(input.get(self.start..), None | Some([]) | Some([b'\r']))
