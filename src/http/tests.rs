@@ -708,6 +708,24 @@ fn a_peer_that_takes_no_answers_is_not_read_and_not_late() {
 }
 
 #[test]
+fn limits_of_nothing_refuse_and_do_not_hang() {
+    let mut world = World::with(Limits {
+        max_unsent_bytes: 0,
+        max_body_bytes: 0,
+        ..Limits::default()
+    });
+    assert_eq!(world.receive(GET.repeat(2)).statuses(), [200, 200]);
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(world.receive(post).statuses(), [413]);
+    let mut world = World::with(Limits {
+        max_head_bytes: 0,
+        max_headers: 0,
+        ..Limits::default()
+    });
+    assert_eq!(world.receive(GET).statuses(), [414]);
+}
+
+#[test]
 fn what_waits_behind_a_request_is_bounded() {
     let mut world = World::new();
     world.request(GET);
