@@ -606,7 +606,7 @@ impl Connection {
 
     /// Whether the peer has so much to take that it should not ask for more.
     fn is_clogged(&self) -> bool {
-        self.unsent().len() >= self.limits.max_unsent_bytes
+        self.unsent().len() >= self.limits.max_unsent_bytes.max(1)
     }
 
     fn write_deadline(&self) -> Option<Mono> {

@@ -24,6 +24,12 @@ impl HeadScan {
         self.start
     }
 
+    /// How many bytes have been looked at, and will not be again.
+    #[cfg(test)]
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
     /// Whether all so far is empty lines.
     pub(super) fn is_blank(&self, input: &[u8]) -> bool {
         matches!(input.get(self.start..), None | Some([]) | Some([b'\r']))
@@ -37,10 +43,7 @@ impl HeadScan {
         limits: &Limits,
     ) -> Result<Option<usize>, Refusal> {
         let window = input.get(..limits.max_head_bytes).unwrap_or(input);
-        while let Some(found) = window
-            .get(self.position..)
-            .and_then(|rest| rest.iter().position(|byte| is_special(*byte)))
-        {
+        while let Some(found) = window.get(self.position..).and_then(find_special) {
             let at = self.position + found;
             self.position = at;
             match (window.get(at), window.get(at + 1)) {
@@ -92,8 +95,17 @@ impl HeadScan {
     }
 }
 
-fn is_special(byte: u8) -> bool {
-    byte < b' ' || byte == 0x7f
+/// The first byte that is a control character. Sixteen at a time are compared at once;
+/// which of them it was is looked up when there is one.
+fn find_special(bytes: &[u8]) -> Option<usize> {
+    let is_plain = |chunk: &&[u8]| !chunk.iter().fold(false, |any, byte| any | is_special(byte));
+    let plain = 16 * bytes.chunks_exact(16).take_while(is_plain).count();
+    let rest = bytes.get(plain..).unwrap_or_default();
+    rest.iter().position(is_special).map(|at| plain + at)
+}
+
+fn is_special(byte: &u8) -> bool {
+    *byte < b' ' || *byte == 0x7f
 }
 
 /// Empty lines that are passed over before a request line.

@@ -466,6 +466,44 @@ fn a_stream_pauses_while_its_reader_does() {
     world.connection.handle_sent(2000, world.now);
     assert!(world.connection.wants_output());
     assert_eq!(world.connection.unsent().len(), sent - 2000);
+    // What was taken is given back, also when there is always something left.
+    for _ in 0..1000 {
+        world.connection.push(world.now, |output| output.extend_from_slice(&[b'x'; 1000]));
+        world.connection.handle_sent(1012, world.now);
+    }
+    assert_eq!(world.connection.unsent().len(), sent - 2000);
+    assert!(world.connection.memory() <= 4 * sent);
+}
+
+#[test]
+fn http_1_0_is_told_that_the_connection_stays() {
+    let mut world = World::new();
+    let request = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    let answer = world.receive(request).take();
+    assert!(answer.contains("\r\nConnection: keep-alive\r\n"));
+    assert!(!world.receive(GET).take().contains("Connection"));
+}
+
+#[test]
+fn each_byte_of_a_head_is_looked_at_once() {
+    let limits = Limits { max_head_bytes: 100, ..Limits::default() };
+    let check = |text: &str, looked_at: usize, is_refused: bool| {
+        let mut scan = scan::HeadScan::default();
+        let end = scan.advance(text.as_bytes(), &limits);
+        assert_eq!(end.is_err(), is_refused, "{text}");
+        if !is_refused {
+            assert_eq!((end, scan.position()), (Ok(None), looked_at), "{text}");
+        }
+    };
+    check("", 0, false);
+    check("GET / HTTP/1.1", 14, false);
+    check("GET / HTTP/1.1\r", 14, false);
+    check("GET / HTTP/1.1\r\n", 16, false);
+    check("GET / HTTP/1.1\r\nA:\tb", 20, false);
+    check(&"x".repeat(100), 100, false);
+    check(&"x".repeat(101), 101, true);
+    check(&format!("{}\r", "x".repeat(99)), 99, false);
+    check(&format!("{}\r\n", "x".repeat(99)), 99, true);
 }
 
 #[test]
@@ -551,6 +589,25 @@ fn a_peer_that_takes_nothing_is_dropped_and_one_that_is_slow_is_not() {
 }
 
 #[test]
+fn an_answer_has_its_time_from_when_it_is_there() {
+    let mut world = World::new();
+    world.request(GET);
+    world.wait(Duration::from_secs(100));
+    world.connection.respond(Reply::json(Status::Ok), world.now, |_| {});
+    assert_eq!(world.connection.deadline(), Some(Mono(130_000)));
+    // The peer that takes its answer is not idle yet, nor is it when it has just done so.
+    for second in 101..200 {
+        world.now.mono = Mono(second * 1000);
+        world.connection.handle_sent(1, world.now);
+        world.connection.handle_deadline(world.now);
+        assert!(!world.connection.is_finished());
+        assert_eq!(world.connection.deadline(), Some(world.now.mono + Duration::from_secs(30)));
+    }
+    world.serve();
+    assert_eq!(world.connection.deadline(), Some(Mono(199_000 + 75_000)));
+}
+
+#[test]
 fn a_waiting_request_has_no_deadline() {
     let mut world = World::new();
     world.request(GET);
@@ -577,11 +634,26 @@ fn a_peer_that_takes_no_answers_is_not_read_and_not_late() {
     }
     assert!((4..10).contains(&answered), "{answered}");
     assert!(!world.connection.wants_read());
-    // Its own slowness in reading is all that counts now: no 408 for the next head.
+    // Its own slowness in reading is all that counts now: no 408 for the next head,
     assert_eq!(world.connection.deadline(), Some(Mono(30_000)));
     world.now.mono = Mono(29_000);
+    // and the time for that begins anew once there is room.
+    world.sent.extend_from_slice(&world.connection.unsent()[..500]);
+    world.connection.handle_sent(500, world.now);
+    assert_eq!(world.connection.deadline(), Some(Mono(39_000)));
     assert_eq!(world.serve().statuses().len(), 100);
     assert!(world.connection.wants_read());
+}
+
+#[test]
+fn limits_of_nothing_refuse_and_do_not_hang() {
+    let mut world =
+        World::with(Limits { max_unsent_bytes: 0, max_body_bytes: 0, ..Limits::default() });
+    assert_eq!(world.receive(GET.repeat(2)).statuses(), [200, 200]);
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(world.receive(post).statuses(), [413]);
+    let mut world = World::with(Limits { max_head_bytes: 0, max_headers: 0, ..Limits::default() });
+    assert_eq!(world.receive(GET).statuses(), [414]);
 }
 
 #[test]
@@ -637,6 +709,26 @@ fn dates_are_those_of_the_calendar() {
     check(i64::MIN / 1000, "Sat, 01 Jan 0000 00:00:00 GMT");
     let date = imf_fixdate(Wall(-1));
     assert_eq!(&date[17..25], b"23:59:59");
+}
+
+#[test]
+fn every_day_follows_the_one_before() {
+    let (mut year, mut month, mut day) = (1600, 0, 1);
+    // 1600-01-01T12:00:00Z, in seconds since the epoch.
+    for number in 0i64..300_000 {
+        let date = imf_fixdate(Wall((-11_676_052_800 + number * 86_400) * 1000));
+        let text = str::from_utf8(&date).unwrap();
+        let name = &"JanFebMarAprMayJunJulAugSepOctNovDec"[month * 3..month * 3 + 3];
+        assert_eq!(text[5..], format!("{day:02} {name} {year} 12:00:00 GMT"));
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let february = if is_leap { 29 } else { 28 };
+        day += 1;
+        if day > [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31][month] {
+            day = 1;
+            month = (month + 1) % 12;
+            year += i32::from(month == 0);
+        }
+    }
 }
 
 #[test]

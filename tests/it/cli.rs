@@ -14,11 +14,7 @@ fn refused(start: Builder, words: &[&str]) {
     assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(!finished.stderr.contains("panicked"), "{finished:?}");
     for word in words {
-        assert!(
-            finished.stderr.contains(word),
-            "{word} should be in {}",
-            finished.stderr
-        );
+        assert!(finished.stderr.contains(word), "{word} should be in {}", finished.stderr);
     }
 }
 
@@ -32,11 +28,7 @@ fn config(text: &str) -> Builder {
 fn without_a_config_the_token_is_abc123_and_that_is_said() {
     let k1s = K1s::with().bare().token("abc123").start();
     assert_eq!(k1s.get("/").status, 200);
-    assert!(
-        k1s.stderr().contains("listening on http://0.0.0.0:"),
-        "{}",
-        k1s.stderr()
-    );
+    assert!(k1s.stderr().contains("listening on http://0.0.0.0:"), "{}", k1s.stderr());
     assert!(k1s.stderr().contains("default token"), "{}", k1s.stderr());
 }
 
@@ -51,11 +43,7 @@ fn without_a_config_the_port_is_1298() {
 fn with_a_token_nothing_is_said_about_the_default() {
     let k1s = K1s::start();
     assert!(!k1s.stderr().contains("default token"), "{}", k1s.stderr());
-    let k1s = K1s::with()
-        .bare()
-        .env("K1S_AUTH_TOKEN", "x")
-        .token("x")
-        .start();
+    let k1s = K1s::with().bare().env("K1S_AUTH_TOKEN", "x").token("x").start();
     assert!(!k1s.stderr().contains("default token"), "{}", k1s.stderr());
 }
 
@@ -87,17 +75,9 @@ fn version_and_help_are_told_on_stdout() {
 
 #[test]
 fn the_file_says_port_and_token() {
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = format!("[http]\nhost = \"127.0.0.1\"\nport = {free}\nauth_token = \"mine\"\n");
-    let k1s = K1s::with()
-        .file("k1s.toml", &text)
-        .without_port()
-        .token("mine")
-        .start();
+    let k1s = K1s::with().file("k1s.toml", &text).without_port().token("mine").start();
     assert_eq!(k1s.address().port(), free);
     assert_eq!(k1s.get("/").status, 200);
 }
@@ -105,11 +85,7 @@ fn the_file_says_port_and_token() {
 #[test]
 fn the_environment_wins_over_the_file() {
     let text = "[http]\nhost = \"127.0.0.1\"\nport = 1\nauth_token = \"of-the-file\"\n";
-    let start = || {
-        K1s::with()
-            .file("k1s.toml", text)
-            .env("K1S_AUTH_TOKEN", "of-the-environment")
-    };
+    let start = || K1s::with().file("k1s.toml", text).env("K1S_AUTH_TOKEN", "of-the-environment");
     let k1s = start().token("of-the-environment").start();
     assert_eq!(k1s.get("/").status, 200);
     assert_ne!(k1s.address().port(), 1);
@@ -118,10 +94,7 @@ fn the_environment_wins_over_the_file() {
 
 #[test]
 fn an_empty_file_is_no_file() {
-    let k1s = K1s::with()
-        .file("k1s.toml", "# nothing\n")
-        .token("abc123")
-        .start();
+    let k1s = K1s::with().file("k1s.toml", "# nothing\n").token("abc123").start();
     assert_eq!(k1s.get("/").status, 200);
 }
 
@@ -141,13 +114,7 @@ fn hosts_are_addresses_or_localhost() {
         assert!(k1s.stderr().contains(said), "{host}: {}", k1s.stderr());
         assert_eq!(k1s.get("/").status, 200);
     }
-    for host in [
-        "example.org",
-        "127.0.0.1:80",
-        "",
-        "256.0.0.1",
-        "http://127.0.0.1",
-    ] {
+    for host in ["example.org", "127.0.0.1:80", "", "256.0.0.1", "http://127.0.0.1"] {
         let text = format!("[http]\nhost = \"{host}\"\nauth_token = \"x\"\n");
         refused(config(&text), &["wrong.toml:2", "host"]);
     }
@@ -157,10 +124,7 @@ fn hosts_are_addresses_or_localhost() {
 fn a_file_that_is_wrong_is_refused_with_its_line_and_key() {
     for (text, words) in [
         ("[http]\nprot = 80\n", &["wrong.toml:2", "prot", "port"][..]),
-        (
-            "[http]\n\nauth_tokn = \"x\"\n",
-            &["wrong.toml:3", "auth_tokn", "auth_token"],
-        ),
+        ("[http]\n\nauth_tokn = \"x\"\n", &["wrong.toml:3", "auth_tokn", "auth_token"]),
         ("[htpp]\nport = 80\n", &["wrong.toml:1", "htpp", "http"]),
         ("port = 80\n", &["wrong.toml:1", "port"]),
         ("[http]\nport = \"80\"\n", &["wrong.toml:2", "port"]),
@@ -168,47 +132,20 @@ fn a_file_that_is_wrong_is_refused_with_its_line_and_key() {
         ("[http]\nport = -1\n", &["wrong.toml:2", "port"]),
         ("[http]\nport = 1.5\n", &["wrong.toml:2", "port"]),
         ("[http]\nauth_token = 5\n", &["wrong.toml:2", "auth_token"]),
-        (
-            "[http]\nauth_token = \"\"\n",
-            &["wrong.toml:2", "auth_token"],
-        ),
-        (
-            "[http]\nauth_token = \"ü\"\n",
-            &["wrong.toml:2", "auth_token"],
-        ),
-        (
-            "[http]\nauth_token = \"a b\"\n",
-            &["wrong.toml:2", "auth_token"],
-        ),
+        ("[http]\nauth_token = \"\"\n", &["wrong.toml:2", "auth_token"]),
+        ("[http]\nauth_token = \"ü\"\n", &["wrong.toml:2", "auth_token"]),
+        ("[http]\nauth_token = \"a b\"\n", &["wrong.toml:2", "auth_token"]),
         ("[http]\nport = 1\nport = 2\n", &["wrong.toml:3", "port"]),
         ("[http]\nport = \n", &["wrong.toml:2"]),
         ("[http\n", &["wrong.toml:1"]),
         ("http = 1\n", &["wrong.toml:1", "http"]),
-        (
-            "[http]\nmax_headers = -1\n",
-            &["wrong.toml:2", "max_headers"],
-        ),
-        (
-            "[http]\nmax_body_bytes = \"x\"\n",
-            &["wrong.toml:2", "max_body_bytes"],
-        ),
-        (
-            "[http]\nhead_timeout_seconds = \"x\"\n",
-            &["wrong.toml:2", "head_timeout_seconds"],
-        ),
-        (
-            "[http]\nidle_timeout_second = 1\n",
-            &["wrong.toml:2", "idle_timeout_seconds"],
-        ),
-        (
-            "[shutdown]\ntimeout_seconds = -1\n",
-            &["wrong.toml:2", "timeout_seconds"],
-        ),
+        ("[http]\nmax_headers = -1\n", &["wrong.toml:2", "max_headers"]),
+        ("[http]\nmax_body_bytes = \"x\"\n", &["wrong.toml:2", "max_body_bytes"]),
+        ("[http]\nhead_timeout_seconds = \"x\"\n", &["wrong.toml:2", "head_timeout_seconds"]),
+        ("[http]\nidle_timeout_second = 1\n", &["wrong.toml:2", "idle_timeout_seconds"]),
+        ("[shutdown]\ntimeout_seconds = -1\n", &["wrong.toml:2", "timeout_seconds"]),
         ("[limits]\njob = 1\n", &["wrong.toml:2", "job", "jobs"]),
-        (
-            "[output]\nmemory_bytes = -1\n",
-            &["wrong.toml:2", "memory_bytes"],
-        ),
+        ("[output]\nmemory_bytes = -1\n", &["wrong.toml:2", "memory_bytes"]),
     ] {
         refused(config(text), words);
     }
@@ -216,10 +153,9 @@ fn a_file_that_is_wrong_is_refused_with_its_line_and_key() {
 
 #[test]
 fn a_token_is_never_repeated() {
-    for text in [
-        "[http]\nauth_token = \"sécret\"\n",
-        "[http]\nauth_token = \"secret\"\nport = -1\n",
-    ] {
+    for text in
+        ["[http]\nauth_token = \"sécret\"\n", "[http]\nauth_token = \"secret\"\nport = -1\n"]
+    {
         let finished = config(text).run();
         assert_eq!(finished.code, Some(2));
         assert!(!finished.stderr.contains("cret"), "{}", finished.stderr);
@@ -227,27 +163,16 @@ fn a_token_is_never_repeated() {
     let finished = K1s::with().bare().env("K1S_AUTH_TOKEN", "my secret").run();
     assert!(!finished.stderr.contains("secret"), "{}", finished.stderr);
     let k1s = K1s::start();
-    assert!(
-        !k1s.stderr().contains("a-token-of-the-tests"),
-        "{}",
-        k1s.stderr()
-    );
+    assert!(!k1s.stderr().contains("a-token-of-the-tests"), "{}", k1s.stderr());
 }
 
 #[test]
 fn a_file_that_is_missing_or_unreadable_is_refused() {
-    let missing = K1s::with()
-        .bare()
-        .argument("-c")
-        .argument("no-such-file.toml");
+    let missing = K1s::with().bare().argument("-c").argument("no-such-file.toml");
     refused(missing, &["no-such-file.toml"]);
     refused(K1s::with().bare().argument("-c").argument("."), &["."]);
     let not_utf8 = config("");
-    fs::write(
-        not_utf8.dir().join("wrong.toml"),
-        b"[http]\nauth_token = \"\xff\"\n",
-    )
-    .unwrap();
+    fs::write(not_utf8.dir().join("wrong.toml"), b"[http]\nauth_token = \"\xff\"\n").unwrap();
     refused(not_utf8, &["wrong.toml"]);
 }
 
@@ -273,10 +198,8 @@ fn a_token_comes_from_a_file() {
         let start = K1s::with();
         let path = start.dir().join("token");
         fs::write(&path, content).unwrap();
-        let text = format!(
-            "[http]\nhost = \"127.0.0.1\"\nauth_token_file = \"{}\"\n",
-            path.display()
-        );
+        let text =
+            format!("[http]\nhost = \"127.0.0.1\"\nauth_token_file = \"{}\"\n", path.display());
         let k1s = start.file("k1s.toml", &text).token(token).start();
         assert_eq!(k1s.get("/").status, 200, "{content:?}");
     }
@@ -291,10 +214,7 @@ fn a_token_file_that_is_wrong_is_refused() {
         let text = format!("[http]\nauth_token_file = \"{}\"\n", path.display());
         refused(start.file("wrong.toml", &text), &["auth_token_file"]);
     }
-    refused(
-        config("[http]\nauth_token_file = \"/no/such/file\"\n"),
-        &["auth_token_file"],
-    );
+    refused(config("[http]\nauth_token_file = \"/no/such/file\"\n"), &["auth_token_file"]);
     refused(
         config("[http]\nauth_token = \"a\"\nauth_token_file = \"/dev/null\"\n"),
         &["auth_token", "auth_token_file"],
@@ -304,15 +224,9 @@ fn a_token_file_that_is_wrong_is_refused() {
 #[test]
 fn a_token_in_the_environment_obeys_the_same_rules() {
     for token in ["", "a b", "ü", "a\n\n", "a\tb"] {
-        refused(
-            K1s::with().env("K1S_AUTH_TOKEN", token),
-            &["K1S_AUTH_TOKEN"],
-        );
+        refused(K1s::with().env("K1S_AUTH_TOKEN", token), &["K1S_AUTH_TOKEN"]);
     }
-    let k1s = K1s::with()
-        .env("K1S_AUTH_TOKEN", "cut\n")
-        .token("cut")
-        .start();
+    let k1s = K1s::with().env("K1S_AUTH_TOKEN", "cut\n").token("cut").start();
     assert_eq!(k1s.get("/").status, 200);
 }
 
@@ -325,31 +239,16 @@ fn check_says_what_a_file_means_and_starts_nothing() {
     let finished = start.without_port().run();
     assert_eq!(finished.code, Some(0), "{finished:?}");
     let said = format!("{}{}", finished.stdout, finished.stderr);
-    assert!(
-        said.contains("127.0.0.1") && said.contains("4321"),
-        "{said}"
-    );
+    assert!(said.contains("127.0.0.1") && said.contains("4321"), "{said}");
     assert!(!said.contains("hidden"), "{said}");
 }
 
 #[test]
 fn check_refuses_what_a_start_would_refuse() {
-    let wrong = |text| {
-        K1s::with()
-            .bare()
-            .argument("check")
-            .file("wrong.toml", text)
-    };
-    refused(
-        wrong("[http]\nprot = 80\n"),
-        &["wrong.toml:2", "prot", "port"],
-    );
+    let wrong = |text| K1s::with().bare().argument("check").file("wrong.toml", text);
+    refused(wrong("[http]\nprot = 80\n"), &["wrong.toml:2", "prot", "port"]);
     refused(wrong("[http\n"), &["wrong.toml:1"]);
-    let missing = K1s::with()
-        .bare()
-        .argument("check")
-        .argument("-c")
-        .argument("nope.toml");
+    let missing = K1s::with().bare().argument("check").argument("-c").argument("nope.toml");
     refused(missing, &["nope.toml"]);
 }
 
@@ -369,14 +268,9 @@ fn so_many_jobs_and_no_more() {
 
 #[test]
 fn captured_output_has_one_budget() {
-    let k1s = K1s::with()
-        .config("[output]\nmemory_bytes = 100000")
-        .start();
+    let k1s = K1s::with().config("[output]\nmemory_bytes = 100000").start();
     for number in 0..5 {
-        k1s.run(
-            &format!("x{number}"),
-            &one_off("head -c 40000 /dev/zero | tr '\\0' x"),
-        );
+        k1s.run(&format!("x{number}"), &one_off("head -c 40000 /dev/zero | tr '\\0' x"));
     }
     let jobs = k1s.get("/").json();
     let kept: usize = jobs
@@ -387,11 +281,7 @@ fn captured_output_has_one_budget() {
         .sum();
     assert!((40_000..=100_000).contains(&kept), "{kept}");
     let last = k1s.job("x4")["results"][0].clone();
-    assert_eq!(
-        last["stdout"].as_str().unwrap().len(),
-        40_000,
-        "the oldest goes first"
-    );
+    assert_eq!(last["stdout"].as_str().unwrap().len(), 40_000, "the oldest goes first");
     let first = k1s.job("x0")["results"][0].clone();
     assert_eq!(
         (&first["stdoutBytes"], &first["stdoutTruncated"]),

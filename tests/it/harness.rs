@@ -243,11 +243,7 @@ impl K1s {
             send_signal(self.pid, Signal::SIGSTOP);
             let started = Instant::now();
             loop {
-                let alive: Vec<_> = self
-                    .descendants()
-                    .into_iter()
-                    .filter(|p| !p.zombie)
-                    .collect();
+                let alive: Vec<_> = self.descendants().into_iter().filter(|p| !p.zombie).collect();
                 if alive.is_empty() || started.elapsed() > DEADLINE {
                     break;
                 }
@@ -380,15 +376,7 @@ impl Builder {
             child.0.id()
         };
         let (token, dir) = (self.token, self.dir);
-        K1s {
-            child,
-            pid,
-            address,
-            token,
-            stdout,
-            stderr,
-            dir,
-        }
+        K1s { child, pid, address, token, stdout, stderr, dir }
     }
 
     /// Starts it, and waits until it has ended by itself.
@@ -399,14 +387,8 @@ impl Builder {
             assert!(!listens, "k1s should not have started: {}", stderr.text());
             child.0.try_wait().unwrap()
         });
-        wait_until("its output is closed", || {
-            stdout.is_closed() && stderr.is_closed()
-        });
-        Finished {
-            code: status.code(),
-            stdout: stdout.text(),
-            stderr: stderr.text(),
-        }
+        wait_until("its output is closed", || stdout.is_closed() && stderr.is_closed());
+        Finished { code: status.code(), stdout: stdout.text(), stderr: stderr.text() }
     }
 
     fn spawn(&self) -> (Owned, Captured, Captured) {
@@ -459,10 +441,9 @@ pub(crate) fn cannot_unshare() -> Option<String> {
     let tried = Command::new("unshare").args(UNSHARE).arg("true").output();
     match tried {
         Ok(output) if output.status.success() => None,
-        Ok(output) => Some(format!(
-            "unshare is refused: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        )),
+        Ok(output) => {
+            Some(format!("unshare is refused: {}", String::from_utf8_lossy(&output.stderr).trim()))
+        }
         Err(error) => Some(format!("unshare cannot be started: {error}")),
     }
 }
@@ -559,10 +540,7 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Client {
-            stream,
-            unread: Vec::new(),
-        }
+        Client { stream, unread: Vec::new() }
     }
 
     /// Sends bytes. That the peer has closed already shows when its answer is read.
@@ -572,10 +550,7 @@ impl Client {
 
     /// The same connection, for a thread that only sends.
     pub(crate) fn another_half(&self) -> Client {
-        Client {
-            stream: self.stream.try_clone().unwrap(),
-            unread: Vec::new(),
-        }
+        Client { stream: self.stream.try_clone().unwrap(), unread: Vec::new() }
     }
 
     /// Sends one byte more; false once the peer has closed.
@@ -633,11 +608,7 @@ impl Client {
         loop {
             let line = self.line();
             if line.is_empty() {
-                return Reply {
-                    status,
-                    headers,
-                    body: Vec::new(),
-                };
+                return Reply { status, headers, body: Vec::new() };
             }
             let (name, value) = line.split_once(':').expect("a header line");
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
@@ -676,10 +647,7 @@ impl Client {
 
     fn must_read_more(&mut self) {
         let so_far = String::from_utf8_lossy(&self.unread).into_owned();
-        assert!(
-            self.read_more(),
-            "the connection ended within a reply: {so_far:?}"
-        );
+        assert!(self.read_more(), "the connection ended within a reply: {so_far:?}");
     }
 
     /// False at the end of the connection, also when it was reset.
@@ -721,8 +689,7 @@ impl Reply {
     /// The body as JSON, which it must be, and be said to be.
     pub(crate) fn json(&self) -> Value {
         assert_eq!(
-            self.header("content-type")
-                .map(|kind| kind.split(';').next().unwrap()),
+            self.header("content-type").map(|kind| kind.split(';').next().unwrap()),
             Some("application/json")
         );
         serde_json::from_slice(&self.body)
@@ -734,10 +701,7 @@ impl Reply {
         let json = self.json();
         let fields = json.as_object().expect("an object");
         assert_eq!(fields.len(), 1, "{json}");
-        json["error"]
-            .as_str()
-            .expect("an error in words")
-            .to_owned()
+        json["error"].as_str().expect("an error in words").to_owned()
     }
 }
 
@@ -834,11 +798,7 @@ fn process(pid: u32) -> Option<Process> {
     let mut fields = fields.split_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    Some(Process {
-        pid,
-        parent,
-        zombie: matches!(state, "Z" | "X"),
-    })
+    Some(Process { pid, parent, zombie: matches!(state, "Z" | "X") })
 }
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k1s");
@@ -855,23 +815,10 @@ mod tests {
     #[test]
     fn addresses_are_read_from_the_line_that_says_them() {
         let read = |text| listening_address(text).map(|address| address.to_string());
-        assert_eq!(
-            read("x\nlistening on http://127.0.0.1:80\n"),
-            Some("127.0.0.1:80".into())
-        );
-        assert_eq!(
-            read("listening on http://0.0.0.0:9\n"),
-            Some("127.0.0.1:9".into())
-        );
-        assert_eq!(
-            read("listening on http://[::1]:9\n"),
-            Some("[::1]:9".into())
-        );
-        assert_eq!(
-            read("listening on http://127.0.0.1:8"),
-            None,
-            "the line is not whole"
-        );
+        assert_eq!(read("x\nlistening on http://127.0.0.1:80\n"), Some("127.0.0.1:80".into()));
+        assert_eq!(read("listening on http://0.0.0.0:9\n"), Some("127.0.0.1:9".into()));
+        assert_eq!(read("listening on http://[::1]:9\n"), Some("[::1]:9".into()));
+        assert_eq!(read("listening on http://127.0.0.1:8"), None, "the line is not whole");
     }
 
     #[test]
@@ -906,15 +853,9 @@ mod tests {
     fn processes_are_seen_alive_then_as_zombies_then_not() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
         assert!(is_alive(child.id()));
-        assert!(
-            descendants(std::process::id())
-                .iter()
-                .any(|p| p.pid == child.id())
-        );
+        assert!(descendants(std::process::id()).iter().any(|p| p.pid == child.id()));
         child.kill().unwrap();
-        wait_until("it is a zombie", || {
-            process(child.id()).is_some_and(|p| p.zombie)
-        });
+        wait_until("it is a zombie", || process(child.id()).is_some_and(|p| p.zombie));
         assert!(!is_alive(child.id()));
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         wait_until("it is gone", || process(child.id()).is_none());

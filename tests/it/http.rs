@@ -16,18 +16,8 @@ fn a_known_path_says_which_methods_it_has() {
     for (method, target, allowed, forbidden) in [
         ("POST", "/", &["GET", "HEAD"][..], &["POST", "DELETE"][..]),
         ("DELETE", "/", &["GET", "HEAD"], &["DELETE"]),
-        (
-            "PATCH",
-            "/job/x",
-            &["GET", "HEAD", "POST", "DELETE"],
-            &["PATCH"],
-        ),
-        (
-            "PATCH",
-            "/job/missing",
-            &["GET", "HEAD", "POST", "DELETE"],
-            &["PATCH"],
-        ),
+        ("PATCH", "/job/x", &["GET", "HEAD", "POST", "DELETE"], &["PATCH"]),
+        ("PATCH", "/job/missing", &["GET", "HEAD", "POST", "DELETE"], &["PATCH"]),
         ("GET", "/job/x/kill", &["PUT"], &["GET", "HEAD"]),
         ("POST", "/job/x/kill", &["PUT"], &["POST"]),
     ] {
@@ -89,16 +79,8 @@ fn head_is_get_without_the_body() {
         client.send(request(&k1s, "HEAD", target, "Connection: close\r\n", ""));
         let head = client.reply_to("HEAD");
         assert_eq!(head.status, got.status, "{target}");
-        assert_eq!(
-            head.header("content-length"),
-            got.header("content-length"),
-            "{target}"
-        );
-        assert_eq!(
-            head.header("content-type"),
-            got.header("content-type"),
-            "{target}"
-        );
+        assert_eq!(head.header("content-length"), got.header("content-length"), "{target}");
+        assert_eq!(head.header("content-type"), got.header("content-type"), "{target}");
         assert!(client.ends(), "{target}: no body follows");
     }
     let mut client = k1s.connect();
@@ -211,13 +193,7 @@ fn the_listing_is_chunked_in_1_1_and_ends_with_the_connection_in_1_0() {
     let mut client = k1s.connect();
     client.send(format!("GET / HTTP/1.0\r\n{}\r\n", k1s.authorization()));
     let reply = client.reply();
-    assert_eq!(
-        (
-            reply.header("transfer-encoding"),
-            reply.header("content-length")
-        ),
-        (None, None)
-    );
+    assert_eq!((reply.header("transfer-encoding"), reply.header("content-length")), (None, None));
     assert_eq!(reply.json().as_array().unwrap().len(), 300);
 }
 
@@ -250,34 +226,19 @@ fn who_leaves_in_the_middle_leaves_nothing_behind() {
 fn a_slow_reader_gets_all_of_a_long_listing() {
     let k1s = K1s::start();
     for number in 0..100 {
-        k1s.create(
-            &format!("x{number}"),
-            &one_off("head -c 60000 /dev/zero | tr '\\0' x"),
-        );
+        k1s.create(&format!("x{number}"), &one_off("head -c 60000 /dev/zero | tr '\\0' x"));
     }
     wait_until("all are over", || {
         let jobs = k1s.get("/").json();
-        jobs.as_array()
-            .unwrap()
-            .iter()
-            .all(|job| job["state"] == "succeeded")
+        jobs.as_array().unwrap().iter().all(|job| job["state"] == "succeeded")
     });
     let mut client = k1s.connect();
     client.send(request(&k1s, "GET", "/", "", ""));
     for _ in 0..10 {
-        assert_eq!(
-            k1s.get("/job/x0").status,
-            200,
-            "others are served meanwhile"
-        );
+        assert_eq!(k1s.get("/job/x0").status, 200, "others are served meanwhile");
     }
     let jobs = client.reply().json();
-    assert!(
-        jobs.as_array()
-            .unwrap()
-            .iter()
-            .all(|job| job["results"][0]["stdoutBytes"] == 60_000)
-    );
+    assert!(jobs.as_array().unwrap().iter().all(|job| job["results"][0]["stdoutBytes"] == 60_000));
 }
 
 // ---- Bodies ----
@@ -288,26 +249,16 @@ fn a_chunked_body_is_put_together() {
     let body = one_off("echo chunked").to_string();
     let (one, two) = body.split_at(7);
     let chunks = [
-        format!(
-            "{:x}\r\n{one}\r\n{:X}\r\n{two}\r\n0\r\n\r\n",
-            one.len(),
-            two.len()
-        ),
+        format!("{:x}\r\n{one}\r\n{:X}\r\n{two}\r\n0\r\n\r\n", one.len(), two.len()),
         format!("{:x};name=value\r\n{body}\r\n0\r\n\r\n", body.len()),
         format!("{:08x}\r\n{body}\r\n000\r\n\r\n", body.len()),
-        format!(
-            "{:x}\r\n{body}\r\n0\r\nTrailer: dropped\r\n\r\n",
-            body.len()
-        ),
+        format!("{:x}\r\n{body}\r\n0\r\nTrailer: dropped\r\n\r\n", body.len()),
     ];
     let mut client = k1s.connect();
     for (number, chunked) in chunks.iter().enumerate() {
         client.send(chunked_request(&k1s, &format!("/job/x{number}"), chunked));
         assert_eq!(client.reply().status, 200, "{chunked}");
-        assert_eq!(
-            k1s.results(&format!("x{number}"), 1)[0]["stdout"],
-            "chunked\n"
-        );
+        assert_eq!(k1s.results(&format!("x{number}"), 1)[0]["stdout"], "chunked\n");
     }
 }
 
@@ -333,11 +284,7 @@ fn who_expects_and_is_refused_is_not_told_to_continue() {
     );
     assert_eq!(client.reply().status, 403);
     let mut client = k1s.connect();
-    client.send(head(
-        &k1s,
-        "POST /job/x",
-        "Content-Length: 10000000\r\nExpect: 100-continue\r\n",
-    ));
+    client.send(head(&k1s, "POST /job/x", "Content-Length: 10000000\r\nExpect: 100-continue\r\n"));
     assert_eq!(client.reply().status, 413);
 }
 
@@ -365,18 +312,8 @@ fn what_is_too_large_is_refused_and_the_connection_closed() {
         (head(&k1s, &format!("GET /{long}"), ""), 414),
         (head(&k1s, "GET /", &format!("X: {long}\r\n")), 431),
         (head(&k1s, "GET /", &many), 431),
-        (
-            head(&k1s, "POST /job/x", "Content-Length: 1048577\r\n"),
-            413,
-        ),
-        (
-            head(
-                &k1s,
-                "POST /job/x",
-                "Content-Length: 18446744073709551615\r\n",
-            ),
-            413,
-        ),
+        (head(&k1s, "POST /job/x", "Content-Length: 1048577\r\n"), 413),
+        (head(&k1s, "POST /job/x", "Content-Length: 18446744073709551615\r\n"), 413),
     ] {
         refused(&k1s, &text, status);
     }
@@ -403,11 +340,7 @@ fn limits_are_keys_of_the_configuration() {
         request(&k1s, "POST", "/job/x", "", &at_limit),
         chunked_request(&k1s, "/job/x", &chunks(&at_limit)),
     ] {
-        assert_eq!(
-            answer(&k1s, &text).status,
-            400,
-            "within the limit, but no JSON"
-        );
+        assert_eq!(answer(&k1s, &text).status, 400, "within the limit, but no JSON");
     }
 }
 
@@ -425,11 +358,7 @@ fn a_stranger_is_refused_before_the_body() {
     let k1s = K1s::start();
     let mut client = k1s.connect();
     client.send("POST /job/x HTTP/1.1\r\nHost: k1s\r\nContent-Length: 1000\r\n\r\n");
-    assert_eq!(
-        client.reply().status,
-        403,
-        "not one byte of the body was sent"
-    );
+    assert_eq!(client.reply().status, 403, "not one byte of the body was sent");
     assert!(client.ends());
 }
 
@@ -481,10 +410,7 @@ fn a_connection_that_rests_too_long_is_closed() {
 
 #[test]
 fn a_reader_that_stands_still_is_dropped_and_holds_up_nobody() {
-    let k1s = K1s::with()
-        .http("write_timeout_seconds = 1")
-        .http("max_unsent_bytes = 4096")
-        .start();
+    let k1s = K1s::with().http("write_timeout_seconds = 1").http("max_unsent_bytes = 4096").start();
     let Ok(before) = k1s.open_fds() else {
         skip!("the fds of a process that is not dumpable are root's to see");
     };
@@ -562,30 +488,16 @@ fn an_unfinished_request_is_not_answered() {
 fn request(k1s: &K1s, method: &str, target: &str, headers: &str, body: &str) -> String {
     let length = format!("Content-Length: {}\r\n", body.len());
     let length = if body.is_empty() { "" } else { &length };
-    format!(
-        "{}{body}",
-        head(
-            k1s,
-            &format!("{method} {target}"),
-            &format!("{headers}{length}")
-        )
-    )
+    format!("{}{body}", head(k1s, &format!("{method} {target}"), &format!("{headers}{length}")))
 }
 
 /// A request line without its version, and a head with the token.
 fn head(k1s: &K1s, line: &str, headers: &str) -> String {
-    format!(
-        "{line} HTTP/1.1\r\nHost: k1s\r\n{}{headers}\r\n",
-        k1s.authorization()
-    )
+    format!("{line} HTTP/1.1\r\nHost: k1s\r\n{}{headers}\r\n", k1s.authorization())
 }
 
 fn chunked_request(k1s: &K1s, target: &str, chunks: &str) -> String {
-    let head = head(
-        k1s,
-        &format!("POST {target}"),
-        "Transfer-Encoding: chunked\r\n",
-    );
+    let head = head(k1s, &format!("POST {target}"), "Transfer-Encoding: chunked\r\n");
     format!("{head}{chunks}")
 }
 

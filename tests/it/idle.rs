@@ -17,9 +17,7 @@ fn rests(k1s: &K1s) {
         quiet_looks = if same { quiet_looks + 1 } else { 0 };
         quiet_looks >= 20
     });
-    stays_true("k1s sleeps", Duration::from_millis(1500), || {
-        k1s.context_switches() == before
-    });
+    stays_true("k1s sleeps", Duration::from_millis(1500), || k1s.context_switches() == before);
 }
 
 #[test]
@@ -64,9 +62,7 @@ fn it_is_one_thread() {
     let k1s = K1s::start();
     k1s.create("x", &continuous("exec sleep 1000"));
     k1s.pid_of("x");
-    let tasks = fs::read_dir(format!("/proc/{}/task", k1s.pid()))
-        .unwrap()
-        .count();
+    let tasks = fs::read_dir(format!("/proc/{}/task", k1s.pid())).unwrap().count();
     assert_eq!(tasks, 1);
 }
 
@@ -90,9 +86,7 @@ fn after_many_runs_the_fds_are_as_at_the_start() {
         jobs.all(|job| job["results"].as_array().unwrap().len() == 1)
     };
     wait_until("all have a result", all_over);
-    wait_until("no process is left, no zombie either", || {
-        k1s.descendants().is_empty()
-    });
+    wait_until("no process is left, no zombie either", || k1s.descendants().is_empty());
     wait_until("no fd is left", || k1s.open_fds().unwrap() == before);
     rests(&k1s);
 }

@@ -21,30 +21,9 @@ fn exit_codes_are_those_of_a_shell() {
         ("zero", "exit 0", 0, None, "exited", "succeeded"),
         ("one", "exit 1", 1, None, "exited", "failed"),
         ("most", "exit 255", 255, None, "exited", "failed"),
-        (
-            "kill",
-            "kill -KILL $$",
-            137,
-            Some("SIGKILL"),
-            "signaled",
-            "failed",
-        ),
-        (
-            "term",
-            "kill -TERM $$",
-            143,
-            Some("SIGTERM"),
-            "signaled",
-            "failed",
-        ),
-        (
-            "segv",
-            "ulimit -c 0; kill -SEGV $$",
-            139,
-            Some("SIGSEGV"),
-            "signaled",
-            "failed",
-        ),
+        ("kill", "kill -KILL $$", 137, Some("SIGKILL"), "signaled", "failed"),
+        ("term", "kill -TERM $$", 143, Some("SIGTERM"), "signaled", "failed"),
+        ("segv", "ulimit -c 0; kill -SEGV $$", 139, Some("SIGSEGV"), "signaled", "failed"),
     ] {
         let result = k1s.run(id, &one_off(script));
         assert_eq!(
@@ -69,22 +48,14 @@ fn what_cannot_be_started_says_which_step_failed() {
     let no_format = file("no-format", "\u{1}\u{2}not a program", 0o755);
     let missing = k1s.dir().join("missing");
     let cases = [
-        (
-            json!({"executable": "no-such-program-anywhere"}),
-            127,
-            "executable",
-        ),
+        (json!({"executable": "no-such-program-anywhere"}), 127, "executable"),
         (json!({"executable": "/no/such/program"}), 127, "executable"),
         (json!({"executable": "./missing"}), 127, "executable"),
         (json!({"executable": no_interpreter}), 127, "executable"),
         (json!({"executable": no_permission}), 126, "executable"),
         (json!({"executable": no_format}), 126, "executable"),
         (json!({"executable": k1s.dir()}), 126, "executable"),
-        (
-            json!({"executable": "true", "workingDirectory": missing}),
-            126,
-            "working directory",
-        ),
+        (json!({"executable": "true", "workingDirectory": missing}), 126, "working directory"),
         (
             json!({"executable": "true", "workingDirectory": no_permission}),
             126,
@@ -92,50 +63,30 @@ fn what_cannot_be_started_says_which_step_failed() {
         ),
     ];
     for (number, (fields, code, step)) in cases.into_iter().enumerate() {
-        let result = k1s.run(
-            &format!("x{number}"),
-            &with(json!({"type": "one-off"}), fields.clone()),
-        );
+        let result =
+            k1s.run(&format!("x{number}"), &with(json!({"type": "one-off"}), fields.clone()));
         assert_eq!(result["exitCode"], code, "{fields}");
         assert_eq!(result["reason"], "spawn-failed", "{fields}");
         assert_eq!(result["signal"], Value::Null, "{fields}");
         let error = result["error"].as_str().unwrap();
         assert!(error.contains(step), "{fields}: {error}");
-        assert_eq!(
-            k1s.job(&format!("x{number}"))["state"],
-            "failed",
-            "{fields}"
-        );
+        assert_eq!(k1s.job(&format!("x{number}"))["state"], "failed", "{fields}");
     }
-    wait_until("nothing is left of a failed start", || {
-        k1s.descendants().is_empty()
-    });
+    wait_until("nothing is left of a failed start", || k1s.descendants().is_empty());
 }
 
 #[test]
 fn a_run_that_starts_has_no_error() {
     let k1s = K1s::start();
-    assert!(
-        k1s.run("x", &one_off("exit 127"))
-            .get("error")
-            .is_none_or(Value::is_null)
-    );
+    assert!(k1s.run("x", &one_off("exit 127")).get("error").is_none_or(Value::is_null));
 }
 
 #[test]
 fn other_exit_codes_may_be_success() {
     let k1s = K1s::start();
-    let payload = |code| {
-        with(
-            one_off(&format!("exit {code}")),
-            json!({"successExitCodes": [0, 75]}),
-        )
-    };
-    for (id, code, state) in [
-        ("a", 75, "succeeded"),
-        ("b", 0, "succeeded"),
-        ("c", 1, "failed"),
-    ] {
+    let payload =
+        |code| with(one_off(&format!("exit {code}")), json!({"successExitCodes": [0, 75]}));
+    for (id, code, state) in [("a", 75, "succeeded"), ("b", 0, "succeeded"), ("c", 1, "failed")] {
         k1s.run(id, &payload(code));
         assert_eq!(k1s.job(id)["state"], state, "{code}");
     }
@@ -159,26 +110,12 @@ fn the_environment_is_laid_over_that_of_k1s() {
         one_off("env"),
         json!({"environment": {"TO_CHANGE": "after", "EMPTY": "", "WIDE": "ü = 2"}}),
     );
-    let output = k1s.run("x", &payload)["stdout"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let output = k1s.run("x", &payload)["stdout"].as_str().unwrap().to_owned();
     let lines: Vec<&str> = output.lines().collect();
-    for expected in [
-        "FROM_K1S=kept",
-        "TO_CHANGE=after",
-        "EMPTY=",
-        "WIDE=ü = 2",
-        "K1S_JOB=x",
-    ] {
+    for expected in ["FROM_K1S=kept", "TO_CHANGE=after", "EMPTY=", "WIDE=ü = 2", "K1S_JOB=x"] {
         assert!(lines.contains(&expected), "{expected} in {output}");
     }
-    for unexpected in [
-        "K1S_AUTH_TOKEN",
-        "K1S_OTHER",
-        "a-secret-of",
-        "TO_CHANGE=before",
-    ] {
+    for unexpected in ["K1S_AUTH_TOKEN", "K1S_OTHER", "a-secret-of", "TO_CHANGE=before"] {
         assert!(!output.contains(unexpected), "{unexpected} in {output}");
     }
 }
@@ -192,14 +129,8 @@ fn a_cleared_environment_holds_what_is_given_and_the_names_of_the_run() {
         "environment": {"A": "1"},
         "clearEnvironment": true,
     });
-    let output = k1s.run("x", &payload)["stdout"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let mut names: Vec<&str> = output
-        .lines()
-        .map(|line| line.split('=').next().unwrap())
-        .collect();
+    let output = k1s.run("x", &payload)["stdout"].as_str().unwrap().to_owned();
+    let mut names: Vec<&str> = output.lines().map(|line| line.split('=').next().unwrap()).collect();
     names.sort_unstable();
     assert_eq!(names, ["A", "K1S_JOB", "K1S_RUN"]);
 }
@@ -208,13 +139,7 @@ fn a_cleared_environment_holds_what_is_given_and_the_names_of_the_run() {
 fn every_run_has_a_name_of_its_own() {
     let k1s = K1s::start();
     let script = "echo $K1S_JOB $K1S_RUN";
-    k1s.create(
-        "x",
-        &with(
-            continuous(script),
-            json!({"restart": {"initialDelayMs": 1}}),
-        ),
-    );
+    k1s.create("x", &with(continuous(script), json!({"restart": {"initialDelayMs": 1}})));
     let mut outputs: Vec<String> = k1s.results("x", 3).iter().map(text_of_stdout).collect();
     for (index, output) in outputs.iter().enumerate() {
         let (job, run) = output.trim().split_once(' ').unwrap();
@@ -228,11 +153,7 @@ fn every_run_has_a_name_of_its_own() {
     let count = outputs.len();
     outputs.sort_unstable();
     outputs.dedup();
-    assert_eq!(
-        outputs.len(),
-        count,
-        "also after a removal, also of another k1s: {outputs:?}"
-    );
+    assert_eq!(outputs.len(), count, "also after a removal, also of another k1s: {outputs:?}");
 }
 
 #[test]
@@ -251,11 +172,7 @@ fn the_working_directory_is_where_the_run_is() {
     let k1s = K1s::start();
     fs::create_dir(k1s.dir().join("sub")).unwrap();
     let sub = format!("{}/sub", k1s.dir().display());
-    write_program(
-        Path::new(&format!("{sub}/tool")),
-        "#!/bin/sh\npwd -P\n",
-        0o755,
-    );
+    write_program(Path::new(&format!("{sub}/tool")), "#!/bin/sh\npwd -P\n", 0o755);
     let pwd = |id, directory: &str| {
         let payload = with(one_off("pwd -P"), json!({"workingDirectory": directory}));
         let stdout = text_of_stdout(&k1s.run(id, &payload));
@@ -283,10 +200,7 @@ fn an_executable_is_looked_up_in_the_path_of_the_job() {
     let dir = k1s.dir().display();
     let path = format!("{dir}/missing:{dir}/a:{dir}/b");
     let payload = |executable: &str| json!({"type": "one-off", "executable": executable, "environment": {"PATH": path}});
-    assert_eq!(
-        k1s.run("first", &payload("tool-of-the-test"))["stdout"],
-        "a\n"
-    );
+    assert_eq!(k1s.run("first", &payload("tool-of-the-test"))["stdout"], "a\n");
     assert_eq!(k1s.run("later", &payload("only-in-b"))["stdout"], "b\n");
     let without = json!({"type": "one-off", "executable": "tool-of-the-test"});
     assert_eq!(k1s.run("without", &without)["exitCode"], 127);
@@ -297,10 +211,7 @@ fn arguments_are_handed_over_as_they_are() {
     let k1s = K1s::start();
     let arguments = ["%s|", "a b", "", "$HOME", "*", "; exit 1", "\"'\\", "ü\n"];
     let payload = json!({"type": "one-off", "executable": "printf", "arguments": arguments});
-    assert_eq!(
-        k1s.run("x", &payload)["stdout"],
-        "a b||$HOME|*|; exit 1|\"'\\|ü\n|"
-    );
+    assert_eq!(k1s.run("x", &payload)["stdout"], "a b||$HOME|*|; exit 1|\"'\\|ü\n|");
 }
 
 #[test]
@@ -326,10 +237,7 @@ fn a_job_of_the_same_user_cannot_read_the_token() {
     if nix::unistd::geteuid().is_root() {
         skip!("root may read the environment of any process");
     }
-    let k1s = K1s::with()
-        .env("K1S_AUTH_TOKEN", "not-for-jobs")
-        .token("not-for-jobs")
-        .start();
+    let k1s = K1s::with().env("K1S_AUTH_TOKEN", "not-for-jobs").token("not-for-jobs").start();
     let result = k1s.run("x", &one_off("cat /proc/$PPID/environ"));
     assert_ne!(result["exitCode"], 0);
     assert!(!text_of_stdout(&result).contains("not-for-jobs"));
@@ -398,11 +306,7 @@ fn without_restart_on_failure_the_first_failure_ends_the_job() {
     for (id, payload, runs) in [
         ("code", continuous(script), 3),
         ("signal", continuous("kill -KILL $$"), 1),
-        (
-            "spawn",
-            json!({"type": "continuous", "executable": "/no/such/program"}),
-            1,
-        ),
+        ("spawn", json!({"type": "continuous", "executable": "/no/such/program"}), 1),
     ] {
         k1s.create(id, &with(payload, flag.clone()));
         let job = k1s.in_state(id, "failed");
@@ -422,16 +326,9 @@ fn a_restart_policy_wins_over_the_flag() {
         ("b", "exit 0", "never", "succeeded"),
         ("c", "exit 1", "never", "failed"),
     ] {
-        k1s.create(
-            id,
-            &with(continuous(script), json!({"restart": {"policy": policy}})),
-        );
+        k1s.create(id, &with(continuous(script), json!({"restart": {"policy": policy}})));
         let job = k1s.in_state(id, state);
-        assert_eq!(
-            job["results"].as_array().unwrap().len(),
-            1,
-            "{policy}: {job}"
-        );
+        assert_eq!(job["results"].as_array().unwrap().len(), 1, "{policy}: {job}");
     }
     let always =
         json!({"restartOnFailure": false, "restart": {"policy": "always", "initialDelayMs": 1}});
@@ -447,12 +344,7 @@ fn a_run_that_takes_too_long_is_stopped() {
     let fields = json!({"timeoutSeconds": 0.2, "stop": {"timeoutSeconds": 0.2}});
     for (id, script, code, signal) in [
         ("polite", "exec sleep 1000", 143, "SIGTERM"),
-        (
-            "stubborn",
-            "trap '' TERM; while :; do sleep 0.05; done",
-            137,
-            "SIGKILL",
-        ),
+        ("stubborn", "trap '' TERM; while :; do sleep 0.05; done", 137, "SIGKILL"),
     ] {
         let result = k1s.run(id, &with(one_off(script), fields.clone()));
         assert_eq!(
@@ -468,10 +360,8 @@ fn a_run_that_takes_too_long_is_stopped() {
 fn a_stop_uses_the_signal_that_the_job_asks_for() {
     let k1s = K1s::start();
     let script = "trap 'echo usr1; exit 7' USR1; echo up; while :; do sleep 0.02; done";
-    let payload = with(
-        continuous(script),
-        json!({"stop": {"signal": "SIGUSR1", "timeoutSeconds": 60}}),
-    );
+    let payload =
+        with(continuous(script), json!({"stop": {"signal": "SIGUSR1", "timeoutSeconds": 60}}));
     k1s.create("x", &payload);
     wait_for_shell(&k1s, "x");
     k1s.put("/job/x/kill");
@@ -488,18 +378,12 @@ fn a_stop_uses_the_signal_that_the_job_asks_for() {
 fn what_does_not_stop_is_killed_after_its_grace_period() {
     let k1s = K1s::start();
     let script = "trap '' TERM; echo up >up; while :; do sleep 0.02; done";
-    k1s.create(
-        "x",
-        &with(continuous(script), json!({"stop": {"timeoutSeconds": 0.2}})),
-    );
+    k1s.create("x", &with(continuous(script), json!({"stop": {"timeoutSeconds": 0.2}})));
     wait_for_file(&k1s, "up");
     k1s.put("/job/x/kill");
     let job = k1s.in_state("x", "killed");
     let result = &job["results"][0];
-    assert_eq!(
-        (&result["exitCode"], &result["signal"]),
-        (&json!(137), &json!("SIGKILL"))
-    );
+    assert_eq!((&result["exitCode"], &result["signal"]), (&json!(137), &json!("SIGKILL")));
     wait_until("nothing is left", || k1s.descendants().is_empty());
 }
 
@@ -510,10 +394,7 @@ fn a_second_kill_does_not_wait_and_a_delete_does() {
         let script = format!(
             "trap 'echo asked >asked-{id}' TERM; echo up >up-{id}; while :; do sleep 0.02; done"
         );
-        let payload = with(
-            continuous(&script),
-            json!({"stop": {"timeoutSeconds": 3600}}),
-        );
+        let payload = with(continuous(&script), json!({"stop": {"timeoutSeconds": 3600}}));
         k1s.create(id, &payload);
         wait_for_file(&k1s, &format!("up-{id}"));
         let pid = k1s.pid_of(id);
@@ -528,11 +409,7 @@ fn a_second_kill_does_not_wait_and_a_delete_does() {
     let pid = stubborn("y");
     assert_eq!(k1s.delete("/job/y").status, 200);
     assert_eq!(k1s.get("/job/y").status, 404);
-    stays_true(
-        "a DELETE keeps the grace period",
-        Duration::from_millis(300),
-        || is_alive(pid),
-    );
+    stays_true("a DELETE keeps the grace period", Duration::from_millis(300), || is_alive(pid));
 }
 
 #[test]
@@ -540,46 +417,25 @@ fn a_stopped_process_is_woken_to_be_stopped() {
     let k1s = K1s::start();
     k1s.create(
         "x",
-        &with(
-            continuous("exec sleep 1000"),
-            json!({"stop": {"timeoutSeconds": 3600}}),
-        ),
+        &with(continuous("exec sleep 1000"), json!({"stop": {"timeoutSeconds": 3600}})),
     );
     crate::harness::send_signal(k1s.pid_of("x"), nix::sys::signal::Signal::SIGSTOP);
     k1s.put("/job/x/kill");
-    assert_eq!(
-        k1s.in_state("x", "killed")["results"][0]["signal"],
-        "SIGTERM"
-    );
+    assert_eq!(k1s.in_state("x", "killed")["results"][0]["signal"], "SIGTERM");
 }
 
 #[test]
 fn a_removed_job_frees_its_id_and_its_successor_waits() {
     let k1s = K1s::start();
     let script = "trap 'while [ ! -e go ]; do sleep 0.02; done; exit' TERM; echo up >up; while :; do sleep 0.02; done";
-    k1s.create(
-        "x",
-        &with(
-            continuous(script),
-            json!({"stop": {"timeoutSeconds": 3600}}),
-        ),
-    );
+    k1s.create("x", &with(continuous(script), json!({"stop": {"timeoutSeconds": 3600}})));
     wait_for_file(&k1s, "up");
     let pid = k1s.pid_of("x");
     assert_eq!(k1s.delete("/job/x").status, 200);
     assert_eq!(k1s.get("/job/x").status, 404);
-    k1s.create(
-        "x",
-        &one_off(&format!(
-            "kill -0 {pid} 2>/dev/null && echo alive || echo gone"
-        )),
-    );
+    k1s.create("x", &one_off(&format!("kill -0 {pid} 2>/dev/null && echo alive || echo gone")));
     let job = k1s.job("x");
-    assert_eq!(
-        (&job["state"], &job["pid"]),
-        (&json!("waiting"), &Value::Null),
-        "{job}"
-    );
+    assert_eq!((&job["state"], &job["pid"]), (&json!("waiting"), &Value::Null), "{job}");
     fs::write(k1s.dir().join("go"), "").unwrap();
     assert_eq!(k1s.results("x", 1)[0]["stdout"], "gone\n");
 }
@@ -588,10 +444,7 @@ fn a_removed_job_frees_its_id_and_its_successor_waits() {
 fn a_successor_that_waits_can_be_removed() {
     let k1s = K1s::start();
     let script = "trap '' TERM; echo up >up; while :; do sleep 0.02; done";
-    k1s.create(
-        "x",
-        &with(continuous(script), json!({"stop": {"timeoutSeconds": 0.3}})),
-    );
+    k1s.create("x", &with(continuous(script), json!({"stop": {"timeoutSeconds": 0.3}})));
     wait_for_file(&k1s, "up");
     k1s.delete("/job/x");
     k1s.create("x", &one_off("echo second >second"));
@@ -608,21 +461,13 @@ fn a_successor_that_waits_can_be_removed() {
 fn of_too_much_output_the_end_is_kept() {
     let k1s = K1s::start();
     let limit = json!({"output": {"limitBytes": 10}});
-    let result = k1s.run(
-        "x",
-        &with(
-            one_off("printf 0123456789abcdef; printf 0123456789 >&2"),
-            limit,
-        ),
-    );
+    let result =
+        k1s.run("x", &with(one_off("printf 0123456789abcdef; printf 0123456789 >&2"), limit));
     assert_eq!(
         (&result["stdout"], &result["stderr"]),
         (&json!("6789abcdef"), &json!("0123456789"))
     );
-    assert_eq!(
-        (&result["stdoutBytes"], &result["stderrBytes"]),
-        (&json!(16), &json!(10))
-    );
+    assert_eq!((&result["stdoutBytes"], &result["stderrBytes"]), (&json!(16), &json!(10)));
     assert_eq!(
         (&result["stdoutTruncated"], &result["stderrTruncated"]),
         (&json!(true), &json!(false))
@@ -632,10 +477,7 @@ fn of_too_much_output_the_end_is_kept() {
 #[test]
 fn of_a_flood_the_end_is_kept_and_all_is_counted() {
     let k1s = K1s::start();
-    let result = k1s.run(
-        "x",
-        &one_off("head -c 20000000 /dev/zero | tr '\\0' x; echo end"),
-    );
+    let result = k1s.run("x", &one_off("head -c 20000000 /dev/zero | tr '\\0' x; echo end"));
     let stdout = text_of_stdout(&result);
     assert_eq!(stdout.len(), 65536);
     assert!(stdout.ends_with("xxend\n"));
@@ -676,15 +518,9 @@ fn so_many_results_are_kept_and_no_more() {
         let results = k1s.job("x")["results"].as_array().unwrap().clone();
         (results.last()?["run"].as_u64()? >= 8).then_some(results)
     });
-    let runs: Vec<u64> = results
-        .iter()
-        .map(|result| result["run"].as_u64().unwrap())
-        .collect();
+    let runs: Vec<u64> = results.iter().map(|result| result["run"].as_u64().unwrap()).collect();
     assert_eq!(runs.len(), 3, "{runs:?}");
-    assert!(
-        runs.windows(2).all(|pair| pair[1] == pair[0] + 1),
-        "{runs:?}"
-    );
+    assert!(runs.windows(2).all(|pair| pair[1] == pair[0] + 1), "{runs:?}");
 }
 
 #[test]
@@ -694,10 +530,7 @@ fn a_grandchild_that_keeps_the_pipe_holds_up_nothing() {
         while [ ! -e up ]; do sleep 0.01; done; echo said";
     let payload = with(one_off(script), json!({"stop": {"timeoutSeconds": 3600}}));
     assert_eq!(k1s.run("x", &payload)["stdout"], "said\n");
-    assert!(
-        !k1s.descendants().is_empty(),
-        "the grandchild is still in its grace period"
-    );
+    assert!(!k1s.descendants().is_empty(), "the grandchild is still in its grace period");
 }
 
 #[test]
@@ -710,10 +543,7 @@ fn what_a_run_leaves_behind_is_stopped_before_the_next() {
         (trap '' TERM; echo >up; exec sleep 1000) &
         echo $! >left
         while [ ! -e up ]; do sleep 0.01; done";
-    k1s.create(
-        "x",
-        &with(continuous(script), json!({"stop": {"timeoutSeconds": 0.3}})),
-    );
+    k1s.create("x", &with(continuous(script), json!({"stop": {"timeoutSeconds": 0.3}})));
     assert_eq!(k1s.results("x", 1)[0]["exitCode"], 0);
     let seen = wait_for("the second run looks", || {
         let text = fs::read_to_string(k1s.dir().join("second")).ok()?;
@@ -725,10 +555,7 @@ fn what_a_run_leaves_behind_is_stopped_before_the_next() {
 #[test]
 fn standard_input_is_empty() {
     let k1s = K1s::start();
-    for (id, payload) in [
-        ("a", one_off("cat; echo over")),
-        ("b", cron("cat; echo over", 1)),
-    ] {
+    for (id, payload) in [("a", one_off("cat; echo over")), ("b", cron("cat; echo over", 1))] {
         assert_eq!(k1s.run(id, &payload)["stdout"], "over\n");
     }
 }
@@ -779,8 +606,6 @@ fn wait_for_file(k1s: &K1s, name: &str) {
 fn wait_for_shell(k1s: &K1s, id: &str) {
     let pid = k1s.pid_of(id);
     wait_until("the shell is past its traps", || {
-        k1s.descendants()
-            .iter()
-            .any(|process| process.parent == pid)
+        k1s.descendants().iter().any(|process| process.parent == pid)
     });
 }

@@ -50,9 +50,7 @@ fn jobs_run_and_end(start: Builder) {
     k1s.in_state("z", "running");
     k1s.put("/job/z/kill");
     assert_eq!(k1s.in_state("z", "killed")["results"][0]["exitCode"], 143);
-    wait_until("no process is left, no zombie either", || {
-        k1s.descendants().is_empty()
-    });
+    wait_until("no process is left, no zombie either", || k1s.descendants().is_empty());
 }
 
 fn a_shutdown_stops_all_jobs_and_exits_with_0(start: Builder) {
@@ -98,23 +96,17 @@ fn a_shutdown_has_an_end(start: Builder) {
     let (jobs, _dir) = stubborn(&k1s);
     k1s.signal(Signal::SIGTERM);
     assert_eq!(k1s.exit().0.code(), Some(0));
-    wait_until("nothing survives", || {
-        !jobs.iter().any(|pid| is_alive(*pid))
-    });
+    wait_until("nothing survives", || !jobs.iter().any(|pid| is_alive(*pid)));
 }
 
 fn a_second_signal_does_not_wait(start: Builder) {
     let k1s = start.config("[shutdown]\ntimeout_seconds = 3600").start();
     let (jobs, _dir) = stubborn(&k1s);
     k1s.signal(Signal::SIGTERM);
-    wait_until("the first signal reached the job", || {
-        k1s.dir().join("asked").exists()
-    });
+    wait_until("the first signal reached the job", || k1s.dir().join("asked").exists());
     k1s.signal(Signal::SIGTERM);
     assert_eq!(k1s.exit().0.code(), Some(0));
-    wait_until("nothing survives", || {
-        !jobs.iter().any(|pid| is_alive(*pid))
-    });
+    wait_until("nothing survives", || !jobs.iter().any(|pid| is_alive(*pid)));
 }
 
 fn a_shutdown_takes_no_new_work(start: Builder) {
@@ -123,20 +115,14 @@ fn a_shutdown_takes_no_new_work(start: Builder) {
     let ends = "trap 'echo >ended; exit' TERM; echo >>started; while :; do sleep 0.02; done";
     k1s.create("ends", &continuous(ends));
     k1s.create("cron", &cron("echo >>started", 1));
-    let started = || {
-        std::fs::read(k1s.dir().join("started"))
-            .unwrap_or_default()
-            .len()
-    };
+    let started = || std::fs::read(k1s.dir().join("started")).unwrap_or_default().len();
     wait_until("both have run", || started() >= 2);
     k1s.signal(Signal::SIGTERM);
     for name in ["asked", "ended"] {
         wait_until(name, || k1s.dir().join(name).exists());
     }
     let before = started();
-    stays_true("nothing is started", Duration::from_millis(1500), || {
-        started() == before
-    });
+    stays_true("nothing is started", Duration::from_millis(1500), || started() == before);
     k1s.signal(Signal::SIGTERM);
     assert_eq!(k1s.exit().0.code(), Some(0));
 }
@@ -145,13 +131,9 @@ fn other_signals_are_ignored(start: Builder) {
     let k1s = start.start();
     k1s.create("x", &continuous("exec sleep 1000"));
     let pid = k1s.in_state("x", "running")["pid"].clone();
-    for signal in [
-        Signal::SIGHUP,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-        Signal::SIGALRM,
-        Signal::SIGPIPE,
-    ] {
+    for signal in
+        [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGPIPE]
+    {
         for _ in 0..3 {
             k1s.signal(signal);
             assert_eq!(k1s.get("/").status, 200, "{signal}");
@@ -168,11 +150,7 @@ fn orphans_of_a_job_are_reaped(start: Builder) {
     wait_until("up", || k1s.dir().join("up").exists());
     wait_until("the job alone is left", || k1s.descendants().len() == 1);
     let job = k1s.job("x");
-    assert_eq!(
-        (&job["state"], &job["results"]),
-        (&json!("running"), &json!([])),
-        "{job}"
-    );
+    assert_eq!((&job["state"], &job["results"]), (&json!("running"), &json!([])), "{job}");
 }
 
 #[test]
@@ -180,10 +158,7 @@ fn as_pid_1_nothing_in_the_namespace_outlives_it() {
     if let Some(reason) = cannot_unshare() {
         skip!(reason);
     }
-    let k1s = K1s::with()
-        .pid1()
-        .config("[shutdown]\ntimeout_seconds = 1")
-        .start();
+    let k1s = K1s::with().pid1().config("[shutdown]\ntimeout_seconds = 1").start();
     // The inner shell has left the job's session, ignores what is sent to it, and is orphaned.
     let script = "setsid sh -c 'trap \"\" TERM; echo >up; exec sleep 1000' & exec sleep 1000";
     k1s.create("x", &continuous(script));
@@ -192,9 +167,7 @@ fn as_pid_1_nothing_in_the_namespace_outlives_it() {
     assert!(jobs.len() >= 2, "{jobs:?}");
     k1s.signal(Signal::SIGTERM);
     assert_eq!(k1s.exit().0.code(), Some(0));
-    wait_until("nothing survives", || {
-        !jobs.iter().any(|job| is_alive(job.pid))
-    });
+    wait_until("nothing survives", || !jobs.iter().any(|job| is_alive(job.pid)));
 }
 
 #[test]
@@ -232,18 +205,8 @@ fn a_kill_that_reaches_all_processes_of_the_namespace_spares_k1s() {
 /// directory that they write to.
 fn stubborn(k1s: &K1s) -> (Vec<u32>, Arc<TempDir>) {
     let script = "trap 'echo >asked' TERM; echo >up; while :; do sleep 0.02; done";
-    k1s.create(
-        "stubborn",
-        &with(
-            continuous(script),
-            json!({"stop": {"timeoutSeconds": 3600}}),
-        ),
-    );
+    k1s.create("stubborn", &with(continuous(script), json!({"stop": {"timeoutSeconds": 3600}})));
     wait_until("up", || k1s.dir().join("up").exists());
-    let pids = k1s
-        .descendants()
-        .iter()
-        .map(|process| process.pid)
-        .collect();
+    let pids = k1s.descendants().iter().map(|process| process.pid).collect();
     (pids, k1s.keep_dir())
 }

@@ -40,11 +40,7 @@ fn without_the_token_every_request_is_a_403() {
             let reply = client.reply_to(method);
             assert_eq!(reply.status, 403, "{request} {token}");
             if method != "HEAD" {
-                assert_eq!(
-                    reply.json(),
-                    json!({"error": "Unauthorized"}),
-                    "{request} {token}"
-                );
+                assert_eq!(reply.json(), json!({"error": "Unauthorized"}), "{request} {token}");
             }
         }
     }
@@ -89,10 +85,7 @@ fn creating_says_what_was_created() {
         ("c", cron("true", 60), "Cron job created"),
     ] {
         let reply = k1s.post(&format!("/job/{id}"), &payload);
-        assert_eq!(
-            (reply.status, reply.json()),
-            (200, json!({"message": message, "id": id}))
-        );
+        assert_eq!((reply.status, reply.json()), (200, json!({"message": message, "id": id})));
     }
 }
 
@@ -103,16 +96,9 @@ fn an_id_is_taken_once() {
     for payload in [one_off("true"), continuous("true"), cron("true", 1)] {
         let reply = k1s.post("/job/x", &payload);
         assert_eq!(reply.status, 400);
-        assert_eq!(
-            reply.json(),
-            json!({"error": "Job with id x already exists"})
-        );
+        assert_eq!(reply.json(), json!({"error": "Job with id x already exists"}));
     }
-    assert_eq!(
-        k1s.results("x", 1)[0]["stdout"],
-        "first\n",
-        "the first job is untouched"
-    );
+    assert_eq!(k1s.results("x", 1)[0]["stdout"], "first\n", "the first job is untouched");
 }
 
 #[test]
@@ -132,11 +118,7 @@ fn only_three_types_of_job_exist() {
 #[test]
 fn what_is_not_there_is_a_404() {
     let k1s = K1s::start();
-    for (method, target) in [
-        ("GET", "/job/x"),
-        ("PUT", "/job/x/kill"),
-        ("DELETE", "/job/x"),
-    ] {
+    for (method, target) in [("GET", "/job/x"), ("PUT", "/job/x/kill"), ("DELETE", "/job/x")] {
         let reply = k1s.request(method, target, b"");
         assert_eq!(
             (reply.status, reply.json()),
@@ -205,10 +187,7 @@ fn the_object_of_a_one_off_job() {
 fn the_object_of_a_cron_job() {
     let k1s = K1s::start();
     k1s.create("x", &json!({"type": "cron", "executable": "true"}));
-    k1s.create(
-        "y",
-        &json!({"type": "cron", "executable": "true", "scheduleInSeconds": 86400}),
-    );
+    k1s.create("y", &json!({"type": "cron", "executable": "true", "scheduleInSeconds": 86400}));
     let job = k1s.job("x");
     assert_fields(
         &job,
@@ -228,11 +207,7 @@ fn the_object_of_a_cron_job() {
     );
     assert_time(&job["nextRunAt"]);
     assert!(job.get("restartOnFailure").is_none(), "{job}");
-    assert_eq!(
-        k1s.job("y")["schedule"],
-        json!(86400),
-        "a number, not a text"
-    );
+    assert_eq!(k1s.job("y")["schedule"], json!(86400), "a number, not a text");
 }
 
 #[test]
@@ -256,10 +231,7 @@ fn a_result_holds_exit_code_and_output() {
     );
     assert_time(&result["startedAt"]);
     assert_time(&result["finishedAt"]);
-    assert!(
-        result["finishedAt"].as_str() >= result["startedAt"].as_str(),
-        "{result}"
-    );
+    assert!(result["finishedAt"].as_str() >= result["startedAt"].as_str(), "{result}");
     assert!(result["durationMs"].is_u64(), "{result}");
     assert_eq!(k1s.job("x")["state"], "failed");
 }
@@ -268,13 +240,7 @@ fn a_result_holds_exit_code_and_output() {
 fn results_are_finished_runs_oldest_first() {
     let k1s = K1s::start();
     let script = "n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) | tee n; [ $n -lt 2 ] || exec sleep 1000";
-    k1s.create(
-        "x",
-        &with(
-            continuous(script),
-            json!({"restart": {"initialDelayMs": 1}}),
-        ),
-    );
+    k1s.create("x", &with(continuous(script), json!({"restart": {"initialDelayMs": 1}})));
     k1s.results("x", 2);
     let job = k1s.in_state("x", "running");
     let outputs: Vec<&str> = job["results"]
@@ -292,10 +258,7 @@ fn a_killed_continuous_job_stays_listed_and_does_not_run_again() {
     k1s.create("x", &continuous("exec sleep 1000"));
     k1s.pid_of("x");
     let reply = k1s.put("/job/x/kill");
-    assert_eq!(
-        (reply.status, reply.json()),
-        (200, json!({"message": "Kill requested for job x"}))
-    );
+    assert_eq!((reply.status, reply.json()), (200, json!({"message": "Kill requested for job x"})));
     let job = k1s.in_state("x", "killed");
     assert_fields(&job, &json!({"killRequested": true, "pid": null}));
     assert_fields(
@@ -312,10 +275,7 @@ fn a_killed_cron_job_stays_listed_and_does_not_run_again() {
     let k1s = K1s::start();
     k1s.create("x", &cron("true", 3600));
     let reply = k1s.put("/job/x/kill");
-    assert_eq!(
-        (reply.status, reply.json()),
-        (200, json!({"message": "Kill requested for job x"}))
-    );
+    assert_eq!((reply.status, reply.json()), (200, json!({"message": "Kill requested for job x"})));
     let job = k1s.in_state("x", "killed");
     assert_fields(&job, &json!({"killRequested": true, "nextRunAt": null}));
 }
@@ -327,10 +287,7 @@ fn a_one_off_job_that_is_over_cannot_be_killed() {
     let reply = k1s.put("/job/x/kill");
     assert_eq!(
         (reply.status, reply.json()),
-        (
-            400,
-            json!({"error": "Job type does not support kill operation"})
-        )
+        (400, json!({"error": "Job type does not support kill operation"}))
     );
     assert_eq!(k1s.job("x")["state"], "succeeded");
 }
@@ -341,10 +298,7 @@ fn a_one_off_job_that_runs_can_be_killed() {
     k1s.create("x", &one_off("exec sleep 1000"));
     k1s.pid_of("x");
     let reply = k1s.put("/job/x/kill");
-    assert_eq!(
-        (reply.status, reply.json()),
-        (200, json!({"message": "Kill requested for job x"}))
-    );
+    assert_eq!((reply.status, reply.json()), (200, json!({"message": "Kill requested for job x"})));
     assert_eq!(k1s.in_state("x", "killed")["results"][0]["exitCode"], 143);
 }
 
@@ -361,14 +315,9 @@ fn a_job_of_each_type_can_be_deleted() {
         let reply = k1s.delete(&format!("/job/{id}"));
         assert_eq!(
             (reply.status, reply.json()),
-            (
-                200,
-                json!({"message": format!("Kill requested for job {id}")})
-            )
+            (200, json!({"message": format!("Kill requested for job {id}")}))
         );
-        wait_until("the job is gone", || {
-            k1s.get(&format!("/job/{id}")).status == 404
-        });
+        wait_until("the job is gone", || k1s.get(&format!("/job/{id}")).status == 404);
     }
     assert_eq!(k1s.get("/").json(), json!([]));
     wait_until("no process is left", || k1s.descendants().is_empty());
@@ -381,10 +330,7 @@ fn a_continuous_job_is_started_again_after_each_exit() {
     let first = k1s.pid_of("x");
     crate::harness::send_signal(first, nix::sys::signal::Signal::SIGKILL);
     let result = k1s.results("x", 1).remove(0);
-    assert_fields(
-        &result,
-        &json!({"exitCode": 137, "signal": "SIGKILL", "reason": "signaled"}),
-    );
+    assert_fields(&result, &json!({"exitCode": 137, "signal": "SIGKILL", "reason": "signaled"}));
     wait_until("it has a new pid", || {
         let pid = &k1s.job("x")["pid"];
         pid.is_u64() && *pid != json!(first)
@@ -395,8 +341,7 @@ fn a_continuous_job_is_started_again_after_each_exit() {
 fn listed(k1s: &K1s) -> Vec<String> {
     let jobs = k1s.get("/").json();
     let ids = jobs.as_array().unwrap().iter();
-    ids.map(|job| job["id"].as_str().unwrap().to_owned())
-        .collect()
+    ids.map(|job| job["id"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Each of `expected` is there, as given; other fields may be.
@@ -411,9 +356,6 @@ fn assert_fields(object: &Value, expected: &Value) {
 #[track_caller]
 fn assert_time(value: &Value) {
     let text = value.as_str().unwrap_or_else(|| panic!("no time: {value}"));
-    let shape: String = text
-        .chars()
-        .map(|c| if c.is_ascii_digit() { '0' } else { c })
-        .collect();
+    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     assert_eq!(shape, "0000-00-00T00:00:00.000Z", "{text}");
 }

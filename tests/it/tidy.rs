@@ -68,10 +68,8 @@ fn modules_open_with_their_picture() {
 fn nothing_is_left_for_later() {
     let mut files = rust_files(&root().join("src"));
     files.extend(rust_files(&root().join("tests")));
-    let broken: Vec<String> = files
-        .iter()
-        .flat_map(|path| leftovers(&Source::read(path)))
-        .collect();
+    let broken: Vec<String> =
+        files.iter().flat_map(|path| leftovers(&Source::read(path))).collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
@@ -83,10 +81,7 @@ fn the_top_level_holds_what_it_should() {
         .filter(|name| !name.starts_with('.') && name != "target")
         .collect();
     for name in &names {
-        assert!(
-            TOP_LEVEL.contains(&name.as_str()),
-            "{name} has no place at the top level"
-        );
+        assert!(TOP_LEVEL.contains(&name.as_str()), "{name} has no place at the top level");
     }
     for name in ["Cargo.toml", "Cargo.lock", "LICENSE", "src", "tests"] {
         assert!(names.contains(name), "{name} is missing");
@@ -146,23 +141,9 @@ fn purity(source: &Source) -> Vec<String> {
     let mut broken = Vec::new();
     for path in source.paths() {
         let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
-        let outside = matches!(
-            segments[..],
-            [
-                "std",
-                "env" | "fs" | "net" | "process" | "thread" | "os",
-                ..
-            ]
-        );
-        let impure = [
-            "Instant",
-            "SystemTime",
-            "now",
-            "stdin",
-            "stdout",
-            "stderr",
-            "RandomState",
-        ];
+        let outside =
+            matches!(segments[..], ["std", "env" | "fs" | "net" | "process" | "thread" | "os", ..]);
+        let impure = ["Instant", "SystemTime", "now", "stdin", "stdout", "stderr", "RandomState"];
         if outside || segments.iter().any(|segment| impure.contains(segment)) {
             broken.push(source.at(path.line, &format!("{} is not pure", segments.join("::"))));
         }
@@ -198,10 +179,7 @@ fn determinism(source: &Source) -> Vec<String> {
             _ => false,
         };
         if seeded {
-            broken.push(source.at(
-                token.line,
-                &format!("{} is seeded by the system", token.text),
-            ));
+            broken.push(source.at(token.line, &format!("{} is seeded by the system", token.text)));
         }
     }
     broken
@@ -235,10 +213,7 @@ fn function_length(source: &Source) -> Vec<String> {
         };
         let length = source.tokens[end].line + 1 - pair[0].line;
         if length > MAX_LINES {
-            let what = format!(
-                "fn {} has {length} lines, more than {MAX_LINES}",
-                pair[1].text
-            );
+            let what = format!("fn {} has {length} lines, more than {MAX_LINES}", pair[1].text);
             broken.push(source.at(pair[0].line, &what));
         }
     }
@@ -248,11 +223,7 @@ fn function_length(source: &Source) -> Vec<String> {
 fn panics(source: &Source) -> Vec<String> {
     let mut broken = Vec::new();
     for three in source.tokens.windows(3) {
-        let texts = [
-            three[0].text.as_str(),
-            three[1].text.as_str(),
-            three[2].text.as_str(),
-        ];
+        let texts = [three[0].text.as_str(), three[1].text.as_str(), three[2].text.as_str()];
         let what = match texts {
             [".", "unwrap" | "expect", "("] => texts[1],
             ["panic" | "unimplemented" | "todo", "!", _] => texts[0],
@@ -282,9 +253,7 @@ fn leftovers(source: &Source) -> Vec<String> {
 
 /// The names of `[dependencies]`, as paths spell them.
 fn dependencies(manifest: &str) -> Vec<String> {
-    let lines = manifest
-        .lines()
-        .skip_while(|line| line.trim() != "[dependencies]");
+    let lines = manifest.lines().skip_while(|line| line.trim() != "[dependencies]");
     lines
         .skip(1)
         .take_while(|line| !line.starts_with('['))
@@ -318,11 +287,7 @@ impl Source {
 
     fn new(path: &str, text: &str) -> Source {
         let tokens = without_tests(tokens(text));
-        Source {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            tokens,
-        }
+        Source { path: path.to_owned(), text: text.to_owned(), tokens }
     }
 
     fn at(&self, line: usize, what: &str) -> String {
@@ -366,10 +331,7 @@ impl Source {
                 }
                 (_, Some("::")) if token.is_name() => {
                     let (segments, end) = segments(&self.tokens, index);
-                    paths.push(CodePath {
-                        line: token.line,
-                        segments,
-                    });
+                    paths.push(CodePath { line: token.line, segments });
                     end
                 }
                 _ => index + 1,
@@ -381,11 +343,7 @@ impl Source {
     /// The room that a path leads to by `crate`, by the crate's name, or by `super` up to the root.
     fn room_named_by(&self, path: &CodePath) -> Option<String> {
         let first = path.segments[0].as_str();
-        let ups = path
-            .segments
-            .iter()
-            .take_while(|segment| *segment == "super")
-            .count();
+        let ups = path.segments.iter().take_while(|segment| *segment == "super").count();
         let index = match first {
             "crate" | "k1s" => 1,
             "super" if ups >= self.module().len() => ups,
@@ -434,10 +392,7 @@ fn use_leaves(
                 segments.push(token.text.clone());
                 let ends = tokens.get(index).is_none_or(|token| token.text != "::");
                 if ends {
-                    leaves.push(CodePath {
-                        line: token.line,
-                        segments,
-                    });
+                    leaves.push(CodePath { line: token.line, segments });
                     let renamed = tokens.get(index).is_some_and(|token| token.text == "as");
                     return index + if renamed { 2 } else { 0 };
                 }
@@ -479,8 +434,7 @@ struct Token {
 
 impl Token {
     fn is_name(&self) -> bool {
-        self.text
-            .starts_with(|c: char| c.is_alphabetic() || c == '_')
+        self.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
     }
 }
 
@@ -558,9 +512,7 @@ fn string(rest: &str) -> Option<usize> {
         let hashes = body.len() - body.trim_start_matches('#').len();
         let content = body[hashes..].strip_prefix('"')?;
         let end = format!("\"{}", "#".repeat(hashes));
-        let length = content
-            .find(&end)
-            .map_or(content.len(), |at| at + end.len());
+        let length = content.find(&end).map_or(content.len(), |at| at + end.len());
         return Some(prefix.len() + hashes + 1 + length);
     }
     let content = body.strip_prefix('"')?;
@@ -574,9 +526,7 @@ fn character(rest: &str) -> Option<usize> {
     if first == '\\' {
         return Some(1 + until_quote(content, '\''));
     }
-    content[first.len_utf8()..]
-        .starts_with('\'')
-        .then_some(first.len_utf8() + 2)
+    content[first.len_utf8()..].starts_with('\'').then_some(first.len_utf8() + 2)
 }
 
 /// The length up to and with the quote that is not escaped.
@@ -668,10 +618,7 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["daemon", "client", "config", "schedule"]),
-    (
-        "daemon",
-        &["api", "os", "config", "supervisor", "http", "job", "timer"],
-    ),
+    ("daemon", &["api", "os", "config", "supervisor", "http", "job", "timer"]),
     ("client", &[]),
     ("api", &["supervisor", "http", "job", "schedule"]),
     ("config", &["job", "schedule", "http"]),
@@ -702,15 +649,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
 ];
 
-const TOP_LEVEL: &[&str] = &[
-    "Cargo.lock",
-    "Cargo.toml",
-    "LICENSE",
-    "README.md",
-    "fuzz",
-    "src",
-    "tests",
-];
+const TOP_LEVEL: &[&str] =
+    &["Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "fuzz", "src", "tests"];
 /// Lines of a function, from `fn` to its closing brace.
 const MAX_LINES: usize = 60;
 /// A SAFETY comment stands within so many lines before the end of the line it speaks of.
@@ -743,30 +683,15 @@ mod tests {
                 ("use super::super::daemon::Loop;", 1),
                 ("use super::{Signal, super::timer::Wheel};", 1),
                 ("use crate::*;", 1),
-                (
-                    "// use crate::daemon;\nconst S: &str = \"use crate::daemon;\";",
-                    0,
-                ),
+                ("// use crate::daemon;\nconst S: &str = \"use crate::daemon;\";", 0),
                 ("#[cfg(test)] mod tests { use crate::daemon; }", 0),
                 ("fn f() -> impl Sized + use<> { crate::api::x() }", 1),
             ],
         );
-        check(
-            import_direction,
-            "src/job/mod.rs",
-            &[("use super::daemon::Loop;", 1)],
-        );
-        check(
-            import_direction,
-            "src/timer.rs",
-            &[("use super::job::Id;", 1)],
-        );
+        check(import_direction, "src/job/mod.rs", &[("use super::daemon::Loop;", 1)]);
+        check(import_direction, "src/timer.rs", &[("use super::job::Id;", 1)]);
         check(import_direction, "src/attic.rs", &[("", 1)]);
-        check(
-            import_direction,
-            "src/lib.rs",
-            &[("pub use crate::daemon::run;", 0)],
-        );
+        check(import_direction, "src/lib.rs", &[("pub use crate::daemon::run;", 0)]);
     }
 
     #[test]
@@ -803,18 +728,11 @@ mod tests {
             ("fn f() { jiff::Zoned::now(); }", 1),
             ("fn f() { println!(\"x\"); }", 1),
             ("fn f(now: Now) { self.now = now; }", 0),
-            (
-                "#[cfg(all(test, unix))] fn f() { std::fs::read(\"x\"); }",
-                0,
-            ),
+            ("#[cfg(all(test, unix))] fn f() { std::fs::read(\"x\"); }", 0),
             ("#[cfg(not(test))] fn f() { std::fs::read(\"x\"); }", 1),
         ];
         check(purity, "src/supervisor/mod.rs", &cases);
-        check(
-            purity,
-            "src/daemon/mod.rs",
-            &cases.map(|(text, _)| (text, 0)),
-        );
+        check(purity, "src/daemon/mod.rs", &cases.map(|(text, _)| (text, 0)));
     }
 
     #[test]
@@ -841,36 +759,20 @@ mod tests {
         let explained = "fn f() {\n    // SAFETY: g asks for nothing.\n    unsafe { g() }\n}";
         let far = format!("// SAFETY: of something else.\n{}{bare}", "\n".repeat(20));
         let only_said = "// unsafe\nconst S: &str = \"unsafe\";";
-        check(
-            unsafety,
-            "src/os/spawn.rs",
-            &[(bare, 1), (explained, 0), (&far, 1), (only_said, 0)],
-        );
-        check(
-            unsafety,
-            "src/daemon/mod.rs",
-            &[(bare, 1), (explained, 1), (only_said, 0)],
-        );
+        check(unsafety, "src/os/spawn.rs", &[(bare, 1), (explained, 0), (&far, 1), (only_said, 0)]);
+        check(unsafety, "src/daemon/mod.rs", &[(bare, 1), (explained, 1), (only_said, 0)]);
     }
 
     #[test]
     fn lengths() {
         let of = |lines: usize| {
-            format!(
-                "impl X {{ fn f(a: [u8; 2]) {{\n{}}} }}",
-                "g();\n".repeat(lines - 2)
-            )
+            format!("impl X {{ fn f(a: [u8; 2]) {{\n{}}} }}", "g();\n".repeat(lines - 2))
         };
         let inner = format!("fn f();\nmod m {{\n{}}}", "struct X;\n".repeat(100));
         check(
             function_length,
             "src/os/spawn.rs",
-            &[
-                (&of(60), 0),
-                (&of(61), 1),
-                (&inner, 0),
-                ("type F = fn(u8) -> u8;", 0),
-            ],
+            &[(&of(60), 0), (&of(61), 1), (&inner, 0), ("type F = fn(u8) -> u8;", 0)],
         );
     }
 
@@ -896,11 +798,7 @@ mod tests {
 
     #[test]
     fn pictures_and_leftovers() {
-        check(
-            module_docs,
-            "src/x.rs",
-            &[("//! The x.\n", 0), ("use x;\n", 1), ("/// X.\n", 1)],
-        );
+        check(module_docs, "src/x.rs", &[("//! The x.\n", 0), ("use x;\n", 1), ("/// X.\n", 1)]);
         let word = concat!("// FIX", "ME later");
         check(leftovers, "src/x.rs", &[(word, 1), ("// fixed", 0)]);
     }
@@ -908,11 +806,7 @@ mod tests {
     #[test]
     fn test_files() {
         let is_test = |path| Source::new(path, "").is_test();
-        for path in [
-            "src/http/tests.rs",
-            "src/job/spec_tests.rs",
-            "src/http/tests/corpus.rs",
-        ] {
+        for path in ["src/http/tests.rs", "src/job/spec_tests.rs", "src/http/tests/corpus.rs"] {
             assert!(is_test(path), "{path}");
         }
         for path in ["src/http/mod.rs", "src/attests.rs", "src/job/spec.rs"] {
@@ -934,10 +828,7 @@ mod tests {
         );
         assert_eq!(split("bright crab r rb"), ["bright", "crab", "r", "rb"]);
         assert_eq!(
-            tokens("a\n\"b\n\"\n/*\n*/c")
-                .iter()
-                .map(|t| t.line)
-                .collect::<Vec<_>>(),
+            tokens("a\n\"b\n\"\n/*\n*/c").iter().map(|t| t.line).collect::<Vec<_>>(),
             [1, 2, 5]
         );
     }

@@ -12,21 +12,10 @@ fn check(base: &Value, cases: &[(Value, &str)]) {
         let reply = k1s.post("/job/x", &payload);
         assert_eq!(reply.status, 400, "{payload}: {}", reply.text());
         let error = reply.error();
-        assert!(
-            error.contains(word),
-            "{payload}: {error:?} should name {word}"
-        );
-        assert_eq!(
-            k1s.get("/job/x").status,
-            404,
-            "{payload}: nothing is created"
-        );
+        assert!(error.contains(word), "{payload}: {error:?} should name {word}");
+        assert_eq!(k1s.get("/job/x").status, 404, "{payload}: nothing is created");
     }
-    assert_eq!(
-        k1s.post("/job/x", base).status,
-        200,
-        "the base of all cases is good"
-    );
+    assert_eq!(k1s.post("/job/x", base).status, 200, "the base of all cases is good");
 }
 
 #[test]
@@ -61,9 +50,8 @@ fn what_is_no_object_is_refused() {
 fn the_content_type_is_not_asked_for() {
     let k1s = K1s::start();
     let body = one_off("true").to_string();
-    for (number, header) in ["", "Content-Type: application/x-www-form-urlencoded\r\n"]
-        .into_iter()
-        .enumerate()
+    for (number, header) in
+        ["", "Content-Type: application/x-www-form-urlencoded\r\n"].into_iter().enumerate()
     {
         let mut client = k1s.connect();
         client.send(format!(
@@ -156,10 +144,7 @@ fn fields_of_continuous_jobs() {
             (json!({"restart": {"policy": "sometimes"}}), "policy"),
             (json!({"restart": {"policy": 1}}), "policy"),
             (json!({"restart": {"initialDelayMs": -1}}), "initialDelayMs"),
-            (
-                json!({"restart": {"initialDelayMs": "1"}}),
-                "initialDelayMs",
-            ),
+            (json!({"restart": {"initialDelayMs": "1"}}), "initialDelayMs"),
             (json!({"restart": {"maxDelayMs": -1}}), "maxDelayMs"),
             (json!({"restart": {"factor": 0.5}}), "factor"),
             (json!({"restart": {"factor": "2"}}), "factor"),
@@ -204,9 +189,7 @@ fn ids_that_are_none() {
     let k1s = K1s::start();
     let payload = one_off("true");
     let too_long = "x".repeat(129);
-    for id in [
-        ".", "..", ".x", "a%20b", "a%2Fb", "%00", "%FF", "a!b", "a,b", "%C3%BC", &too_long,
-    ] {
+    for id in [".", "..", ".x", "a%20b", "a%2Fb", "%00", "%FF", "a!b", "a,b", "%C3%BC", &too_long] {
         let reply = k1s.post(&format!("/job/{id}"), &payload);
         assert_eq!(reply.status, 400, "{id}: {}", reply.text());
         assert!(!reply.error().is_empty(), "{id}: {}", reply.text());
@@ -228,11 +211,7 @@ fn ids_that_are_some() {
         (longest.as_str(), longest.as_str()),
     ] {
         let reply = k1s.post(&format!("/job/{target}"), &payload);
-        assert_eq!(
-            (reply.status, &reply.json()["id"]),
-            (200, &json!(id)),
-            "{target}"
-        );
+        assert_eq!((reply.status, &reply.json()["id"]), (200, &json!(id)), "{target}");
         assert_eq!(k1s.job(target)["id"], id);
     }
 }
