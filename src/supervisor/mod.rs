@@ -543,10 +543,17 @@ impl Supervisor {
 
     /// Changes one job, and then draws the consequences that reach beyond it.
     fn update(&mut self, key: JobKey, now: Now, change: impl FnOnce(&mut Job, &mut Core)) {
+        if let Some(job) = self.jobs.get_mut(&key) {
+            change(job, &mut self.core);
+            self.settle(key, now);
+        }
+    }
+
+    /// Draws the consequences of a change of a job that reach beyond it.
+    fn settle(&mut self, key: JobKey, now: Now) {
         let Some(job) = self.jobs.get_mut(&key) else {
             return;
         };
-        change(job, &mut self.core);
         if job.has_expired() {
             self.detach(key);
             return self.update(key, now, |job, core| job.remove(core, now));
