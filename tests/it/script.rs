@@ -21,6 +21,7 @@
 //! + TIME                        time passes: 5ms, 3s, 2m, 1h; timers fire at their moments
 //! late TIME                     the same, but the core is looked at only at the end
 //! step ±TIME [unseen]           the wall clock is set, and the core is told so, or not
+//! turn COMMAND; COMMAND; …      all of them before the core's wishes are looked at
 //! show ID                       its results, counters and flags
 //! memory | timers
 //! ```
@@ -144,6 +145,14 @@ impl Stage {
     }
 
     fn perform(&mut self, line: &str) {
+        match line.strip_prefix("turn ") {
+            Some(commands) => commands.split("; ").for_each(|command| self.obey(command)),
+            None => self.obey(line),
+        }
+        self.drain();
+    }
+
+    fn obey(&mut self, line: &str) {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         let words: Vec<&str> = rest.split(' ').collect();
         let now = self.now;
@@ -188,7 +197,6 @@ impl Stage {
             }
             other => panic!("no command: {other:?}"),
         }
-        self.drain();
     }
 
     fn request(&mut self, command: &str, rest: &str, words: &[&str]) {
