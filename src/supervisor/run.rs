@@ -66,8 +66,8 @@ pub(super) enum Kill {
 /// How what is left is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Survey {
-    /// The question has been asked.
-    Asked { next_delay: Duration },
+    /// The question has been asked; outdated when it was about less than is now to be cleared.
+    Asked { next_delay: Duration, is_outdated: bool },
     /// It is asked again after a while, or when an orphan was reaped.
     Resting { next_delay: Duration },
 }
@@ -101,6 +101,20 @@ impl Run {
         match &self.state {
             RunState::Running { pid } | RunState::Stopping { pid, .. } => Some(*pid),
             RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => None,
+        }
+    }
+
+    /// The leader, which is gone, of the group that is being cleared.
+    pub(super) fn cleared_leader(&self) -> Option<Pid> {
+        match &self.state {
+            RunState::Clearing {
+                target: Target::Group(leader) | Target::Process(leader), ..
+            } => Some(*leader),
+            RunState::Clearing { target: Target::Tree { leader, .. }, .. } => *leader,
+            RunState::Queued
+            | RunState::Deferred { .. }
+            | RunState::Running { .. }
+            | RunState::Stopping { .. } => None,
         }
     }
 
@@ -183,15 +197,13 @@ impl Run {
                 kill: earlier(*kill),
             },
             RunState::Clearing { end, target: before, kill, survey } => {
-                let leader = match before {
-                    Target::Group(leader) | Target::Process(leader) => Some(*leader),
-                    Target::Tree { leader, .. } => *leader,
-                };
-                let target = tree(leader);
+                let target = tree(self.cleared_leader());
+                let mut survey = *survey;
                 if target != *before {
                     self.ask_to_end(&target, core);
+                    survey = survey.outdated();
                 }
-                RunState::Clearing { end: *end, target, kill: earlier(*kill), survey: *survey }
+                RunState::Clearing { end: *end, target, kill: earlier(*kill), survey }
             }
         };
         self.enter(next, core, now);
@@ -229,9 +241,19 @@ impl Run {
             return;
         };
         if let Survey::Resting { next_delay } = *survey {
-            *survey = Survey::Asked { next_delay };
+            *survey = Survey::Asked { next_delay, is_outdated: false };
             core.timers.cancel(&Timer::Survey(self.key));
             core.actions.push_back(Action::Survey { run: self.key, target: target.clone() });
+        }
+    }
+
+    /// The answer was about less than is to be cleared: asks again.
+    pub(super) fn survey_anew(&mut self, core: &mut Core) {
+        if let RunState::Clearing { survey, .. } = &mut self.state
+            && let Survey::Asked { next_delay, .. } = *survey
+        {
+            *survey = Survey::Resting { next_delay };
+            self.survey(core);
         }
     }
 
@@ -240,7 +262,7 @@ impl Run {
         let RunState::Clearing { target, kill, survey, .. } = &mut self.state else {
             return;
         };
-        let Survey::Asked { next_delay } = *survey else {
+        let Survey::Asked { next_delay, .. } = *survey else {
             return;
         };
         *survey = Survey::Resting { next_delay: (next_delay * 2).min(LONGEST_SURVEY) };
@@ -284,6 +306,15 @@ impl Run {
     fn arm_timeout(&self, core: &mut Core) {
         if let Some(timeout) = self.spec.timeout {
             core.timers.set(Timer::Timeout(self.key), self.started.mono + timeout);
+        }
+    }
+}
+
+impl Survey {
+    fn outdated(self) -> Survey {
+        match self {
+            Survey::Asked { next_delay, .. } => Survey::Asked { next_delay, is_outdated: true },
+            Survey::Resting { .. } => self,
         }
     }
 }

@@ -31,6 +31,8 @@ mod idle;
 mod jobs;
 /// Signals to k1s itself, shutdown, and life as the first process of a PID namespace.
 mod pid1;
+/// The supervisor core, scene by scene, in a small text language.
+mod script;
 /// What the first k1s promised, row by row: paths, codes, messages, field names.
 mod seed;
 /// The house rules that a machine can check, on the text of the source.
