@@ -97,7 +97,7 @@ pub(crate) fn wait(pid: Pid) -> ExitStatus {
 /// belongs to a process: its limits, its signals, its children.
 pub(crate) fn in_own_process(name: &str, test: impl FnOnce()) {
     if std::env::var("OWN_PROCESS").as_deref() == Ok(name) {
-        return test();
+        return in_only_thread(test);
     }
     let output = Process::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
@@ -108,6 +108,19 @@ pub(crate) fn in_own_process(name: &str, test: impl FnOnce()) {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
+}
+
+/// The harness runs a test in a thread beside its main one, which would take signals that are
+/// sent to the process: a fork has but the one thread.
+fn in_only_thread(test: impl FnOnce()) {
+    // SAFETY: the other thread only waits for this one, so it holds no lock.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+        // SAFETY: takes a number.
+        unsafe { libc::_exit(i32::from(result.is_err())) };
+    }
+    assert_eq!(wait(Pid(pid)), ExitStatus::Code(0));
 }
 
 /// The open descriptors of this process.
