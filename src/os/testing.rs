@@ -112,7 +112,7 @@ pub(crate) fn in_own_process(name: &str, test: impl FnOnce()) {
 
 /// The harness runs a test in a thread beside its main one, which would take signals that are
 /// sent to the process: a fork has but the one thread.
-fn in_only_thread(test: impl FnOnce()) {
+pub(crate) fn in_only_thread(test: impl FnOnce()) {
     // SAFETY: the other thread only waits for this one, so it holds no lock.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
