@@ -78,7 +78,7 @@ pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pi
 /// Sends `signal` to a run's group: kill(2). Whether there was a process to send it to;
 /// zombies count, which are there until collected.
 pub fn signal_group(target: &Target, signal: Signal) -> bool {
-    group_is_there(target) && kill(-target.leader.0, signal.number())
+    group_of(target).is_some_and(|group| kill(-group.0, signal.number()))
 }
 
 /// Sends `signal` to a child of k1s that has not been collected, so that the number is still
@@ -93,9 +93,7 @@ pub fn signal_process(pid: Pid, signal: Signal) -> bool {
 /// parent lives outside the group and does not wait for it stays, and then
 /// [`Snapshot::group_is_alive`] knows better.
 pub fn group_is_there(target: &Target) -> bool {
-    let leads = target.leader.0 > 1;
-    let stranger = target.leader_ended && kill(target.leader.0, 0);
-    leads && !stranger && kill(-target.leader.0, 0)
+    group_of(target).is_some_and(|group| kill(-group.0, 0))
 }
 
 /// Whether this very process is alive, and not a zombie.
@@ -357,6 +355,13 @@ fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The number of a run's group, unless it is a stranger's by now. -1 and 0 mean others to
+/// kill(2), so they are never used.
+fn group_of(target: &Target) -> Option<Pid> {
+    let stranger = target.leader_ended && kill(target.leader.0, 0);
+    Some(target.leader).filter(|leader| leader.0 > 1 && !stranger)
+}
+
 fn signal_with_continue(signal: Signal, send: impl Fn(Signal) -> bool) {
     send(signal);
     if signal != Signal::KILL {
@@ -442,73 +447,58 @@ mod tests {
     }
 
     #[test]
-    fn strays_are_found_by_parent_session_and_tag() {
-        let run = target(100);
-        // The group alone.
-        check(
-            &["10 1 9 9", "100 10 100 100", "101 100 100 100"],
-            &run,
-            &[],
-        );
-        // A child in a session, and one in a group, of its own; another run is left alone.
-        check(
-            &[
-                "10 1 9 9",
-                "100 10 100 100",
-                "101 100 101 101",
-                "102 101 101 101",
-                "103 100 103 100",
-                "200 10 200 200",
-                "201 200 201 201",
-            ],
-            &run,
-            &[101, 102, 103],
-        );
-        // Orphans: in the run's session; tagged, with what is under it; a stranger's.
-        check(
-            &[
-                "10 1 9 9",
-                "100 10 100 100",
-                "104 10 104 100",
-                "105 10 105 105=instance.job.1",
-                "106 105 106 106",
-                "107 10 107 107=instance.job.2",
-                "108 10 108 108",
-            ],
-            &run,
-            &[104, 105, 106],
-        );
-        // By the session of a stray whose own parent is gone.
-        check(
-            &[
-                "10 1 9 9",
-                "100 10 100 100",
-                "101 100 101 101",
-                "109 10 109 101",
-                "110 109 110 101",
-            ],
-            &run,
-            &[101, 109, 110],
-        );
+    fn strays_are_found_by_their_parent() {
+        let group = &["10 1 9 9", "100 10 100 100", "101 100 100 100"];
+        check(group, &target(100), &[]);
+        let world = &[
+            "10 1 9 9",
+            "100 10 100 100",
+            "101 100 101 101",
+            "102 101 101 101",
+            "103 100 103 100",
+            "200 10 200 200",
+            "201 200 201 201",
+        ];
+        check(world, &target(100), &[101, 102, 103]);
+        let zombie = &["10 1 9 9", "100 10 100 100", "101 100 101 101z"];
+        check(zombie, &target(100), &[]);
+    }
+
+    #[test]
+    fn strays_are_found_by_their_tag() {
+        let world = &[
+            "10 1 9 9",
+            "100 10 100 100",
+            "105 10 105 105=instance.job.1",
+            "106 105 106 106",
+            "107 10 107 107=instance.job.2",
+            "108 10 108 108",
+        ];
+        check(world, &target(100), &[105, 106]);
+    }
+
+    #[test]
+    fn strays_are_found_by_their_session() {
+        let orphan = &["10 1 9 9", "100 10 100 100", "104 10 104 100"];
+        check(orphan, &target(100), &[104]);
+        let of_a_stray = &[
+            "10 1 9 9",
+            "100 10 100 100",
+            "101 100 101 101",
+            "109 10 109 101",
+            "110 109 110 101",
+        ];
+        check(of_a_stray, &target(100), &[101, 109, 110]);
         // k1s's own session is nobody's, nor is one from outside of the namespace.
-        check(
-            &[
-                "10 1 9 9",
-                "100 10 100 100",
-                "101 100 101 9",
-                "9 1 9 9",
-                "102 100 102 0",
-                "5 0 5 0",
-            ],
-            &run,
-            &[101, 102],
-        );
-        // Zombies are no strays.
-        check(
-            &["10 1 9 9", "100 10 100 100", "101 100 101 101z"],
-            &run,
-            &[],
-        );
+        let foreign = &[
+            "10 1 9 9",
+            "100 10 100 100",
+            "101 100 101 9",
+            "9 1 9 9",
+            "102 100 102 0",
+            "5 0 5 0",
+        ];
+        check(foreign, &target(100), &[101, 102]);
     }
 
     #[test]
