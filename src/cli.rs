@@ -21,8 +21,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use crate::config;
-use crate::daemon::Daemon;
-use crate::os::{self, Startup};
+use crate::daemon::{self, Daemon, Startup};
 use crate::schedule::{CronSchedule, ScheduleError, format_rfc3339_seconds, parse_rfc3339};
 
 /// What the command line asks for.
@@ -68,7 +67,7 @@ pub struct ScheduleQuery {
 
 /// The whole process, from the arguments to the exit code.
 pub fn main() -> ExitCode {
-    let startup = os::prepare();
+    let startup = daemon::prepare();
     let result = match parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run { config }) => supervise(config.as_deref(), &startup),
         Ok(Invocation::Check { config }) => check(&config),
@@ -88,6 +87,9 @@ fn supervise(config: Option<&Path>, startup: &Startup) -> Result<ExitCode, Strin
     let settings = config::load(config, &config::Environment::of_process())
         .map_err(|error| error.to_string())?;
     let uses_default_token = settings.http.token_origin == config::TokenOrigin::Default;
+    for note in &startup.notes {
+        say(note);
+    }
     let daemon = Daemon::new(settings, startup)?;
     if uses_default_token {
         say(DEFAULT_TOKEN_WARNING);
@@ -106,7 +108,7 @@ fn check(config: &Path) -> Result<ExitCode, String> {
 fn schedule(query: &ScheduleQuery) -> ExitCode {
     let zone = query.zone.as_deref().unwrap_or("UTC");
     let after = match query.after.as_deref().map(parse_rfc3339) {
-        None => Ok(os::clock::now().wall),
+        None => Ok(daemon::now().wall),
         Some(given) => given.map_err(|error| format!("--after: {error}")),
     };
     let schedule = CronSchedule::parse(&query.expression, zone);
@@ -309,7 +311,7 @@ fn usage(message: &str) -> String {
     format!("{} (see k1s --help)", words.join(" "))
 }
 
-const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::new(5).unwrap();
+const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
 
 const USAGE: u8 = 2;
 const NEVER: u8 = 1;

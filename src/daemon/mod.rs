@@ -31,13 +31,17 @@ use mio::{Events, Interest, Poll, Token};
 use crate::api::Api;
 use crate::config;
 use crate::job::Signal;
-use crate::os::{self, Startup};
+pub use crate::os::{Startup, prepare};
+
+use crate::os;
 use crate::supervisor::{self, Supervisor};
 use crate::time::{Mono, Now};
 
 use outputs::Outputs;
 use peers::Peers;
 use processes::Processes;
+
+pub use crate::os::clock::now;
 
 /// k1s, running.
 #[expect(missing_debug_implementations, reason = "the signals of signal-hook have none")]

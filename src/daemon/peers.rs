@@ -317,14 +317,14 @@ impl Peer {
         now: Now,
     ) -> Served {
         for _ in 0..ROUNDS_A_TURN {
-            self.answer(api, supervisor, showed_token, now);
+            let has_more = self.answer(api, supervisor, showed_token, now);
             if self.write(now).is_err() {
                 return Served::Over;
             }
             if self.connection.is_finished() {
                 return Served::Over;
             }
-            if self.can_go_on() {
+            if has_more || self.can_go_on() {
                 continue;
             }
             if !self.can_read || !self.connection.wants_read() {
@@ -344,26 +344,28 @@ impl Peer {
             && self.can_write
     }
 
+    /// Answers requests that have come; returns whether there may be more of them.
     fn answer(
         &mut self,
         api: &Api,
         supervisor: &mut Supervisor,
         showed_token: &mut bool,
         now: Now,
-    ) {
+    ) -> bool {
         for _ in 0..REQUESTS_A_ROUND {
             if let Some(later) = &mut self.later {
                 if !later.go_on(supervisor, &mut self.connection, now) {
-                    return;
+                    return false;
                 }
                 self.later = None;
             }
-            let Some(incoming) = self.connection.poll(now) else { return };
+            let Some(incoming) = self.connection.poll(now) else { return false };
             if let Incoming::Head(head) = &incoming {
                 *showed_token |= api.knows(head);
             }
             self.later = api.handle(incoming, &mut self.connection, supervisor, now);
         }
+        true
     }
 
     /// Writes what the socket takes.
