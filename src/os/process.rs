@@ -135,9 +135,8 @@ impl Snapshot {
     /// environment of k1s's other children is read for `K1S_RUN`, where that is permitted.
     pub fn take(is_leader: impl Fn(Pid) -> bool) -> Snapshot {
         let processes = list().filter_map(|pid| {
-            let session = number_of(libc::getsid, pid)?;
-            if session.0 > 0 && number_of(libc::getpgid, pid) == Some(session) && is_leader(session)
-            {
+            let session = session_of(pid)?;
+            if session.0 > 0 && group_of_process(pid) == Some(session) && is_leader(session) {
                 Some(Stat::in_group(pid, session))
             } else if session.0 == 0 {
                 None
@@ -291,10 +290,14 @@ impl Stat {
     }
 }
 
-/// getsid(2) or getpgid(2); `None` when the process is gone.
-fn number_of(call: unsafe extern "C" fn(libc::pid_t) -> libc::pid_t, pid: Pid) -> Option<Pid> {
-    // SAFETY: both take a number alone.
-    Errno::result(unsafe { call(pid.0) }).ok().map(Pid)
+/// The session of a process, unless it is gone.
+fn session_of(pid: Pid) -> Option<Pid> {
+    nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
+}
+
+/// The process group of a process, unless it is gone.
+fn group_of_process(pid: Pid) -> Option<Pid> {
+    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
 }
 
 /// The numbers in `/proc`.
