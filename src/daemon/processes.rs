@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use mio::Registry;
 
+use super::init::{Init, MAIN, Stdio};
 use super::outputs::Outputs;
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::os::{self, process};
@@ -77,13 +78,15 @@ impl Processes {
         supervisor: &mut Supervisor,
         outputs: &mut Outputs,
         registry: &Registry,
+        init: Option<&Init>,
         now: Now,
     ) -> Option<u8> {
         let mut exit = None;
         for _ in 0..SPAWNS_A_TURN {
             exit = exit.or(self.act(supervisor, now));
             let Some(launch) = supervisor.poll_spawn() else { break };
-            self.spawn(&launch, supervisor, outputs, registry, now);
+            let stdio = init.filter(|_| launch.job_id.as_str() == MAIN).map(|init| init.stdio);
+            self.spawn(&launch, stdio, supervisor, outputs, registry, now);
         }
         exit = exit.or(self.act(supervisor, now));
         exit
@@ -160,21 +163,30 @@ impl Processes {
         is_left
     }
 
+    /// `stdio` is where the main job of `init` reads and writes.
     fn spawn(
         &mut self,
         launch: &Launch,
+        stdio: Option<Stdio>,
         supervisor: &mut Supervisor,
         outputs: &mut Outputs,
         registry: &Registry,
         now: Now,
     ) {
+        let (stdin, output, controlling_terminal) = match stdio {
+            None => (os::Stdin::Given, os::Output::Captured, false),
+            Some(Stdio::Captured) => (os::Stdin::Inherited, os::Output::Captured, false),
+            Some(Stdio::Terminal { is_controlling }) => {
+                (os::Stdin::Inherited, os::Output::Inherited, is_controlling)
+            }
+        };
         let started = self.spawner.spawn(&os::Launch {
             command: &launch.spec.command,
             job_id: launch.job_id.as_str(),
             run_tag: &launch.tag,
-            stdin: os::Stdin::Given,
-            output: os::Output::Captured,
-            controlling_terminal: false,
+            stdin,
+            output,
+            controlling_terminal,
         });
         match started {
             Ok(spawned) => {
