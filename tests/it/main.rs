@@ -2,3 +2,5 @@
 
 /// The supervisor core, scene by scene, in a small text language.
 mod script;
+/// The supervisor core in a seeded world that does its worst.
+mod sim;
