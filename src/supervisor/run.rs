@@ -178,32 +178,34 @@ impl Run {
     /// is no process yet, and so nothing to wait for.
     pub(super) fn stop(&mut self, why: Reason, tag: Rc<str>, core: &mut Core, now: Now) -> bool {
         let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
-        let earlier = |kill: Kill| match kill {
+        // What is newly asked has a grace period of its own, also when the rest was killed.
+        let earlier = |kill: Kill, is_wider: bool| match kill {
             Kill::At(at) => Kill::At(at.min(grace_over)),
+            Kill::Sent if is_wider => Kill::At(grace_over),
             Kill::Sent => Kill::Sent,
         };
-        let tree = |leader: Option<Pid>| Target::Tree { leader, tag };
+        let (before, leader) = match &self.state {
+            RunState::Queued | RunState::Deferred { .. } => return false,
+            RunState::Running { pid } => (None, Some(*pid)),
+            RunState::Stopping { target, pid, .. } => (Some(target), Some(*pid)),
+            RunState::Clearing { target, .. } => (Some(target), self.cleared_leader()),
+        };
+        let target = Target::Tree { leader, tag };
+        let is_wider = before != Some(&target);
+        if is_wider {
+            self.ask_to_end(&target, core);
+        }
         let next = match &self.state {
             RunState::Queued | RunState::Deferred { .. } => return false,
             RunState::Running { pid } => {
-                let target = tree(Some(*pid));
-                self.ask_to_end(&target, core);
                 RunState::Stopping { pid: *pid, why, target, kill: Kill::At(grace_over) }
             }
-            RunState::Stopping { pid, why, kill, .. } => RunState::Stopping {
-                pid: *pid,
-                why: *why,
-                target: tree(Some(*pid)),
-                kill: earlier(*kill),
-            },
-            RunState::Clearing { end, target: before, kill, survey } => {
-                let target = tree(self.cleared_leader());
-                let mut survey = *survey;
-                if target != *before {
-                    self.ask_to_end(&target, core);
-                    survey = survey.outdated();
-                }
-                RunState::Clearing { end: *end, target, kill: earlier(*kill), survey }
+            RunState::Stopping { pid, why, kill, .. } => {
+                RunState::Stopping { pid: *pid, why: *why, target, kill: earlier(*kill, is_wider) }
+            }
+            RunState::Clearing { end, kill, survey, .. } => {
+                let survey = if is_wider { survey.outdated() } else { *survey };
+                RunState::Clearing { end: *end, target, kill: earlier(*kill, is_wider), survey }
             }
         };
         self.enter(next, core, now);
