@@ -4,6 +4,7 @@
 //! K1s::start()            a k1s with a configuration of its own, in a directory of its own
 //! K1s::with()…start()     the same, with more keys, environment, arguments, or as PID 1
 //! K1s::with()…run()       a k1s that is expected to end by itself: exit code and output
+//! K1s::with()…launch()    one that listens to nobody: `k1s init` without a door
 //! k1s.get("/job/x")       one request on a connection of its own
 //! k1s.connect()           raw bytes, replies in order
 //! wait_until("what", …)   polls what can be seen; the only pause in all tests
@@ -38,6 +39,28 @@ macro_rules! skip {
     }};
 }
 pub(crate) use skip;
+
+/// The same promise beside other processes, and as PID 1 where that is permitted: each function
+/// is handed a [`Builder`].
+macro_rules! both_ways {
+    ($($name:ident)*) => {$(
+        mod $name {
+            #[test]
+            fn beside_others() {
+                super::$name($crate::harness::K1s::with());
+            }
+
+            #[test]
+            fn as_pid_1() {
+                if let Some(reason) = $crate::harness::cannot_unshare() {
+                    $crate::harness::skip!(reason);
+                }
+                super::$name($crate::harness::K1s::with().pid1());
+            }
+        }
+    )*};
+}
+pub(crate) use both_ways;
 
 /// What [`skip!`] prints.
 pub(crate) fn note_skipped(module: &str, line: u32, reason: &dyn fmt::Display) {
@@ -114,6 +137,11 @@ impl K1s {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What k1s wrote to stdout so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.text()
     }
 
     /// What k1s wrote to stderr so far.
@@ -280,6 +308,8 @@ pub(crate) struct Builder {
     environment: BTreeMap<String, String>,
     token: String,
     contained: bool,
+    around: Vec<OsString>,
+    stdin: Vec<u8>,
 }
 
 impl Builder {
@@ -293,6 +323,8 @@ impl Builder {
             environment: BTreeMap::from([("PORT".to_owned(), "0".to_owned())]),
             token: TOKEN.to_owned(),
             contained: false,
+            around: Vec::new(),
+            stdin: Vec::new(),
         }
     }
 
@@ -358,16 +390,41 @@ impl Builder {
         self
     }
 
+    /// `k1s init` with this command.
+    pub(crate) fn init(self, command: &[&str]) -> Builder {
+        let words = ["init", "--"].iter().chain(command);
+        words.fold(self, |start, word| start.argument(word))
+    }
+
+    /// Started by this command, which is handed the path of k1s and its arguments, and becomes
+    /// it: `prlimit --nofile=40`.
+    pub(crate) fn around(mut self, command: &[&str]) -> Builder {
+        self.around.extend(command.iter().map(OsString::from));
+        self
+    }
+
+    /// What it reads from its standard input, before that ends.
+    pub(crate) fn stdin(mut self, text: &[u8]) -> Builder {
+        self.stdin = text.to_owned();
+        self
+    }
+
     /// Starts it, and waits until it listens.
     pub(crate) fn start(self) -> K1s {
-        let (mut child, stdout, stderr) = self.spawn();
-        let address = wait_for("k1s listens", || {
-            let text = stderr.text();
-            if let Some(status) = child.0.try_wait().unwrap() {
+        let mut k1s = self.launch();
+        k1s.address = wait_for("k1s listens", || {
+            let text = k1s.stderr.text();
+            if let Some(status) = k1s.child.0.try_wait().unwrap() {
                 panic!("k1s ended before it listened: {status}\n{text}");
             }
             listening_address(&text)
         });
+        k1s
+    }
+
+    /// Starts it, and waits for nothing: it may listen to nobody.
+    pub(crate) fn launch(self) -> K1s {
+        let (child, stdout, stderr) = self.spawn();
         let pid = if self.contained {
             wait_for("unshare has a child", || {
                 descendants(child.0.id()).first().map(|process| process.pid)
@@ -376,6 +433,7 @@ impl Builder {
             child.0.id()
         };
         let (token, dir) = (self.token, self.dir);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
         K1s { child, pid, address, token, stdout, stderr, dir }
     }
 
@@ -398,23 +456,26 @@ impl Builder {
             .env_remove("K1S_AUTH_TOKEN")
             .env_remove("PORT")
             .envs(&self.environment)
-            .stdin(Stdio::null())
+            .stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary can be started");
+        if let Some(mut pipe) = child.stdin.take() {
+            let text = self.stdin.clone();
+            thread::spawn(move || pipe.write_all(&text));
+        }
         let stdout = Captured::from(child.stdout.take().unwrap());
         let stderr = Captured::from(child.stderr.take().unwrap());
         (Owned(child), stdout, stderr)
     }
 
     fn command(&self) -> Command {
-        let mut command = if self.contained {
-            let mut command = Command::new("unshare");
-            command.args(UNSHARE).arg(BINARY);
-            command
-        } else {
-            Command::new(BINARY)
-        };
+        let unshare = ["unshare"].iter().chain(&UNSHARE).map(OsString::from);
+        let mut words: Vec<OsString> = unshare.filter(|_| self.contained).collect();
+        words.extend(self.around.iter().cloned());
+        words.push(BINARY.into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         if self.has_config {
             let path = self.dir.path().join("k1s.toml");
             fs::write(&path, format!("[http]\n{}\n{}", self.http, self.config)).unwrap();
@@ -801,7 +862,8 @@ fn process(pid: u32) -> Option<Process> {
     Some(Process { pid, parent, zombie: matches!(state, "Z" | "X") })
 }
 
-const BINARY: &str = env!("CARGO_BIN_EXE_k1s");
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_k1s");
 const UNSHARE: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
 const TOKEN: &str = "a-token-of-the-tests";
 /// Long enough for a loaded machine: it only decides how long a failure takes.

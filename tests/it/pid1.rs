@@ -7,29 +7,9 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::harness::{
-    Builder, K1s, TempDir, cannot_unshare, continuous, cron, is_alive, one_off, skip, stays_true,
+    Builder, K1s, TempDir, both_ways, cannot_unshare, continuous, cron, is_alive, one_off, skip, stays_true,
     wait_until, with,
 };
-
-/// The same promise beside other processes, and as PID 1 where that is permitted.
-macro_rules! both_ways {
-    ($($name:ident)*) => {$(
-        mod $name {
-            #[test]
-            fn beside_others() {
-                super::$name(super::K1s::with());
-            }
-
-            #[test]
-            fn as_pid_1() {
-                if let Some(reason) = super::cannot_unshare() {
-                    super::skip!(reason);
-                }
-                super::$name(super::K1s::with().pid1());
-            }
-        }
-    )*};
-}
 
 both_ways! {
     jobs_run_and_end
