@@ -14,6 +14,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
+use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,8 +22,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use crate::config;
-use crate::daemon::Daemon;
-use crate::os::{self, Startup};
+use crate::daemon::{self, Daemon, Role, Startup};
 use crate::schedule::{CronSchedule, ScheduleError, format_rfc3339_seconds, parse_rfc3339};
 
 /// What the command line asks for.
@@ -68,11 +68,13 @@ pub struct ScheduleQuery {
 
 /// The whole process, from the arguments to the exit code.
 pub fn main() -> ExitCode {
-    let startup = os::prepare();
+    let startup = daemon::prepare();
     let result = match parse(std::env::args_os().skip(1)) {
-        Ok(Invocation::Run { config }) => supervise(config.as_deref(), &startup),
+        Ok(Invocation::Run { config }) => supervise(config.as_deref(), None, &startup),
         Ok(Invocation::Check { config }) => check(&config),
-        Ok(Invocation::Init { .. }) => Err("`init` is not there yet".to_owned()),
+        Ok(Invocation::Init { config, command }) => {
+            supervise(config.as_deref(), Some(command), &startup)
+        }
         Ok(Invocation::Schedule(query)) => return schedule(&query),
         Ok(Invocation::Version) => show(&format!("{VERSION}\n")),
         Ok(Invocation::Help(text)) => show(&text),
@@ -84,15 +86,35 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn supervise(config: Option<&Path>, startup: &Startup) -> Result<ExitCode, String> {
-    let settings = config::load(config, &config::Environment::of_process())
-        .map_err(|error| error.to_string())?;
-    let uses_default_token = settings.http.token_origin == config::TokenOrigin::Default;
-    let daemon = Daemon::new(settings, startup)?;
-    if uses_default_token {
-        say(DEFAULT_TOKEN_WARNING);
+/// Supervises, as the first process of a container when there is a `command`.
+fn supervise(
+    config: Option<&Path>,
+    command: Option<Vec<String>>,
+    startup: &Startup,
+) -> Result<ExitCode, String> {
+    let environment = config::Environment::of_process();
+    let mut settings = config::load(config, &environment).map_err(|error| error.to_string())?;
+    let has_token = settings.http.token_origin != config::TokenOrigin::Default;
+    let is_asked_for = config.is_some() || environment.port.is_some() || has_token;
+    let role = match command {
+        None => Role::Supervisor,
+        Some(command) => {
+            if !has_token {
+                settings.http.host = Ipv4Addr::LOCALHOST.into();
+            }
+            Role::Init { command, opens_api: is_asked_for }
+        }
+    };
+    for note in &startup.notes {
+        say(note);
     }
-    say(&format!("listening on http://{}", daemon.address()));
+    let daemon = Daemon::new(settings, role, startup)?;
+    if let Some(address) = daemon.address() {
+        if !has_token {
+            say(DEFAULT_TOKEN_WARNING);
+        }
+        say(&format!("listening on http://{address}"));
+    }
     Ok(ExitCode::from(daemon.run()))
 }
 
@@ -106,7 +128,7 @@ fn check(config: &Path) -> Result<ExitCode, String> {
 fn schedule(query: &ScheduleQuery) -> ExitCode {
     let zone = query.zone.as_deref().unwrap_or("UTC");
     let after = match query.after.as_deref().map(parse_rfc3339) {
-        None => Ok(os::clock::now().wall),
+        None => Ok(daemon::now().wall),
         Some(given) => given.map_err(|error| format!("--after: {error}")),
     };
     let schedule = CronSchedule::parse(&query.expression, zone);
@@ -309,7 +331,7 @@ fn usage(message: &str) -> String {
     format!("{} (see k1s --help)", words.join(" "))
 }
 
-const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::new(5).unwrap();
+const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
 
 const USAGE: u8 = 2;
 const NEVER: u8 = 1;

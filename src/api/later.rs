@@ -87,7 +87,7 @@ impl Listing {
                 return true;
             }
         }
-        !connection.is_waiting_for_answer()
+        connection.is_finished()
     }
 
     /// Adds objects until there are enough bytes for one chunk, or enough jobs were looked at.

@@ -10,6 +10,7 @@
 //!
 //! - `peers`: the listening socket and every connection of the API.
 //! - `outputs`: the pipes that jobs write to.
+//! - `init`: what a container's first process has beyond that.
 //! - `processes`: spawning, reaping, signalling, for the supervisor.
 //!
 //! Tokens count up and are never used again, so an event for something that is gone is found
@@ -17,6 +18,7 @@
 //! has used it up is marked ready and goes on in the next, before the loop waits again.
 //! Nothing here decides what becomes of a job.
 
+mod init;
 mod outputs;
 mod peers;
 mod processes;
@@ -30,14 +32,19 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::api::Api;
 use crate::config;
-use crate::job::Signal;
-use crate::os::{self, Startup};
+use crate::job::{JobId, JobSpec, Signal};
+pub use crate::os::{Startup, prepare};
+
+use crate::os;
 use crate::supervisor::{self, Supervisor};
 use crate::time::{Mono, Now};
 
+use init::Init;
 use outputs::Outputs;
 use peers::Peers;
 use processes::Processes;
+
+pub use crate::os::clock::now;
 
 /// k1s, running.
 #[expect(missing_debug_implementations, reason = "the signals of signal-hook have none")]
@@ -50,6 +57,7 @@ pub struct Daemon {
     peers: Peers,
     outputs: Outputs,
     processes: Processes,
+    init: Option<Init>,
     is_pid_1: bool,
     now: Now,
     /// The revision of the supervisor that waiting answers have seen.
@@ -57,16 +65,40 @@ pub struct Daemon {
     exit_code: Option<u8>,
 }
 
+/// What k1s was started for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To supervise.
+    Supervisor,
+    /// To be the first process of a container: `k1s init`.
+    Init {
+        /// The executable and its arguments.
+        command: Vec<String>,
+        /// Whether anybody is to reach the API.
+        opens_api: bool,
+    },
+}
+
 impl Daemon {
     /// Opens all that is needed, and registers the jobs of the config. Nothing runs yet.
     ///
     /// # Errors
     /// What could not be opened, for people: the port is in use, descriptors have run out.
-    pub fn new(settings: config::Settings, startup: &Startup) -> Result<Daemon, String> {
+    pub fn new(
+        settings: config::Settings,
+        role: Role,
+        startup: &Startup,
+    ) -> Result<Daemon, String> {
+        let (audience, init, command, opens_api) = match role {
+            Role::Supervisor => (os::signals::Audience::Daemon, None, None, true),
+            Role::Init { command, opens_api } => {
+                (os::signals::Audience::Init, Some(Init::new()), Some(command), opens_api)
+            }
+        };
         let spawner = os::Spawner::new(startup).map_err(failed("cannot prepare for jobs"))?;
         let poll = Poll::new().map_err(failed("cannot create the poll"))?;
-        let mut signals = os::signals::install(os::signals::Audience::Daemon)
-            .map_err(failed("cannot listen to signals"))?;
+        let mut signals =
+            os::signals::install(audience).map_err(failed("cannot listen to signals"))?;
         let children = os::signals::SignalFd::new().map_err(failed("cannot watch children"))?;
         let clock = os::clock::ClockWatch::new().ok();
         let registry = poll.registry();
@@ -78,34 +110,25 @@ impl Daemon {
                 None => Ok(()),
             })
             .map_err(failed("cannot watch for events"))?;
-        let peers = Peers::listen(&settings.http, startup.max_descriptors, registry)?;
+        let peers = match opens_api {
+            true => Peers::listen(&settings.http, startup.max_descriptors, registry)?,
+            false => Peers::nobody(),
+        };
         let directory = config::Environment::of_process().directory;
+        let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
         let now = os::clock::now();
-        let mut supervisor = Supervisor::new(
-            supervisor::Settings {
-                instance: os::instance_id(),
-                job_limit: settings.max_jobs,
-                output_memory: settings.output_memory_bytes,
-                shutdown_timeout: settings.shutdown_timeout,
-                main: None,
-            },
-            now,
-        );
-        for (id, spec) in settings.jobs {
-            let name = id.clone();
-            supervisor
-                .create(id, spec, now)
-                .map_err(|refusal| format!("job {name}: {refusal:?}"))?;
-        }
+        let api = Api::new(settings.http.token.as_bytes().to_vec(), directory);
+        let supervisor = supervisor(settings, main, now)?;
         Ok(Daemon {
             poll,
             signals,
             children,
             clock,
             supervisor,
-            peers: peers.serve(Api::new(settings.http.token.as_bytes().to_vec(), directory)),
+            peers: peers.serve(api),
             outputs: Outputs::default(),
             processes: Processes::new(spawner),
+            init,
             is_pid_1: startup.is_pid_1,
             now,
             shown: 0,
@@ -113,8 +136,9 @@ impl Daemon {
         })
     }
 
-    /// The address that the API listens on, as in a URL: `127.0.0.1:1298`, `[::1]:1298`.
-    pub fn address(&self) -> String {
+    /// The address that the API listens on, as in a URL: `127.0.0.1:1298`, `[::1]:1298`; `None`
+    /// when it is not open.
+    pub fn address(&self) -> Option<String> {
         self.peers.address()
     }
 
@@ -154,9 +178,13 @@ impl Daemon {
             &mut self.supervisor,
             &mut self.outputs,
             self.poll.registry(),
+            self.init.as_ref(),
             self.now,
         );
         self.exit_code = self.exit_code.or(exit);
+        if let Some(init) = &mut self.init {
+            init.deliver(&self.supervisor);
+        }
         let revision = self.supervisor.revision();
         if std::mem::replace(&mut self.shown, revision) != revision {
             self.peers.go_on_waiting(&mut self.supervisor, self.now);
@@ -186,8 +214,14 @@ impl Daemon {
 
     fn handle_signals(&mut self) {
         for signal in os::signals::drain(&mut self.signals) {
-            if signal == Signal::TERM || signal == Signal::INT || signal == Signal::QUIT {
+            let ends = match &self.init {
+                Some(_) => signal == Signal::TERM,
+                None => [Signal::TERM, Signal::INT, Signal::QUIT].contains(&signal),
+            };
+            if ends {
                 self.supervisor.shutdown(0, self.now);
+            } else if let Some(init) = &mut self.init {
+                init.forward(signal, &self.supervisor);
             }
         }
     }
@@ -206,6 +240,33 @@ impl Daemon {
             let _ = os::process::kill_all();
         }
     }
+}
+
+/// The supervisor with its first jobs: those of the config in the order of the file, then the
+/// command of `init`.
+fn supervisor(
+    settings: config::Settings,
+    main: Option<(JobId, JobSpec)>,
+    now: Now,
+) -> Result<Supervisor, String> {
+    let mut supervisor = Supervisor::new(
+        supervisor::Settings {
+            instance: os::instance_id(),
+            job_limit: settings.max_jobs,
+            output_memory: settings.output_memory_bytes,
+            shutdown_timeout: settings.shutdown_timeout,
+            main: main.as_ref().map(|(id, _)| id.clone()),
+        },
+        now,
+    );
+    if main.is_some() && settings.jobs.iter().any(|(id, _)| id.as_str() == init::MAIN) {
+        return Err("job.main: under `k1s init`, `main` is the command's id".to_owned());
+    }
+    for (id, spec) in settings.jobs.into_iter().chain(main) {
+        let name = id.clone();
+        supervisor.create(id, spec, now).map_err(|refusal| format!("job.{name}: {refusal:?}"))?;
+    }
+    Ok(supervisor)
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> String {

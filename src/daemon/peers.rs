@@ -33,8 +33,8 @@ pub(super) const LISTENER: Token = Token(3);
 /// Everybody who talks to the API.
 #[derive(Debug)]
 pub(super) struct Peers {
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Option<TcpListener>,
+    address: Option<SocketAddr>,
     limits: Rc<Limits>,
     api: Option<Api>,
     peers: BTreeMap<Token, Peer>,
@@ -102,20 +102,31 @@ impl Peers {
         let half = usize::try_from(max_descriptors / 2).unwrap_or(usize::MAX);
         limits.max_connections = limits.max_connections.min(half).max(1);
         Ok(Peers {
-            listener,
-            address,
+            listener: Some(listener),
+            address: Some(address),
             limits: Rc::new(limits),
+            can_accept: true,
+            ..Peers::nobody()
+        })
+    }
+
+    /// Listens to nobody.
+    pub(super) fn nobody() -> Peers {
+        Peers {
+            listener: None,
+            address: None,
+            limits: Rc::default(),
             api: None,
             peers: BTreeMap::new(),
             strangers: BTreeSet::new(),
             waiting: BTreeSet::new(),
             ready: VecDeque::new(),
-            can_accept: true,
+            can_accept: false,
             accept_again: None,
             timers: TimerWheel::new(os::clock::now().mono),
             last_token: FIRST_TOKEN + 1,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
-        })
+        }
     }
 
     /// Answers with this API.
@@ -124,11 +135,11 @@ impl Peers {
     }
 
     /// The address that it listens on, as in a URL.
-    pub(super) fn address(&self) -> String {
-        match self.address.ip() {
-            IpAddr::V4(ip) => format!("{ip}:{}", self.address.port()),
-            IpAddr::V6(ip) => format!("[{ip}]:{}", self.address.port()),
-        }
+    pub(super) fn address(&self) -> Option<String> {
+        self.address.map(|address| match address.ip() {
+            IpAddr::V4(ip) => format!("{ip}:{}", address.port()),
+            IpAddr::V6(ip) => format!("[{ip}]:{}", address.port()),
+        })
     }
 
     /// Somebody waits to be accepted.
@@ -202,7 +213,8 @@ impl Peers {
 
     fn accept(&mut self, registry: &Registry, now: Now) {
         for _ in 0..ACCEPTS_A_TURN {
-            match self.listener.accept() {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
                 Ok((socket, _)) => self.welcome(socket, registry, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.can_accept = false;
@@ -317,14 +329,14 @@ impl Peer {
         now: Now,
     ) -> Served {
         for _ in 0..ROUNDS_A_TURN {
-            self.answer(api, supervisor, showed_token, now);
+            let has_more = self.answer(api, supervisor, showed_token, now);
             if self.write(now).is_err() {
                 return Served::Over;
             }
             if self.connection.is_finished() {
                 return Served::Over;
             }
-            if self.can_go_on() {
+            if has_more || self.can_go_on() {
                 continue;
             }
             if !self.can_read || !self.connection.wants_read() {
@@ -344,26 +356,28 @@ impl Peer {
             && self.can_write
     }
 
+    /// Answers requests that have come; returns whether there may be more of them.
     fn answer(
         &mut self,
         api: &Api,
         supervisor: &mut Supervisor,
         showed_token: &mut bool,
         now: Now,
-    ) {
+    ) -> bool {
         for _ in 0..REQUESTS_A_ROUND {
             if let Some(later) = &mut self.later {
                 if !later.go_on(supervisor, &mut self.connection, now) {
-                    return;
+                    return false;
                 }
                 self.later = None;
             }
-            let Some(incoming) = self.connection.poll(now) else { return };
+            let Some(incoming) = self.connection.poll(now) else { return false };
             if let Incoming::Head(head) = &incoming {
                 *showed_token |= api.knows(head);
             }
             self.later = api.handle(incoming, &mut self.connection, supervisor, now);
         }
+        true
     }
 
     /// Writes what the socket takes.

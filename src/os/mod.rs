@@ -4,10 +4,11 @@
 //!  startup   first thing in main: signals, descriptors, limits, subreaper
 //!  signals   what k1s is sent: a signalfd for SIGCHLD, handlers for the rest
 //!  spawn     a command → a process        child   what runs between clone and execve
+//!            environment, stdio, user, limits: what it inherits
 //!  reap      a process → its exit status
 //!  process   who is alive, who belongs to whom; sending signals
 //!  console   k1s's own stdout and stderr, never blocking
-//!  user, limits, terminal, pipe, clock, random   small parts of the above
+//!  terminal, pipe, clock, random   small things that the loop asks for
 //! ```
 //!
 //! This is the only room with `unsafe`, and the only one that names nix, libc or signal-hook.
@@ -28,6 +29,7 @@ mod reap;
 pub mod signals;
 mod spawn;
 pub mod startup;
+mod stdio;
 pub mod terminal;
 mod user;
 
@@ -35,7 +37,7 @@ pub use console::Console;
 pub use process::{Proc, Snapshot};
 pub use random::instance_id;
 pub use reap::reap;
-pub use spawn::{Launch, Output, SpawnError, Spawned, Spawner, Stdin};
+pub use spawn::{Launch, Output, OutputPipes, SpawnError, Spawned, Spawner, Stdin};
 pub use startup::{Startup, prepare};
 
 use nix::errno::Errno;
@@ -43,6 +45,10 @@ use nix::errno::Errno;
 /// The system's reason, for people: `No such file or directory (ENOENT)`.
 fn reason(errno: Errno) -> String {
     format!("{} ({errno:?})", errno.desc())
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
 }
 
 #[cfg(test)]

@@ -142,3 +142,73 @@ const NOT_FORWARDED: [i32; 13] = [
     32,
     33,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::prepare;
+    use crate::os::testing::{in_own_process, shell, spawn, spawner, wait};
+    use nix::libc;
+    use nix::sys::signal::raise;
+
+    fn named(names: &[&str]) -> Vec<Signal> {
+        names.iter().map(|name| Signal::from_name(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_comes_before_the_handlers_stand_is_not_lost() {
+        let name = "os::signals::tests::what_comes_before_the_handlers_stand_is_not_lost";
+        in_own_process(name, || {
+            // Blocked by whoever started k1s, and sent while it still was.
+            SigSet::from(NixSignal::SIGTERM).thread_block().unwrap();
+            raise(NixSignal::SIGTERM).unwrap();
+            prepare();
+            raise(NixSignal::SIGHUP).unwrap();
+            raise(NixSignal::SIGINT).unwrap();
+            let mut signals = install(Audience::Daemon).unwrap();
+            assert_eq!(drain(&mut signals), named(&["HUP", "INT", "TERM"]));
+            raise(NixSignal::SIGTERM).unwrap();
+            assert_eq!(drain(&mut signals), named(&["TERM"]));
+            assert_eq!(drain(&mut signals), []);
+            assert_eq!(SigSet::thread_get_mask().unwrap(), through_signalfd());
+        });
+    }
+
+    #[test]
+    fn init_hears_every_signal_that_can_be_passed_on() {
+        let name = "os::signals::tests::init_hears_every_signal_that_can_be_passed_on";
+        in_own_process(name, || {
+            prepare();
+            let mut signals = install(Audience::Init).unwrap();
+            let heard: Vec<Signal> =
+                numbers(Audience::Init).into_iter().filter_map(Signal::from_number).collect();
+            assert_eq!(heard.len(), 64 - NOT_FORWARDED.len());
+            for signal in &heard {
+                // SAFETY: takes a number.
+                unsafe { libc::raise(signal.number()) };
+            }
+            assert_eq!(drain(&mut signals), heard);
+        });
+    }
+
+    #[test]
+    fn the_signalfd_tells_children_and_foreign_pipe_signals() {
+        let name = "os::signals::tests::the_signalfd_tells_children_and_foreign_pipe_signals";
+        in_own_process(name, || {
+            prepare();
+            let _signals = install(Audience::Daemon).unwrap();
+            let signalfd = SignalFd::new().unwrap();
+            assert_eq!(signalfd.drain(), Came::default());
+            // Writing to a pipe that nobody reads.
+            raise(NixSignal::SIGPIPE).unwrap();
+            assert_eq!(signalfd.drain(), Came::default());
+            let own = std::process::id();
+            let mut spawner = spawner();
+            let child = spawn(&mut spawner, &shell(&format!("kill -PIPE {own}"))).unwrap();
+            wait(child.pid);
+            let (child, pipe) = (true, true);
+            assert_eq!(signalfd.drain(), Came { child, pipe });
+            assert_eq!(signalfd.drain(), Came::default());
+        });
+    }
+}

@@ -15,23 +15,21 @@
 //! collected before it returns.
 
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::fs::File;
-use std::io::{Seek, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::ptr;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::fcntl::{OFlag, open};
 use nix::libc;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, dup3, fchown};
+use nix::unistd::{Gid, Uid, fchown};
 
 use super::child::{self, Failure, Ids, Plan, Report, Step};
 use super::environment::Inherited;
+use super::stdio::{ChildEnds, Slots, text_file};
 use super::user::{self, Account};
-use super::{Startup, limits, pipe, reason};
+use super::{Startup, errno_of, limits, pipe, reason};
 use crate::job::spec::Command;
 use crate::job::{Pid, SpawnFailure};
 
@@ -244,47 +242,6 @@ fn collect(pid: libc::pid_t) {
     }
 }
 
-/// Low descriptors that hold the child's standard input, output and error during a spawn.
-#[derive(Debug)]
-struct Slots([OwnedFd; 3]);
-
-impl Slots {
-    fn new(null: &OwnedFd) -> nix::Result<Slots> {
-        let slot = || {
-            let raw = fcntl(null, FcntlArg::F_DUPFD_CLOEXEC(3))?;
-            // SAFETY: the descriptor is new and nobody else's.
-            Ok(unsafe { OwnedFd::from_raw_fd(raw) })
-        };
-        Ok(Slots([slot()?, slot()?, slot()?]))
-    }
-
-    /// Moves the child's ends here; their numbers, in the same places.
-    fn fill(&mut self, ends: ChildEnds) -> nix::Result<[Option<RawFd>; 3]> {
-        let mut numbers = [None; 3];
-        for ((slot, end), number) in self.0.iter_mut().zip(ends).zip(&mut numbers) {
-            if let Some(end) = end {
-                dup3(end, slot, OFlag::O_CLOEXEC)?;
-                *number = Some(slot.as_raw_fd());
-            }
-        }
-        Ok(numbers)
-    }
-
-    /// Lets go of the child's ends: were they kept, k1s would never read the end of output.
-    fn clear(&mut self, null: &OwnedFd) {
-        for slot in &mut self.0 {
-            // Both are open, so there is nothing to fail.
-            let _ = dup3(null, slot, OFlag::O_CLOEXEC);
-        }
-    }
-
-    /// The first descriptor above all slots.
-    fn end(&self) -> u32 {
-        let numbers = self.0.iter().map(AsRawFd::as_raw_fd);
-        numbers.max().map_or(3, |highest| highest.unsigned_abs() + 1)
-    }
-}
-
 /// The child's stack, used again by each: it is free as soon as k1s goes on. Below it lies a
 /// page that may not be touched.
 #[derive(Debug)]
@@ -325,9 +282,6 @@ impl Drop for Stack {
     }
 }
 
-/// What becomes the child's 0, 1 and 2; `None` leaves k1s's own.
-type ChildEnds = [Option<OwnedFd>; 3];
-
 fn open_stdio(
     launch: &Launch<'_>,
     null: &OwnedFd,
@@ -353,24 +307,6 @@ fn open_stdio(
     }
     let ends = [stdin, Some(child_stdout), Some(child_stderr)];
     Ok((ends, Some(OutputPipes { stdout, stderr })))
-}
-
-/// A file in memory that holds the text and can no longer be changed: memfd_create(2). Unlike
-/// a pipe it takes any length at once, and its end comes by itself.
-fn text_file(text: &str) -> nix::Result<OwnedFd> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let no_exec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
-    // Linux before 6.3 knows no MFD_NOEXEC_SEAL; one after it may insist on it.
-    let fd = match memfd_create("stdin", flags | no_exec) {
-        Err(Errno::EINVAL) => memfd_create("stdin", flags)?,
-        result => result?,
-    };
-    let mut file = File::from(fd);
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.rewind());
-    written.map_err(|error| errno_of(&error))?;
-    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))?;
-    Ok(file.into())
 }
 
 /// Whom the child becomes. Without privileges k1s cannot become anybody, so being asked for
@@ -478,10 +414,6 @@ fn busy_at(step: &str) -> impl Fn(Errno) -> SpawnError {
     move |errno| SpawnError::at(step, errno)
 }
 
-fn errno_of(error: &std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
 /// What the machine ran out of, and may have again.
 fn is_shortage(errno: Errno) -> bool {
     matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM)
@@ -498,3 +430,6 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 const STACK_BYTES: usize = 128 * 1024;
 /// A page, also where pages are large.
 const GUARD_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -102,3 +102,82 @@ fn close_listed_on_exec() -> nix::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::ExitStatus;
+    use crate::os::spawn::Spawner;
+    use crate::os::testing::{command, finish, in_own_process, open_descriptors, stdout_of};
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_process_without_standard_descriptors_gets_them_and_spawns() {
+        let name =
+            "os::startup::tests::a_process_without_standard_descriptors_gets_them_and_spawns";
+        in_own_process(name, || {
+            for fd in 0..3 {
+                // SAFETY: takes a number.
+                unsafe { libc::close(fd) };
+            }
+            // With nothing to print to, the exit code has to tell which step failed.
+            let check = |code, good: bool| {
+                if !good {
+                    std::process::exit(code)
+                }
+            };
+            let startup = prepare();
+            for fd in 0..3 {
+                let link = fs::read_link(format!("/proc/self/fd/{fd}"));
+                check(50, link.is_ok_and(|target| target.as_os_str() == "/dev/null"));
+                // SAFETY: takes numbers.
+                check(51, unsafe { libc::fcntl(fd, libc::F_GETFD) } == 0);
+            }
+            let Ok(mut spawner) = Spawner::new(&startup) else {
+                return check(52, false);
+            };
+            let mut cat = command("cat", &[]);
+            cat.stdin = Some("text".into());
+            let finished = finish(&mut spawner, &cat);
+            check(53, finished == (ExitStatus::Code(0), "text".into(), String::new()));
+        });
+    }
+
+    #[test]
+    fn the_nofile_limit_is_raised_for_k1s_and_restored_for_jobs() {
+        let name = "os::startup::tests::the_nofile_limit_is_raised_for_k1s_and_restored_for_jobs";
+        in_own_process(name, || {
+            let lower = libc::rlimit64 { rlim_cur: 40, rlim_max: 60 };
+            limits::set_nofile(lower).unwrap();
+            let startup = prepare();
+            assert_eq!(startup.max_descriptors, 60);
+            assert_eq!(limits::nofile().unwrap().rlim_cur, 60);
+            assert!(!startup.is_pid_1);
+            let mut spawner = Spawner::new(&startup).unwrap();
+            let ulimit = command("sh", &["-c", "ulimit -n; ulimit -Hn"]);
+            assert_eq!(stdout_of(&mut spawner, &ulimit), "40\n60\n");
+        });
+    }
+
+    #[test]
+    fn inherited_descriptors_close_on_exec_also_without_close_range() {
+        let name =
+            "os::startup::tests::inherited_descriptors_close_on_exec_also_without_close_range";
+        in_own_process(name, || {
+            for way in [close_rest_on_exec, close_listed_on_exec] {
+                let file = fs::File::open("/dev/null").unwrap();
+                // SAFETY: takes two numbers.
+                let fd = unsafe { libc::dup2(file.as_raw_fd(), 77) };
+                let flags = || fcntl(&file, FcntlArg::F_GETFD);
+                assert_eq!(fd, 77);
+                fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+                way().unwrap();
+                assert_eq!(flags(), Ok(libc::FD_CLOEXEC));
+                // SAFETY: takes two numbers.
+                let flags = unsafe { libc::fcntl(77, libc::F_GETFD) };
+                assert_eq!(flags, libc::FD_CLOEXEC);
+                assert!(open_descriptors().contains(&"77".to_owned()));
+            }
+        });
+    }
+}

@@ -58,3 +58,77 @@ fn discard(which: Signal) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::ExitStatus;
+    use crate::os::testing::*;
+    use crate::os::{Launch, Output, Spawner, Stdin, prepare, signals};
+    use nix::pty::openpty;
+    use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+    use std::io::{BufRead, BufReader, Write};
+
+    /// k1s on a new terminal that it leads, or that a process before it does.
+    fn check(name: &str, leads: bool) {
+        in_own_process(name, || {
+            let pty = openpty(None, None).unwrap();
+            dup2_stdin(&pty.slave).unwrap();
+            dup2_stdout(&pty.slave).unwrap();
+            dup2_stderr(&pty.slave).unwrap();
+            setsid().unwrap();
+            // SAFETY: takes a number.
+            Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }).unwrap();
+            let master = std::fs::File::from(pty.master);
+            if leads {
+                check_run(master, true);
+            } else {
+                // Closing the last of it would hang up on this process, the leader.
+                std::mem::forget(master.try_clone().unwrap());
+                in_only_thread(|| check_run(master, false));
+            }
+        });
+    }
+
+    /// What the run reads, and what it says of its controlling terminal and of who is in the
+    /// foreground there.
+    fn check_run(mut master: std::fs::File, leads: bool) {
+        let startup = prepare();
+        assert!(stdin_is_terminal());
+        assert_eq!(release(), leads);
+        let mut signals = signals::install(signals::Audience::Init).unwrap();
+        assert_eq!(signals::drain(&mut signals), []);
+        let command = shell("read line; echo $line; cat /proc/self/stat");
+        let launch = Launch {
+            command: &command,
+            job_id: "main",
+            run_tag: "instance.main.1",
+            stdin: Stdin::Inherited,
+            output: Output::Inherited,
+            controlling_terminal: true,
+        };
+        let spawned = Spawner::new(&startup).unwrap().spawn(&launch).unwrap();
+        master.write_all(b"hello\n").unwrap();
+        let mut lines = BufReader::new(master).lines().map(Result::unwrap);
+        // What was typed, echoed by the terminal; then by the run.
+        assert_eq!(lines.next().unwrap(), "hello");
+        assert_eq!(lines.next().unwrap(), "hello");
+        let stat = lines.next().unwrap();
+        let fields: Vec<&str> = stat.split(' ').collect();
+        let (terminal, foreground) = (fields[6], fields[7]);
+        let pid = spawned.pid.0.to_string();
+        assert_eq!(terminal != "0", leads);
+        assert_eq!(foreground == pid, leads);
+        assert_eq!(wait(spawned.pid), ExitStatus::Code(0));
+    }
+
+    #[test]
+    fn the_leader_hands_its_terminal_to_the_run() {
+        check("os::terminal::tests::the_leader_hands_its_terminal_to_the_run", true);
+    }
+
+    #[test]
+    fn a_terminal_of_another_session_is_used_as_it_is() {
+        check("os::terminal::tests::a_terminal_of_another_session_is_used_as_it_is", false);
+    }
+}

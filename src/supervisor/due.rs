@@ -82,10 +82,11 @@ impl<'a> Timetable<'a> {
 
     /// The wall clock was set: which run is next. Fixed times that have been kept are not kept
     /// again when the clock goes back by up to three hours (as Debian's cron); an expression that
-    /// follows the wall clock repeats nothing of the last minute.
+    /// follows the wall clock repeats nothing of the last minute. A run that only waits for its
+    /// jitter is kept.
     pub(super) fn after_step(&self, due: Due, kept: Option<i64>, now: Now) -> Option<Due> {
         let clock = self.clock(now);
-        if clock >= due.at {
+        if clock >= due.nominal {
             return Some(due);
         }
         let span = match &self.spec.schedule {

@@ -12,8 +12,8 @@
 //!                └─ kill, remove, restart, shutdown ──► Stopping ──► Ended, begin, or Gone
 //! ```
 //!
-//! A phase says what happens next; the processes are in `runs`. [`Job::enter`] is the only place
-//! that sets or cancels the job's own timer.
+//! A phase says what happens next; the processes are in `runs`. [`Job::enter`] arms what the
+//! job's own timer is for, and nothing else sets or cancels it but `arm`, for a new specification.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use super::backoff;
 use super::due::{Due, Skipped, Timetable};
 use super::memory::Place;
-use super::run::{End, Kill, Run, RunState};
+use super::run::{End, Kill, Run, RunState, Survey};
 use super::{Action, Core, JobKey, Launch, Put, Refusal, RunKey, Target, Timer};
 use crate::job::spec::{Backoff, Concurrency, Kind, RestartPolicy};
 use crate::job::{
@@ -71,6 +71,7 @@ pub(super) enum Phase {
     },
     Ended {
         outcome: Outcome,
+        since: Mono,
     },
     /// Its time to live is over: it is to be removed.
     Expired,
@@ -120,10 +121,6 @@ impl Job {
         }
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Waiting)
-    }
-
     pub(super) fn is_leaving(&self) -> bool {
         matches!(self.phase, Phase::Stopping { then: Then::Gone } | Phase::Gone)
     }
@@ -142,19 +139,14 @@ impl Job {
         (self.spec.critical && over).then_some(self.last_exit_code.unwrap_or(0))
     }
 
-    /// The exit code of a k1s whose main job this is: 137, SIGKILL's, while it cannot be ended.
-    pub(super) fn final_exit_code(&self) -> u8 {
-        match self.last_exit_code {
-            Some(code) if self.pid().is_none() => code,
-            Some(_) | None => 137,
-        }
+    /// The exit code of a k1s whose main job this is: 137, SIGKILL's, while it cannot be ended;
+    /// none when it has never run.
+    pub(super) fn final_exit_code(&self) -> Option<u8> {
+        if self.pid().is_some() { Some(137) } else { self.last_exit_code }
     }
 
     pub(super) fn is_clearing_group(&self, run: RunKey, pid: Pid) -> bool {
-        self.runs.iter().any(|r| {
-            r.key == run
-                && matches!(&r.state, RunState::Clearing { target: Target::Group(p), .. } if *p == pid)
-        })
+        self.runs.iter().any(|r| r.key == run && r.cleared_leader() == Some(pid))
     }
 
     /// The launch of a run that waits for it.
@@ -182,7 +174,10 @@ impl Job {
     /// Starts the job's life, or starts it anew.
     pub(super) fn begin(&mut self, core: &mut Core, now: Now) {
         if core.shutdown.is_some() {
-            return self.enter(Phase::Ended { outcome: Outcome::Killed }, core, now);
+            return self.end(Outcome::Killed, core, now);
+        }
+        if core.leaving.contains_key(&self.id) {
+            return self.enter(Phase::Waiting, core, now);
         }
         match &self.spec.kind {
             Kind::Continuous { .. } | Kind::OneOff { .. } => self.run_now(core, now),
@@ -197,12 +192,10 @@ impl Job {
         let is_one_off = matches!(self.spec.kind, Kind::OneOff { .. });
         match &self.phase {
             Phase::Ended { .. } if is_one_off => return Err(Refusal::Over),
-            Phase::Ended { outcome } => {
+            Phase::Stopping { then: Then::End(_) } if self.kill_requested => self.force(core),
+            Phase::Ended { outcome, .. } | Phase::Stopping { then: Then::End(outcome) } => {
                 let outcome = *outcome;
                 self.stop(Then::End(outcome), core, now);
-            }
-            Phase::Stopping { then: Then::End(Outcome::Killed) } if self.kill_requested => {
-                self.force(core);
             }
             Phase::Waiting
             | Phase::Active
@@ -249,7 +242,7 @@ impl Job {
             return Err(Refusal::NotRunnable);
         }
         match &self.phase {
-            Phase::Ended { outcome: Outcome::Killed } => Err(Refusal::Killed),
+            Phase::Ended { outcome: Outcome::Killed, .. } => Err(Refusal::Killed),
             Phase::Ended { .. } => {
                 self.forget_kill();
                 self.begin(core, now);
@@ -306,15 +299,16 @@ impl Job {
             return Ok(Put::Unchanged);
         }
         let same_process = spec.command == self.spec.command;
-        self.spec = Rc::new(spec);
+        let old = std::mem::replace(&mut self.spec, Rc::new(spec));
         self.trim_results(core);
+        self.arm(core, now);
         if same_process {
-            self.take_over(core, now);
+            self.take_over(&old, core, now);
             return Ok(Put::Replaced);
         }
         match &self.phase {
             Phase::Waiting | Phase::Expired | Phase::Gone => {}
-            Phase::Ended { outcome: Outcome::Killed } | Phase::Stopping { .. } => {}
+            Phase::Ended { outcome: Outcome::Killed, .. } | Phase::Stopping { .. } => {}
             Phase::Ended { .. } => {
                 self.forget_kill();
                 self.begin(core, now);
@@ -329,8 +323,8 @@ impl Job {
 
     pub(super) fn stop_for_shutdown(&mut self, core: &mut Core, now: Now) {
         match &self.phase {
-            Phase::Waiting => self.enter(Phase::Ended { outcome: Outcome::Killed }, core, now),
-            Phase::Ended { outcome } => {
+            Phase::Waiting => self.end(Outcome::Killed, core, now),
+            Phase::Ended { outcome, .. } | Phase::Stopping { then: Then::End(outcome) } => {
                 let outcome = *outcome;
                 self.stop(Then::End(outcome), core, now);
             }
@@ -351,11 +345,13 @@ impl Job {
         }
     }
 
-    fn take_over(&mut self, core: &mut Core, now: Now) {
+    fn take_over(&mut self, old: &JobSpec, core: &mut Core, now: Now) {
         for run in &mut self.runs {
             run.take_over(self.spec.clone(), core);
         }
-        if let Phase::Scheduled { pending, .. } = self.phase {
+        if let Phase::Scheduled { pending, .. } = self.phase
+            && !has_same_times(&old.kind, &self.spec.kind)
+        {
             let due = self.timetable().and_then(|table| table.first(now));
             self.enter(Phase::Scheduled { due, pending }, core, now);
         }
@@ -470,14 +466,42 @@ impl Job {
         let Some(run) = self.runs.get_mut(index) else {
             return;
         };
-        let RunState::Clearing { end, .. } = run.state else {
+        let RunState::Clearing { end, survey: Survey::Asked { is_outdated, .. }, .. } = run.state
+        else {
             return;
         };
         if is_alive {
             run.rest(core, now);
+        } else if is_outdated {
+            run.survey_anew(core);
         } else {
             self.drop_run(index, core);
             self.follow(end, core, now);
+        }
+    }
+
+    /// No process is left in the group that the run led.
+    pub(super) fn handle_group_gone(&mut self, run: RunKey, core: &mut Core, now: Now) {
+        let Some(index) = self.index(run) else { return };
+        let Some(RunState::Clearing { end, target, .. }) =
+            self.runs.get_mut(index).map(|run| &mut run.state)
+        else {
+            return;
+        };
+        match target {
+            Target::Tree { leader, .. } => *leader = None,
+            Target::Process(_) | Target::Group(_) => {
+                let end = *end;
+                self.drop_run(index, core);
+                self.follow(end, core, now);
+            }
+        }
+    }
+
+    /// The job that it waited for has left.
+    pub(super) fn handle_predecessor_gone(&mut self, core: &mut Core, now: Now) {
+        if let Phase::Waiting = self.phase {
+            self.begin(core, now);
         }
     }
 
@@ -554,14 +578,21 @@ impl Job {
     /// Goes over to another phase, whose timer is set; that of the phase before is cancelled.
     fn enter(&mut self, phase: Phase, core: &mut Core, now: Now) {
         self.phase = phase;
+        self.arm(core, now);
+    }
+
+    /// Sets the timer of the phase, or none.
+    fn arm(&self, core: &mut Core, now: Now) {
         let at = match &self.phase {
             Phase::Backoff { until } => Some(*until),
             Phase::Scheduled { due, .. } => due
                 .and_then(|due| self.timetable().map(|table| table.sleep(due, now)))
                 .map(|sleep| now.mono + sleep),
-            Phase::Ended { .. } => match &self.spec.kind {
+            // In a shutdown there is nothing to make room for.
+            Phase::Ended { .. } if core.shutdown.is_some() => None,
+            Phase::Ended { since, .. } => match &self.spec.kind {
                 Kind::OneOff { ttl_after_finished, .. } => {
-                    ttl_after_finished.map(|ttl| now.mono + ttl)
+                    ttl_after_finished.map(|ttl| *since + ttl)
                 }
                 Kind::Continuous { .. } | Kind::Cron(_) => None,
             },
@@ -577,6 +608,10 @@ impl Job {
                 core.timers.cancel(&Timer::Job(self.key));
             }
         }
+    }
+
+    fn end(&mut self, outcome: Outcome, core: &mut Core, now: Now) {
+        self.enter(Phase::Ended { outcome, since: now.mono }, core, now);
     }
 
     /// Nothing of a run is left: what now?
@@ -624,10 +659,10 @@ impl Job {
             Kind::Cron(_) => return,
         };
         if !again {
-            return self.enter(Phase::Ended { outcome }, core, now);
+            return self.end(outcome, core, now);
         }
         if most.is_some_and(|most| self.streak >= most) {
-            return self.enter(Phase::Ended { outcome: Outcome::Failed }, core, now);
+            return self.end(Outcome::Failed, core, now);
         }
         self.streak = self.streak.saturating_add(1);
         self.back_off(&backoff, end.spawn_failed, core, now);
@@ -655,7 +690,7 @@ impl Job {
     fn add_run(&mut self, core: &mut Core, now: Now) {
         self.last_run += 1;
         let key = RunKey { job: self.key, number: self.last_run };
-        let tag = format!("{}.{}.{}", core.settings.instance, self.id, key.number);
+        let tag = format!("{}{}", self.tags(core), key.number);
         self.runs.push(Run::new(key, self.spec.clone(), tag.into(), now));
         core.starts.push_back(key);
         core.live_runs += 1;
@@ -716,7 +751,7 @@ impl Job {
     fn stop(&mut self, then: Then, core: &mut Core, now: Now) {
         let then = if self.is_leaving() { Then::Gone } else { then };
         self.enter(Phase::Stopping { then }, core, now);
-        let tag: Rc<str> = format!("{}.{}.", core.settings.instance, self.id).into();
+        let tag: Rc<str> = self.tags(core).into();
         self.stop_runs(Some(&tag), core, now);
         if self.runs.is_empty() && self.last_run > 0 {
             self.sweep(tag, core, now);
@@ -724,6 +759,12 @@ impl Job {
         if self.runs.is_empty() {
             self.stopped(then, core, now);
         }
+    }
+
+    /// What every `K1S_RUN` of the job begins with. The key tells it from a job of the same id
+    /// that was removed, whose runs have the same numbers.
+    fn tags(&self, core: &Core) -> String {
+        format!("{}-{}.{}.", core.settings.instance, self.key.0, self.id)
     }
 
     /// Asks every run to end: what carries `tag`, or the tag of the run itself.
@@ -755,7 +796,7 @@ impl Job {
 
     fn stopped(&mut self, then: Then, core: &mut Core, now: Now) {
         match then {
-            Then::End(outcome) => self.enter(Phase::Ended { outcome }, core, now),
+            Then::End(outcome) => self.end(outcome, core, now),
             Then::Begin => self.begin(core, now),
             Then::Gone => self.enter(Phase::Gone, core, now),
         }
@@ -832,6 +873,14 @@ impl Job {
     fn run_mut(&mut self, run: RunKey) -> Option<&mut Run> {
         self.runs.iter_mut().find(|r| r.key == run)
     }
+}
+
+/// Whether two schedules want the same runs at the same times.
+fn has_same_times(one: &Kind, other: &Kind) -> bool {
+    let (Kind::Cron(one), Kind::Cron(other)) = (one, other) else {
+        return false;
+    };
+    one.schedule == other.schedule && one.suspend == other.suspend && one.jitter == other.jitter
 }
 
 impl Core {

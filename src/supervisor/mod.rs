@@ -65,8 +65,6 @@ pub struct Supervisor {
     /// In order of creation.
     jobs: BTreeMap<JobKey, Job>,
     ids: BTreeMap<JobId, JobKey>,
-    /// Jobs that were removed while processes of theirs still live; their ids are free.
-    leaving: BTreeMap<JobId, JobKey>,
     last_key: u64,
     revision: u64,
     core: Core,
@@ -88,8 +86,16 @@ pub struct RunKey {
 /// Something to be done to processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Send a signal to all of the target's processes.
+    /// Send a signal that was asked for to the target's processes, and nothing else.
     Signal {
+        /// To which processes: one, or a group.
+        target: Target,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Send a signal to all of the target's processes that is to end them, and, unless it is
+    /// SIGKILL, SIGCONT, so that stopped ones can act on it.
+    Stop {
         /// To which processes.
         target: Target,
         /// Which signal.
@@ -184,6 +190,9 @@ struct Core {
     actions: VecDeque<Action>,
     /// Runs that are to be spawned; one that was stopped meanwhile is passed over.
     starts: VecDeque<RunKey>,
+    /// Jobs that were removed while processes of theirs still live. Their ids are free, but none
+    /// of their successors starts before they are gone: there is at most one for each id.
+    leaving: BTreeMap<JobId, JobKey>,
     pids: BTreeMap<Pid, RunKey>,
     /// Runs whose first process is over while others may be left.
     clearing: BTreeSet<RunKey>,
@@ -228,13 +237,13 @@ impl Supervisor {
         Supervisor {
             jobs: BTreeMap::new(),
             ids: BTreeMap::new(),
-            leaving: BTreeMap::new(),
             last_key: 0,
             revision: 0,
             core: Core {
                 timers: TimerWheel::new(now.mono),
                 actions: VecDeque::new(),
                 starts: VecDeque::new(),
+                leaving: BTreeMap::new(),
                 pids: BTreeMap::new(),
                 clearing: BTreeSet::new(),
                 deferred: BTreeSet::new(),
@@ -310,12 +319,9 @@ impl Supervisor {
         }
         self.last_key += 1;
         let key = JobKey(self.last_key);
-        let must_wait = self.leaving.contains_key(&id);
         self.ids.insert(id.clone(), key);
         self.jobs.insert(key, Job::new(key, id, spec, now));
-        if !must_wait {
-            self.update(key, now, |job, core| job.begin(core, now));
-        }
+        self.update(key, now, |job, core| job.begin(core, now));
         Ok(())
     }
 
@@ -325,6 +331,9 @@ impl Supervisor {
     /// # Errors
     /// `OtherType`, `TooManyJobs`, `ShuttingDown`.
     pub fn put(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<Put, Refusal> {
+        if self.is_shutting_down() {
+            return Err(Refusal::ShuttingDown);
+        }
         if !self.ids.contains_key(&id) {
             return self.create(id, spec, now).map(|()| Put::Created);
         }
@@ -408,8 +417,12 @@ impl Supervisor {
         self.core.shutdown = Some(Shutdown { exit_code, deadline, killed: false, exited: false });
         self.core.starts.clear();
         self.core.timers.set(Timer::Shutdown, deadline);
+        // Only when all have been asked is it known whether there is anything to wait for.
+        for job in self.jobs.values_mut() {
+            job.stop_for_shutdown(&mut self.core, now);
+        }
         for key in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.update(key, now, |job, core| job.stop_for_shutdown(core, now));
+            self.settle(key, now);
         }
         self.finish_shutdown();
     }
@@ -588,9 +601,8 @@ impl Supervisor {
         };
         let id = job.id().clone();
         self.ids.remove(&id);
-        if !job.is_waiting() {
-            self.leaving.insert(id, key);
-        }
+        // One that waits for another to leave has never run: it is gone at once.
+        self.core.leaving.entry(id).or_insert(key);
     }
 
     /// The last process of a removed job is gone: its successor need wait no longer.
@@ -599,12 +611,12 @@ impl Supervisor {
             return;
         };
         job.release(&mut self.core);
-        if self.leaving.get(job.id()) != Some(&key) {
+        if self.core.leaving.get(job.id()) != Some(&key) {
             return;
         }
-        self.leaving.remove(job.id());
+        self.core.leaving.remove(job.id());
         if let Some(successor) = self.ids.get(job.id()).copied() {
-            self.update(successor, now, |job, core| job.begin(core, now));
+            self.update(successor, now, |job, core| job.handle_predecessor_gone(core, now));
         }
     }
 
@@ -616,7 +628,7 @@ impl Supervisor {
         };
         let old: Vec<RunKey> = self.core.clearing.iter().copied().filter(holds).collect();
         for run in old {
-            self.update(run.job, now, |job, core| job.handle_survey(run, false, core, now));
+            self.update(run.job, now, |job, core| job.handle_group_gone(run, core, now));
         }
     }
 
@@ -633,8 +645,9 @@ impl Supervisor {
     }
 
     fn kill_everything(&mut self, now: Now) {
-        if let Some(shutdown) = &mut self.core.shutdown {
-            shutdown.killed = true;
+        if let Some(shutdown) = &mut self.core.shutdown
+            && !std::mem::replace(&mut shutdown.killed, true)
+        {
             self.core.timers.set(Timer::Shutdown, now.mono + GIVE_UP_AFTER);
         }
         for key in self.jobs.keys().copied().collect::<Vec<_>>() {
@@ -658,7 +671,7 @@ impl Supervisor {
 
     fn exit(&mut self) {
         let main = self.core.settings.main.as_ref().and_then(|id| self.ids.get(id));
-        let main_code = main.and_then(|key| self.jobs.get(key)).map(Job::final_exit_code);
+        let main_code = main.and_then(|key| self.jobs.get(key)).and_then(Job::final_exit_code);
         let Some(shutdown) = &mut self.core.shutdown else {
             return;
         };

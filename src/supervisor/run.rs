@@ -66,8 +66,8 @@ pub(super) enum Kill {
 /// How what is left is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Survey {
-    /// The question has been asked.
-    Asked { next_delay: Duration },
+    /// The question has been asked; outdated when it was about less than is now to be cleared.
+    Asked { next_delay: Duration, is_outdated: bool },
     /// It is asked again after a while, or when an orphan was reaped.
     Resting { next_delay: Duration },
 }
@@ -101,6 +101,20 @@ impl Run {
         match &self.state {
             RunState::Running { pid } | RunState::Stopping { pid, .. } => Some(*pid),
             RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => None,
+        }
+    }
+
+    /// The leader, which is gone, of the group that is being cleared.
+    pub(super) fn cleared_leader(&self) -> Option<Pid> {
+        match &self.state {
+            RunState::Clearing {
+                target: Target::Group(leader) | Target::Process(leader), ..
+            } => Some(*leader),
+            RunState::Clearing { target: Target::Tree { leader, .. }, .. } => *leader,
+            RunState::Queued
+            | RunState::Deferred { .. }
+            | RunState::Running { .. }
+            | RunState::Stopping { .. } => None,
         }
     }
 
@@ -164,34 +178,34 @@ impl Run {
     /// is no process yet, and so nothing to wait for.
     pub(super) fn stop(&mut self, why: Reason, tag: Rc<str>, core: &mut Core, now: Now) -> bool {
         let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
-        let earlier = |kill: Kill| match kill {
+        // What is newly asked has a grace period of its own, also when the rest was killed.
+        let earlier = |kill: Kill, is_wider: bool| match kill {
             Kill::At(at) => Kill::At(at.min(grace_over)),
+            Kill::Sent if is_wider => Kill::At(grace_over),
             Kill::Sent => Kill::Sent,
         };
-        let tree = |leader: Option<Pid>| Target::Tree { leader, tag };
+        let (before, leader) = match &self.state {
+            RunState::Queued | RunState::Deferred { .. } => return false,
+            RunState::Running { pid } => (None, Some(*pid)),
+            RunState::Stopping { target, pid, .. } => (Some(target), Some(*pid)),
+            RunState::Clearing { target, .. } => (Some(target), self.cleared_leader()),
+        };
+        let target = Target::Tree { leader, tag };
+        let is_wider = before != Some(&target);
+        if is_wider {
+            self.ask_to_end(&target, core);
+        }
         let next = match &self.state {
             RunState::Queued | RunState::Deferred { .. } => return false,
             RunState::Running { pid } => {
-                let target = tree(Some(*pid));
-                self.ask_to_end(&target, core);
                 RunState::Stopping { pid: *pid, why, target, kill: Kill::At(grace_over) }
             }
-            RunState::Stopping { pid, why, kill, .. } => RunState::Stopping {
-                pid: *pid,
-                why: *why,
-                target: tree(Some(*pid)),
-                kill: earlier(*kill),
-            },
-            RunState::Clearing { end, target: before, kill, survey } => {
-                let leader = match before {
-                    Target::Group(leader) | Target::Process(leader) => Some(*leader),
-                    Target::Tree { leader, .. } => *leader,
-                };
-                let target = tree(leader);
-                if target != *before {
-                    self.ask_to_end(&target, core);
-                }
-                RunState::Clearing { end: *end, target, kill: earlier(*kill), survey: *survey }
+            RunState::Stopping { pid, why, kill, .. } => {
+                RunState::Stopping { pid: *pid, why: *why, target, kill: earlier(*kill, is_wider) }
+            }
+            RunState::Clearing { end, kill, survey, .. } => {
+                let survey = if is_wider { survey.outdated() } else { *survey };
+                RunState::Clearing { end: *end, target, kill: earlier(*kill, is_wider), survey }
             }
         };
         self.enter(next, core, now);
@@ -207,7 +221,7 @@ impl Run {
         };
         *kill = Kill::Sent;
         core.timers.cancel(&Timer::Kill(self.key));
-        core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::KILL });
+        core.actions.push_back(Action::Stop { target: target.clone(), signal: Signal::KILL });
     }
 
     /// The first process is over; others of `target` may be left.
@@ -229,9 +243,19 @@ impl Run {
             return;
         };
         if let Survey::Resting { next_delay } = *survey {
-            *survey = Survey::Asked { next_delay };
+            *survey = Survey::Asked { next_delay, is_outdated: false };
             core.timers.cancel(&Timer::Survey(self.key));
             core.actions.push_back(Action::Survey { run: self.key, target: target.clone() });
+        }
+    }
+
+    /// The answer was about less than is to be cleared: asks again.
+    pub(super) fn survey_anew(&mut self, core: &mut Core) {
+        if let RunState::Clearing { survey, .. } = &mut self.state
+            && let Survey::Asked { next_delay, .. } = *survey
+        {
+            *survey = Survey::Resting { next_delay };
+            self.survey(core);
         }
     }
 
@@ -240,13 +264,13 @@ impl Run {
         let RunState::Clearing { target, kill, survey, .. } = &mut self.state else {
             return;
         };
-        let Survey::Asked { next_delay } = *survey else {
+        let Survey::Asked { next_delay, .. } = *survey else {
             return;
         };
         *survey = Survey::Resting { next_delay: (next_delay * 2).min(LONGEST_SURVEY) };
         core.timers.set(Timer::Survey(self.key), now.mono + next_delay);
         if *kill == Kill::Sent {
-            core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::KILL });
+            core.actions.push_back(Action::Stop { target: target.clone(), signal: Signal::KILL });
         }
     }
 
@@ -272,18 +296,24 @@ impl Run {
         self.place = core.memory.hold(self.place, self.key, true, bytes);
     }
 
-    /// The job's stop signal, and SIGCONT so that a stopped process can act on it.
+    /// Sends the job's stop signal.
     pub(super) fn ask_to_end(&self, target: &Target, core: &mut Core) {
         let signal = self.spec.stop.signal;
-        core.actions.push_back(Action::Signal { target: target.clone(), signal });
-        if signal != Signal::KILL {
-            core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::CONT });
-        }
+        core.actions.push_back(Action::Stop { target: target.clone(), signal });
     }
 
     fn arm_timeout(&self, core: &mut Core) {
         if let Some(timeout) = self.spec.timeout {
             core.timers.set(Timer::Timeout(self.key), self.started.mono + timeout);
+        }
+    }
+}
+
+impl Survey {
+    fn outdated(self) -> Survey {
+        match self {
+            Survey::Asked { next_delay, .. } => Survey::Asked { next_delay, is_outdated: true },
+            Survey::Resting { .. } => self,
         }
     }
 }

@@ -120,9 +120,9 @@ impl Job {
             Phase::Backoff { .. } => State::Backoff,
             Phase::Scheduled { .. } => self.run_state().unwrap_or(State::Scheduled),
             Phase::Stopping { .. } => State::Stopping,
-            Phase::Ended { outcome: Outcome::Succeeded } => State::Succeeded,
-            Phase::Ended { outcome: Outcome::Failed } => State::Failed,
-            Phase::Ended { outcome: Outcome::Killed } | Phase::Expired | Phase::Gone => {
+            Phase::Ended { outcome: Outcome::Succeeded, .. } => State::Succeeded,
+            Phase::Ended { outcome: Outcome::Failed, .. } => State::Failed,
+            Phase::Ended { outcome: Outcome::Killed, .. } | Phase::Expired | Phase::Gone => {
                 State::Killed
             }
         }

@@ -51,7 +51,7 @@ fn what_cannot_be_started_says_which_step_failed() {
         (json!({"executable": "no-such-program-anywhere"}), 127, "executable"),
         (json!({"executable": "/no/such/program"}), 127, "executable"),
         (json!({"executable": "./missing"}), 127, "executable"),
-        (json!({"executable": no_interpreter}), 127, "executable"),
+        (json!({"executable": no_interpreter}), 127, "interpreter"),
         (json!({"executable": no_permission}), 126, "executable"),
         (json!({"executable": no_format}), 126, "executable"),
         (json!({"executable": k1s.dir()}), 126, "executable"),

@@ -31,8 +31,12 @@ mod idle;
 mod jobs;
 /// Signals to k1s itself, shutdown, and life as the first process of a PID namespace.
 mod pid1;
+/// The supervisor core, scene by scene, in a small text language.
+mod script;
 /// What the first k1s promised, row by row: paths, codes, messages, field names.
 mod seed;
+/// The supervisor core in a seeded world that does its worst.
+mod sim;
 /// The house rules that a machine can check, on the text of the source.
 mod tidy;
 /// Payloads that are refused: 400, the field is named, nothing is created.

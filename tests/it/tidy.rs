@@ -312,11 +312,11 @@ impl Source {
         PURE.contains(&self.room().as_str())
     }
 
-    /// `tests.rs`, `x_tests.rs` and what lies in `tests/` hold tests alone.
+    /// `tests.rs`, `x_tests.rs`, what lies in `tests/`, and `testing.rs`, which helps them.
     fn is_test(&self) -> bool {
         let module = self.module();
         let last = module.last().copied().unwrap_or_default();
-        module.contains(&"tests") || last.ends_with("_tests")
+        module.contains(&"tests") || last.ends_with("_tests") || last == "testing"
     }
 
     /// Every path of two names or more, and every leaf of a `use`.

@@ -1,0 +1,507 @@
+//! Scripts of the supervisor core: what somebody asks and what happens, and what the core does.
+//!
+//! A script in `scripts/` is a list of scenes. A scene begins with `== what it shows`, a line
+//! with `> ` is a command, and the lines after it are all that the core does about it: the
+//! actions it hands out, the results it records, and each job whose appearance has changed,
+//! all with the elapsed time in milliseconds. `#` begins a comment. The commands:
+//!
+//! ```text
+//! settings KEY=VALUE …          shutdown (seconds), jobs, memory (bytes), main; before all else
+//! create ID TYPE {JSON}         and `put`; the executable need not be given
+//! kill | start | restart | run | remove ID
+//! signal ID SIGNAL [group]
+//! shutdown [CODE]
+//! spawns ok | defer | fail CODE | held     what comes of spawns from now on; held: none is polled
+//! pid N                         the next process id
+//! exit RUN CODE|SIGNAL [left]   the first process of a run (web/1) ends; left: others are there
+//! left RUN                      the run has left processes; surveys will find them
+//! gone RUN                      no longer
+//! orphan                        an orphan was reaped
+//! write RUN STREAM BYTES
+//! + TIME                        time passes: 5ms, 3s, 2m, 1h; timers fire at their moments
+//! late TIME                     the same, but the core is looked at only at the end
+//! step ±TIME [unseen]           the wall clock is set, and the core is told so, or not
+//! turn COMMAND; COMMAND; …      all of them before the core's wishes are looked at
+//! show ID                       its results, counters and flags
+//! memory | timers
+//! ```
+//!
+//! `K1S_SCRIPT_UPDATE=1` writes down what the core does as what is expected: to be read with care.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use k1s::job::spec::Kind;
+use k1s::job::{
+    ExitStatus, JobId, JobSpec, Pid, RunRecord, Signal, SpawnFailure, Spelling, Stream, Value,
+};
+use k1s::schedule::{Schedule, format_rfc3339};
+use k1s::supervisor::{Action, Job, JobKey, Put, Refusal, RunKey, Settings, Supervisor, Target};
+use k1s::time::{Mono, Now, Wall};
+
+#[test]
+fn every_script_is_played_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scripts");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    let mut failures = String::new();
+    for file in files {
+        let written = std::fs::read_to_string(&file).unwrap();
+        let played = play(&written);
+        if played == written {
+            continue;
+        }
+        if std::env::var_os("K1S_SCRIPT_UPDATE").is_some() {
+            std::fs::write(&file, played).unwrap();
+        } else {
+            let name = file.file_name().unwrap().to_string_lossy();
+            write!(failures, "\n{name}: - is written, + is what the core does\n").unwrap();
+            failures += &difference(&written, &played);
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+}
+
+/// The script with what the core does instead of what it was expected to do.
+fn play(script: &str) -> String {
+    let mut played = String::new();
+    let mut stage = Stage::new(settings());
+    let mut is_answer = false;
+    for line in script.lines() {
+        if line.starts_with("==") {
+            stage = Stage::new(settings());
+        }
+        if let Some(command) = line.strip_prefix("> ") {
+            if let Some(options) = command.strip_prefix("settings ") {
+                stage = Stage::new(changed(settings(), options));
+            } else {
+                stage.perform(command);
+            }
+            writeln!(played, "{line}").unwrap();
+            for said in stage.said.drain(..) {
+                writeln!(played, "{said}").unwrap();
+            }
+            is_answer = true;
+        } else if line.is_empty() || line.starts_with('#') || line.starts_with("==") {
+            writeln!(played, "{line}").unwrap();
+            is_answer = false;
+        } else {
+            assert!(is_answer, "neither a command nor an answer to one: {line:?}");
+        }
+    }
+    played
+}
+
+/// The core, and a shell that says what the core wants.
+struct Stage {
+    supervisor: Supervisor,
+    now: Now,
+    next_pid: i32,
+    spawns: Spawns,
+    /// The live first processes, and what they are called.
+    processes: BTreeMap<String, Pid>,
+    ids: BTreeMap<JobKey, JobId>,
+    /// Runs that have left processes behind.
+    left: BTreeSet<String>,
+    said: Vec<String>,
+    appearances: BTreeMap<JobKey, String>,
+    results: BTreeMap<JobKey, BTreeSet<u64>>,
+}
+
+#[derive(Clone, Copy)]
+enum Spawns {
+    Succeed,
+    Defer,
+    Fail(u8),
+    Held,
+}
+
+impl Stage {
+    fn new(settings: Settings) -> Stage {
+        let now = Now { mono: Mono(0), wall: Wall(START) };
+        Stage {
+            supervisor: Supervisor::new(settings, now),
+            now,
+            next_pid: 11,
+            spawns: Spawns::Succeed,
+            processes: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            left: BTreeSet::new(),
+            said: Vec::new(),
+            appearances: BTreeMap::new(),
+            results: BTreeMap::new(),
+        }
+    }
+
+    fn perform(&mut self, line: &str) {
+        match line.strip_prefix("turn ") {
+            Some(commands) => commands.split("; ").for_each(|command| self.obey(command)),
+            None => self.obey(line),
+        }
+        self.drain();
+    }
+
+    fn obey(&mut self, line: &str) {
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let words: Vec<&str> = rest.split(' ').collect();
+        let now = self.now;
+        match command {
+            "create" | "put" | "kill" | "start" | "restart" | "run" | "remove" | "signal" => {
+                self.request(command, rest, &words);
+            }
+            "shutdown" => self.supervisor.shutdown(words[0].parse().unwrap_or(0), now),
+            "spawns" => {
+                self.spawns = match words[0] {
+                    "ok" => Spawns::Succeed,
+                    "defer" => Spawns::Defer,
+                    "fail" => Spawns::Fail(words[1].parse().unwrap()),
+                    "held" => Spawns::Held,
+                    other => panic!("no way to spawn: {other:?}"),
+                }
+            }
+            "pid" => self.next_pid = words[0].parse().unwrap(),
+            "exit" => self.exit(words[0], words[1], words.get(2) == Some(&"left")),
+            "left" => assert!(self.left.insert(words[0].to_owned())),
+            "gone" => assert!(self.left.remove(words[0]), "{} has left nothing", words[0]),
+            "orphan" => self.supervisor.handle_orphans_reaped(now),
+            "write" => self.write(words[0], words[1], words[2].parse().unwrap()),
+            "+" => self.pass(time(words[0])),
+            "late" => {
+                self.now = later(now, time(words[0]));
+                self.supervisor.handle_timeout(self.now);
+            }
+            "step" => {
+                let sign = if words[0].starts_with('-') { -1 } else { 1 };
+                let step = time(&words[0][1..]).as_millis() as i64 * sign;
+                self.now.wall.0 += step;
+                if words.get(1) != Some(&"unseen") {
+                    self.supervisor.handle_clock_step(self.now);
+                }
+            }
+            "show" => self.show(words[0]),
+            "memory" => self.say(format!("{} bytes", self.supervisor.output_memory())),
+            "timers" => {
+                let next = self.supervisor.poll_timeout().map(|at| at.0);
+                self.say(next.map_or("none".into(), |at| format!("next @{at}")));
+            }
+            other => panic!("no command: {other:?}"),
+        }
+    }
+
+    fn request(&mut self, command: &str, rest: &str, words: &[&str]) {
+        let (id, now) = (words[0], self.now);
+        let supervisor = &mut self.supervisor;
+        let answer = match command {
+            "create" => supervisor.create(JobId::parse(id).unwrap(), spec(rest), now),
+            "put" => {
+                let put = supervisor.put(JobId::parse(id).unwrap(), spec(rest), now);
+                put.map(|put: Put| self.say(format!("{put:?}")))
+            }
+            "kill" => supervisor.kill(id, now),
+            "start" => supervisor.start(id, now),
+            "restart" => supervisor.restart(id, now),
+            "run" => supervisor.run(id, now),
+            "remove" => supervisor.remove(id, now),
+            _ => {
+                let signal = Signal::from_name(words[1]).unwrap();
+                supervisor.signal(id, signal, words.get(2) == Some(&"group"), now)
+            }
+        };
+        answer.unwrap_or_else(|refusal: Refusal| self.say(format!("refused: {refusal:?}")));
+    }
+
+    fn exit(&mut self, name: &str, how: &str, left: bool) {
+        let pid = self.processes.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
+        let status = match how.parse() {
+            Ok(code) => ExitStatus::Code(code),
+            Err(_) => ExitStatus::Signal(Signal::from_name(how).unwrap()),
+        };
+        if left {
+            self.left.insert(name.to_owned());
+        }
+        let run = self.supervisor.handle_exit(pid, status, left, self.now);
+        assert!(run.is_some(), "{name} is not known");
+    }
+
+    fn write(&mut self, name: &str, stream: &str, bytes: usize) {
+        let (id, number) = name.split_once('/').unwrap();
+        let job = self.supervisor.job(id).unwrap().key();
+        let run = RunKey { job, number: number.parse().unwrap() };
+        let stream = if stream == "stdout" { Stream::Stdout } else { Stream::Stderr };
+        self.supervisor.handle_output(run, stream, &vec![b'x'; bytes]);
+    }
+
+    /// Time passes, and the core is woken whenever it wants to be.
+    fn pass(&mut self, time: Duration) {
+        let end = later(self.now, time);
+        while let Some(at) = self.supervisor.poll_timeout().filter(|at| *at <= end.mono) {
+            self.now = later(self.now, at.since(self.now.mono));
+            self.supervisor.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+        self.supervisor.handle_timeout(end);
+    }
+
+    /// Does what the core wants, and says so.
+    fn drain(&mut self) {
+        loop {
+            while let Some(action) = self.supervisor.poll_action() {
+                self.act(action);
+            }
+            if matches!(self.spawns, Spawns::Held) || !self.spawn() {
+                break;
+            }
+        }
+        self.tell_changes();
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Signal { target, signal } => {
+                self.say(format!("{signal} {}", describe(&target)));
+            }
+            Action::Stop { target, signal } => {
+                let and = if signal == Signal::KILL { "" } else { "and SIGCONT " };
+                self.say(format!("{signal} {and}{}", describe(&target)));
+            }
+            Action::Survey { run, target } => {
+                let name = self.name(run);
+                let is_left = self.left.contains(&name);
+                let found = if is_left { "alive" } else { "gone" };
+                self.say(format!("survey {name} {}: {found}", describe(&target)));
+                self.supervisor.handle_survey(run, is_left, self.now);
+            }
+            Action::Exit { code } => self.say(format!("EXIT {code}")),
+        }
+    }
+
+    fn spawn(&mut self) -> bool {
+        let Some(launch) = self.supervisor.poll_spawn() else {
+            return false;
+        };
+        self.ids.insert(launch.run.job, launch.job_id.clone());
+        let name = self.name(launch.run);
+        let (instance, rest) = launch.tag.split_once('.').unwrap();
+        assert!(instance.starts_with("k-"), "{instance}");
+        assert_eq!(rest, name.replace('/', "."));
+        match self.spawns {
+            Spawns::Succeed | Spawns::Held => {
+                let pid = Pid(self.next_pid);
+                self.next_pid += 1;
+                self.say(format!("spawn {name}: {}", pid.0));
+                self.processes.insert(name, pid);
+                self.supervisor.handle_spawned(launch.run, pid, self.now);
+            }
+            Spawns::Defer => {
+                self.say(format!("spawn {name}: no room"));
+                self.supervisor.handle_spawn_deferred(launch.run, "EAGAIN".into(), self.now);
+            }
+            Spawns::Fail(exit_code) => {
+                self.say(format!("spawn {name}: fails"));
+                let failure = SpawnFailure { exit_code, error: "executable".into() };
+                self.supervisor.handle_spawn_failed(launch.run, failure, self.now);
+            }
+        }
+        true
+    }
+
+    /// Says which jobs look different, and what was recorded.
+    fn tell_changes(&mut self) {
+        let mut news = Vec::new();
+        let mut there = BTreeSet::new();
+        let mut after = None;
+        while let Some(job) = self.supervisor.job_after(after) {
+            after = Some(job.key());
+            there.insert(job.key());
+            self.ids.insert(job.key(), job.id().clone());
+            let told = self.results.entry(job.key()).or_default();
+            for record in job.results().filter(|record| told.insert(record.number)) {
+                news.push(format!("{}/{}: {}", job.id(), record.number, ending(record)));
+            }
+            let appearance = appearance(job, self.now);
+            let before = self.appearances.insert(job.key(), appearance.clone());
+            if before.as_ref() != Some(&appearance) {
+                news.push(format!("{}: {appearance}", job.id()));
+            }
+        }
+        for key in self.appearances.keys().copied().collect::<Vec<_>>() {
+            if !there.contains(&key) {
+                self.appearances.remove(&key);
+                news.push(format!("{}: removed", self.ids[&key]));
+            }
+        }
+        news.into_iter().for_each(|line| self.say(line));
+    }
+
+    fn show(&mut self, id: &str) {
+        let job = self.supervisor.job(id).unwrap();
+        let mut lines: Vec<String> = job
+            .results()
+            .map(|record| {
+                let (out, err) = (&record.stdout, &record.stderr);
+                let kept = (out.bytes().len(), err.bytes().len());
+                let written = (out.written(), err.written());
+                format!("{id}/{}: kept {kept:?} of {written:?}", record.number)
+            })
+            .collect();
+        let skipped = job.skipped();
+        lines.push(format!(
+            "{id}: last code {:?}, restarts {}, kill requested {}, forbidden {}, queue full {}, \
+             missed {}",
+            job.last_exit_code(),
+            job.restarts(),
+            job.is_kill_requested(),
+            skipped.forbidden,
+            skipped.queue_full,
+            skipped.missed,
+        ));
+        lines.into_iter().for_each(|line| self.say(line));
+    }
+
+    fn name(&self, run: RunKey) -> String {
+        format!("{}/{}", self.ids[&run.job], run.number)
+    }
+
+    fn say(&mut self, line: String) {
+        self.said.push(format!("@{} {line}", self.now.mono.0));
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        instance: "k".into(),
+        job_limit: 100,
+        output_memory: 1 << 20,
+        shutdown_timeout: Duration::from_secs(9),
+        main: None,
+    }
+}
+
+fn changed(mut settings: Settings, options: &str) -> Settings {
+    for option in options.split(' ') {
+        let (key, value) = option.split_once('=').unwrap();
+        match key {
+            "shutdown" => settings.shutdown_timeout = Duration::from_secs(value.parse().unwrap()),
+            "jobs" => settings.job_limit = value.parse().unwrap(),
+            "memory" => settings.output_memory = value.parse().unwrap(),
+            "main" => settings.main = Some(JobId::parse(value).unwrap()),
+            other => panic!("no setting: {other:?}"),
+        }
+    }
+    settings
+}
+
+/// Reads `ID TYPE {JSON}`.
+fn spec(text: &str) -> JobSpec {
+    let mut words = text.splitn(3, ' ').skip(1);
+    let kind = words.next().expect("a type");
+    let Value::Table(mut fields) = serde_json::from_str(words.next().unwrap_or("{}")).unwrap()
+    else {
+        panic!("not an object: {text}");
+    };
+    fields.push(("type".into(), Value::String(kind.into())));
+    if !fields.iter().any(|(name, _)| name == "executable") {
+        fields.push(("executable".into(), Value::String("x".into())));
+    }
+    k1s::job::parse(Value::Table(fields), "/", Spelling::Camel).unwrap()
+}
+
+/// What a job looks like from outside.
+fn appearance(job: &Job, now: Now) -> String {
+    let mut text = format!("{:?}", job.state()).to_lowercase();
+    if let Some(Pid(pid)) = job.pid() {
+        write!(text, " {pid}").unwrap();
+    }
+    if let Some(error) = job.error() {
+        write!(text, " ({error})").unwrap();
+    }
+    let by_calendar = matches!(&job.spec().kind, Kind::Cron(spec)
+        if matches!(spec.schedule, Schedule::Cron(_)));
+    match job.next_run_at(now) {
+        Some(next) if by_calendar => write!(text, ", next {}", format_rfc3339(next)).unwrap(),
+        Some(next) => {
+            let next = next.0 - now.wall.0 + now.mono.0 as i64;
+            write!(text, ", next @{next}").unwrap();
+        }
+        None => {}
+    }
+    text
+}
+
+fn ending(record: &RunRecord) -> String {
+    let name = record.reason.name();
+    format!("{name} {} after {} ms", record.exit_code(), record.duration.as_millis())
+}
+
+fn describe(target: &Target) -> String {
+    match target {
+        Target::Process(Pid(pid)) => format!("to process {pid}"),
+        Target::Group(Pid(pid)) => format!("to group {pid}"),
+        Target::Tree { leader: Some(Pid(pid)), tag } => format!("to tree {pid} {}", named(tag)),
+        Target::Tree { leader: None, tag } => format!("to tree - {}", named(tag)),
+    }
+}
+
+/// The tag as scripts write it: without the number that tells jobs of the same id apart.
+fn named(tag: &str) -> String {
+    tag.split_once('.').map_or(tag.to_owned(), |(_, rest)| format!("k.{rest}"))
+}
+
+fn time(text: &str) -> Duration {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        other => panic!("no unit of time: {other:?}"),
+    };
+    Duration::from_millis(digits.parse::<u64>().unwrap() * unit)
+}
+
+fn later(now: Now, time: Duration) -> Now {
+    Now { mono: now.mono + time, wall: Wall(now.wall.0 + time.as_millis() as i64) }
+}
+
+/// The lines that differ, each with where it is: the longest common subsequence.
+fn difference(old: &str, new: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let mut common = vec![vec![0; new.len() + 1]; old.len() + 1];
+    for i in (0..old.len()).rev() {
+        for j in (0..new.len()).rev() {
+            common[i][j] = match old[i] == new[j] {
+                true => common[i + 1][j + 1] + 1,
+                false => common[i + 1][j].max(common[i][j + 1]),
+            };
+        }
+    }
+    let (mut i, mut j, mut lines) = (0, 0, String::new());
+    while i < old.len() || j < new.len() {
+        if i < old.len() && j < new.len() && old[i] == new[j] {
+            (i, j) = (i + 1, j + 1);
+        } else if i < old.len() && (j == new.len() || common[i + 1][j] >= common[i][j + 1]) {
+            writeln!(lines, "{:4} - {}", i + 1, old[i]).unwrap();
+            i += 1;
+        } else {
+            writeln!(lines, "{:4} + {}", i + 1, new[j]).unwrap();
+            j += 1;
+        }
+    }
+    lines
+}
+
+/// 2026-01-01T00:00:00Z
+const START: i64 = 1_767_225_600_000;
