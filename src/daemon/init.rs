@@ -20,6 +20,10 @@ pub(super) struct Init {
     held: Vec<Signal>,
 }
 
+/// The exit code of a k1s that was asked to end before the command ran: as if it had died of the
+/// request.
+pub(super) const NEVER_RAN: u8 = 143;
+
 /// Where the command reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stdio {
@@ -40,9 +44,12 @@ impl Init {
         Init { stdio, held: Vec::new() }
     }
 
-    /// Passes a signal on to the command, now or as soon as it runs.
+    /// Passes a signal on to the command, now or as soon as it runs: then once, however often it
+    /// came, as always with signals.
     pub(super) fn forward(&mut self, signal: Signal, supervisor: &Supervisor) {
-        self.held.push(signal);
+        if !self.held.contains(&signal) {
+            self.held.push(signal);
+        }
         self.deliver(supervisor);
     }
 

@@ -156,7 +156,7 @@ impl Daemon {
             for event in &events {
                 match event.token() {
                     SIGNALS => self.handle_signals(),
-                    CHILDREN => self.processes.handle_children(&self.children),
+                    CHILDREN => self.handle_children(),
                     CLOCK => self.handle_clock(),
                     peers::LISTENER => self.peers.handle_listener(),
                     _ if self.outputs.handle_event(event) => {}
@@ -214,15 +214,30 @@ impl Daemon {
 
     fn handle_signals(&mut self) {
         for signal in os::signals::drain(&mut self.signals) {
-            let ends = match &self.init {
-                Some(_) => signal == Signal::TERM,
-                None => [Signal::TERM, Signal::INT, Signal::QUIT].contains(&signal),
-            };
-            if ends {
-                self.supervisor.shutdown(0, self.now);
-            } else if let Some(init) = &mut self.init {
-                init.forward(signal, &self.supervisor);
+            self.handle_signal(signal);
+        }
+    }
+
+    fn handle_signal(&mut self, signal: Signal) {
+        match &mut self.init {
+            Some(_) if signal == Signal::TERM => {
+                self.supervisor.shutdown(init::NEVER_RAN, self.now);
             }
+            Some(init) => init.forward(signal, &self.supervisor),
+            None if [Signal::TERM, Signal::INT, Signal::QUIT].contains(&signal) => {
+                self.supervisor.shutdown(0, self.now);
+            }
+            None => {}
+        }
+    }
+
+    fn handle_children(&mut self) {
+        let came = self.children.drain();
+        if came.child {
+            self.processes.handle_children();
+        }
+        if came.pipe {
+            self.handle_signal(Signal::PIPE);
         }
     }
 

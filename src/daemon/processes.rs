@@ -39,10 +39,8 @@ impl Processes {
     }
 
     /// SIGCHLD has come: signals of one kind are one, so all that have ended are reaped.
-    pub(super) fn handle_children(&mut self, signals: &os::signals::SignalFd) {
-        if signals.drain().child {
-            self.has_children_to_reap = true;
-        }
+    pub(super) fn handle_children(&mut self) {
+        self.has_children_to_reap = true;
     }
 
     /// Reaps what has ended, up to a turn's share: the output that came before an end is read

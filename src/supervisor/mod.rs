@@ -55,7 +55,8 @@ pub struct Settings {
     pub output_memory: usize,
     /// How long a shutdown may take before everything that is left is killed.
     pub shutdown_timeout: Duration,
-    /// The job whose exit code is k1s's own, whatever began the shutdown.
+    /// The job whose exit code is k1s's own, unless another critical job began the shutdown; to
+    /// kill or remove it is to begin the shutdown.
     pub main: Option<JobId>,
 }
 
@@ -225,6 +226,8 @@ enum Timer {
 #[derive(Debug)]
 struct Shutdown {
     exit_code: u8,
+    /// A critical job's end began it: no other job's code counts.
+    is_critical: bool,
     /// When what is left is killed.
     deadline: Mono,
     killed: bool,
@@ -345,7 +348,11 @@ impl Supervisor {
     /// # Errors
     /// `NotFound`; `Over` when a one-off job has ended.
     pub fn kill(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
-        self.request(id, now, |job, core| job.kill(core, now))
+        self.request(id, now, |job, core| job.kill(core, now))?;
+        if self.is_main(id) && !self.is_shutting_down() {
+            self.shutdown(0, now);
+        }
+        Ok(())
     }
 
     /// Starts a job that was killed or has ended; one that waits for its restart starts at once.
@@ -396,12 +403,20 @@ impl Supervisor {
         self.request(id, now, |job, core| job.signal(signal, group, core))
     }
 
-    /// Removes a job: its id is free at once, its processes are stopped.
+    /// Removes a job: its id is free at once, its processes are stopped. The main job is not
+    /// removed, it is stopped with everything else.
     ///
     /// # Errors
     /// `NotFound`.
     pub fn remove(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         let key = self.key(id)?;
+        if self.is_main(id) {
+            // It stays until k1s ends, whose exit code it holds.
+            if !self.is_shutting_down() {
+                self.shutdown(0, now);
+            }
+            return Ok(());
+        }
         self.detach(key);
         self.update(key, now, |job, core| job.remove(core, now));
         Ok(())
@@ -413,18 +428,7 @@ impl Supervisor {
         if self.core.shutdown.is_some() {
             return self.kill_everything(now);
         }
-        let deadline = now.mono + self.core.settings.shutdown_timeout;
-        self.core.shutdown = Some(Shutdown { exit_code, deadline, killed: false, exited: false });
-        self.core.starts.clear();
-        self.core.timers.set(Timer::Shutdown, deadline);
-        // Only when all have been asked is it known whether there is anything to wait for.
-        for job in self.jobs.values_mut() {
-            job.stop_for_shutdown(&mut self.core, now);
-        }
-        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.settle(key, now);
-        }
-        self.finish_shutdown();
+        self.begin_shutdown(exit_code, false, now);
     }
 
     // What happened.
@@ -544,6 +548,10 @@ impl Supervisor {
         self.core.timers.next()
     }
 
+    fn is_main(&self, id: &str) -> bool {
+        self.core.settings.main.as_ref().is_some_and(|main| main.as_str() == id)
+    }
+
     fn key(&self, id: &str) -> Result<JobKey, Refusal> {
         let id = JobId::parse(id).map_err(|_| Refusal::NotFound)?;
         self.ids.get(&id).copied().ok_or(Refusal::NotFound)
@@ -588,7 +596,7 @@ impl Supervisor {
             self.drop_job(key, now);
         }
         if let Some(exit_code) = end.filter(|_| self.core.shutdown.is_none()) {
-            self.shutdown(exit_code, now);
+            self.begin_shutdown(exit_code, true, now);
         }
         self.retry_deferred(now);
         self.finish_shutdown();
@@ -644,6 +652,22 @@ impl Supervisor {
         }
     }
 
+    fn begin_shutdown(&mut self, exit_code: u8, is_critical: bool, now: Now) {
+        let deadline = now.mono + self.core.settings.shutdown_timeout;
+        let (killed, exited) = (false, false);
+        self.core.shutdown = Some(Shutdown { exit_code, is_critical, deadline, killed, exited });
+        self.core.starts.clear();
+        self.core.timers.set(Timer::Shutdown, deadline);
+        // Only when all have been asked is it known whether there is anything to wait for.
+        for job in self.jobs.values_mut() {
+            job.stop_for_shutdown(&mut self.core, now);
+        }
+        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
+            self.settle(key, now);
+        }
+        self.finish_shutdown();
+    }
+
     fn kill_everything(&mut self, now: Now) {
         if let Some(shutdown) = &mut self.core.shutdown
             && !std::mem::replace(&mut shutdown.killed, true)
@@ -676,7 +700,7 @@ impl Supervisor {
             return;
         };
         if !std::mem::replace(&mut shutdown.exited, true) {
-            let code = main_code.unwrap_or(shutdown.exit_code);
+            let code = main_code.filter(|_| !shutdown.is_critical).unwrap_or(shutdown.exit_code);
             self.core.timers.cancel(&Timer::Shutdown);
             self.core.actions.push_back(Action::Exit { code });
         }

@@ -18,6 +18,8 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,6 +28,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -105,6 +109,7 @@ pub(crate) struct K1s {
     token: String,
     stdout: Captured,
     stderr: Captured,
+    terminal: Option<Terminal>,
     dir: Arc<TempDir>,
 }
 
@@ -142,6 +147,11 @@ impl K1s {
     /// What k1s wrote to stdout so far.
     pub(crate) fn stdout(&self) -> String {
         self.stdout.text()
+    }
+
+    /// The terminal that it was started on.
+    pub(crate) fn terminal(&self) -> &Terminal {
+        self.terminal.as_ref().expect("a terminal was asked for")
     }
 
     /// What k1s wrote to stderr so far.
@@ -243,6 +253,14 @@ impl K1s {
         (status, self.stderr.text())
     }
 
+    /// Waits for one on a terminal to end by itself. The second element is all that was said
+    /// there.
+    pub(crate) fn exit_on_terminal(mut self) -> (ExitStatus, String) {
+        let status = wait_for("k1s ends", || self.child.0.try_wait().unwrap());
+        wait_until("the terminal is closed", || self.stdout.is_closed());
+        (status, self.stdout.text())
+    }
+
     /// How many file descriptors k1s has open; an error where its /proc/PID/fd cannot be read:
     /// it is not dumpable, so only root may.
     pub(crate) fn open_fds(&self) -> io::Result<usize> {
@@ -310,6 +328,7 @@ pub(crate) struct Builder {
     contained: bool,
     around: Vec<OsString>,
     stdin: Vec<u8>,
+    has_terminal: bool,
 }
 
 impl Builder {
@@ -325,6 +344,7 @@ impl Builder {
             contained: false,
             around: Vec::new(),
             stdin: Vec::new(),
+            has_terminal: false,
         }
     }
 
@@ -409,6 +429,12 @@ impl Builder {
         self
     }
 
+    /// On a terminal of its own, as `docker run -it` starts it: standard input, output and error
+    /// are the terminal, and k1s leads the terminal's session.
+    pub(crate) fn on_terminal(self) -> Builder {
+        Builder { has_terminal: true, ..self.around(&["setsid", "--ctty"]) }
+    }
+
     /// Starts it, and waits until it listens.
     pub(crate) fn start(self) -> K1s {
         let mut k1s = self.launch();
@@ -424,7 +450,11 @@ impl Builder {
 
     /// Starts it, and waits for nothing: it may listen to nobody.
     pub(crate) fn launch(self) -> K1s {
-        let (child, stdout, stderr) = self.spawn();
+        let terminal = self.has_terminal.then(Terminal::open);
+        let (child, stdout, stderr) = match &terminal {
+            None => self.spawn(),
+            Some(terminal) => self.spawn_on(terminal),
+        };
         let pid = if self.contained {
             wait_for("unshare has a child", || {
                 descendants(child.0.id()).first().map(|process| process.pid)
@@ -434,7 +464,7 @@ impl Builder {
         };
         let (token, dir) = (self.token, self.dir);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        K1s { child, pid, address, token, stdout, stderr, dir }
+        K1s { child, pid, address, token, stdout, stderr, terminal, dir }
     }
 
     /// Starts it, and waits until it has ended by itself.
@@ -449,13 +479,21 @@ impl Builder {
         Finished { code: status.code(), stdout: stdout.text(), stderr: stderr.text() }
     }
 
+    fn spawn_on(&self, terminal: &Terminal) -> (Owned, Captured, Captured) {
+        let mut command = self.command();
+        let [stdin, stdout, stderr] = [(); 3].map(|()| terminal.slave());
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        let child = command.spawn().expect("setsid can be started");
+        (
+            Owned(child),
+            Captured::from(terminal.master.try_clone().unwrap()),
+            Captured::from(io::empty()),
+        )
+    }
+
     fn spawn(&self) -> (Owned, Captured, Captured) {
         let mut command = self.command();
         command
-            .current_dir(self.dir.path())
-            .env_remove("K1S_AUTH_TOKEN")
-            .env_remove("PORT")
-            .envs(&self.environment)
             .stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -481,8 +519,48 @@ impl Builder {
             fs::write(&path, format!("[http]\n{}\n{}", self.http, self.config)).unwrap();
             command.arg("-c").arg(path);
         }
-        command.args(&self.arguments);
         command
+            .args(&self.arguments)
+            .current_dir(self.dir.path())
+            .env_remove("K1S_AUTH_TOKEN")
+            .env_remove("PORT")
+            .envs(&self.environment);
+        command
+    }
+}
+
+/// A terminal, from the side of whoever sits before it: pty(7).
+pub(crate) struct Terminal {
+    master: fs::File,
+    path: String,
+}
+
+impl Terminal {
+    /// One of its own, which nobody inherits.
+    fn open() -> Terminal {
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let path = ptsname_r(&master).unwrap();
+        Terminal { master: fs::File::from(OwnedFd::from(master)), path }
+    }
+
+    /// Presses these keys.
+    pub(crate) fn type_in(&self, keys: &str) {
+        (&self.master).write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Gives its window another size.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        let [rows, columns] = [rows, columns].map(|number| number.to_string());
+        let mut stty = Command::new("stty");
+        stty.args(["-F", &self.path, "rows", &rows, "cols", &columns]);
+        assert!(stty.status().unwrap().success());
+    }
+
+    fn slave(&self) -> fs::File {
+        let flags = OFlag::O_NOCTTY.bits();
+        fs::File::options().read(true).write(true).custom_flags(flags).open(&self.path).unwrap()
     }
 }
 

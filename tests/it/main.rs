@@ -3,8 +3,11 @@
 //! Each module is one chapter of what k1s promises. A new test goes where its promise is:
 //! the rows that the first k1s gave to `seed`, what a job's fields mean to `jobs`, what a
 //! payload may not say to `validation`, bytes on a connection to `http`, the command line and
-//! the configuration to `cli`, being told to stop and being the first process to `pid1`,
-//! what k1s costs when nothing happens to `idle`. How the source itself is kept is `tidy`.
+//! the configuration to `cli`, jobs that it declares to `config_jobs`, what is asked of a job that
+//! is there to `verbs`, how all that a job runs is ended to `stopping`, what a run gets from k1s
+//! to `inherit`, being told to stop and being the first process to `pid1`, `k1s init` to `init`,
+//! what the machine does to k1s to `faults`, what k1s costs when nothing happens to `idle`. How
+//! the source itself is kept is `tidy`.
 //!
 //! Nothing here sleeps to let something happen: [`harness::wait_until`] polls what can be seen.
 //! A test that cannot run on this machine says why, on stderr, in a line that begins `SKIPPED`.
@@ -21,12 +24,20 @@ mod harness;
 
 /// The command line, the environment and the configuration file: what is said, exit code 2.
 mod cli;
+/// `[job.ID]` tables: jobs that start with k1s, and what is wrong with one.
+mod config_jobs;
 /// Cron jobs by interval, over real seconds.
 mod cron;
+/// What machines, users and jobs do to k1s: shortages, stops, bursts.
+mod faults;
 /// HTTP as bytes on a connection: framing, limits, deadlines, methods, errors.
 mod http;
 /// Rest costs nothing: no wake-ups, no leaked file descriptors, no zombies.
 mod idle;
+/// What a run gets from k1s: session, descriptors, signals, limits, user, standard input.
+mod inherit;
+/// `k1s init`: exit codes, signals, standard input, terminals, no open door.
+mod init;
 /// What the fields of a job mean for its process: environment, exit codes, output, stopping.
 mod jobs;
 /// Signals to k1s itself, shutdown, and life as the first process of a PID namespace.
@@ -37,7 +48,11 @@ mod script;
 mod seed;
 /// The supervisor core in a seeded world that does its worst.
 mod sim;
+/// How all that a job runs is ended: its group, what has left it, what outlives a run.
+mod stopping;
 /// The house rules that a machine can check, on the text of the source.
 mod tidy;
 /// Payloads that are refused: 400, the field is named, nothing is created.
 mod validation;
+/// What is asked of a job that is there: put, start, restart, run, signal, kill.
+mod verbs;

@@ -7,8 +7,8 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::harness::{
-    Builder, K1s, TempDir, both_ways, cannot_unshare, continuous, cron, is_alive, one_off, skip, stays_true,
-    wait_until, with,
+    Builder, K1s, TempDir, both_ways, cannot_unshare, continuous, cron, is_alive, one_off, skip,
+    stays_true, wait_until, with,
 };
 
 both_ways! {

@@ -356,7 +356,9 @@ impl Sim {
             return assert_eq!(answer, Err(Refusal::NotFound));
         };
         let job = self.jobs.get_mut(&key).unwrap();
-        job.is_removed |= name == "remove";
+        // The main job stays until k1s ends.
+        let is_main = self.settings.main.as_ref().is_some_and(|main| main.as_str() == id);
+        job.is_removed |= name == "remove" && !is_main;
         job.reasons += u64::from(matches!(name, "start" | "restart" | "run"));
         if answer.is_ok() && matches!(name, "kill" | "remove" | "restart") {
             self.ask(Some(key));
@@ -364,7 +366,8 @@ impl Sim {
         if name == "kill" && answer.is_ok() {
             assert!(self.supervisor.job(id).unwrap().is_kill_requested());
         }
-        assert!(name != "remove" || self.supervisor.job(id).is_none(), "the id is free at once");
+        let is_free = self.supervisor.job(id).is_none();
+        assert!(name != "remove" || is_free != is_main, "the id is free at once");
     }
 
     fn create(&mut self, id: &str) {
