@@ -1,1 +1,204 @@
-//! To come.
+//! How all that a job runs is ended.
+//!
+//! Processes are counted from outside, as descendants of k1s: it inherits every orphan.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Builder, K1s, Process, both_ways, cannot_unshare, continuous, cron, is_alive, one_off,
+    send_signal, skip, wait_until, with,
+};
+
+both_ways! {
+    stopped_processes_are_woken_to_end
+    what_has_left_the_session_is_stopped_with_the_job
+    what_has_left_the_session_is_killed_when_its_grace_is_over
+    what_has_left_the_session_is_asked_before_it_is_killed
+    what_former_runs_have_left_is_stopped_with_the_job
+    what_a_run_has_left_that_is_over_goes_with_its_job
+    what_another_job_has_left_is_spared
+    the_next_run_starts_when_the_group_is_empty
+    a_job_is_known_by_its_processes_not_by_its_id
+}
+
+/// How a job may be asked to end.
+const WAYS: [fn(&K1s); 3] = [
+    |k1s| assert_eq!(k1s.put("/job/x/kill").status, 200),
+    |k1s| assert_eq!(k1s.delete("/job/x").status, 200),
+    |k1s| k1s.signal(Signal::SIGTERM),
+];
+
+/// The processes below k1s, once there are so many.
+fn processes(k1s: &K1s, count: usize) -> Vec<Process> {
+    wait_until("all processes are there", || k1s.descendants().len() == count);
+    k1s.descendants()
+}
+
+fn are_gone(k1s: &K1s) {
+    wait_until("nothing is left", || k1s.descendants().is_empty());
+}
+
+/// For the hour that no test waits for.
+fn patient(payload: Value) -> Value {
+    with(payload, json!({"stop": {"timeoutSeconds": 3600}}))
+}
+
+fn stopped_processes_are_woken_to_end(start: Builder) {
+    let k1s = start.start();
+    k1s.create("x", &patient(continuous("sleep 1000 & sleep 1000 & wait")));
+    for process in processes(&k1s, 3) {
+        send_signal(process.pid, Signal::SIGSTOP);
+    }
+    k1s.put("/job/x/kill");
+    assert_eq!(k1s.in_state("x", "killed")["results"][0]["signal"], "SIGTERM");
+    are_gone(&k1s);
+}
+
+/// Sessions of their own: a child, an orphan (its parent is gone), an orphan's child, and a child
+/// without an environment.
+const STRAYS: &str = "setsid sleep 1000 &
+    (setsid sleep 1000 &)
+    (setsid sh -c 'setsid sleep 1000 & wait' &)
+    env -i /usr/bin/env setsid /bin/sleep 1000 &
+    wait";
+
+fn what_has_left_the_session_is_stopped_with_the_job(start: Builder) {
+    for ask in WAYS {
+        let k1s = start.clone().config("[shutdown]\ntimeout_seconds = 3600").start();
+        k1s.create("x", &patient(continuous(STRAYS)));
+        wait_until("all sleep", || sleeping(&k1s) == 4);
+        let all = k1s.descendants();
+        ask(&k1s);
+        wait_until("all are gone", || !all.iter().any(|process| is_alive(process.pid)));
+    }
+}
+
+fn sleeping(k1s: &K1s) -> usize {
+    let is_sleep = |process: &&Process| {
+        let name = fs::read_to_string(format!("/proc/{}/comm", process.pid));
+        name.is_ok_and(|name| name.trim() == "sleep")
+    };
+    k1s.descendants().iter().filter(is_sleep).count()
+}
+
+fn what_has_left_the_session_is_killed_when_its_grace_is_over(start: Builder) {
+    for ask in WAYS {
+        let k1s = start.clone().config("[shutdown]\ntimeout_seconds = 0.2").start();
+        let stray = "(setsid sh -c 'trap \"\" TERM; echo >up; while :; do sleep 0.02; done' &)";
+        let payload = continuous(&format!("{stray}; exec sleep 1000"));
+        k1s.create("x", &with(payload, json!({"stop": {"timeoutSeconds": 0.2}})));
+        wait_until("up", || k1s.dir().join("up").exists());
+        let all = k1s.descendants();
+        let dir = k1s.keep_dir();
+        ask(&k1s);
+        wait_until("all are gone", || !all.iter().any(|process| is_alive(process.pid)));
+        fs::remove_file(dir.path().join("up")).unwrap();
+    }
+}
+
+fn what_has_left_the_session_is_asked_before_it_is_killed(start: Builder) {
+    let k1s = start.start();
+    let trap = "trap \"echo >asked\" TERM; echo >up; while :; do sleep 0.02; done";
+    // Its pipes are closed when the first process ends: a word of the shell's would end it.
+    let payload = continuous(&format!("(setsid sh -c '{trap}' 2>/dev/null &); exec sleep 1000"));
+    k1s.create("x", &patient(payload));
+    wait_until("up", || k1s.dir().join("up").exists());
+    k1s.put("/job/x/kill");
+    wait_until("asked", || k1s.dir().join("asked").exists());
+    // The first process has ended, the stray goes on: the job is not over.
+    k1s.results("x", 1);
+    assert_eq!(k1s.job("x")["state"], "stopping");
+    k1s.put("/job/x/kill");
+    k1s.in_state("x", "killed");
+    are_gone(&k1s);
+}
+
+fn what_former_runs_have_left_is_stopped_with_the_job(start: Builder) {
+    // A run ends when its stray has left it.
+    let script = "echo >>runs; : >>left; [ $(wc -l <runs) -ge 4 ] && exec sleep 1000
+        (setsid sh -c 'echo >>left; exec sleep 1000' &)
+        while [ $(wc -l <left) -lt $(wc -l <runs) ]; do sleep 0.01; done";
+    for ask in WAYS {
+        let k1s = start.clone().start();
+        let quick = json!({"restart": {"initialDelayMs": 0}});
+        k1s.create("x", &patient(with(continuous(script), quick)));
+        wait_until("three strays and the fourth run", || sleeping(&k1s) == 4);
+        let all = processes(&k1s, 4);
+        let dir = k1s.keep_dir();
+        ask(&k1s);
+        wait_until("all are gone", || !all.iter().any(|process| is_alive(process.pid)));
+        for name in ["runs", "left"] {
+            fs::remove_file(dir.path().join(name)).unwrap();
+        }
+    }
+}
+
+fn what_a_run_has_left_that_is_over_goes_with_its_job(start: Builder) {
+    let k1s = start.start();
+    let script = "rm -f left; (setsid sh -c 'echo >left; exec sleep 1000' &)
+        while [ ! -e left ]; do sleep 0.01; done";
+    for (id, payload) in [("once", one_off(script)), ("cron", cron(script, 3600))] {
+        k1s.create(id, &patient(payload));
+        if id == "cron" {
+            k1s.put("/job/cron/run");
+        }
+        k1s.results(id, 1);
+        processes(&k1s, 1);
+        k1s.delete(&format!("/job/{id}"));
+        are_gone(&k1s);
+    }
+}
+
+fn what_another_job_has_left_is_spared(start: Builder) {
+    let k1s = start.start();
+    for id in ["x", "x.1", "y"] {
+        k1s.create(id, &patient(continuous("(setsid sleep 1000 &); exec sleep 1000")));
+    }
+    wait_until("all sleep", || sleeping(&k1s) == 6);
+    k1s.put("/job/x/kill");
+    k1s.in_state("x", "killed");
+    processes(&k1s, 4);
+    k1s.delete("/job/x.1");
+    processes(&k1s, 2);
+}
+
+fn the_next_run_starts_when_the_group_is_empty(start: Builder) {
+    let k1s = start.start();
+    let script = "if [ -e left ]; then kill -0 $(cat left) 2>/dev/null && echo left >second; \
+        echo >>second; exec sleep 1000; fi; sleep 1000 & echo $! >left";
+    k1s.create("x", &patient(continuous(script)));
+    wait_until("the second run", || k1s.dir().join("second").exists());
+    assert_eq!(fs::read_to_string(k1s.dir().join("second")).unwrap(), "\n");
+}
+
+/// A new job of the same id has runs of the same numbers.
+fn a_job_is_known_by_its_processes_not_by_its_id(start: Builder) {
+    let k1s = start.start();
+    let stubborn = "(setsid sh -c 'trap \"\" TERM; echo >up; sleep 1000; sleep 1000' &)
+        while [ ! -e up ]; do sleep 0.01; done; exec sleep 1000";
+    k1s.create("x", &with(continuous(stubborn), json!({"stop": {"timeoutSeconds": 0.3}})));
+    wait_until("up", || k1s.dir().join("up").exists());
+    k1s.delete("/job/x");
+    k1s.create("x", &continuous("exec sleep 2000"));
+    assert_eq!(k1s.job("x")["state"], "waiting");
+    k1s.in_state("x", "running");
+    processes(&k1s, 1);
+}
+
+#[test]
+fn as_pid_1_it_ends_also_what_nothing_tells_of() {
+    if let Some(reason) = cannot_unshare() {
+        skip!(reason);
+    }
+    let k1s = K1s::with().pid1().start();
+    // Without an environment, and without a parent, before anything is stopped.
+    k1s.create("x", &continuous("(env -i setsid sleep 1000 &); exec sleep 1000"));
+    wait_until("both sleep", || sleeping(&k1s) == 2);
+    let all = k1s.descendants();
+    k1s.signal(Signal::SIGTERM);
+    assert_eq!(k1s.exit().0.code(), Some(0));
+    wait_until("nothing survives", || !all.iter().any(|process| is_alive(process.pid)));
+}
