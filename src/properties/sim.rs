@@ -66,6 +66,10 @@ pub fn check_supervisor(data: &[u8]) {
 struct Sim {
     seed: u64,
     rng: Rng,
+    /// The fewer ids, the more often the same job is asked for something.
+    ids: &'static [&'static str],
+    /// How often, in percent, a shutdown is asked for again.
+    impatience: u64,
     now: Now,
     supervisor: Supervisor,
     settings: Settings,
@@ -128,13 +132,15 @@ impl Sim {
         let now = Now { mono: Mono(rng.below(100_000)), wall: Wall(START) };
         let settings = Settings {
             instance: "k".into(),
-            job_limit: 5,
+            job_limit: 8,
             output_memory: 10_000,
             shutdown_timeout: Duration::from_millis(rng.pick(&[0, 1_000, 9_000])),
             main: rng.percent(20).then(|| JobId::parse(IDS[0]).unwrap()),
         };
         Sim {
             seed,
+            ids: &IDS[..rng.pick(&[1, 2, 6])],
+            impatience: rng.pick(&[0, 0, 10, 100]),
             rng,
             now,
             supervisor: Supervisor::new(settings.clone(), now),
@@ -209,13 +215,33 @@ impl Sim {
         let step = self.rng.pick(&STEPS) * if self.rng.percent(50) { 1 } else { -1 };
         // A clock that walks away would leave the calendar.
         let step = if (self.now.wall.0 - START + step).abs() > FARTHEST { -step } else { step };
+        let (before, old) = (self.next_runs(), self.now.wall);
         self.now.wall.0 += step;
         self.jobs.values_mut().for_each(|job| job.reasons += 1);
-        self.is_step_unseen = self.rng.percent(20);
-        if !self.is_step_unseen {
-            self.supervisor.handle_clock_step(self.now);
-        }
         self.note("step", |_| format!("{step} ms"));
+        let was_seen = !self.is_step_unseen;
+        self.is_step_unseen = self.rng.percent(20);
+        if self.is_step_unseen {
+            return;
+        }
+        self.supervisor.handle_clock_step(self.now);
+        let after = self.next_runs();
+        let now = self.now.wall;
+        // What is still to come stays; a clock that was set back adds only what comes before.
+        let to_come = |next: &Wall| was_seen && *next > now.max(old);
+        for (key, before) in before.into_iter().filter(|(_, next)| to_come(next)) {
+            let after = after[&key];
+            assert!(now < after && after <= before, "{before:?}, now {after:?}, at {now:?}");
+            assert!(step < 0 || after == before, "{before:?}, now {after:?}");
+        }
+    }
+
+    /// The next runs by the calendar.
+    fn next_runs(&self) -> BTreeMap<JobKey, Wall> {
+        let keys = self.ids.iter().filter_map(|id| self.supervisor.job(id));
+        keys.filter(|job| specs::is_by_calendar(job.spec()))
+            .filter_map(|job| Some((job.key(), job.next_run_at(self.now)?)))
+            .collect()
     }
 
     // Events.
@@ -237,7 +263,9 @@ impl Sim {
                 self.note("unknown orphan", |_| String::new());
             }
             56 if self.rng.percent(5) => self.shut_down(),
-            57..=59 if self.shutdown.is_some() && self.rng.percent(10) => self.shut_down(),
+            57..=66 if self.shutdown.is_some() && self.rng.percent(self.impatience) => {
+                self.shut_down()
+            }
             _ => self.request(),
         }
     }
@@ -287,7 +315,7 @@ impl Sim {
     // Requests.
 
     fn request(&mut self) {
-        let id = self.rng.pick(&IDS);
+        let id = self.rng.pick(self.ids);
         let key = self.supervisor.job(id).map(Job::key);
         let state = self.supervisor.job(id).map(Job::state);
         let choice = self.rng.below(100);
@@ -453,7 +481,7 @@ impl Sim {
                 }
             }
             Action::Survey { run, target } => {
-                let members = self.world.members(&target);
+                let members = self.world.members(&target, &self.leaders);
                 for pid in &members {
                     let owner = self.world.get(*pid).run.job;
                     assert_eq!(owner, run.job, "{run:?} waits for {pid}, which is not its own");
@@ -468,7 +496,7 @@ impl Sim {
 
     fn signal(&mut self, target: &Target, signal: Signal) {
         let now = self.now.mono.0;
-        for pid in self.world.members(target) {
+        for pid in self.world.members(target, &self.leaders) {
             let process = self.world.get(pid);
             assert!(
                 self.is_signalled || self.may_be_ended(process.run),

@@ -35,6 +35,10 @@ pub(super) fn type_of(spec: &JobSpec) -> &'static str {
     }
 }
 
+pub(super) fn is_by_calendar(spec: &JobSpec) -> bool {
+    matches!(&spec.kind, Kind::Cron(cron) if matches!(cron.schedule, Schedule::Cron(_)))
+}
+
 /// The shortest time between two runs, in milliseconds.
 pub(super) fn period(schedule: &Schedule) -> u64 {
     match schedule {
@@ -74,7 +78,7 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
         "one-off" => one_off(&mut fields, rng),
         _ => cron(&mut fields, rng),
     }
-    if kind != "cron" && rng.percent(2) {
+    if kind != "cron" && rng.below(200) == 0 {
         fields.push(r#""critical":true"#.into());
     }
     let value: Value = serde_json::from_str(&format!("{{{}}}", fields.join(","))).unwrap();

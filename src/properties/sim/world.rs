@@ -5,7 +5,7 @@
 //! the stop signal, how long SIGKILL takes. Ids are few, so that they are soon used again; as in
 //! Linux, none is given out while a process or a group has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::job::{ExitStatus, Pid, Signal};
@@ -16,7 +16,7 @@ use super::rng::Rng;
 #[derive(Default)]
 pub(super) struct World {
     processes: BTreeMap<i32, Process>,
-    last_pid: i32,
+    highest_pid: i32,
     pub(super) reused_pids: u64,
 }
 
@@ -123,14 +123,18 @@ impl World {
         self.living().filter(|(pid, p)| p.is_tagged || p.group != *pid)
     }
 
-    /// The living processes that a target means.
-    pub(super) fn members(&self, target: &Target) -> Vec<i32> {
+    /// The living processes that a target means. As the daemon does, a group whose leader was
+    /// reaped is taken for gone when another process has the leader's id: the kernel gives out
+    /// no id that a group has.
+    pub(super) fn members(&self, target: &Target, leaders: &BTreeSet<Pid>) -> Vec<i32> {
+        let is_own =
+            |leader: i32| leaders.contains(&Pid(leader)) || !self.processes.contains_key(&leader);
         let is_meant = |pid: i32, process: &Process| match target {
             Target::Process(Pid(p)) => pid == *p,
-            Target::Group(Pid(group)) => process.group == *group,
+            Target::Group(Pid(group)) => is_own(*group) && process.group == *group,
             Target::Tree { leader, tag } => {
                 leader.is_some_and(|Pid(leader)| {
-                    process.group == leader || self.descends(process, leader)
+                    is_own(leader) && (process.group == leader || self.descends(process, leader))
                 }) || (process.is_tagged && carries(&process.origin, tag))
             }
         };
@@ -201,20 +205,14 @@ impl World {
         (process.status, self.processes.values().any(|other| other.group == pid))
     }
 
-    /// The next id that no process and no group has.
+    /// An id that no process and no group has: the lowest, as soon as it is free.
     fn free_pid(&mut self) -> i32 {
-        loop {
-            self.last_pid += 1;
-            if self.last_pid > HIGHEST_PID {
-                self.last_pid = LOWEST_PID;
-                self.reused_pids += 1;
-            }
-            let pid = self.last_pid.max(LOWEST_PID);
-            self.last_pid = pid;
-            if self.processes.iter().all(|(other, p)| *other != pid && p.group != pid) {
-                return pid;
-            }
-        }
+        let groups: BTreeSet<i32> = self.processes.values().map(|p| p.group).collect();
+        let is_free = |pid: &i32| !self.processes.contains_key(pid) && !groups.contains(pid);
+        let pid = (LOWEST_PID..).find(is_free).unwrap();
+        self.reused_pids += u64::from(pid <= self.highest_pid);
+        self.highest_pid = self.highest_pid.max(pid);
+        pid
     }
 }
 
@@ -226,4 +224,3 @@ pub(super) fn carries(run: &str, tag: &str) -> bool {
 }
 
 const LOWEST_PID: i32 = 2;
-const HIGHEST_PID: i32 = 120;
