@@ -9,15 +9,21 @@
 //! k1s [COMMAND] --help                                         Help
 //! ```
 //!
-//! Nothing here runs anything; whoever does exits with 2 on a usage error, with the message on
-//! stderr.
+//! [`main`] does what was asked. A usage error, or a config that is wrong, is one line on stderr
+//! and exit code 2.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
+use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use argh::FromArgs;
+
+use crate::config;
+use crate::daemon::{self, Daemon, Role, Startup};
+use crate::schedule::{CronSchedule, ScheduleError, format_rfc3339_seconds, parse_rfc3339};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +64,101 @@ pub struct ScheduleQuery {
     pub after: Option<String>,
     /// How many times are printed.
     pub count: NonZeroU32,
+}
+
+/// The whole process, from the arguments to the exit code.
+pub fn main() -> ExitCode {
+    let startup = daemon::prepare();
+    let result = match parse(std::env::args_os().skip(1)) {
+        Ok(Invocation::Run { config }) => supervise(config.as_deref(), None, &startup),
+        Ok(Invocation::Check { config }) => check(&config),
+        Ok(Invocation::Init { config, command }) => {
+            supervise(config.as_deref(), Some(command), &startup)
+        }
+        Ok(Invocation::Schedule(query)) => return schedule(&query),
+        Ok(Invocation::Version) => show(&format!("{VERSION}\n")),
+        Ok(Invocation::Help(text)) => show(&text),
+        Err(error) => Err(error),
+    };
+    result.unwrap_or_else(|error| {
+        say(&error);
+        ExitCode::from(USAGE)
+    })
+}
+
+/// Supervises, as the first process of a container when there is a `command`.
+fn supervise(
+    config: Option<&Path>,
+    command: Option<Vec<String>>,
+    startup: &Startup,
+) -> Result<ExitCode, String> {
+    let environment = config::Environment::of_process();
+    let mut settings = config::load(config, &environment).map_err(|error| error.to_string())?;
+    let has_token = settings.http.token_origin != config::TokenOrigin::Default;
+    let is_asked_for = config.is_some() || environment.port.is_some() || has_token;
+    let role = match command {
+        None => Role::Supervisor,
+        Some(command) => {
+            if !has_token {
+                settings.http.host = Ipv4Addr::LOCALHOST.into();
+            }
+            Role::Init { command, opens_api: is_asked_for }
+        }
+    };
+    for note in &startup.notes {
+        say(note);
+    }
+    let daemon = Daemon::new(settings, role, startup)?;
+    if let Some(address) = daemon.address() {
+        if !has_token {
+            say(DEFAULT_TOKEN_WARNING);
+        }
+        say(&format!("listening on http://{address}"));
+    }
+    Ok(ExitCode::from(daemon.run()))
+}
+
+fn check(config: &Path) -> Result<ExitCode, String> {
+    let settings = config::load(Some(config), &config::Environment::of_process())
+        .map_err(|error| error.to_string())?;
+    show(&config::describe(&settings))
+}
+
+/// Prints the next times of a schedule. Exit code 1 for one that never comes.
+fn schedule(query: &ScheduleQuery) -> ExitCode {
+    let zone = query.zone.as_deref().unwrap_or("UTC");
+    let after = match query.after.as_deref().map(parse_rfc3339) {
+        None => Ok(daemon::now().wall),
+        Some(given) => given.map_err(|error| format!("--after: {error}")),
+    };
+    let schedule = CronSchedule::parse(&query.expression, zone);
+    let lines = match (schedule, after) {
+        (Err(ScheduleError::Never(why)), _) => {
+            say(&why);
+            return ExitCode::from(NEVER);
+        }
+        (Err(error), _) => Err(error.to_string()),
+        (Ok(_), Err(error)) => Err(error),
+        (Ok(schedule), Ok(after)) => {
+            let count = usize::try_from(query.count.get()).unwrap_or(usize::MAX);
+            let times = schedule.upcoming(after, count);
+            Ok(times.map(|time| format!("{}\n", format_rfc3339_seconds(time))).collect::<String>())
+        }
+    };
+    lines.and_then(|lines| show(&lines)).unwrap_or_else(|error| {
+        say(&error);
+        ExitCode::from(USAGE)
+    })
+}
+
+fn show(text: &str) -> Result<ExitCode, String> {
+    print(text).map_err(|error| format!("cannot write to stdout: {error}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line on stderr; nobody reading it is no reason to end.
+fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "k1s: {message}");
 }
 
 /// What `k1s --version` prints.
@@ -230,7 +331,12 @@ fn usage(message: &str) -> String {
     format!("{} (see k1s --help)", words.join(" "))
 }
 
-const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::new(5).unwrap();
+const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
+
+const USAGE: u8 = 2;
+const NEVER: u8 = 1;
+const DEFAULT_TOKEN_WARNING: &str = "WARNING: the default token is in use, which everybody knows: \
+     whoever reaches the port can run any program. Set K1S_AUTH_TOKEN, or http.auth_token in a config";
 
 #[cfg(test)]
 mod tests {

@@ -1,3 +1,7 @@
 //! The k1s process: the command line in, an exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    k1s::cli::main()
+}

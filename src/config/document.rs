@@ -24,7 +24,12 @@ impl<'a> Document<'a> {
             Err(error) => {
                 let offset = error.span().map_or(text.len(), |span| span.start);
                 let (line, column) = position(text, offset);
-                Err(ConfigError::new(format!("{file}:{line}:{column}"), error.message()))
+                let found = error.span().and_then(|span| text.get(span)).unwrap_or_default();
+                let message = match found.is_empty() || found.contains('\n') {
+                    true => error.message().to_owned(),
+                    false => format!("{} `{found}`", error.message()),
+                };
+                Err(ConfigError::new(format!("{file}:{line}:{column}"), message))
             }
         }
     }

@@ -1,10 +1,33 @@
 //! One connection: bytes and time in, requests and bytes out.
+//!
+//! ```text
+//!           head complete          proceed          body complete
+//!   Head ───────────────▶ Decide ─────────▶ Body ────────────────▶ Answer
+//!    ▲                      │ respond         │ too large,           │ respond, or
+//!    │                      │                 │ late, malformed      │ stream … finish
+//!    ├── connection stays ──┴─────────────────│──────────────────────┤
+//!    │                                        ▼                      │
+//!  idle              Finished ◀─ Linger ◀─ Flush ◀── or it ends ─────┘
+//! ```
+//!
+//! One request is in hand at a time; what the peer has sent beyond it waits in `input`, and
+//! nothing is read from the socket while too much does. The end of a connection has three
+//! steps, because closing a socket that has unread input sends a reset, and a reset throws
+//! away what the peer has not read yet, such as the answer that says what was wrong: the
+//! answer is sent (`Flush`), the writing side is shut down, and input is thrown away until
+//! the peer has closed, too (`Linger`; RFC 9112, section 9.6).
 
+use std::mem;
 use std::rc::Rc;
+use std::time::Duration;
 
-use super::Limits;
-use super::request::{Head, Request};
-use super::response::Reply;
+use super::chunked::Chunked;
+use super::request::{BodyLength, Head, Method, Request, Version, parse_head};
+use super::response::{
+    CONTINUE, Framing, LAST_CHUNK, Persistence, Reply, write_chunk, write_sized, write_stream_head,
+};
+use super::scan::HeadScan;
+use super::{Limits, Refusal, Status, append};
 use crate::time::{Mono, Now};
 
 /// The server's end of one connection.
@@ -17,6 +40,19 @@ use crate::time::{Mono, Now};
 #[derive(Debug)]
 pub struct Connection {
     limits: Rc<Limits>,
+    state: State,
+    /// What was read, from `taken` on not used yet. Empty buffers hold no memory.
+    input: Vec<u8>,
+    taken: usize,
+    /// What is to be written, up to `sent` already written.
+    output: Vec<u8>,
+    sent: usize,
+    /// When the peer last took output, or output began to wait.
+    progress: Mono,
+    /// The peer has ended its side.
+    eof: bool,
+    /// A request has been answered: this peer speaks HTTP.
+    served: bool,
 }
 
 /// What a peer has asked.
@@ -29,58 +65,204 @@ pub enum Incoming {
     Request(Request),
 }
 
+#[derive(Debug)]
+enum State {
+    /// Between requests, or within a head.
+    Head {
+        scan: HeadScan,
+        since: Mono,
+    },
+    /// A head was handed out; whether its body is wanted is not said yet.
+    Decide {
+        exchange: Exchange,
+        body: BodyLength,
+    },
+    Body(Box<Reading>),
+    /// A request was handed out.
+    Answer {
+        exchange: Exchange,
+    },
+    /// An answer is produced bit by bit.
+    Stream {
+        framing: Framing,
+        stays: bool,
+    },
+    /// The last answer is on its way out; input is thrown away.
+    Flush {
+        discarded: usize,
+    },
+    /// All is said, and told so; input is thrown away.
+    Linger {
+        discarded: usize,
+        until: Mono,
+    },
+    Finished,
+}
+
+/// What an answer needs to know of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Exchange {
+    version: Version,
+    is_head: bool,
+    keep_alive: bool,
+}
+
+/// A request whose body is on its way.
+#[derive(Debug)]
+struct Reading {
+    head: Head,
+    exchange: Exchange,
+    body: Vec<u8>,
+    rest: Rest,
+    since: Mono,
+}
+
+/// What is missing of a body.
+#[derive(Debug)]
+enum Rest {
+    Bytes(usize),
+    Chunks(Chunked),
+}
+
 impl Connection {
     /// A connection that was just accepted.
     pub fn new(limits: Rc<Limits>, now: Now) -> Connection {
-        let _ = now;
-        Connection { limits }
+        Connection {
+            limits,
+            state: State::Head { scan: HeadScan::default(), since: now.mono },
+            input: Vec::new(),
+            taken: 0,
+            output: Vec::new(),
+            sent: 0,
+            progress: now.mono,
+            eof: false,
+            served: false,
+        }
     }
 
     /// Whether to read from the socket. Not while enough is buffered that is not answered
     /// yet, or the peer does not take its answers.
     pub fn wants_read(&self) -> bool {
-        let _ = &self.limits;
-        false
+        let has_room = self.buffered().len() <= self.limits.max_head_bytes;
+        !self.eof
+            && match &self.state {
+                State::Head { .. } => has_room && !self.is_clogged(),
+                State::Decide { .. }
+                | State::Body(_)
+                | State::Answer { .. }
+                | State::Stream { .. } => has_room,
+                State::Flush { discarded } => *discarded < MAX_DISCARDED_BYTES,
+                State::Linger { .. } => true,
+                State::Finished => false,
+            }
     }
 
-    /// The peer has sent these bytes.
+    /// The peer has sent these bytes. All are taken, so what is buffered may exceed its
+    /// limit by one read.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Now) {
-        let _ = (bytes, now);
+        let is_caught_up = self.buffered().is_empty();
+        let mut rest = bytes;
+        match &mut self.state {
+            State::Head { since, .. } if is_caught_up => *since = now.mono,
+            State::Body(reading) if is_caught_up => match reading.feed(bytes, &self.limits) {
+                Ok(count) => rest = bytes.get(count..).unwrap_or_default(),
+                Err(refusal) => return self.refuse(refusal, now),
+            },
+            State::Head { .. }
+            | State::Body(_)
+            | State::Decide { .. }
+            | State::Answer { .. }
+            | State::Stream { .. } => {}
+            State::Flush { discarded } => {
+                *discarded = discarded.saturating_add(bytes.len());
+                return;
+            }
+            State::Linger { discarded, .. } => {
+                *discarded = discarded.saturating_add(bytes.len());
+                if *discarded > MAX_DISCARDED_BYTES {
+                    self.finish();
+                }
+                return;
+            }
+            State::Finished => return,
+        }
+        self.input.drain(..mem::take(&mut self.taken));
+        append(&mut self.input, rest, self.limits.max_head_bytes.saturating_add(rest.len()));
     }
 
     /// The peer will send no more. What it has asked before is still answered.
-    pub fn handle_eof(&mut self, now: Now) {
-        let _ = now;
+    pub fn handle_eof(&mut self) {
+        self.eof = true;
+        if let State::Linger { .. } = self.state {
+            self.finish();
+        }
     }
 
     /// Whether the peer has ended its side: after that, only a failing write can tell
     /// whether it still listens.
     pub fn is_half_closed(&self) -> bool {
-        false
+        self.eof
     }
 
     /// The next thing that the peer asks; `None` until more has come, or the request before
     /// is answered. Each request comes twice: its head, and then the whole.
     pub fn poll(&mut self, now: Now) -> Option<Incoming> {
-        let _ = now;
-        None
+        let polled = match &self.state {
+            State::Head { .. } if self.is_clogged() => return None,
+            State::Head { .. } => self.poll_head(),
+            State::Body(_) => self.poll_body(),
+            State::Decide { .. }
+            | State::Answer { .. }
+            | State::Stream { .. }
+            | State::Flush { .. }
+            | State::Linger { .. }
+            | State::Finished => return None,
+        };
+        polled.unwrap_or_else(|refusal| {
+            self.refuse(refusal, now);
+            None
+        })
     }
 
     /// Lets the body of the request come whose head was just handed out.
     pub fn proceed(&mut self, head: Head, now: Now) {
-        let _ = (head, now);
+        let State::Decide { exchange, body } = self.state else {
+            return;
+        };
+        let rest = match body {
+            BodyLength::None => Rest::Bytes(0),
+            BodyLength::Known(length) => match usize::try_from(length) {
+                Ok(length) if length <= self.limits.max_body_bytes => Rest::Bytes(length),
+                _ => {
+                    let refusal = Refusal::new(Status::ContentTooLarge, "body too large");
+                    return self.refuse(refusal, now);
+                }
+            },
+            BodyLength::Chunked => Rest::Chunks(Chunked::new()),
+        };
+        let reading = Reading { exchange, body: Vec::new(), since: now.mono, rest, head };
+        let is_awaited = reading.head.expects_continue && !reading.is_complete();
+        if is_awaited && self.buffered().is_empty() {
+            self.room(now).extend_from_slice(CONTINUE);
+        }
+        self.state = State::Body(Box::new(reading));
     }
 
     /// Whether a request was handed out that has no answer yet.
     pub fn is_waiting_for_answer(&self) -> bool {
-        false
+        matches!(self.state, State::Decide { .. } | State::Answer { .. })
     }
 
     /// Answers the request that was handed out last. `body` writes straight behind what is
     /// to be sent; it is run for HEAD too, for the length. Does nothing when no request
     /// waits, such as when the connection has ended meanwhile.
     pub fn respond(&mut self, reply: Reply<'_>, now: Now, body: impl FnOnce(&mut Vec<u8>)) {
-        let _ = (reply, now, body);
+        let Some((exchange, stays)) = self.exchange_in_hand(&reply) else {
+            return;
+        };
+        let persistence = exchange.persistence(stays);
+        write_sized(self.room(now), &reply, persistence, now.wall, !exchange.is_head, body);
+        self.end_answer(stays, now);
     }
 
     /// Begins an answer of unknown length: chunked, in HTTP/1.0 up to the end of the
@@ -88,70 +270,406 @@ impl Connection {
     /// answered, or no request waits.
     #[must_use]
     pub fn start_stream(&mut self, reply: Reply<'_>, now: Now) -> bool {
-        let _ = (reply, now);
-        false
+        let Some((exchange, stays)) = self.exchange_in_hand(&reply) else {
+            return false;
+        };
+        let (framing, stays) = match exchange.version {
+            Version::Http10 => (Framing::UntilClose, false),
+            Version::Http11 => (Framing::Chunked, stays),
+        };
+        let persistence = exchange.persistence(stays);
+        write_stream_head(self.room(now), &reply, persistence, now.wall, framing);
+        if exchange.is_head {
+            self.end_answer(stays, now);
+        } else {
+            self.state = State::Stream { framing, stays };
+        }
+        !exchange.is_head
     }
 
     /// Whether a stream is under way and has room for more.
     pub fn wants_output(&self) -> bool {
-        false
+        matches!(self.state, State::Stream { .. }) && !self.is_clogged()
     }
 
     /// Adds what `write` appends to the stream that is under way, as one chunk.
     pub fn push(&mut self, now: Now, write: impl FnOnce(&mut Vec<u8>)) {
-        let _ = (now, write);
+        if let State::Stream { framing, .. } = self.state {
+            let output = self.room(now);
+            match framing {
+                Framing::Chunked => write_chunk(output, write),
+                Framing::UntilClose => write(output),
+            }
+        }
     }
 
     /// Ends the stream that is under way.
     pub fn finish_stream(&mut self, now: Now) {
-        let _ = now;
+        if let State::Stream { framing, stays } = self.state {
+            match framing {
+                Framing::Chunked => self.room(now).extend_from_slice(LAST_CHUNK),
+                Framing::UntilClose => {}
+            }
+            self.end_answer(stays, now);
+        }
     }
 
     /// What is to be written to the socket.
     pub fn unsent(&self) -> &[u8] {
-        &[]
+        self.output.get(self.sent..).unwrap_or_default()
     }
 
     /// The socket has taken so many bytes of [`unsent`](Connection::unsent).
     pub fn handle_sent(&mut self, count: usize, now: Now) {
-        let _ = (count, now);
+        if count == 0 {
+            return;
+        }
+        let was_clogged = self.is_clogged();
+        self.progress = now.mono;
+        self.sent = self.output.len().min(self.sent.saturating_add(count));
+        if self.sent == self.output.len() {
+            self.output = Vec::new();
+            self.sent = 0;
+        }
+        let starts_anew = self.buffered().is_empty() || (was_clogged && !self.is_clogged());
+        if let State::Head { since, .. } = &mut self.state
+            && starts_anew
+        {
+            // The peer's time for a request does not run while it takes its answers.
+            *since = now.mono;
+        }
     }
 
     /// Whether to shut down the writing side of the socket: the last answer is sent, and the
-    /// peer is still sending.
+    /// peer may still be sending.
     pub fn wants_shutdown_write(&self) -> bool {
-        false
+        matches!(self.state, State::Flush { .. }) && self.unsent().is_empty() && !self.eof
     }
 
     /// The writing side was shut down. What still comes is thrown away for a while, so that
     /// no reset overtakes the answer.
     pub fn handle_shutdown_write(&mut self, now: Now) {
-        let _ = now;
+        if let State::Flush { discarded } = self.state {
+            let until = now.mono + LINGER_TIME;
+            self.state = State::Linger { discarded, until };
+        }
     }
 
     /// Whether to drop the socket.
     pub fn is_finished(&self) -> bool {
-        true
+        match self.state {
+            State::Finished => true,
+            State::Flush { .. } => self.eof && self.unsent().is_empty(),
+            State::Head { .. }
+            | State::Decide { .. }
+            | State::Body(_)
+            | State::Answer { .. }
+            | State::Stream { .. }
+            | State::Linger { .. } => false,
+        }
     }
 
     /// Since when the connection has been idle between requests; `None` when it is not.
     pub fn idle_since(&self) -> Option<Mono> {
-        None
+        match self.state {
+            State::Head { since, .. } if self.buffered().is_empty() && self.unsent().is_empty() => {
+                Some(since)
+            }
+            State::Head { .. }
+            | State::Decide { .. }
+            | State::Body(_)
+            | State::Answer { .. }
+            | State::Stream { .. }
+            | State::Flush { .. }
+            | State::Linger { .. }
+            | State::Finished => None,
+        }
     }
 
     /// When to call [`handle_deadline`](Connection::handle_deadline), if nothing else
-    /// happens; `None` while a request waits for its answer.
+    /// happens. A request that waits for its answer has none, unless the peer is slow to
+    /// take the answers before.
     pub fn deadline(&self) -> Option<Mono> {
-        None
+        let deadlines = [self.write_deadline(), self.state_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Time has passed: acts on the deadline if it is due.
     pub fn handle_deadline(&mut self, now: Now) {
-        let _ = now;
+        let is_due = |deadline: Option<Mono>| deadline.is_some_and(|at| at <= now.mono);
+        if is_due(self.write_deadline()) {
+            return self.finish();
+        }
+        if !is_due(self.state_deadline()) {
+            return;
+        }
+        let late = |reason| Refusal::new(Status::RequestTimeout, reason);
+        match &self.state {
+            State::Head { scan, .. } if scan.is_blank(self.buffered()) => self.finish(),
+            State::Head { .. } => self.refuse(late("the head took too long"), now),
+            State::Body(_) => self.refuse(late("the body took too long"), now),
+            State::Linger { .. } => self.finish(),
+            State::Decide { .. }
+            | State::Answer { .. }
+            | State::Stream { .. }
+            | State::Flush { .. }
+            | State::Finished => {}
+        }
     }
 
     /// The bytes of memory that the buffers hold.
     pub fn memory(&self) -> usize {
-        0
+        let body = match &self.state {
+            State::Body(reading) => reading.body.capacity(),
+            State::Head { .. }
+            | State::Decide { .. }
+            | State::Answer { .. }
+            | State::Stream { .. }
+            | State::Flush { .. }
+            | State::Linger { .. }
+            | State::Finished => 0,
+        };
+        self.input.capacity() + self.output.capacity() + body
+    }
+
+    fn poll_head(&mut self) -> Result<Option<Incoming>, Refusal> {
+        let State::Head { scan, .. } = &mut self.state else {
+            return Ok(None);
+        };
+        let input = self.input.get(self.taken..).unwrap_or_default();
+        let Some(end) = scan.advance(input, &self.limits)? else {
+            return self.miss_rest_of_head();
+        };
+        let bytes = input.get(scan.start()..end).unwrap_or_default();
+        let head = parse_head(bytes, &self.limits)?;
+        self.take(end);
+        self.state = State::Decide {
+            exchange: Exchange {
+                version: head.version,
+                is_head: head.method == Method::Head,
+                keep_alive: head.keep_alive,
+            },
+            body: head.body_length,
+        };
+        Ok(Some(Incoming::Head(head)))
+    }
+
+    /// The head is not complete; when it cannot become so, that is the end.
+    fn miss_rest_of_head(&mut self) -> Result<Option<Incoming>, Refusal> {
+        match &self.state {
+            State::Head { scan, .. } if self.eof => {
+                if !scan.is_blank(self.buffered()) {
+                    return Err(Refusal::bad("the head is cut off"));
+                }
+                self.end();
+            }
+            State::Head { .. }
+            | State::Decide { .. }
+            | State::Body(_)
+            | State::Answer { .. }
+            | State::Stream { .. }
+            | State::Flush { .. }
+            | State::Linger { .. }
+            | State::Finished => {}
+        }
+        Ok(None)
+    }
+
+    fn poll_body(&mut self) -> Result<Option<Incoming>, Refusal> {
+        let State::Body(reading) = &mut self.state else {
+            return Ok(None);
+        };
+        let input = self.input.get(self.taken..).unwrap_or_default();
+        let count = reading.feed(input, &self.limits)?;
+        if !reading.is_complete() {
+            self.take(count);
+            return match self.eof {
+                true => Err(Refusal::bad("the body is cut off")),
+                false => Ok(None),
+            };
+        }
+        let exchange = reading.exchange;
+        let state = mem::replace(&mut self.state, State::Answer { exchange });
+        self.take(count);
+        Ok(match state {
+            State::Body(reading) => {
+                Some(Incoming::Request(Request { head: reading.head, body: reading.body }))
+            }
+            State::Head { .. }
+            | State::Decide { .. }
+            | State::Answer { .. }
+            | State::Stream { .. }
+            | State::Flush { .. }
+            | State::Linger { .. }
+            | State::Finished => None,
+        })
+    }
+
+    /// The request that is to be answered, and whether the connection goes on after that:
+    /// not when a body was sent or announced that nobody wants.
+    fn exchange_in_hand(&self, reply: &Reply<'_>) -> Option<(Exchange, bool)> {
+        let (exchange, is_read) = match self.state {
+            State::Decide { exchange, body } => {
+                (exchange, matches!(body, BodyLength::None | BodyLength::Known(0)))
+            }
+            State::Answer { exchange } => (exchange, true),
+            State::Head { .. }
+            | State::Body(_)
+            | State::Stream { .. }
+            | State::Flush { .. }
+            | State::Linger { .. }
+            | State::Finished => return None,
+        };
+        Some((exchange, exchange.keep_alive && is_read && !reply.close))
+    }
+
+    fn end_answer(&mut self, stays: bool, now: Now) {
+        self.served = true;
+        if stays {
+            let scan = HeadScan::default();
+            let since = now.mono;
+            self.state = State::Head { scan, since };
+        } else {
+            self.end();
+        }
+    }
+
+    /// Answers what cannot be understood, or not be had, and ends the connection.
+    fn refuse(&mut self, refusal: Refusal, now: Now) {
+        let is_head = match &self.state {
+            State::Head { scan, .. } => {
+                self.buffered().get(scan.start()..).is_some_and(|head| head.starts_with(b"HEAD "))
+            }
+            State::Decide { exchange, .. } | State::Answer { exchange } => exchange.is_head,
+            State::Body(reading) => reading.exchange.is_head,
+            State::Stream { .. } | State::Flush { .. } | State::Linger { .. } | State::Finished => {
+                false
+            }
+        };
+        write_sized(
+            self.room(now),
+            &Reply::json(refusal.status),
+            Persistence::Close,
+            now.wall,
+            !is_head,
+            |body| {
+                body.extend_from_slice(b"{\"error\":\"");
+                body.extend_from_slice(refusal.reason.as_bytes());
+                body.extend_from_slice(b"\"}");
+            },
+        );
+        self.end();
+    }
+
+    /// Nothing more is to be said.
+    fn end(&mut self) {
+        self.drop_input();
+        self.state = State::Flush { discarded: 0 };
+    }
+
+    /// Nothing more is to be done.
+    fn finish(&mut self) {
+        self.drop_input();
+        self.output = Vec::new();
+        self.sent = 0;
+        self.state = State::Finished;
+    }
+
+    fn drop_input(&mut self) {
+        self.input = Vec::new();
+        self.taken = 0;
+    }
+
+    /// What was read and not used.
+    fn buffered(&self) -> &[u8] {
+        self.input.get(self.taken..).unwrap_or_default()
+    }
+
+    fn take(&mut self, count: usize) {
+        self.taken += count;
+        if self.taken >= self.input.len() {
+            self.drop_input();
+        }
+    }
+
+    /// Where to write what is to be sent next. What was sent is only moved away when it is
+    /// the larger half, so that each byte is moved once at most.
+    fn room(&mut self, now: Now) -> &mut Vec<u8> {
+        if self.unsent().is_empty() {
+            self.progress = now.mono;
+        }
+        if self.sent > self.output.len() / 2 {
+            self.output.drain(..mem::take(&mut self.sent));
+        }
+        &mut self.output
+    }
+
+    /// Whether the peer has so much to take that it should not ask for more.
+    fn is_clogged(&self) -> bool {
+        self.unsent().len() >= self.limits.max_unsent_bytes.max(1)
+    }
+
+    fn write_deadline(&self) -> Option<Mono> {
+        (!self.unsent().is_empty()).then(|| self.progress + self.limits.write_timeout)
+    }
+
+    fn state_deadline(&self) -> Option<Mono> {
+        let limits = &self.limits;
+        match &self.state {
+            State::Head { .. } if self.is_clogged() => None,
+            State::Head { since, .. } if !self.buffered().is_empty() => {
+                Some(*since + limits.head_timeout)
+            }
+            State::Head { .. } if !self.unsent().is_empty() => None,
+            State::Head { since, .. } if self.served => Some(*since + limits.idle_timeout),
+            State::Head { since, .. } => Some(*since + limits.head_timeout),
+            State::Body(reading) => Some(reading.since + limits.body_timeout),
+            State::Linger { until, .. } => Some(*until),
+            State::Decide { .. }
+            | State::Answer { .. }
+            | State::Stream { .. }
+            | State::Flush { .. }
+            | State::Finished => None,
+        }
     }
 }
+
+impl Exchange {
+    fn persistence(self, stays: bool) -> Persistence {
+        match (stays, self.version) {
+            (false, _) => Persistence::Close,
+            (true, Version::Http10) => Persistence::KeepAlive,
+            (true, Version::Http11) => Persistence::Default,
+        }
+    }
+}
+
+impl Reading {
+    /// Takes bytes up to the end of the body at most; tells how many.
+    fn feed(&mut self, bytes: &[u8], limits: &Limits) -> Result<usize, Refusal> {
+        match &mut self.rest {
+            Rest::Bytes(left) => {
+                let whole = self.body.len() + *left;
+                let count = bytes.len().min(*left);
+                append(&mut self.body, bytes.get(..count).unwrap_or_default(), whole);
+                *left -= count;
+                Ok(count)
+            }
+            Rest::Chunks(chunked) => chunked.decode(bytes, &mut self.body, limits),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        match &self.rest {
+            Rest::Bytes(left) => *left == 0,
+            Rest::Chunks(chunked) => chunked.is_complete(),
+        }
+    }
+}
+
+/// How long input is thrown away after the last answer.
+const LINGER_TIME: Duration = Duration::from_secs(5);
+
+/// How much input is thrown away after the last answer: enough for a client that sends all
+/// of a large body before it looks for an answer.
+const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;

@@ -15,9 +15,15 @@
 //! What the RFCs call an error is answered by the codec itself, and ends the connection:
 //! two parties that disagree about where a request ends must not go on talking.
 
+mod chunked;
 mod connection;
+pub mod properties;
 mod request;
 mod response;
+mod scan;
+mod target;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -69,10 +75,39 @@ impl Default for Limits {
     }
 }
 
+/// What the codec itself answers, and why: then the connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refusal {
+    status: Status,
+    /// For the body; no quotes, so that it needs no escaping in JSON.
+    reason: &'static str,
+}
+
+impl Refusal {
+    fn new(status: Status, reason: &'static str) -> Refusal {
+        Refusal { status, reason }
+    }
+
+    fn bad(reason: &'static str) -> Refusal {
+        Refusal::new(Status::BadRequest, reason)
+    }
+}
+
 /// Compares two secrets in a time that depends on their lengths alone, never on where they
 /// differ.
 pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     let differences =
         left.iter().zip(right).fold(0, |sum: u8, (a, b)| std::hint::black_box(sum | (a ^ b)));
     left.len() == right.len() && differences == 0
+}
+
+/// Adds bytes to a buffer that doubles as it grows, but not beyond `limit` as long as what
+/// it must hold is within.
+fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) {
+    let needed = buffer.len() + bytes.len();
+    if needed > buffer.capacity() {
+        let wanted = needed.max(limit.min(buffer.capacity() * 2));
+        buffer.reserve_exact(wanted - buffer.len());
+    }
+    buffer.extend_from_slice(bytes);
 }

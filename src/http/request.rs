@@ -1,4 +1,14 @@
 //! The head of a request: parsed by httparse, then held to the letter of the RFCs.
+//!
+//! httparse is handed a head that [`scan`](super::scan) has found to be complete, so it runs
+//! once per request. It looks for the parts; what they may say is decided here and in
+//! [`target`](super::target): it lets through targets of any shape, any token as a method,
+//! and knows nothing of what the headers mean.
+
+use std::mem::MaybeUninit;
+
+use super::target::{is_authority, parse_target};
+use super::{Limits, Refusal, Status};
 
 /// What a request says before its body: only what k1s acts on is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +39,10 @@ pub struct Head {
 impl Head {
     /// The token of `Authorization: Bearer TOKEN`, the scheme in any case (RFC 6750, 2.1).
     pub fn bearer(&self) -> Option<&[u8]> {
-        None
+        let value = self.authorization.as_deref()?;
+        let (scheme, token) = value.split_at_checked(BEARER.len())?;
+        let token = token.strip_prefix(b" ")?.trim_ascii_start();
+        (scheme.eq_ignore_ascii_case(BEARER) && !token.is_empty()).then_some(token)
     }
 
     /// The value of the first pair of this name in the query.
@@ -69,6 +82,22 @@ pub enum Method {
     Trace,
 }
 
+impl Method {
+    /// The method as it stands in a request line, and in `Allow`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Patch => "PATCH",
+            Method::Trace => "TRACE",
+        }
+    }
+}
+
 /// The versions of HTTP that are understood; others are answered 505.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
@@ -104,4 +133,249 @@ impl Path {
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.text.split('\0').skip(1)
     }
+
+    /// The target `*`, which is no path (RFC 9110, section 9.3.7).
+    pub(super) fn asterisk() -> Path {
+        Path { text: String::new() }
+    }
+
+    pub(super) fn from_separated(text: String) -> Path {
+        Path { text }
+    }
 }
+
+/// Parses a complete head: from the request line up to and with the empty line.
+pub(super) fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
+    let mut few = [const { MaybeUninit::uninit() }; FEW_HEADERS];
+    let mut many = Vec::new();
+    let headers = match few.get_mut(..limits.max_headers) {
+        Some(headers) => headers,
+        None => {
+            many.resize(limits.max_headers, MaybeUninit::uninit());
+            many.as_mut_slice()
+        }
+    };
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, headers) {
+        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+        Ok(_) => return Err(Refusal::bad("malformed head")),
+        Err(error) => return Err(explain(error, bytes)),
+    }
+    let method = parse_method(request.method.unwrap_or_default())?;
+    let target = request.path.unwrap_or_default();
+    let (path, query) = parse_target(target.as_bytes(), method)?;
+    let version = match request.version {
+        Some(0) => Version::Http10,
+        _ => Version::Http11,
+    };
+    let mut fields = Fields::default();
+    for header in request.headers.iter() {
+        fields.add(header.name, header.value)?;
+    }
+    fields.check_host(version)?;
+    Ok(Head {
+        method,
+        version,
+        path,
+        query,
+        body_length: fields.body_length(version)?,
+        expects_continue: fields.expects_continue(version)?,
+        keep_alive: fields.keep_alive(version),
+        authorization: fields.authorization.map(<[u8]>::to_vec),
+        last_event_id: fields.last_event_id(),
+    })
+}
+
+/// The headers that k1s acts on, as they stand in the head.
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a [u8]>,
+    authorization: Option<&'a [u8]>,
+    last_event_id: Option<&'a [u8]>,
+    content_length: Option<&'a [u8]>,
+    codings: Option<Codings>,
+    expectation: Option<&'a [u8]>,
+    says_close: bool,
+    says_keep_alive: bool,
+}
+
+/// What `Transfer-Encoding` lists, over all of its lines.
+#[derive(Clone, Copy, Default)]
+struct Codings {
+    all: usize,
+    chunked: usize,
+    ends_with_chunked: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn add(&mut self, name: &str, value: &'a [u8]) -> Result<(), Refusal> {
+        if name.eq_ignore_ascii_case("host") {
+            return set_once(&mut self.host, value, "more than one Host");
+        }
+        if name.eq_ignore_ascii_case("authorization") {
+            return set_once(&mut self.authorization, value, "more than one Authorization");
+        }
+        if name.eq_ignore_ascii_case("content-length") {
+            return set_once(&mut self.content_length, value, "more than one Content-Length");
+        }
+        if name.eq_ignore_ascii_case("transfer-encoding") {
+            let codings = self.codings.get_or_insert_default();
+            list(value).for_each(|coding| codings.add(coding));
+        } else if name.eq_ignore_ascii_case("connection") {
+            for option in list(value) {
+                self.says_close |= option.eq_ignore_ascii_case(b"close");
+                self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
+        } else if name.eq_ignore_ascii_case("expect") {
+            // A line too many is an expectation that nobody can meet.
+            self.expectation = Some(self.expectation.map_or(value, |_| b"several"));
+        } else if name.eq_ignore_ascii_case("last-event-id") {
+            self.last_event_id = Some(value);
+        }
+        Ok(())
+    }
+
+    /// Exactly one in 1.1, at most one in 1.0 (RFC 9112, section 3.2).
+    fn check_host(&self, version: Version) -> Result<(), Refusal> {
+        match (self.host, version) {
+            (Some(host), _) if is_authority(host) => Ok(()),
+            (Some(_), _) => Err(Refusal::bad("malformed Host")),
+            (None, Version::Http10) => Ok(()),
+            (None, Version::Http11) => Err(Refusal::bad("no Host")),
+        }
+    }
+
+    /// RFC 9112, section 6.3, and stricter where that leaves a choice: what would be
+    /// repaired there is what smuggles requests past a proxy that repairs it differently.
+    fn body_length(&self, version: Version) -> Result<BodyLength, Refusal> {
+        match (self.codings, self.content_length) {
+            (None, None) => Ok(BodyLength::None),
+            (None, Some(value)) => parse_content_length(value).map(BodyLength::Known),
+            (Some(_), Some(_)) => Err(Refusal::bad("both Content-Length and Transfer-Encoding")),
+            (Some(_), None) if version == Version::Http10 => {
+                Err(Refusal::bad("Transfer-Encoding in HTTP/1.0"))
+            }
+            (Some(codings), None) => match (codings.all, codings.chunked) {
+                (1, 1) => Ok(BodyLength::Chunked),
+                (_, 1) if codings.ends_with_chunked => Err(Refusal::new(
+                    Status::NotImplemented,
+                    "a transfer coding other than chunked",
+                )),
+                _ => Err(Refusal::bad("Transfer-Encoding must end with chunked")),
+            },
+        }
+    }
+
+    /// RFC 9110, section 10.1.1; in 1.0 an expectation is not read.
+    fn expects_continue(&self, version: Version) -> Result<bool, Refusal> {
+        match (self.expectation, version) {
+            (None, _) | (_, Version::Http10) => Ok(false),
+            (Some(value), Version::Http11) if value.eq_ignore_ascii_case(b"100-continue") => {
+                Ok(true)
+            }
+            (Some(_), Version::Http11) => Err(Refusal::new(
+                Status::ExpectationFailed,
+                "an expectation other than 100-continue",
+            )),
+        }
+    }
+
+    /// RFC 9112, section 9.3.
+    fn keep_alive(&self, version: Version) -> bool {
+        match version {
+            Version::Http10 => self.says_keep_alive && !self.says_close,
+            Version::Http11 => !self.says_close,
+        }
+    }
+
+    fn last_event_id(&self) -> Option<String> {
+        let value = str::from_utf8(self.last_event_id?).ok()?;
+        Some(value.to_owned())
+    }
+}
+
+impl Codings {
+    fn add(&mut self, coding: &[u8]) {
+        self.ends_with_chunked = coding.eq_ignore_ascii_case(b"chunked");
+        self.chunked += usize::from(self.ends_with_chunked);
+        self.all += 1;
+    }
+}
+
+fn set_once<'a>(
+    field: &mut Option<&'a [u8]>,
+    value: &'a [u8],
+    complaint: &'static str,
+) -> Result<(), Refusal> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::bad(complaint)),
+    }
+}
+
+/// The members of a comma-separated list; empty ones do not count (RFC 9110, 5.6.1).
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+fn parse_method(token: &str) -> Result<Method, Refusal> {
+    match token {
+        "GET" => Ok(Method::Get),
+        "HEAD" => Ok(Method::Head),
+        "POST" => Ok(Method::Post),
+        "PUT" => Ok(Method::Put),
+        "DELETE" => Ok(Method::Delete),
+        "OPTIONS" => Ok(Method::Options),
+        "PATCH" => Ok(Method::Patch),
+        "TRACE" => Ok(Method::Trace),
+        _ => Err(Refusal::new(Status::NotImplemented, "unknown method")),
+    }
+}
+
+/// Digits and nothing else. What is beyond 64 bits is beyond every limit, too.
+fn parse_content_length(value: &[u8]) -> Result<u64, Refusal> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Refusal::bad("malformed Content-Length"));
+    }
+    Ok(value.iter().fold(0, |length: u64, digit| {
+        length.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+    }))
+}
+
+/// Why httparse refused this head. It has one error for all versions that it does not know,
+/// so whether it is a version at all is looked up here.
+fn explain(error: httparse::Error, bytes: &[u8]) -> Refusal {
+    match error {
+        httparse::Error::TooManyHeaders => {
+            Refusal::new(Status::HeaderFieldsTooLarge, "too many headers")
+        }
+        httparse::Error::Version if is_version(third_word(bytes)) => {
+            Refusal::new(Status::VersionNotSupported, "only HTTP/1.1 and 1.0")
+        }
+        httparse::Error::HeaderName => Refusal::bad("malformed header name"),
+        httparse::Error::HeaderValue => Refusal::bad("malformed header value"),
+        httparse::Error::NewLine
+        | httparse::Error::Status
+        | httparse::Error::Token
+        | httparse::Error::Version => Refusal::bad("malformed request line"),
+    }
+}
+
+fn third_word(bytes: &[u8]) -> &[u8] {
+    let line = bytes.split(|byte| *byte == b'\r').next();
+    let mut words = line.unwrap_or_default().splitn(3, |byte| *byte == b' ');
+    words.nth(2).unwrap_or_default()
+}
+
+/// `HTTP-version` of RFC 9112, section 2.3: one digit, a dot, one digit.
+fn is_version(word: &[u8]) -> bool {
+    match word.strip_prefix(b"HTTP/") {
+        Some([major, b'.', minor]) => major.is_ascii_digit() && minor.is_ascii_digit(),
+        _ => false,
+    }
+}
+
+const BEARER: &[u8] = b"Bearer";
+
+/// So many headers are parsed without asking for memory.
+const FEW_HEADERS: usize = 128;

@@ -143,6 +143,191 @@ impl ContentType {
 /// Years have four digits there: what is before the year 0 or after 9999 becomes the first
 /// or last second that can be written.
 pub fn imf_fixdate(wall: Wall) -> [u8; 29] {
-    let _ = wall;
-    *b"Thu, 01 Jan 1970 00:00:00 GMT"
+    let seconds = wall.0.div_euclid(1000).clamp(YEAR_0, YEAR_9999_END) - YEAR_0;
+    // Positive from here on, and small: this is done for every answer.
+    let seconds = seconds as u64;
+    let days = (seconds / 86_400) as u32;
+    let second = (seconds % 86_400) as u32;
+    let (year, month, day) = civil_from_days(days);
+    let [y1, y2] = two_digits(year / 100);
+    let [y3, y4] = two_digits(year % 100);
+    let [d1, d2] = two_digits(day);
+    let [h1, h2] = two_digits(second / 3600);
+    let [m1, m2] = two_digits(second / 60 % 60);
+    let [s1, s2] = two_digits(second % 60);
+    // 0000-01-01 was a Saturday.
+    let [w1, w2, w3] = name(&WEEKDAYS, (days + 6) % 7);
+    let [n1, n2, n3] = name(&MONTHS, month - 1);
+    [
+        w1, w2, w3, b',', b' ', d1, d2, b' ', n1, n2, n3, b' ', y1, y2, y3, y4, b' ', h1, h2, b':',
+        m1, m2, b':', s1, s2, b' ', b'G', b'M', b'T',
+    ]
 }
+
+/// How the end of a body is told to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// In chunks (RFC 9112, section 7.1).
+    Chunked,
+    /// By the end of the connection: all that HTTP/1.0 has for a length not known.
+    UntilClose,
+}
+
+/// What `Connection` says in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Persistence {
+    /// It stays, which needs no word in HTTP/1.1.
+    Default,
+    /// It stays, and HTTP/1.0 wants to be told.
+    KeepAlive,
+    /// It ends with this answer.
+    Close,
+}
+
+/// Writes an answer whose body `write` appends, with its length; `with_body` is false for
+/// HEAD. The length is not known before the body stands there, so room is left for it.
+pub(super) fn write_sized(
+    output: &mut Vec<u8>,
+    reply: &Reply<'_>,
+    persistence: Persistence,
+    wall: Wall,
+    with_body: bool,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    write_fields(output, reply, persistence, wall);
+    output.extend_from_slice(b"Content-Length: ");
+    let length_at = output.len();
+    output.extend_from_slice(&[b'0'; MAX_DIGITS]);
+    output.extend_from_slice(b"\r\n\r\n");
+    let body_at = output.len();
+    write(output);
+    let length = output.len().saturating_sub(body_at);
+    if !with_body {
+        output.truncate(body_at);
+    }
+    let surplus = write_decimal(output.get_mut(length_at..).unwrap_or_default(), length);
+    output.drain(length_at..length_at + surplus);
+}
+
+/// Writes the head of an answer whose length is not known.
+pub(super) fn write_stream_head(
+    output: &mut Vec<u8>,
+    reply: &Reply<'_>,
+    persistence: Persistence,
+    wall: Wall,
+    framing: Framing,
+) {
+    write_fields(output, reply, persistence, wall);
+    output.extend_from_slice(match framing {
+        Framing::Chunked => b"Transfer-Encoding: chunked\r\n\r\n".as_slice(),
+        Framing::UntilClose => b"\r\n",
+    });
+}
+
+/// Writes what `write` appends as one chunk; nothing at all when that is nothing, since an
+/// empty chunk is the end of a body. The size has leading zeros, which are permitted, so
+/// that a big chunk need not be moved to close a gap.
+pub(super) fn write_chunk(output: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let size_at = output.len();
+    output.extend_from_slice(b"00000000\r\n");
+    let data_at = output.len();
+    write(output);
+    let mut size = output.len().saturating_sub(data_at);
+    if size == 0 {
+        output.truncate(size_at);
+        return;
+    }
+    let digits = output.get_mut(size_at..data_at - 2).unwrap_or_default();
+    for place in digits.iter_mut().rev() {
+        *place = HEX_DIGITS[size & 0xf];
+        size >>= 4;
+    }
+    output.extend_from_slice(b"\r\n");
+}
+
+/// The end of a chunked body; there are no trailers.
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// A client may send the body that it waits with (RFC 9110, section 10.1.1).
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The status line and all headers but the one that frames the body.
+fn write_fields(output: &mut Vec<u8>, reply: &Reply<'_>, persistence: Persistence, wall: Wall) {
+    output.reserve(COMMON_SIZE);
+    output.extend_from_slice(b"HTTP/1.1 ");
+    output.extend_from_slice(reply.status.line().as_bytes());
+    output.extend_from_slice(b"\r\nDate: ");
+    output.extend_from_slice(&imf_fixdate(wall));
+    output.extend_from_slice(b"\r\nContent-Type: ");
+    output.extend_from_slice(reply.content_type.value().as_bytes());
+    output.extend_from_slice(b"\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n");
+    if let Some(methods) = reply.allow {
+        output.extend_from_slice(b"Allow: ");
+        output.extend_from_slice(methods.as_bytes());
+        output.extend_from_slice(b"\r\n");
+    }
+    output.extend_from_slice(match persistence {
+        Persistence::Default => b"".as_slice(),
+        Persistence::KeepAlive => b"Connection: keep-alive\r\n",
+        Persistence::Close => b"Connection: close\r\n",
+    });
+}
+
+/// Writes a number to the end of the first [`MAX_DIGITS`] places; tells how many are left.
+fn write_decimal(places: &mut [u8], mut number: usize) -> usize {
+    let mut surplus = MAX_DIGITS;
+    for place in places.iter_mut().take(MAX_DIGITS).rev() {
+        *place = b'0' + (number % 10) as u8;
+        number /= 10;
+        surplus -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    surplus
+}
+
+/// Days since 0000-01-01 to year, month and day in the Gregorian calendar: years begin in
+/// March, so that the day that is sometimes missing is the last (Howard Hinnant's
+/// `civil_from_days`).
+fn civil_from_days(days: u32) -> (u32, u32, u32) {
+    // Counted from -0400-03-01, since the year 0 began in the one before.
+    let days = days + 146_097 - 60;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u32::from(month <= 2) - 400;
+    (year, month, day)
+}
+
+fn two_digits(number: u32) -> [u8; 2] {
+    [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]
+}
+
+fn name(names: &[[u8; 3]], index: u32) -> [u8; 3] {
+    names.get(index as usize).copied().unwrap_or_default()
+}
+
+const WEEKDAYS: [[u8; 3]; 7] = [*b"Sun", *b"Mon", *b"Tue", *b"Wed", *b"Thu", *b"Fri", *b"Sat"];
+
+const MONTHS: [[u8; 3]; 12] = [
+    *b"Jan", *b"Feb", *b"Mar", *b"Apr", *b"May", *b"Jun", *b"Jul", *b"Aug", *b"Sep", *b"Oct",
+    *b"Nov", *b"Dec",
+];
+
+const HEX_DIGITS: [u8; 16] = *b"0123456789abcdef";
+
+/// 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z, in seconds since the epoch.
+const YEAR_0: i64 = -62_167_219_200;
+const YEAR_9999_END: i64 = 253_402_300_799;
+
+/// Of the longest length there is.
+const MAX_DIGITS: usize = 20;
+
+/// What most answers need, so that the buffer is asked for once.
+const COMMON_SIZE: usize = 512;

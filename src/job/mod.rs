@@ -14,7 +14,7 @@ mod value;
 pub use fields::{FieldError, Spelling, closest};
 pub use id::JobId;
 pub use output::{Capture, Captured};
-pub use parse::{INVALID_TYPE, parse};
+pub use parse::{INVALID_TYPE, parse, parse_signal_request};
 pub use run::{Reason, RunEnd, RunRecord};
 pub use signal::Signal;
 pub use spec::JobSpec;

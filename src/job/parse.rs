@@ -48,6 +48,17 @@ pub fn parse(value: Value, directory: &str, spelling: Spelling) -> Parsed<JobSpe
     Ok(spec)
 }
 
+/// Reads the body of a request for a signal: `{"signal": "SIGHUP", "group": true}`; `group` says
+/// whether all processes of the group get it, not just the first.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_signal_request(value: Value) -> Parsed<(Signal, bool)> {
+    let mut fields = Fields::of(value, &["signal", "group"], Spelling::Camel)?;
+    let signal = fields.required("signal", signal)?;
+    Ok((signal, fields.optional("group", fields::boolean)?.unwrap_or(false)))
+}
+
 /// What is said of a `type` that is missing or none of the three.
 pub const INVALID_TYPE: &str = "Invalid job type";
 
@@ -210,7 +221,7 @@ fn output(fields: &mut Fields) -> Parsed<OutputSpec> {
 }
 
 /// Reads the name of a signal: `SIGTERM` or `TERM`.
-pub(super) fn signal(value: Value) -> Parsed<Signal> {
+fn signal(value: Value) -> Parsed<Signal> {
     let name = fields::text(value)?;
     match Signal::from_name(&name) {
         Some(signal) => Ok(signal),

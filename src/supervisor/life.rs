@@ -690,7 +690,7 @@ impl Job {
     fn add_run(&mut self, core: &mut Core, now: Now) {
         self.last_run += 1;
         let key = RunKey { job: self.key, number: self.last_run };
-        let tag = format!("{}.{}.{}", core.settings.instance, self.id, key.number);
+        let tag = format!("{}{}", self.tags(core), key.number);
         self.runs.push(Run::new(key, self.spec.clone(), tag.into(), now));
         core.starts.push_back(key);
         core.live_runs += 1;
@@ -751,7 +751,7 @@ impl Job {
     fn stop(&mut self, then: Then, core: &mut Core, now: Now) {
         let then = if self.is_leaving() { Then::Gone } else { then };
         self.enter(Phase::Stopping { then }, core, now);
-        let tag: Rc<str> = format!("{}.{}.", core.settings.instance, self.id).into();
+        let tag: Rc<str> = self.tags(core).into();
         self.stop_runs(Some(&tag), core, now);
         if self.runs.is_empty() && self.last_run > 0 {
             self.sweep(tag, core, now);
@@ -759,6 +759,12 @@ impl Job {
         if self.runs.is_empty() {
             self.stopped(then, core, now);
         }
+    }
+
+    /// What every `K1S_RUN` of the job begins with. The key tells it from a job of the same id
+    /// that was removed, whose runs have the same numbers.
+    fn tags(&self, core: &Core) -> String {
+        format!("{}-{}.{}.", core.settings.instance, self.key.0, self.id)
     }
 
     /// Asks every run to end: what carries `tag`, or the tag of the run itself.

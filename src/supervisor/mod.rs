@@ -66,6 +66,7 @@ pub struct Supervisor {
     jobs: BTreeMap<JobKey, Job>,
     ids: BTreeMap<JobId, JobKey>,
     last_key: u64,
+    revision: u64,
     core: Core,
 }
 
@@ -229,6 +230,7 @@ impl Supervisor {
             jobs: BTreeMap::new(),
             ids: BTreeMap::new(),
             last_key: 0,
+            revision: 0,
             core: Core {
                 timers: TimerWheel::new(now.mono),
                 actions: VecDeque::new(),
@@ -261,6 +263,11 @@ impl Supervisor {
         self.jobs.range((start, Bound::Unbounded)).map(|(_, job)| job).find(|job| !job.is_leaving())
     }
 
+    /// Another number whenever a job may look different.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// Whether k1s is shutting down.
     pub fn is_shutting_down(&self) -> bool {
         self.core.shutdown.is_some()
@@ -276,9 +283,14 @@ impl Supervisor {
         self.core.memory.used()
     }
 
-    /// The first processes of all live runs.
-    pub fn leaders(&self) -> impl Iterator<Item = Pid> {
-        self.core.pids.keys().copied()
+    /// The run whose first process this is, while it lives.
+    pub fn run_of(&self, pid: Pid) -> Option<RunKey> {
+        self.core.pids.get(&pid).copied()
+    }
+
+    /// Whether this is the first process of a run, and alive.
+    pub fn is_leader(&self, pid: Pid) -> bool {
+        self.core.pids.contains_key(&pid)
     }
 
     // What somebody asks for.
@@ -401,6 +413,7 @@ impl Supervisor {
         for job in self.jobs.values_mut() {
             job.stop_for_shutdown(&mut self.core, now);
         }
+        self.revision += 1;
         for key in self.jobs.keys().copied().collect::<Vec<_>>() {
             self.settle(key, now);
         }
@@ -550,19 +563,19 @@ impl Supervisor {
     fn update(&mut self, key: JobKey, now: Now, change: impl FnOnce(&mut Job, &mut Core)) {
         if let Some(job) = self.jobs.get_mut(&key) {
             change(job, &mut self.core);
+            self.revision += 1;
             self.settle(key, now);
         }
     }
 
-    /// Draws the consequences of a change of a job that reach beyond it.
     fn settle(&mut self, key: JobKey, now: Now) {
-        let Some(job) = self.jobs.get_mut(&key) else {
-            return;
-        };
-        if job.has_expired() {
+        if self.jobs.get(&key).is_some_and(Job::has_expired) {
             self.detach(key);
-            return self.update(key, now, |job, core| job.remove(core, now));
+            if let Some(job) = self.jobs.get_mut(&key) {
+                job.remove(&mut self.core, now);
+            }
         }
+        let Some(job) = self.jobs.get(&key) else { return };
         let end = job.critical_end();
         if job.is_gone() {
             self.drop_job(key, now);

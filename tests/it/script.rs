@@ -296,7 +296,9 @@ impl Stage {
         };
         self.ids.insert(launch.run.job, launch.job_id.clone());
         let name = self.name(launch.run);
-        assert_eq!(*launch.tag, *format!("k.{}", name.replace('/', ".")));
+        let (instance, rest) = launch.tag.split_once('.').unwrap();
+        assert!(instance.starts_with("k-"), "{instance}");
+        assert_eq!(rest, name.replace('/', "."));
         match self.spawns {
             Spawns::Succeed | Spawns::Held => {
                 let pid = Pid(self.next_pid);
@@ -450,9 +452,14 @@ fn describe(target: &Target) -> String {
     match target {
         Target::Process(Pid(pid)) => format!("to process {pid}"),
         Target::Group(Pid(pid)) => format!("to group {pid}"),
-        Target::Tree { leader: Some(Pid(pid)), tag } => format!("to tree {pid} {tag}"),
-        Target::Tree { leader: None, tag } => format!("to tree - {tag}"),
+        Target::Tree { leader: Some(Pid(pid)), tag } => format!("to tree {pid} {}", named(tag)),
+        Target::Tree { leader: None, tag } => format!("to tree - {}", named(tag)),
     }
+}
+
+/// The tag as scripts write it: without the number that tells jobs of the same id apart.
+fn named(tag: &str) -> String {
+    tag.split_once('.').map_or(tag.to_owned(), |(_, rest)| format!("k.{rest}"))
 }
 
 fn time(text: &str) -> Duration {

@@ -1,0 +1,403 @@
+//! The REST API: requests become commands to the supervisor, and what it shows becomes JSON.
+//!
+//! ```text
+//!   Head    ─▶ route ─▶ may it? does it exist? ─▶ refused at once, its body unread
+//!   Request ─▶ route ─▶ command or view ─▶ answered, or answered later (`Later`)
+//! ```
+//!
+//! All routes stand in one table, [`ROUTES`]. Whoever has no token learns nothing but that k1s
+//! is alive: the token is asked for before it is looked whether a path or a job exists.
+
+mod later;
+mod view;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::http::{
+    Connection, Head, Incoming, Method, Path, Reply, Request, Status, constant_time_eq,
+};
+use crate::job::{self, FieldError, JobId, JobSpec, Spelling, Value};
+use crate::supervisor::{Put, Refusal, Supervisor};
+use crate::time::Now;
+
+pub use later::Later;
+use later::{Listing, Wait};
+use view::{Filter, JobView, Shown};
+
+/// One thing that can be asked of a path.
+#[derive(Debug)]
+pub struct Route {
+    /// With which method; what GET answers, HEAD does.
+    pub method: Method,
+    /// The path, with `{id}` for a segment that names a job.
+    pub path: &'static str,
+    handler: Handler,
+}
+
+/// Everything that the API knows.
+pub const ROUTES: [Route; 11] = [
+    route(Method::Get, "/healthz", Handler::Health),
+    route(Method::Get, "/", Handler::List),
+    route(Method::Get, "/job/{id}", Handler::Show),
+    route(Method::Post, "/job/{id}", Handler::Create),
+    route(Method::Put, "/job/{id}", Handler::Put),
+    route(Method::Delete, "/job/{id}", Handler::Remove),
+    route(Method::Put, "/job/{id}/kill", Handler::Kill),
+    route(Method::Put, "/job/{id}/start", Handler::Start),
+    route(Method::Put, "/job/{id}/restart", Handler::Restart),
+    route(Method::Put, "/job/{id}/run", Handler::Run),
+    route(Method::Put, "/job/{id}/signal", Handler::Signal),
+];
+
+/// What the API needs to know to answer.
+#[derive(Debug)]
+pub struct Api {
+    token: Vec<u8>,
+    directory: String,
+}
+
+impl Api {
+    /// An API for whoever shows `token`. `directory` is k1s's own working directory, absolute.
+    pub fn new(token: Vec<u8>, directory: String) -> Api {
+        Api { token, directory }
+    }
+
+    /// Deals with one thing that came in on `connection`: lets it come, answers it, or hands
+    /// back what answers it later.
+    pub fn handle(
+        &self,
+        incoming: Incoming,
+        connection: &mut Connection,
+        supervisor: &mut Supervisor,
+        now: Now,
+    ) -> Option<Later> {
+        match incoming {
+            Incoming::Head(head) => {
+                match self.admit(&head) {
+                    Ok(()) => connection.proceed(head, now),
+                    Err(refused) => refused.respond(connection, now),
+                }
+                None
+            }
+            Incoming::Request(request) => self.answer(&request, connection, supervisor, now),
+        }
+    }
+
+    /// Whether this connection has shown the token; who has not makes room first.
+    pub fn knows(&self, head: &Head) -> bool {
+        head.bearer().is_some_and(|token| constant_time_eq(token, &self.token))
+    }
+
+    fn admit(&self, head: &Head) -> Result<(), Refused> {
+        let found = find(head.method, &head.path);
+        if matches!(&found, Ok(Found { handler: Handler::Health, .. })) {
+            return Ok(());
+        }
+        if !self.knows(head) {
+            return Err(Refused::closing(Status::Forbidden, "Unauthorized"));
+        }
+        found.map(|_| ()).map_err(|missing| missing.refused())
+    }
+
+    fn answer(
+        &self,
+        request: &Request,
+        connection: &mut Connection,
+        supervisor: &mut Supervisor,
+        now: Now,
+    ) -> Option<Later> {
+        let answer = find(request.head.method, &request.head.path)
+            .map_err(|missing| missing.refused())
+            .and_then(|found| self.carry_out(found, request, supervisor, now));
+        match answer {
+            Ok(Answer::Said(said)) => respond_json(connection, Status::Ok, &said, now),
+            Ok(Answer::Alive) => respond_json(connection, Status::Ok, &Alive { status: "ok" }, now),
+            Ok(Answer::Show(job, shown)) => {
+                if let Some(job) = supervisor.job(job) {
+                    respond_json(connection, Status::Ok, &JobView { job, shown, now }, now);
+                }
+            }
+            Ok(Answer::List(filter)) => return Listing::begin(filter, connection, now),
+            Ok(Answer::Wait(wait)) => return Some(Later::Wait(wait)),
+            Err(refused) => refused.respond(connection, now),
+        }
+        None
+    }
+
+    fn carry_out<'a>(
+        &self,
+        found: Found<'a>,
+        request: &Request,
+        supervisor: &mut Supervisor,
+        now: Now,
+    ) -> Result<Answer<'a>, Refused> {
+        let id = found.id;
+        let asked = |result: Result<(), Refusal>, what: &str| match result {
+            Ok(()) => Ok(Answer::Said(Said::about(format!("{what} requested for job {id}"), None))),
+            Err(refusal) => Err(Refused::by(refusal, id)),
+        };
+        match found.handler {
+            Handler::Health => Ok(Answer::Alive),
+            Handler::List => Ok(Answer::List(Filter::of(&request.head)?)),
+            Handler::Show => match supervisor.job(id) {
+                Some(_) => Ok(Answer::Show(id, Shown::of(&request.head)?)),
+                None => Err(Refused::by(Refusal::NotFound, id)),
+            },
+            Handler::Create => self.create(id, request, supervisor, now),
+            Handler::Put => self.put(id, request, supervisor, now),
+            Handler::Remove => asked(supervisor.remove(id, now), "Kill"),
+            Handler::Kill => asked(supervisor.kill(id, now), "Kill"),
+            Handler::Start => asked(supervisor.start(id, now), "Start"),
+            Handler::Restart => asked(supervisor.restart(id, now), "Restart"),
+            Handler::Run => asked(supervisor.run(id, now), "Run"),
+            Handler::Signal => {
+                if supervisor.job(id).is_none() {
+                    return Err(Refused::by(Refusal::NotFound, id));
+                }
+                let (signal, group) = job::parse_signal_request(document(&request.body)?)?;
+                asked(supervisor.signal(id, signal, group, now), "Signal")
+            }
+        }
+    }
+
+    fn create<'a>(
+        &self,
+        id: &'a str,
+        request: &Request,
+        supervisor: &mut Supervisor,
+        now: Now,
+    ) -> Result<Answer<'a>, Refused> {
+        let job_id = JobId::parse(id).map_err(|why| Refused::new(Status::BadRequest, why))?;
+        if supervisor.job(id).is_some() {
+            return Err(Refused::by(Refusal::Exists, id));
+        }
+        let wait = wait_seconds(&request.head)?;
+        let spec = self.spec(&request.body)?;
+        let message = format!("{} job created", view::type_title(&spec.kind));
+        supervisor.create(job_id, spec, now).map_err(|refusal| Refused::by(refusal, id))?;
+        match (wait, supervisor.job(id)) {
+            (Some(wait), Some(job)) => {
+                Ok(Answer::Wait(Wait { job: job.key(), id: id.into(), until: now.mono + wait }))
+            }
+            (None, _) | (_, None) => Ok(Answer::Said(Said::about(message, Some(id)))),
+        }
+    }
+
+    fn put<'a>(
+        &self,
+        id: &'a str,
+        request: &Request,
+        supervisor: &mut Supervisor,
+        now: Now,
+    ) -> Result<Answer<'a>, Refused> {
+        let job_id = JobId::parse(id).map_err(|why| Refused::new(Status::BadRequest, why))?;
+        let spec = self.spec(&request.body)?;
+        let message = match supervisor.put(job_id, spec, now) {
+            Ok(Put::Created) => "Job created",
+            Ok(Put::Replaced) => "Job replaced",
+            Ok(Put::Unchanged) => "Job unchanged",
+            Err(refusal) => return Err(Refused::by(refusal, id)),
+        };
+        Ok(Answer::Said(Said::about(message.to_owned(), Some(id))))
+    }
+
+    fn spec(&self, body: &[u8]) -> Result<JobSpec, Refused> {
+        Ok(job::parse(document(body)?, &self.directory, Spelling::Camel)?)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handler {
+    Health,
+    List,
+    Show,
+    Create,
+    Put,
+    Remove,
+    Kill,
+    Start,
+    Restart,
+    Run,
+    Signal,
+}
+
+enum Answer<'a> {
+    Said(Said<'a>),
+    Alive,
+    Show(&'a str, Shown),
+    List(Filter),
+    Wait(Wait),
+}
+
+struct Found<'a> {
+    handler: Handler,
+    /// Empty where the path names no job.
+    id: &'a str,
+}
+
+enum Missing {
+    Path,
+    Method { allowed: String },
+}
+
+/// An error for the client.
+#[derive(Debug)]
+struct Refused {
+    status: Status,
+    error: String,
+    allow: Option<String>,
+    closes: bool,
+}
+
+#[derive(Serialize)]
+struct Said<'a> {
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Alive {
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'a str,
+}
+
+impl Said<'_> {
+    fn about(message: String, id: Option<&str>) -> Said<'_> {
+        Said { message, id }
+    }
+}
+
+impl Missing {
+    fn refused(self) -> Refused {
+        match self {
+            Missing::Path => Refused::new(Status::NotFound, "Not found"),
+            Missing::Method { allowed } => Refused {
+                allow: Some(allowed),
+                ..Refused::new(Status::MethodNotAllowed, "Method not allowed")
+            },
+        }
+    }
+}
+
+impl Refused {
+    fn new(status: Status, error: impl Into<String>) -> Refused {
+        Refused { status, error: error.into(), allow: None, closes: false }
+    }
+
+    fn closing(status: Status, error: &str) -> Refused {
+        Refused { closes: true, ..Refused::new(status, error) }
+    }
+
+    fn by(refusal: Refusal, id: &str) -> Refused {
+        let bad = |error: &str| Refused::new(Status::BadRequest, error);
+        match refusal {
+            Refusal::NotFound => Refused::new(Status::NotFound, "Job not found"),
+            Refusal::Exists => bad(&format!("Job with id {id} already exists")),
+            Refusal::TooManyJobs => Refused::new(
+                Status::ServiceUnavailable,
+                "There are as many jobs as [limits] jobs allows; remove one first",
+            ),
+            Refusal::ShuttingDown => {
+                Refused::new(Status::ServiceUnavailable, "k1s is shutting down")
+            }
+            Refusal::Over => bad("Job type does not support kill operation"),
+            Refusal::OtherType => {
+                bad(&format!("Job {id} is of another type; remove it to change its type"))
+            }
+            Refusal::NotRunnable => bad("Job type does not support run operation"),
+            Refusal::Killed => bad(&format!("Job {id} was killed; start it first")),
+            Refusal::Forbidden => {
+                bad(&format!("Job {id} has a run going, and may not have another now"))
+            }
+            Refusal::NotRunning => bad(&format!("Job {id} has no process that is running")),
+        }
+    }
+
+    fn respond(&self, connection: &mut Connection, now: Now) {
+        let reply =
+            Reply { allow: self.allow.as_deref(), close: self.closes, ..Reply::json(self.status) };
+        connection.respond(reply, now, |out| write_json(out, &ErrorBody { error: &self.error }));
+    }
+}
+
+/// The seed promises one message without the name of its field.
+impl From<FieldError> for Refused {
+    fn from(error: FieldError) -> Refused {
+        if error.message == job::INVALID_TYPE {
+            return Refused::new(Status::BadRequest, error.message);
+        }
+        Refused::new(Status::BadRequest, error.to_string())
+    }
+}
+
+const fn route(method: Method, path: &'static str, handler: Handler) -> Route {
+    Route { method, path, handler }
+}
+
+/// The handler for a method and a path.
+fn find(method: Method, path: &Path) -> Result<Found<'_>, Missing> {
+    let method = if method == Method::Head { Method::Get } else { method };
+    let mut allowed = Vec::new();
+    for route in &ROUTES {
+        let Some(id) = matches(route.path, path) else { continue };
+        if route.method == method {
+            return Ok(Found { handler: route.handler, id });
+        }
+        allowed.push(route.method.name());
+        if route.method == Method::Get {
+            allowed.push(Method::Head.name());
+        }
+    }
+    if allowed.is_empty() {
+        return Err(Missing::Path);
+    }
+    Err(Missing::Method { allowed: allowed.join(", ") })
+}
+
+/// The job that the path names, or an empty string; `None` when the path is another one.
+fn matches<'a>(pattern: &str, path: &'a Path) -> Option<&'a str> {
+    let mut id = "";
+    let mut segments = path.segments();
+    for expected in pattern.split('/').skip(1) {
+        let segment = segments.next()?;
+        if expected == "{id}" {
+            id = segment;
+        } else if segment != expected {
+            return None;
+        }
+    }
+    segments.next().is_none().then_some(id)
+}
+
+fn document(body: &[u8]) -> Result<Value, Refused> {
+    serde_json::from_slice(body)
+        .map_err(|error| Refused::new(Status::BadRequest, format!("The body is not JSON: {error}")))
+}
+
+fn wait_seconds(head: &Head) -> Result<Option<Duration>, Refused> {
+    let Some(given) = head.query_value("wait") else { return Ok(None) };
+    let seconds = given.parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    match seconds {
+        Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        None => Err(Refused::new(
+            Status::BadRequest,
+            format!("wait: must be a number of seconds from 0 to 86400, not {given:?}"),
+        )),
+    }
+}
+
+fn respond_json(connection: &mut Connection, status: Status, body: &impl Serialize, now: Now) {
+    connection.respond(Reply::json(status), now, |out| write_json(out, body));
+}
+
+/// Writing to memory cannot fail, and nothing that is written has keys that are not strings.
+fn write_json(out: &mut Vec<u8>, body: &impl Serialize) {
+    let _ = serde_json::to_writer(out, body);
+}

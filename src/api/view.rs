@@ -1,0 +1,313 @@
+//! What a job looks like in JSON, and which of them a listing shows.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+
+use super::Refused;
+use crate::http::{Head, Status};
+use crate::job::RunRecord;
+use crate::job::spec::{JobSpec, Kind};
+use crate::schedule::{Schedule, format_rfc3339};
+use crate::supervisor::{Job, Skipped, State};
+use crate::time::{Now, Wall};
+
+/// A job, as the API shows it.
+pub(super) struct JobView<'a> {
+    pub(super) job: &'a Job,
+    pub(super) shown: Shown,
+    pub(super) now: Now,
+}
+
+/// How much of a job is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    output: bool,
+}
+
+/// Which jobs a listing shows.
+#[derive(Debug)]
+pub(super) struct Filter {
+    pub(super) shown: Shown,
+    label: Option<(String, String)>,
+    state: Option<&'static str>,
+    kind: Option<&'static str>,
+}
+
+impl Shown {
+    /// A job with all that is kept of its output.
+    pub(super) fn everything() -> Shown {
+        Shown { output: true }
+    }
+
+    /// What the query asks for: `output=false` leaves the output out.
+    pub(super) fn of(head: &Head) -> Result<Shown, Refused> {
+        match head.query_value("output") {
+            None | Some("true") => Ok(Shown { output: true }),
+            Some("false") => Ok(Shown { output: false }),
+            Some(other) => Err(wrong("output", "true or false", other)),
+        }
+    }
+}
+
+impl Filter {
+    /// What the query asks for: `label=name=value`, `state=`, `type=`, `output=false`.
+    pub(super) fn of(head: &Head) -> Result<Filter, Refused> {
+        let label = match head.query_value("label") {
+            None => None,
+            Some(given) => match given.split_once('=') {
+                Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+                None => return Err(wrong("label", "name=value", given)),
+            },
+        };
+        Ok(Filter {
+            shown: Shown::of(head)?,
+            label,
+            state: one_of(head, "state", &STATES)?,
+            kind: one_of(head, "type", &TYPES)?,
+        })
+    }
+
+    pub(super) fn lets_through(&self, job: &Job) -> bool {
+        let spec = job.spec();
+        self.state.is_none_or(|state| state == state_name(job.state()))
+            && self.kind.is_none_or(|kind| kind == type_name(&spec.kind))
+            && self.label.as_ref().is_none_or(|(name, value)| spec.labels.get(name) == Some(value))
+    }
+}
+
+/// What the message about a created job calls its type.
+pub(super) fn type_title(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Continuous { .. } => "Continuous",
+        Kind::OneOff { .. } => "One-off",
+        Kind::Cron(_) => "Cron",
+    }
+}
+
+impl Serialize for JobView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (job, spec) = (self.job, self.job.spec());
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", job.id().as_str())?;
+        map.serialize_entry("type", type_name(&spec.kind))?;
+        map.serialize_entry("state", state_name(job.state()))?;
+        map.serialize_entry("pid", &job.pid().map(|pid| pid.0))?;
+        map.serialize_entry("executable", &spec.command.executable)?;
+        map.serialize_entry("arguments", &spec.command.arguments)?;
+        map.serialize_entry("workingDirectory", &spec.command.working_directory)?;
+        map.serialize_entry("environment", &Environment(spec))?;
+        map.serialize_entry("labels", &spec.labels)?;
+        self.kind_entries(&mut map)?;
+        map.serialize_entry("createdAt", &Time(job.created_at()))?;
+        map.serialize_entry("startedAt", &job.started_at().map(Time))?;
+        map.serialize_entry("nextRunAt", &job.next_run_at(self.now).map(Time))?;
+        map.serialize_entry("restarts", &job.restarts())?;
+        if let Some(error) = job.error() {
+            map.serialize_entry("error", error)?;
+        }
+        map.serialize_entry("results", &Results { job, shown: self.shown })?;
+        map.end()
+    }
+}
+
+impl JobView<'_> {
+    /// What only jobs of this type have.
+    fn kind_entries<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        match &self.job.spec().kind {
+            Kind::Continuous { restart_on_failure, .. } => {
+                map.serialize_entry("restartOnFailure", restart_on_failure)?;
+                map.serialize_entry("killRequested", &self.job.is_kill_requested())
+            }
+            Kind::OneOff { .. } => Ok(()),
+            Kind::Cron(cron) => {
+                match &cron.schedule {
+                    Schedule::Every(interval) => {
+                        map.serialize_entry("schedule", &interval.as_secs())?;
+                    }
+                    Schedule::Cron(expression) => {
+                        map.serialize_entry("schedule", expression.expression())?;
+                        map.serialize_entry("timeZone", expression.time_zone())?;
+                    }
+                }
+                map.serialize_entry("suspend", &cron.suspend)?;
+                map.serialize_entry("skippedRuns", &SkippedView::of(self.job.skipped()))?;
+                map.serialize_entry("killRequested", &self.job.is_kill_requested())
+            }
+        }
+    }
+}
+
+struct Results<'a> {
+    job: &'a Job,
+    shown: Shown,
+}
+
+impl Serialize for Results<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let records = self.job.results();
+        let mut list = serializer.serialize_seq(Some(records.len()))?;
+        for record in records {
+            list.serialize_element(&ResultView::of(record, self.shown))?;
+        }
+        list.end()
+    }
+}
+
+/// A finished run, as the API shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResultView<'a> {
+    run: u64,
+    exit_code: u8,
+    signal: Option<Shows<crate::job::Signal>>,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    started_at: Time,
+    finished_at: Time,
+    duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdout: Option<Lossy<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr: Option<Lossy<'a>>,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+    stdout_truncated: bool,
+    stderr_truncated: bool,
+}
+
+impl ResultView<'_> {
+    fn of(record: &RunRecord, shown: Shown) -> ResultView<'_> {
+        ResultView {
+            run: record.number,
+            exit_code: record.exit_code(),
+            signal: record.signal().map(Shows),
+            reason: record.reason.name(),
+            error: record.error(),
+            started_at: Time(record.started_at),
+            finished_at: Time(record.finished_at),
+            duration_ms: u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX),
+            stdout: shown.output.then_some(Lossy(record.stdout.bytes())),
+            stderr: shown.output.then_some(Lossy(record.stderr.bytes())),
+            stdout_bytes: record.stdout.written(),
+            stderr_bytes: record.stderr.written(),
+            stdout_truncated: record.stdout.is_truncated(),
+            stderr_truncated: record.stderr.is_truncated(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SkippedView {
+    forbidden: u64,
+    queue_full: u64,
+    missed: u64,
+}
+
+impl SkippedView {
+    fn of(skipped: Skipped) -> SkippedView {
+        let Skipped { forbidden, queue_full, missed } = skipped;
+        SkippedView { forbidden, queue_full, missed }
+    }
+}
+
+/// The environment as it was given, less the values of secrets.
+struct Environment<'a>(&'a JobSpec);
+
+impl Serialize for Environment<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let shown: BTreeMap<&str, &str> = self
+            .0
+            .command
+            .environment
+            .iter()
+            .map(|(name, value)| match self.0.secret_environment.contains(name) {
+                true => (name.as_str(), "***"),
+                false => (name.as_str(), value.as_str()),
+            })
+            .collect();
+        shown.serialize(serializer)
+    }
+}
+
+/// Bytes as text: what is not UTF-8 is shown as U+FFFD.
+struct Lossy<'a>(&'a [u8]);
+
+impl Serialize for Lossy<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&String::from_utf8_lossy(self.0))
+    }
+}
+
+/// A time, as RFC 3339 in UTC with milliseconds.
+struct Time(Wall);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_rfc3339(self.0))
+    }
+}
+
+/// Whatever can be shown, as text.
+struct Shows<T>(T);
+
+impl<T: Display> Serialize for Shows<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+fn type_name(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Continuous { .. } => "continuous",
+        Kind::OneOff { .. } => "one-off",
+        Kind::Cron(_) => "cron",
+    }
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Waiting => "waiting",
+        State::Starting => "starting",
+        State::Running => "running",
+        State::Backoff => "backoff",
+        State::Scheduled => "scheduled",
+        State::Stopping => "stopping",
+        State::Succeeded => "succeeded",
+        State::Failed => "failed",
+        State::Killed => "killed",
+    }
+}
+
+fn one_of(
+    head: &Head,
+    name: &str,
+    known: &[&'static str],
+) -> Result<Option<&'static str>, Refused> {
+    let Some(given) = head.query_value(name) else { return Ok(None) };
+    match known.iter().find(|known| **known == given) {
+        Some(known) => Ok(Some(known)),
+        None => Err(wrong(name, &format!("one of {}", known.join(", ")), given)),
+    }
+}
+
+fn wrong(name: &str, right: &str, given: &str) -> Refused {
+    Refused::new(Status::BadRequest, format!("{name}: must be {right}, not {given:?}"))
+}
+
+const STATES: [&str; 9] = [
+    "waiting",
+    "starting",
+    "running",
+    "backoff",
+    "scheduled",
+    "stopping",
+    "succeeded",
+    "failed",
+    "killed",
+];
+const TYPES: [&str; 3] = ["continuous", "one-off", "cron"];

@@ -1,0 +1,183 @@
+//! The pipes that jobs write to.
+//!
+//! The end of a pipe and the end of its run come in any order. When the run's first process is
+//! over, what it had written is still in the pipe: it is read to the end, and then the pipe is
+//! closed, whoever else may hold it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{ErrorKind, Read};
+use std::os::fd::OwnedFd;
+
+use mio::event::Event;
+use mio::unix::pipe::Receiver;
+use mio::{Interest, Registry, Token};
+
+use super::FIRST_TOKEN;
+use crate::job::Stream;
+use crate::os;
+use crate::supervisor::{RunKey, Supervisor};
+
+/// All open pipes.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    pipes: BTreeMap<Token, Pipe>,
+    tokens: BTreeMap<(RunKey, Stream), Token>,
+    /// Pipes that may have more to read.
+    ready: VecDeque<Token>,
+    last_token: usize,
+    buffer: Box<[u8]>,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    receiver: Receiver,
+    run: RunKey,
+    stream: Stream,
+    is_ready: bool,
+    /// All writers have closed it: after what is in it comes the end.
+    is_hung_up: bool,
+}
+
+/// What came of reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Got {
+    /// All of a buffer: there may be more.
+    Full,
+    /// Less than that: there is no more for now.
+    Some,
+    /// Nothing for now.
+    Nothing,
+    /// The end of the stream, or an error that is as good as one.
+    End,
+}
+
+impl Default for Outputs {
+    fn default() -> Outputs {
+        Outputs {
+            pipes: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            ready: VecDeque::new(),
+            last_token: FIRST_TOKEN,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+        }
+    }
+}
+
+impl Outputs {
+    /// Watches the two streams of a run that was just spawned. One that cannot be watched is
+    /// read when the run ends.
+    pub(super) fn open(
+        &mut self,
+        run: RunKey,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        registry: &Registry,
+    ) {
+        for (stream, fd) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
+            // Pipes have the even tokens, connections the odd ones.
+            self.last_token += 2;
+            let token = Token(self.last_token);
+            let mut receiver = Receiver::from(fd);
+            let _ = registry.register(&mut receiver, token, Interest::READABLE);
+            self.tokens.insert((run, stream), token);
+            let pipe = Pipe { receiver, run, stream, is_ready: false, is_hung_up: false };
+            self.pipes.insert(token, pipe);
+        }
+    }
+
+    /// Whether the event is about a pipe.
+    pub(super) fn handle_event(&mut self, event: &Event) -> bool {
+        let Some(pipe) = self.pipes.get_mut(&event.token()) else { return false };
+        pipe.is_hung_up |= event.is_read_closed();
+        if !std::mem::replace(&mut pipe.is_ready, true) {
+            self.ready.push_back(event.token());
+        }
+        true
+    }
+
+    /// Whether there is output that no event will tell of.
+    pub(super) fn has_more(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Reads a turn's share of each pipe that is ready.
+    pub(super) fn read(&mut self, supervisor: &mut Supervisor) {
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop_front() else { break };
+            let Some(pipe) = self.pipes.get_mut(&token) else { continue };
+            match pipe.read_share(&mut self.buffer, supervisor) {
+                Got::Full => self.ready.push_back(token),
+                Got::Some | Got::Nothing => pipe.is_ready = false,
+                Got::End => self.close(token),
+            }
+        }
+    }
+
+    /// The run's first process is over: reads what it has written, and lets go of its pipes.
+    pub(super) fn finish(&mut self, run: RunKey, supervisor: &mut Supervisor) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let Some(token) = self.tokens.get(&(run, stream)).copied() else { continue };
+            if let Some(pipe) = self.pipes.get_mut(&token) {
+                pipe.read_rest(&mut self.buffer, supervisor);
+            }
+            self.close(token);
+        }
+    }
+
+    fn close(&mut self, token: Token) {
+        if let Some(pipe) = self.pipes.remove(&token) {
+            self.tokens.remove(&(pipe.run, pipe.stream));
+        }
+    }
+}
+
+impl Pipe {
+    fn read_share(&mut self, buffer: &mut [u8], supervisor: &mut Supervisor) -> Got {
+        for _ in 0..READS_A_TURN {
+            match self.read_once(buffer, supervisor) {
+                Got::Full => {}
+                // The event of the last writer's end has come already: no other will.
+                Got::Some if self.is_hung_up => {}
+                over => return over,
+            }
+        }
+        Got::Full
+    }
+
+    /// What is in the pipe now; not what others go on writing.
+    fn read_rest(&mut self, buffer: &mut [u8], supervisor: &mut Supervisor) {
+        let mut rest = match self.read_once(buffer, supervisor) {
+            Got::Full => os::pipe::bytes_pending(&self.receiver).unwrap_or(0),
+            Got::Some | Got::Nothing | Got::End => 0,
+        };
+        while rest > 0 {
+            let share = rest.min(buffer.len());
+            let Some(part) = buffer.get_mut(..share) else { return };
+            match self.read_once(part, supervisor) {
+                Got::Full => rest -= share,
+                Got::Some | Got::Nothing | Got::End => return,
+            }
+        }
+    }
+
+    fn read_once(&mut self, buffer: &mut [u8], supervisor: &mut Supervisor) -> Got {
+        loop {
+            return match self.receiver.read(buffer) {
+                Ok(0) => Got::End,
+                Ok(count) => {
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    supervisor.handle_output(self.run, self.stream, bytes);
+                    if count == buffer.len() { Got::Full } else { Got::Some }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Got::Nothing,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => Got::End,
+            };
+        }
+    }
+}
+
+/// As much as a pipe holds by default: pipe(7).
+const BUFFER_BYTES: usize = 64 * 1024;
+
+const READS_A_TURN: usize = 4;

@@ -1,0 +1,223 @@
+//! What the supervisor wants done to processes, and what becomes of them.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use mio::Registry;
+
+use super::init::{Init, MAIN, Stdio};
+use super::outputs::Outputs;
+use crate::job::{ExitStatus, Pid, Signal};
+use crate::os::{self, process};
+use crate::supervisor::{Action, Launch, Supervisor, Target};
+use crate::time::Now;
+
+/// The hands of the supervisor.
+#[derive(Debug)]
+pub(super) struct Processes {
+    spawner: os::Spawner,
+    /// Whether children may have ended that have not been reaped.
+    has_children_to_reap: bool,
+    /// What is being stopped, with what was found of it, until nothing is left.
+    hunted: BTreeMap<Hunted, process::Target>,
+}
+
+type Hunted = (Option<Pid>, Rc<str>);
+
+impl Processes {
+    pub(super) fn new(spawner: os::Spawner) -> Processes {
+        // Orphans may have been inherited before the loop began.
+        Processes { spawner, has_children_to_reap: true, hunted: BTreeMap::new() }
+    }
+
+    /// Whether there is work that no event will tell of.
+    pub(super) fn has_more(&self) -> bool {
+        self.has_children_to_reap
+    }
+
+    /// SIGCHLD has come: signals of one kind are one, so all that have ended are reaped.
+    pub(super) fn handle_children(&mut self, signals: &os::signals::SignalFd) {
+        if signals.drain().child {
+            self.has_children_to_reap = true;
+        }
+    }
+
+    /// Reaps what has ended, up to a turn's share: the output that came before an end is read
+    /// first, then the supervisor is told.
+    pub(super) fn reap(&mut self, outputs: &mut Outputs, supervisor: &mut Supervisor, now: Now) {
+        if !self.has_children_to_reap {
+            return;
+        }
+        let ended: Vec<(Pid, ExitStatus)> =
+            std::iter::from_fn(os::reap).take(REAPED_A_TURN).collect();
+        self.has_children_to_reap = ended.len() == REAPED_A_TURN;
+        let mut orphans = 0;
+        for (pid, status) in ended {
+            let Some(run) = supervisor.run_of(pid) else {
+                orphans += 1;
+                continue;
+            };
+            outputs.finish(run, supervisor);
+            let group = process::Target {
+                leader: pid,
+                leader_ended: true,
+                tag: String::new(),
+                strays: Default::default(),
+            };
+            supervisor.handle_exit(pid, status, process::group_is_there(&group), now);
+        }
+        if orphans > 0 {
+            supervisor.handle_orphans_reaped(now);
+        }
+    }
+
+    /// Does all that the supervisor wants done to processes that are there, and spawns a turn's
+    /// share of those it wants. Returns the exit code when k1s is to end.
+    pub(super) fn perform(
+        &mut self,
+        supervisor: &mut Supervisor,
+        outputs: &mut Outputs,
+        registry: &Registry,
+        init: Option<&Init>,
+        now: Now,
+    ) -> Option<u8> {
+        let mut exit = None;
+        for _ in 0..SPAWNS_A_TURN {
+            exit = exit.or(self.act(supervisor, now));
+            let Some(launch) = supervisor.poll_spawn() else { break };
+            let stdio = init.filter(|_| launch.job_id.as_str() == MAIN).map(|init| init.stdio);
+            self.spawn(&launch, stdio, supervisor, outputs, registry, now);
+        }
+        exit = exit.or(self.act(supervisor, now));
+        exit
+    }
+
+    fn act(&mut self, supervisor: &mut Supervisor, now: Now) -> Option<u8> {
+        let mut exit = None;
+        loop {
+            let mut signals = Signals::default();
+            let mut surveys = Vec::new();
+            while let Some(action) = supervisor.poll_action() {
+                match action {
+                    Action::Signal { target: Target::Process(pid), signal } => {
+                        process::signal_process(pid, signal);
+                    }
+                    Action::Signal { target, signal } => signals.add(target, signal),
+                    Action::Survey { run, target } => surveys.push((run, target)),
+                    Action::Exit { code } => exit = Some(code),
+                }
+            }
+            self.send(signals, supervisor);
+            if surveys.is_empty() {
+                return exit;
+            }
+            let snapshot = process::Snapshot::take(|pid| supervisor.is_leader(pid));
+            for (run, target) in surveys {
+                let is_left = self.is_left(&target, &snapshot, supervisor);
+                supervisor.handle_survey(run, is_left, now);
+            }
+        }
+    }
+
+    /// Sends each signal to all of its targets in one walk.
+    fn send(&mut self, signals: Signals, supervisor: &Supervisor) {
+        for (signal, targets) in signals.0 {
+            let mut hunts: Vec<_> =
+                targets.iter().map(|target| self.hunt(target, supervisor)).collect();
+            process::signal_runs(&mut hunts, signal, |pid| supervisor.is_leader(pid));
+            for (target, hunt) in targets.iter().zip(hunts) {
+                if let Target::Tree { leader, tag } = target {
+                    self.hunted.insert((*leader, tag.clone()), hunt);
+                }
+            }
+        }
+    }
+
+    /// What is known of a target, and whether its leader still lives.
+    fn hunt(&self, target: &Target, supervisor: &Supervisor) -> process::Target {
+        let (leader, tag) = match target {
+            Target::Process(pid) | Target::Group(pid) => (Some(*pid), None),
+            Target::Tree { leader, tag } => (*leader, Some(tag)),
+        };
+        let known = tag.and_then(|tag| self.hunted.get(&(leader, tag.clone())));
+        process::Target {
+            leader: leader.unwrap_or(Pid(0)),
+            leader_ended: leader.is_none_or(|leader| !supervisor.is_leader(leader)),
+            tag: tag.map(ToString::to_string).unwrap_or_default(),
+            strays: known.map(|known| known.strays.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn is_left(
+        &mut self,
+        target: &Target,
+        snapshot: &process::Snapshot,
+        supervisor: &Supervisor,
+    ) -> bool {
+        let hunt = self.hunt(target, supervisor);
+        let is_left = snapshot.group_is_alive(&hunt) || !snapshot.strays(&hunt).is_empty();
+        if !is_left && let Target::Tree { leader, .. } = target {
+            let leader = *leader;
+            self.hunted.retain(|(hunted, _), _| *hunted != leader);
+        }
+        is_left
+    }
+
+    /// `stdio` is where the main job of `init` reads and writes.
+    fn spawn(
+        &mut self,
+        launch: &Launch,
+        stdio: Option<Stdio>,
+        supervisor: &mut Supervisor,
+        outputs: &mut Outputs,
+        registry: &Registry,
+        now: Now,
+    ) {
+        let (stdin, output, controlling_terminal) = match stdio {
+            None => (os::Stdin::Given, os::Output::Captured, false),
+            Some(Stdio::Captured) => (os::Stdin::Inherited, os::Output::Captured, false),
+            Some(Stdio::Terminal { is_controlling }) => {
+                (os::Stdin::Inherited, os::Output::Inherited, is_controlling)
+            }
+        };
+        let started = self.spawner.spawn(&os::Launch {
+            command: &launch.spec.command,
+            job_id: launch.job_id.as_str(),
+            run_tag: &launch.tag,
+            stdin,
+            output,
+            controlling_terminal,
+        });
+        match started {
+            Ok(spawned) => {
+                if let Some(pipes) = spawned.output {
+                    outputs.open(launch.run, pipes.stdout, pipes.stderr, registry);
+                }
+                supervisor.handle_spawned(launch.run, spawned.pid, now);
+            }
+            Err(os::SpawnError::Failed(failure)) => {
+                supervisor.handle_spawn_failed(launch.run, failure, now);
+            }
+            Err(os::SpawnError::Busy(error)) => {
+                supervisor.handle_spawn_deferred(launch.run, error, now);
+            }
+        }
+    }
+}
+
+/// Signals to be sent, in the order in which they were wanted.
+#[derive(Default)]
+struct Signals(Vec<(Signal, Vec<Target>)>);
+
+impl Signals {
+    fn add(&mut self, target: Target, signal: Signal) {
+        match self.0.iter_mut().find(|(known, _)| *known == signal) {
+            Some((_, targets)) => targets.push(target),
+            None => self.0.push((signal, vec![target])),
+        }
+    }
+}
+
+/// A spawn takes about half a millisecond, in which the loop stands still.
+const SPAWNS_A_TURN: usize = 4;
+const REAPED_A_TURN: usize = 128;

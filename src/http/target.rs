@@ -1,0 +1,163 @@
+//! The target of a request: which path, which query (RFC 9112, section 3.2; RFC 3986).
+
+use super::Refusal;
+use super::request::{Method, Path};
+
+/// A path and the pairs of its query, both decoded.
+pub(super) type Target = (Path, Vec<(String, String)>);
+
+/// Takes a target apart. Origin-form and absolute-form are for all methods, `*` is for
+/// OPTIONS, and authority-form is for CONNECT, which does not come here.
+pub(super) fn parse_target(text: &[u8], method: Method) -> Result<Target, Refusal> {
+    if text == b"*" && method == Method::Options {
+        return Ok((Path::asterisk(), Vec::new()));
+    }
+    let origin = match text.first() {
+        Some(b'/') => text,
+        _ => after_authority(text)?,
+    };
+    let (path, query) = match origin.iter().position(|byte| *byte == b'?') {
+        Some(at) => {
+            (origin.get(..at).unwrap_or_default(), origin.get(at + 1..).unwrap_or_default())
+        }
+        None => (origin, [].as_slice()),
+    };
+    Ok((parse_path(path)?, parse_query(query)?))
+}
+
+/// Whether this is the shape of `host [":" port]`, as in `Host` and in absolute-form: a name,
+/// or an IPv6 address in brackets; no user, since RFC 9110, section 4.2.4, calls that one an
+/// error, and never empty (4.2.1).
+pub(super) fn is_authority(text: &[u8]) -> bool {
+    let (host_is_fine, rest) = match text.strip_prefix(b"[") {
+        Some(inner) => {
+            let end = inner.iter().position(|byte| *byte == b']');
+            let (address, rest) = inner.split_at(end.unwrap_or(0));
+            (is_ipv6_shape(address), rest.get(1..).unwrap_or_default())
+        }
+        None => {
+            let end = text.iter().position(|byte| *byte == b':');
+            let (name, rest) = text.split_at(end.unwrap_or(text.len()));
+            (is_registered_name(name), rest)
+        }
+    };
+    host_is_fine && (rest.is_empty() || rest.strip_prefix(b":").is_some_and(is_port))
+}
+
+/// What follows the authority of an absolute-form: a path with its query.
+fn after_authority(text: &[u8]) -> Result<&[u8], Refusal> {
+    let refusal = Refusal::bad("request target is not a path");
+    let scheme_end = text.iter().position(|byte| *byte == b':').ok_or(refusal)?;
+    let (scheme, rest) = text.split_at(scheme_end);
+    let rest = rest.strip_prefix(b"://").ok_or(refusal)?;
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return Err(refusal);
+    }
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
+    let (authority, origin) = rest.split_at(end.unwrap_or(rest.len()));
+    if !is_authority(authority) {
+        return Err(Refusal::bad("malformed authority in the request target"));
+    }
+    Ok(origin)
+}
+
+/// Splits first and decodes then, so that an encoded slash stays what it is: data.
+fn parse_path(text: &[u8]) -> Result<Path, Refusal> {
+    let text = if text.is_empty() { b"/" } else { text };
+    let decoded = decode(text, |byte| if byte == b'/' { 0 } else { byte })?;
+    Ok(Path::from_separated(decoded))
+}
+
+fn parse_query(text: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+    text.split(|byte| *byte == b'&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let end = pair.iter().position(|byte| *byte == b'=');
+            let (name, value) = pair.split_at(end.unwrap_or(pair.len()));
+            let plus_is_space = |byte| if byte == b'+' { b' ' } else { byte };
+            Ok((
+                decode(name, plus_is_space)?,
+                decode(value.get(1..).unwrap_or_default(), plus_is_space)?,
+            ))
+        })
+        .collect()
+}
+
+/// Decodes `%XX` once; bytes that stand for themselves go through `literal`.
+fn decode(text: &[u8], literal: impl Fn(u8) -> u8) -> Result<String, Refusal> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let (high, low) = (hex_digit(bytes.next()), hex_digit(bytes.next()));
+            let (Some(high), Some(low)) = (high, low) else {
+                return Err(Refusal::bad("broken percent-encoding in the request target"));
+            };
+            let byte = high << 4 | low;
+            if byte.is_ascii_control() {
+                return Err(Refusal::bad("control character in the request target"));
+            }
+            decoded.push(byte);
+        } else if is_target_byte(byte) {
+            decoded.push(literal(byte));
+        } else {
+            return Err(Refusal::bad("byte in the request target that must be encoded"));
+        }
+    }
+    let decoded = String::from_utf8(decoded)
+        .map_err(|_| Refusal::bad("request target is not UTF-8 when decoded"))?;
+    // The controls of Latin-1, U+0080 to U+009F, come as two bytes.
+    if !decoded.is_ascii() && decoded.chars().any(|c| c.is_control() && c != '\0') {
+        return Err(Refusal::bad("control character in the request target"));
+    }
+    Ok(decoded)
+}
+
+fn hex_digit(byte: Option<u8>) -> Option<u8> {
+    let digit = char::from(byte?).to_digit(16)?;
+    u8::try_from(digit).ok()
+}
+
+/// A byte that may stand in a path or a query: `pchar`, `/` and `?` (RFC 3986, 3.3 and 3.4).
+fn is_target_byte(byte: u8) -> bool {
+    is_name_byte(byte) || matches!(byte, b':' | b'@' | b'/' | b'?')
+}
+
+/// `unreserved` and `sub-delims` (RFC 3986, section 2).
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~')
+        || matches!(
+            byte,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        )
+}
+
+fn is_registered_name(name: &[u8]) -> bool {
+    let mut bytes = name.iter().copied();
+    while let Some(byte) = bytes.next() {
+        let is_fine = match byte {
+            b'%' => hex_digit(bytes.next()).is_some() && hex_digit(bytes.next()).is_some(),
+            _ => is_name_byte(byte),
+        };
+        if !is_fine {
+            return false;
+        }
+    }
+    !name.is_empty()
+}
+
+/// Two colons and what an address can be made of: the address is never used.
+fn is_ipv6_shape(text: &[u8]) -> bool {
+    text.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
+        && text.iter().filter(|byte| **byte == b':').count() >= 2
+}
+
+/// Digits up to 65535, or none at all: `host:` is the default port (RFC 3986, 3.2.3).
+fn is_port(text: &[u8]) -> bool {
+    let number = text.iter().try_fold(0u16, |port, byte| {
+        let digit = byte.is_ascii_digit().then(|| u16::from(byte - b'0'))?;
+        port.checked_mul(10)?.checked_add(digit)
+    });
+    number.is_some()
+}

@@ -1,0 +1,299 @@
+//! The child's side of a spawn: from clone to execve.
+//!
+//! The child runs in k1s's own memory (`CLONE_VM`), on a stack of its own, while k1s stands
+//! still (`CLONE_VFORK`), as posix_spawn(3) does it: nothing is copied, so the cost does not
+//! grow with k1s. In return nothing here allocates, panics, or calls a library function that
+//! keeps state; all was prepared in a [`Plan`]. What fails says so in [`Report`], which k1s
+//! reads once the child is gone.
+//!
+//! The order of the steps matters: the terminal needs the session, `nice` and limits need
+//! the privileges that `user` gives up, and the working directory is looked up as that user
+//! (systemd does the same: it may be on a file system that only the user may enter).
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering};
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::limits::RawLimit;
+
+/// Everything the child needs, ready to use. The pointers in `argv` and `envp` are into
+/// strings that the owner of the plan keeps alive.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// What to try in turn, as execvp(3) does.
+    pub(super) candidates: Vec<CString>,
+    /// Ends with a null pointer.
+    pub(super) argv: Vec<*const c_char>,
+    /// Ends with a null pointer.
+    pub(super) envp: Vec<*const c_char>,
+    /// Where to run.
+    pub(super) working_directory: CString,
+    /// What becomes 0, 1 and 2; `None` leaves k1s's own.
+    pub(super) stdio: [Option<RawFd>; 3],
+    /// With a descriptor table that is shared until now: the first descriptor that the
+    /// child's own copy does not need.
+    pub(super) unshare_from: Option<u32>,
+    /// Whether 0 becomes the controlling terminal.
+    pub(super) controlling_terminal: bool,
+    /// File mode creation mask.
+    pub(super) umask: Option<u32>,
+    /// Nice value.
+    pub(super) nice: Option<i32>,
+    /// Resource limits.
+    pub(super) limits: Vec<RawLimit>,
+    /// User, group and supplementary groups; each `None` stays as it is.
+    pub(super) ids: Ids,
+    /// Where the child says what failed.
+    pub(super) report: Report,
+}
+
+/// Whom the child becomes.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    /// Supplementary groups.
+    pub(super) groups: Option<Vec<u32>>,
+    /// Group id.
+    pub(super) gid: Option<u32>,
+    /// User id.
+    pub(super) uid: Option<u32>,
+}
+
+/// The steps that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Step {
+    /// Taking a descriptor table of its own.
+    Unshare = 1,
+    /// setsid(2).
+    Session,
+    /// dup2(2) onto 0, 1, 2.
+    Descriptors,
+    /// setpriority(2).
+    Nice,
+    /// setrlimit(2); the report's index says which.
+    Limit,
+    /// setgroups(2) and setresgid(2).
+    Group,
+    /// setresuid(2).
+    User,
+    /// chdir(2).
+    WorkingDirectory,
+    /// No candidate is there.
+    NotFound,
+    /// The candidate is there, its interpreter or loader is not.
+    Interpreter,
+    /// execve(2) refused the candidate at the report's index.
+    Execute,
+}
+
+/// Where the child writes before it goes: in memory that both share.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    step: AtomicU8,
+    errno: AtomicI32,
+    index: AtomicUsize,
+}
+
+/// What failed, why, and at which of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// The step.
+    pub(super) step: Step,
+    /// The system's reason.
+    pub(super) errno: Errno,
+    /// The limit or the candidate.
+    pub(super) index: usize,
+}
+
+impl Report {
+    /// What the child wrote; `None` when it got as far as its executable (or was killed).
+    pub(super) fn failure(&self) -> Option<Failure> {
+        let number = self.step.load(Ordering::Acquire);
+        let step = STEPS.into_iter().find(|step| *step as u8 == number)?;
+        Some(Failure {
+            step,
+            errno: Errno::from_raw(self.errno.load(Ordering::Acquire)),
+            index: self.index.load(Ordering::Acquire),
+        })
+    }
+
+    fn write(&self, failure: Failure) {
+        self.errno.store(failure.errno as i32, Ordering::Release);
+        self.index.store(failure.index, Ordering::Release);
+        self.step.store(failure.step as u8, Ordering::Release);
+    }
+}
+
+/// The child's main function, for clone(2); `plan` points to a [`Plan`].
+pub(super) extern "C" fn run(plan: *mut c_void) -> c_int {
+    // SAFETY: the parent passes a pointer to a Plan, and stands still while the child uses it.
+    let plan = unsafe { &*plan.cast::<Plan>() };
+    let failure = match prepare(plan) {
+        Ok(()) => execute(plan),
+        Err(failure) => failure,
+    };
+    plan.report.write(failure);
+    // SAFETY: ends the child alone, without running anything of the parent's.
+    unsafe { libc::_exit(127) }
+}
+
+fn prepare(plan: &Plan) -> Result<(), Failure> {
+    default_dispositions();
+    if let Some(first) = plan.unshare_from {
+        let arguments = [c_long::from(first), c_long::from(u32::MAX), UNSHARE];
+        at(Step::Unshare, system_call(libc::SYS_close_range, arguments))?;
+    }
+    at(Step::Session, system_call(libc::SYS_setsid, [0; 3]))?;
+    for (target, source) in (0..).zip(plan.stdio) {
+        if let Some(source) = source {
+            // SAFETY: both are numbers; `source` is never `target`, so CLOEXEC is cleared.
+            let result = unsafe { libc::dup2(source, target) };
+            at(Step::Descriptors, Errno::result(c_long::from(result)))?;
+        }
+    }
+    if plan.controlling_terminal {
+        // A terminal that is another session's stays there; the run goes on without.
+        // SAFETY: the argument 0 asks not to take it by force.
+        unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+    }
+    if let Some(umask) = plan.umask {
+        // SAFETY: takes a number and cannot fail. The child has a umask of its own.
+        unsafe { libc::umask(umask) };
+    }
+    if let Some(nice) = plan.nice {
+        let arguments = [c_long::from(libc::PRIO_PROCESS), 0, c_long::from(nice)];
+        at(Step::Nice, system_call(libc::SYS_setpriority, arguments))?;
+    }
+    for (index, limit) in plan.limits.iter().enumerate() {
+        // SAFETY: `value` is an rlimit64 to read from.
+        let result = unsafe { libc::setrlimit64(limit.resource, &raw const limit.value) };
+        at(Step::Limit, Errno::result(c_long::from(result)))
+            .map_err(|failure| Failure { index, ..failure })?;
+    }
+    become_user(&plan.ids)?;
+    // SAFETY: a string that ends in NUL.
+    let result = unsafe { libc::chdir(plan.working_directory.as_ptr()) };
+    at(Step::WorkingDirectory, Errno::result(c_long::from(result)))?;
+    empty_mask();
+    Ok(())
+}
+
+/// By raw system calls: the C library's would have all threads follow, and share its locks.
+fn become_user(ids: &Ids) -> Result<(), Failure> {
+    if let Some(groups) = &ids.groups {
+        // SAFETY: the pointer and the length are those of `groups`.
+        let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+        at(Step::Group, Errno::result(result))?;
+    }
+    if let Some(gid) = ids.gid {
+        let arguments = [c_long::from(gid); 3];
+        at(Step::Group, system_call(libc::SYS_setresgid, arguments))?;
+    }
+    if let Some(uid) = ids.uid {
+        let arguments = [c_long::from(uid); 3];
+        at(Step::User, system_call(libc::SYS_setresuid, arguments))?;
+    }
+    if ids.gid.is_some() || ids.uid.is_some() {
+        // The memory is still k1s's, and a change of ids makes it dumpable again where the
+        // sysctl fs.suid_dumpable is 1. What is executed starts dumpable as usual.
+        // SAFETY: takes numbers alone.
+        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    }
+    Ok(())
+}
+
+/// Tries the candidates as execvp(3) does, without its shell: one that may not be executed is
+/// remembered while the search goes on, one that is there but broken ends it.
+fn execute(plan: &Plan) -> Failure {
+    let mut best = Failure { step: Step::NotFound, errno: Errno::ENOENT, index: 0 };
+    for (index, candidate) in plan.candidates.iter().enumerate() {
+        // SAFETY: a string that ends in NUL, and two arrays of such that end in null.
+        unsafe { libc::execve(candidate.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr()) };
+        let errno = Errno::last();
+        let step = match errno {
+            Errno::ENOENT if exists(candidate) => Step::Interpreter,
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {
+                Step::NotFound
+            }
+            _ => Step::Execute,
+        };
+        let failure = Failure { step, errno, index };
+        match step {
+            Step::Execute if errno != Errno::EACCES => return failure,
+            _ if step as u8 > best.step as u8 || index == 0 => best = failure,
+            _ => {}
+        }
+    }
+    best
+}
+
+fn exists(path: &CStr) -> bool {
+    // SAFETY: a string that ends in NUL.
+    unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }
+}
+
+/// Every signal back to its default, those that k1s was started with ignored too, by raw
+/// system calls: the C library keeps 32 and 33 to itself. KILL and STOP are refused.
+fn default_dispositions() {
+    let default = [0u64; 4]; // struct sigaction as the kernel has it: SIG_DFL, no flags
+    for signal in 1..=64 {
+        // SAFETY: the kernel reads its struct sigaction, 32 bytes, with a mask of 8 bytes.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal as c_int,
+                default.as_ptr(),
+                ptr::null::<c_void>(),
+                MASK_BYTES,
+            )
+        };
+    }
+}
+
+/// All signals were blocked around the clone; now that no handler of k1s is left, none is.
+fn empty_mask() {
+    let empty = 0u64;
+    // SAFETY: the kernel reads a mask of 8 bytes.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const empty,
+            ptr::null::<c_void>(),
+            MASK_BYTES,
+        )
+    };
+}
+
+fn system_call(number: c_long, arguments: [c_long; 3]) -> nix::Result<c_long> {
+    let [a, b, c] = arguments;
+    // SAFETY: called above with numbers alone, never with pointers.
+    Errno::result(unsafe { libc::syscall(number, a, b, c) })
+}
+
+fn at(step: Step, result: nix::Result<c_long>) -> Result<(), Failure> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(Failure { step, errno, index: 0 }),
+    }
+}
+
+const MASK_BYTES: usize = 8;
+const UNSHARE: c_long = libc::CLOSE_RANGE_UNSHARE as c_long;
+const STEPS: [Step; 11] = [
+    Step::Unshare,
+    Step::Session,
+    Step::Descriptors,
+    Step::Nice,
+    Step::Limit,
+    Step::Group,
+    Step::User,
+    Step::WorkingDirectory,
+    Step::NotFound,
+    Step::Interpreter,
+    Step::Execute,
+];

@@ -1,0 +1,140 @@
+//! The environment of a run, as execve(2) takes it.
+//!
+//! k1s's own less `K1S_*` (or nothing), then the account's HOME, USER and LOGNAME, then the
+//! job's, then `K1S_JOB` and `K1S_RUN`: what comes later wins.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, NulError, OsString};
+use std::os::unix::ffi::OsStringExt;
+
+use super::user::Account;
+use crate::job::spec::Command;
+
+/// k1s's own environment as jobs inherit it: `NAME=value` by name.
+#[derive(Debug)]
+pub(super) struct Inherited(BTreeMap<Vec<u8>, CString>);
+
+/// The whole environment of one run.
+#[derive(Debug)]
+pub(super) struct Environment<'a> {
+    /// `NAME=value`, `K1S_JOB` and `K1S_RUN` first: they are found soon in `/proc/PID/environ`.
+    pub(super) entries: Vec<Cow<'a, CStr>>,
+    /// The value of PATH, where there is one.
+    pub(super) path: Option<Vec<u8>>,
+}
+
+impl Inherited {
+    /// Of these variables, those that jobs may see: no `K1S_*`, which may be secret.
+    pub(super) fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Inherited {
+        let visible = variables
+            .map(|(name, value)| (name.into_vec(), value.into_vec()))
+            .filter(|(name, _)| !name.starts_with(b"K1S_"));
+        // What came in through execve holds no NUL, so nothing is dropped here.
+        let entries = visible.filter_map(|(name, value)| {
+            let entry = entry(&name, &value).ok()?;
+            Some((name, entry))
+        });
+        Inherited(entries.collect())
+    }
+
+    /// The environment of the run `run_tag` of `job`.
+    ///
+    /// # Errors
+    /// A value holds a NUL byte, which the job's checks refuse.
+    pub(super) fn for_run<'a>(
+        &'a self,
+        command: &Command,
+        account: Option<&Account>,
+        job: &str,
+        run_tag: &str,
+    ) -> Result<Environment<'a>, NulError> {
+        let mut variables: BTreeMap<Cow<'a, [u8]>, Cow<'a, CStr>> = BTreeMap::new();
+        if !command.clear_environment {
+            let own = self.0.iter();
+            variables.extend(
+                own.map(|(name, entry)| (Cow::from(&name[..]), Cow::from(entry.as_c_str()))),
+            );
+        }
+        let login = account.map(Account::variables).unwrap_or_default();
+        let given = command.environment.iter();
+        let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in login.into_iter().chain(given) {
+            let entry = entry(name.as_bytes(), value.as_bytes())?;
+            variables.insert(Cow::from(name.as_bytes().to_vec()), Cow::from(entry));
+        }
+        let path = variables
+            .get(&b"PATH"[..])
+            .and_then(|entry| entry.to_bytes().strip_prefix(b"PATH="))
+            .map(<[u8]>::to_vec);
+        let mut entries = Vec::with_capacity(variables.len() + 2);
+        for (name, value) in [("K1S_JOB", job), ("K1S_RUN", run_tag)] {
+            entries.push(Cow::from(entry(name.as_bytes(), value.as_bytes())?));
+            variables.remove(name.as_bytes());
+        }
+        entries.extend(variables.into_values());
+        Ok(Environment { entries, path })
+    }
+}
+
+fn entry(name: &[u8], value: &[u8]) -> Result<CString, NulError> {
+    CString::new([name, b"=", value].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::testing::command;
+
+    fn check(own: &str, clear: bool, job: &[(&str, &str)], account: bool, expected: &str) {
+        let variables = own.split(' ').filter_map(|v| v.split_once('='));
+        let inherited = Inherited::new(variables.map(|(n, v)| (n.into(), v.into())));
+        let mut command = command("true", &[]);
+        command.clear_environment = clear;
+        command.environment = job.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+        let bob = Account {
+            name: "bob".into(),
+            uid: 7,
+            gid: Some(7),
+            home: "/home/bob".into(),
+            groups: Vec::new(),
+        };
+        let environment =
+            inherited.for_run(&command, account.then_some(&bob), "j", "i.j.1").unwrap();
+        let entries: Vec<_> = environment.entries.iter().map(|e| e.to_str().unwrap()).collect();
+        assert_eq!(entries.join(" "), format!("K1S_JOB=j K1S_RUN=i.j.1{expected}"));
+    }
+
+    #[test]
+    fn what_comes_later_wins() {
+        let own = "PATH=/bin HOME=/root USER=root K1S_AUTH_TOKEN=secret K1S_RUN=outer";
+        check(own, false, &[], false, " HOME=/root PATH=/bin USER=root");
+        check(own, true, &[], false, "");
+        check(own, true, &[("A", "1=2")], false, " A=1=2");
+        check(
+            own,
+            false,
+            &[("HOME", "/h"), ("K1S_RUN", "forged"), ("K1S_X", "kept")],
+            true,
+            " HOME=/h K1S_X=kept LOGNAME=bob PATH=/bin USER=bob",
+        );
+        check(own, true, &[], true, " HOME=/home/bob LOGNAME=bob USER=bob");
+    }
+
+    #[test]
+    fn the_path_is_that_of_the_final_environment() {
+        let own = || [("PATH".into(), "/own".into())].into_iter();
+        let path = |clear, given: Option<&str>| {
+            let mut command = command("true", &[]);
+            command.clear_environment = clear;
+            command.environment = given.map(|p| ("PATH".into(), p.into())).into_iter().collect();
+            let inherited = Inherited::new(own());
+            let environment = inherited.for_run(&command, None, "j", "r").unwrap();
+            environment.path.map(|p| String::from_utf8(p).unwrap())
+        };
+        assert_eq!(path(false, None).as_deref(), Some("/own"));
+        assert_eq!(path(false, Some("/job")).as_deref(), Some("/job"));
+        assert_eq!(path(true, Some("")).as_deref(), Some(""));
+        assert_eq!(path(true, None), None);
+    }
+}

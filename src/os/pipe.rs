@@ -1,0 +1,63 @@
+//! Pipes: one end for the loop, the other for a child.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+
+/// A pipe: (read end for k1s, non-blocking; write end for a child, blocking). Both are
+/// close-on-exec. pipe2(2) would make both ends non-blocking, which no program expects of
+/// its standard output.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`, `ENOMEM`: the machine's, not the job's.
+pub(super) fn captured() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((read, write))
+}
+
+/// How many bytes are waiting to be read: `FIONREAD`, ioctl_pipe(2). What is there when a
+/// run's first process ends was written before its exit; that much is drained and no more.
+///
+/// # Errors
+/// `EBADF`, `ENOTTY`: not a pipe.
+pub fn bytes_pending(pipe: &impl AsFd) -> io::Result<usize> {
+    let mut pending: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and FIONREAD writes one int to the pointer.
+    let result = unsafe { libc::ioctl(pipe.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut pending) };
+    nix::errno::Errno::result(result)?;
+    Ok(usize::try_from(pending).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn only_the_read_end_is_non_blocking_and_both_are_close_on_exec() {
+        let (read, write) = captured().unwrap();
+        let flags = |fd: &OwnedFd, what| fcntl(fd, what).unwrap();
+        let nonblocking = OFlag::O_NONBLOCK.bits();
+        assert_ne!(flags(&read, FcntlArg::F_GETFL) & nonblocking, 0);
+        assert_eq!(flags(&write, FcntlArg::F_GETFL) & nonblocking, 0);
+        for end in [&read, &write] {
+            assert_eq!(flags(end, FcntlArg::F_GETFD), libc::FD_CLOEXEC);
+        }
+    }
+
+    #[test]
+    fn pending_bytes_are_those_not_yet_read() {
+        let (read, write) = captured().unwrap();
+        assert_eq!(bytes_pending(&read).unwrap(), 0);
+        let (mut read, mut write) = (File::from(read), File::from(write));
+        write.write_all(b"hello").unwrap();
+        assert_eq!(bytes_pending(&read).unwrap(), 5);
+        read.read_exact(&mut [0; 3]).unwrap();
+        drop(write);
+        assert_eq!(bytes_pending(&read).unwrap(), 2);
+    }
+}

@@ -1,0 +1,613 @@
+//! Processes: who is alive, who belongs to which run, and sending signals to them.
+//!
+//! ```text
+//!  k1s ─┬─ leader ─┬─ …            the run's group: signalled as one, by its number
+//!       │          └─ setsid ─ …   a stray: found by its parent
+//!       └─ orphan ─ …              a stray: found by its session, or by K1S_RUN
+//! ```
+//!
+//! A run is a session of its own, and so is its group. What has left the group is found in a
+//! [`Snapshot`]: one look at all of `/proc` (proc_pid_stat(5)), shared by all that is
+//! stopped in a turn.
+//!
+//! Numbers are used again. While anything is left of a group or session its number is taken,
+//! so once the leader has been collected, a process of that number is a stranger, and nothing
+//! is left of the run's group and session. Other processes are named by number and start time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+
+use crate::job::{Pid, Signal};
+
+/// A process for good: no other has the same id and start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Proc {
+    /// Its id.
+    pub pid: Pid,
+    /// When it started, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// A run whose processes are looked for or signalled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its first process, whose number is also that of its group and session.
+    pub leader: Pid,
+    /// Whether that process has been collected: its number may be a stranger's by now.
+    pub leader_ended: bool,
+    /// `K1S_RUN` of the run.
+    pub tag: String,
+    /// Processes outside the group that were found before: one that has cleared its
+    /// environment is not found again once its parent has ended.
+    pub strays: BTreeSet<Proc>,
+}
+
+/// Sends `signal` to each run's group and strays, then SIGCONT (unless it was SIGKILL) so that
+/// stopped processes can act; looks again until nobody new is found, so that what forks
+/// meanwhile is not missed. The targets remember the strays that are alive.
+///
+/// `is_leader` knows the first processes of all live runs: those are not orphans.
+pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pid) -> bool) {
+    let mut signalled = BTreeSet::new();
+    for round in 0..MAX_ROUNDS {
+        let snapshot = Snapshot::take(&is_leader);
+        let mut news = false;
+        for target in &mut *targets {
+            if round == 0 {
+                signal_with_continue(signal, |signal| signal_group(target, signal));
+            }
+            target.strays = snapshot.strays(target);
+            for stray in &target.strays {
+                if signalled.insert(*stray) {
+                    news = true;
+                    signal_with_continue(signal, |signal| signal_exactly(*stray, signal));
+                }
+            }
+        }
+        if !news && round > 0 {
+            return;
+        }
+    }
+}
+
+/// Sends `signal` to a run's group: kill(2). Whether there was a process to send it to;
+/// zombies count, which are there until collected.
+pub fn signal_group(target: &Target, signal: Signal) -> bool {
+    group_of(target).is_some_and(|group| kill(-group.0, signal.number()))
+}
+
+/// Sends `signal` to a child of k1s that has not been collected, so that the number is still
+/// its own: kill(2). Whether it was there.
+pub fn signal_process(pid: Pid, signal: Signal) -> bool {
+    kill(pid.0, signal.number())
+}
+
+/// Whether anything is left of a run's group: cheap, without a snapshot.
+///
+/// Zombies count. Those that k1s inherits are gone as soon as it collects them; one whose
+/// parent lives outside the group and does not wait for it stays, and then
+/// [`Snapshot::group_is_alive`] knows better.
+pub fn group_is_there(target: &Target) -> bool {
+    group_of(target).is_some_and(|group| kill(-group.0, 0))
+}
+
+/// Whether this very process is alive, and not a zombie.
+pub fn is_alive(process: Proc) -> bool {
+    Stat::read(process.pid).is_some_and(|stat| stat.is_the(process) && !stat.is_dead)
+}
+
+/// SIGKILL to every process of the namespace but k1s: kill(2) with -1. What PID 1 ends with.
+///
+/// # Errors
+/// `EPERM` unless k1s is PID 1: nobody else may do this.
+pub fn kill_all() -> io::Result<()> {
+    if std::process::id() != 1 {
+        return Err(Errno::EPERM.into());
+    }
+    // SAFETY: takes numbers alone.
+    Errno::result(unsafe { libc::kill(-1, libc::SIGKILL) })?;
+    Ok(())
+}
+
+/// Who was alive at one moment, and whose child it was.
+#[derive(Debug)]
+pub struct Snapshot {
+    own: Pid,
+    processes: BTreeMap<Pid, Stat>,
+    by_parent: BTreeMap<Pid, Vec<Pid>>,
+    by_session: BTreeMap<Pid, Vec<Pid>>,
+    /// Children of k1s that lead no run, by their `K1S_RUN`.
+    orphans: BTreeMap<String, Vec<Pid>>,
+}
+
+impl Snapshot {
+    /// Looks at every process once. Those in the group of a live run, most as a rule, cost
+    /// two short system calls; those of sessions outside of this pid namespace, and the
+    /// kernel's own, are left out (session 0); of the others `/proc/PID/stat` is read, which
+    /// takes ten times as long.
+    ///
+    /// `is_leader` knows the first processes of all live runs; the
+    /// environment of k1s's other children is read for `K1S_RUN`, where that is permitted.
+    pub fn take(is_leader: impl Fn(Pid) -> bool) -> Snapshot {
+        let processes = list().filter_map(|pid| {
+            let session = session_of(pid)?;
+            if session.0 > 0 && group_of_process(pid) == Some(session) && is_leader(session) {
+                Some(Stat::in_group(pid, session))
+            } else if session.0 == 0 {
+                None
+            } else {
+                Stat::read(pid)
+            }
+        });
+        Snapshot::new(processes, own_pid(), &is_leader, run_tag)
+    }
+
+    /// The living processes of a run outside its group: descendants of its leader and of the
+    /// strays known before, members of its session, orphans with its `K1S_RUN`, and again
+    /// whatever is under those by parent or session.
+    pub fn strays(&self, target: &Target) -> BTreeSet<Proc> {
+        let mut members: BTreeSet<Pid> = BTreeSet::new();
+        let mut todo = self.roots(target);
+        while let Some(pid) = todo.pop() {
+            let Some(stat) = self.processes.get(&pid).filter(|_| members.insert(pid)) else {
+                continue;
+            };
+            todo.extend(self.by_parent.get(&pid).into_iter().flatten());
+            // A session that is not k1s's own was made by a process of the run. Number 0
+            // stands for one made outside of this pid namespace.
+            if stat.session != self.own_session() && stat.session.0 > 0 {
+                todo.extend(self.by_session.get(&stat.session).into_iter().flatten());
+            }
+        }
+        let group = self.group_number(target);
+        let living = members.iter().filter_map(|pid| self.processes.get(pid));
+        living
+            .filter(|stat| !stat.is_dead && Some(stat.group) != group)
+            .map(|stat| stat.process)
+            .collect()
+    }
+
+    /// Whether a process that is not a zombie is left of a run's group.
+    pub fn group_is_alive(&self, target: &Target) -> bool {
+        let group = self.group_number(target);
+        let mut living = self.processes.values().filter(|stat| !stat.is_dead);
+        group.is_some() && living.any(|stat| Some(stat.group) == group)
+    }
+
+    fn new(
+        processes: impl Iterator<Item = Stat>,
+        own: Pid,
+        is_leader: impl Fn(Pid) -> bool,
+        run_tag: impl Fn(Pid) -> Option<String>,
+    ) -> Snapshot {
+        let mut snapshot = Snapshot {
+            own,
+            processes: BTreeMap::new(),
+            by_parent: BTreeMap::new(),
+            by_session: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+        };
+        for stat in processes {
+            let pid = stat.process.pid;
+            let siblings = snapshot.by_parent.entry(stat.parent).or_default();
+            siblings.push(pid);
+            snapshot.by_session.entry(stat.session).or_default().push(pid);
+            let is_orphan = stat.parent == own && !stat.is_dead && !is_leader(pid);
+            if let Some(tag) = is_orphan.then(|| run_tag(pid)).flatten() {
+                snapshot.orphans.entry(tag).or_default().push(pid);
+            }
+            snapshot.processes.insert(pid, stat);
+        }
+        snapshot
+    }
+
+    /// Where to start: everything here belongs to the run.
+    fn roots(&self, target: &Target) -> Vec<Pid> {
+        let mut roots = Vec::new();
+        if let Some(leader) = self.group_number(target) {
+            roots.push(leader);
+            roots.extend(self.by_session.get(&leader).into_iter().flatten());
+        }
+        roots.extend(self.orphans.get(&target.tag).into_iter().flatten());
+        let known = target.strays.iter().filter(|stray| {
+            let stat = self.processes.get(&stray.pid);
+            stat.is_some_and(|stat| stat.is_the(**stray))
+        });
+        roots.extend(known.map(|stray| stray.pid));
+        roots
+    }
+
+    /// The number of the run's group and session, unless it is a stranger's by now.
+    fn group_number(&self, target: &Target) -> Option<Pid> {
+        let stranger = target.leader_ended && self.processes.contains_key(&target.leader);
+        Some(target.leader).filter(|leader| leader.0 > 1 && !stranger)
+    }
+
+    fn own_session(&self) -> Pid {
+        let own = self.processes.get(&self.own);
+        own.map_or(Pid(0), |stat| stat.session)
+    }
+}
+
+/// What `/proc/PID/stat` says of a process.
+#[derive(Clone, Copy, Debug)]
+struct Stat {
+    process: Proc,
+    parent: Pid,
+    group: Pid,
+    session: Pid,
+    /// A zombie, of which no thread is left.
+    is_dead: bool,
+}
+
+impl Stat {
+    /// A member of a live run's group: where it belongs is all that is asked of it.
+    fn in_group(pid: Pid, leader: Pid) -> Stat {
+        Stat {
+            process: Proc { pid, start_time: 0 },
+            parent: Pid(0),
+            group: leader,
+            session: leader,
+            is_dead: false,
+        }
+    }
+
+    fn read(pid: Pid) -> Option<Stat> {
+        let mut buffer = [0u8; STAT_BYTES];
+        let mut file = File::open(format!("/proc/{}/stat", pid.0)).ok()?;
+        let length = file.read(&mut buffer).ok()?;
+        Stat::parse(buffer.get(..length)?)
+    }
+
+    /// The second field is the name in parentheses, which may itself hold any of `) \n`.
+    fn parse(line: &[u8]) -> Option<Stat> {
+        let end_of_name = line.iter().rposition(|byte| *byte == b')')?;
+        let pid = line.split(|byte| *byte == b' ').next()?;
+        let rest = std::str::from_utf8(line.get(end_of_name + 1..)?).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?;
+        let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
+        let (parent, group, session) = (number(0)?, number(0)?, number(0)?);
+        let threads = number(NUM_THREADS - SESSION - 1)?;
+        let start_time = number(START_TIME - NUM_THREADS - 1)?;
+        let to_pid = |number: u64| i32::try_from(number).ok().map(Pid);
+        Some(Stat {
+            process: Proc { pid: Pid(std::str::from_utf8(pid).ok()?.parse().ok()?), start_time },
+            parent: to_pid(parent)?,
+            group: to_pid(group)?,
+            session: to_pid(session)?,
+            is_dead: matches!(state, "X" | "x") || state == "Z" && threads <= 1,
+        })
+    }
+
+    fn is_the(&self, process: Proc) -> bool {
+        self.process == process
+    }
+}
+
+/// The session of a process, unless it is gone.
+fn session_of(pid: Pid) -> Option<Pid> {
+    nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
+}
+
+/// The process group of a process, unless it is gone.
+fn group_of_process(pid: Pid) -> Option<Pid> {
+    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
+}
+
+/// The numbers in `/proc`.
+fn list() -> impl Iterator<Item = Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid))
+}
+
+/// `K1S_RUN` in the environment that the process was started with: proc_pid_environ(5).
+/// `None` also when it may not be read.
+fn run_tag(pid: Pid) -> Option<String> {
+    let mut environment = Vec::new();
+    let file = File::open(format!("/proc/{}/environ", pid.0)).ok()?;
+    file.take(ENVIRON_BYTES).read_to_end(&mut environment).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="))?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
+/// To this process and no other that got its number meanwhile: a pidfd holds on to whoever
+/// has the number, and is used if that is the one. Without (Linux before 5.3, no descriptor
+/// free), a moment remains in which the number could change hands.
+fn signal_exactly(process: Proc, signal: Signal) -> bool {
+    let pidfd = pidfd_open(process.pid);
+    if pidfd.as_ref().is_err_and(|errno| *errno == Errno::ESRCH) || !is_alive(process) {
+        return false;
+    }
+    let Ok(pidfd) = pidfd else {
+        return kill(process.pid.0, signal.number());
+    };
+    // SAFETY: a null pointer asks for the usual siginfo.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal.number(),
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    result == 0
+}
+
+fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: takes numbers alone.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.0, 0) })?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the descriptor is new and nobody else's; it is close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The number of a run's group, unless it is a stranger's by now. -1 and 0 mean others to
+/// kill(2), so they are never used.
+fn group_of(target: &Target) -> Option<Pid> {
+    let stranger = target.leader_ended && kill(target.leader.0, 0);
+    Some(target.leader).filter(|leader| leader.0 > 1 && !stranger)
+}
+
+fn signal_with_continue(signal: Signal, send: impl Fn(Signal) -> bool) {
+    send(signal);
+    if signal != Signal::KILL {
+        send(Signal::CONT);
+    }
+}
+
+/// Whether there was a process to send to; one that may not be signalled is there.
+fn kill(pid: i32, signal: i32) -> bool {
+    // SAFETY: takes numbers alone.
+    let result = Errno::result(unsafe { libc::kill(pid, signal) });
+    matches!(result, Ok(_) | Err(Errno::EPERM))
+}
+
+fn own_pid() -> Pid {
+    Pid(i32::try_from(std::process::id()).unwrap_or(0))
+}
+
+/// A bound for a run that forks for ever: the kill at the end of its grace comes again.
+const MAX_ROUNDS: usize = 8;
+/// More than a line of `/proc/PID/stat` takes: 52 numbers and a short name.
+const STAT_BYTES: usize = 2048;
+/// How much of an environment is searched; `K1S_RUN` is put first.
+const ENVIRON_BYTES: u64 = 256 * 1024;
+/// Fields of `/proc/PID/stat`, counted from 1.
+const SESSION: usize = 6;
+const NUM_THREADS: usize = 20;
+const START_TIME: usize = 22;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::ExitStatus;
+    use crate::os::testing::*;
+    use crate::os::{prepare, reap};
+    use std::io::{BufRead, BufReader};
+
+    fn target(leader: i32) -> Target {
+        Target {
+            leader: Pid(leader),
+            leader_ended: false,
+            tag: "instance.job.1".to_owned(),
+            strays: BTreeSet::new(),
+        }
+    }
+
+    /// `pid parent group session` each; a `z` behind: a zombie, `=TAG`: its `K1S_RUN`.
+    /// k1s is 10, in session 9; leaders are 100 and 200.
+    fn snapshot(world: &'static [&'static str]) -> Snapshot {
+        let line = |text: &str| {
+            let numbers: Vec<i32> =
+                text.split([' ', 'z', '=']).filter_map(|n| n.parse().ok()).collect();
+            Stat {
+                process: proc(numbers[0]),
+                parent: Pid(numbers[1]),
+                group: Pid(numbers[2]),
+                session: Pid(numbers[3]),
+                is_dead: text.contains('z'),
+            }
+        };
+        let tag = |pid: Pid| {
+            let start = format!("{} ", pid.0);
+            let text = world.iter().find(|text| text.starts_with(&start))?;
+            Some(text.split_once('=')?.1.to_owned())
+        };
+        let is_leader = |pid: Pid| pid.0 % 100 == 0;
+        Snapshot::new(world.iter().map(|text| line(text)), Pid(10), is_leader, tag)
+    }
+
+    fn proc(pid: i32) -> Proc {
+        Proc { pid: Pid(pid), start_time: 1000 + u64::try_from(pid).unwrap() }
+    }
+
+    fn check(world: &'static [&'static str], target: &Target, expected: &[i32]) {
+        let strays = snapshot(world).strays(target);
+        let strays: Vec<i32> = strays.iter().map(|stray| stray.pid.0).collect();
+        assert_eq!(strays, expected, "{world:?}");
+    }
+
+    #[test]
+    fn strays_are_found_by_their_parent() {
+        let group = &["10 1 9 9", "100 10 100 100", "101 100 100 100"];
+        check(group, &target(100), &[]);
+        let world = &[
+            "10 1 9 9",
+            "100 10 100 100",
+            "101 100 101 101",
+            "102 101 101 101",
+            "103 100 103 100",
+            "200 10 200 200",
+            "201 200 201 201",
+        ];
+        check(world, &target(100), &[101, 102, 103]);
+        let zombie = &["10 1 9 9", "100 10 100 100", "101 100 101 101z"];
+        check(zombie, &target(100), &[]);
+    }
+
+    #[test]
+    fn strays_are_found_by_their_tag() {
+        let world = &[
+            "10 1 9 9",
+            "100 10 100 100",
+            "105 10 105 105=instance.job.1",
+            "106 105 106 106",
+            "107 10 107 107=instance.job.2",
+            "108 10 108 108",
+        ];
+        check(world, &target(100), &[105, 106]);
+    }
+
+    #[test]
+    fn strays_are_found_by_their_session() {
+        let orphan = &["10 1 9 9", "100 10 100 100", "104 10 104 100"];
+        check(orphan, &target(100), &[104]);
+        let of_a_stray =
+            &["10 1 9 9", "100 10 100 100", "101 100 101 101", "109 10 109 101", "110 109 110 101"];
+        check(of_a_stray, &target(100), &[101, 109, 110]);
+        // k1s's own session is nobody's, nor is one from outside of the namespace.
+        let foreign =
+            &["10 1 9 9", "100 10 100 100", "101 100 101 9", "9 1 9 9", "102 100 102 0", "5 0 5 0"];
+        check(foreign, &target(100), &[101, 102]);
+    }
+
+    #[test]
+    fn a_stray_that_was_known_is_found_again_but_not_one_of_its_number() {
+        let world = &["10 1 9 9", "111 10 111 111", "112 111 111 111"];
+        let mut run = target(100);
+        run.leader_ended = true;
+        check(world, &run, &[]);
+        run.strays = [proc(111)].into();
+        check(world, &run, &[111, 112]);
+        run.strays = [Proc { start_time: 1, ..proc(111) }].into();
+        check(world, &run, &[]);
+    }
+
+    #[test]
+    fn once_the_leader_is_collected_its_number_is_a_strangers() {
+        let mut run = target(300);
+        // A job of now, which has got the number of the run of then.
+        let stranger = &["10 1 9 9", "300 10 300 300", "301 300 301 300"];
+        let survivor = &["10 1 9 9", "301 10 300 300", "302 10 302 300"];
+        check(stranger, &run, &[301]);
+        assert!(snapshot(stranger).group_is_alive(&run));
+        run.leader_ended = true;
+        check(stranger, &run, &[]);
+        assert!(!snapshot(stranger).group_is_alive(&run));
+        check(survivor, &run, &[302]);
+        assert!(snapshot(survivor).group_is_alive(&run));
+        assert!(!snapshot(&["10 1 9 9", "301 10 300 300z"]).group_is_alive(&run));
+    }
+
+    #[test]
+    fn stat_lines_are_read_whatever_the_name() {
+        let rest = "100 101 102 34816 -1 4194304 1 0 0 0 0 0 0 0 20 0 THREADS 0 237131 0\n";
+        for (name, state, threads, is_dead) in [
+            ("cat", "R", "1", false),
+            ("a) Z 1 (b", "S", "1", false),
+            ("Z", "Z", "1", true),
+            ("leader gone", "Z", "2", false),
+            ("dead", "X", "0", true),
+            ("\u{fffd}\n ", "D", "1", false),
+        ] {
+            let rest = rest.replace("THREADS", threads);
+            let stat = Stat::parse(format!("42 ({name}) {state} {rest}").as_bytes()).unwrap();
+            let (pid, start_time) = (Pid(42), 237_131);
+            assert_eq!(stat.process, Proc { pid, start_time });
+            assert_eq!((stat.parent, stat.group, stat.session), (Pid(100), Pid(101), Pid(102)));
+            assert_eq!(stat.is_dead, is_dead, "{name}");
+        }
+        for broken in ["", "42", "42 (cat", "42 (cat)", "42 (cat) R 1 2", "x (cat) R 1 2 3"] {
+            assert!(Stat::parse(broken.as_bytes()).is_none(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn this_very_process_is_alive_and_another_of_its_number_is_not() {
+        let own = Stat::read(own_pid()).unwrap().process;
+        assert!(is_alive(own));
+        let other = Proc { start_time: own.start_time + 1, ..own };
+        assert!(!is_alive(other));
+        assert!(!signal_exactly(other, Signal::KILL));
+        assert!(signal_exactly(own, Signal::CONT));
+    }
+
+    #[test]
+    fn only_pid_1_may_kill_everything() {
+        let name = "os::process::tests::only_pid_1_may_kill_everything";
+        in_own_process(name, || {
+            assert_eq!(kill_all().unwrap_err().raw_os_error(), Some(libc::EPERM));
+        });
+    }
+
+    /// Reaps until no child is left, which takes as long as they live.
+    fn reap_all() -> BTreeMap<Pid, ExitStatus> {
+        let mut exits = BTreeMap::new();
+        loop {
+            exits.extend(std::iter::from_fn(reap));
+            // SAFETY: a null pointer asks for no information; WNOWAIT leaves the child there.
+            let result = unsafe {
+                let flags = libc::WEXITED | libc::WNOWAIT;
+                libc::waitid(libc::P_ALL, 0, std::ptr::null_mut(), flags)
+            };
+            if Errno::result(result) == Err(Errno::ECHILD) {
+                return exits;
+            }
+        }
+    }
+
+    /// Starts a run, waits for its word, sends it the signals: nobody is left who could write
+    /// to its output.
+    fn check_gone(script: &str, signals: &[Signal], end: ExitStatus) {
+        let mut spawner = spawner();
+        let spawned = spawn(&mut spawner, &shell(script)).unwrap();
+        let pipe = spawned.output.unwrap().stdout;
+        blocking(&pipe);
+        let mut reader = BufReader::new(File::from(pipe));
+        reader.read_line(&mut String::new()).unwrap();
+        let mut targets = [target(spawned.pid.0)];
+        let mut exits = BTreeMap::new();
+        for signal in signals {
+            let is_leader = |pid| pid == spawned.pid && !exits.contains_key(&pid);
+            signal_runs(&mut targets, *signal, is_leader);
+            exits.extend(wait_for(spawned.pid, &exits));
+            targets[0].leader_ended = true;
+        }
+        assert_eq!(reader.read_line(&mut String::new()).unwrap(), 0, "{script}");
+        exits.extend(reap_all());
+        assert_eq!(exits[&spawned.pid], end, "{script}");
+        assert!(!group_is_there(&targets[0]));
+        assert!(!targets[0].strays.iter().any(|stray| is_alive(*stray)));
+    }
+
+    fn wait_for(pid: Pid, known: &BTreeMap<Pid, ExitStatus>) -> Option<(Pid, ExitStatus)> {
+        (!known.contains_key(&pid)).then(|| (pid, wait(pid)))
+    }
+
+    #[test]
+    fn a_run_is_killed_with_all_that_left_its_group() {
+        let name = "os::process::tests::a_run_is_killed_with_all_that_left_its_group";
+        in_own_process(name, || {
+            prepare();
+            let by = ExitStatus::Signal;
+            let (term, kill) = ([Signal::TERM], [Signal::KILL]);
+            check_gone("echo; exec sleep 1000", &term, by(Signal::TERM));
+            check_gone("echo; kill -STOP $$", &term, by(Signal::TERM));
+            let session = "setsid sh -c 'echo; exec sleep 1000' & wait";
+            check_gone(session, &kill, by(Signal::KILL));
+            let orphan = "(setsid sh -c 'setsid sleep 1000 & echo; wait' &); sleep 1000";
+            check_gone(orphan, &kill, by(Signal::KILL));
+            // Only what was found at the first signal can be told from a stranger's later.
+            let hidden = "setsid env -i sh -c 'trap \"\" TERM; echo; sleep 1000' & wait";
+            check_gone(hidden, &[Signal::TERM, Signal::KILL], by(Signal::TERM));
+        });
+    }
+}

@@ -1,0 +1,214 @@
+//! The signals that k1s is sent.
+//!
+//! ```text
+//! prepare() ── all blocked, nothing is lost ──► install() ── handlers stand ──► unblocked
+//!                                                  CHLD and PIPE stay blocked: a signalfd
+//! ```
+//!
+//! Signals of one number that arrive together are one, as always: signal(7).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signalfd::{SfdFlags, SignalFd as NixSignalFd};
+use signal_hook_mio::v1_0::Signals as HookSignals;
+
+use crate::job::Signal;
+
+/// What comes through handlers: an event source for the loop ([`HookSignals`] registers with
+/// mio), drained by [`drain`].
+pub type Signals = HookSignals;
+
+/// Which signals a mode of k1s listens to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Plain k1s: TERM, INT, QUIT, HUP, USR1, USR2, ALRM.
+    Daemon,
+    /// `k1s init`: every signal that can be passed on to the main job. Not KILL and STOP,
+    /// which nobody can catch; CHLD and PIPE, which the signalfd brings; nor ABRT, BUS, FPE,
+    /// ILL, SEGV, SYS and TRAP, which tell of a fault of k1s itself (tini leaves the same).
+    Init,
+}
+
+/// Lets handlers stand for the signals of `audience`, then unblocks every signal but CHLD
+/// and PIPE, whatever the mask that k1s was started with: what came in since
+/// [`prepare`](super::prepare) is delivered now.
+///
+/// # Errors
+/// Those of socketpair(2) and sigaction(2): no descriptor is free.
+pub fn install(audience: Audience) -> std::io::Result<Signals> {
+    let signals = HookSignals::new(numbers(audience))?;
+    through_signalfd().thread_set_mask()?;
+    Ok(signals)
+}
+
+/// The signals that have come through handlers since the last call, in the order of their
+/// numbers, each once.
+pub fn drain(signals: &mut Signals) -> Vec<Signal> {
+    let mut came: Vec<Signal> = signals.pending().filter_map(Signal::from_number).collect();
+    came.sort_unstable();
+    came
+}
+
+/// CHLD and PIPE, through a signalfd: signalfd(2). Non-blocking, close-on-exec.
+#[derive(Debug)]
+pub struct SignalFd(NixSignalFd);
+
+/// What the signalfd had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Came {
+    /// A child may have ended: reap until there is none.
+    pub child: bool,
+    /// Somebody else sent SIGPIPE. The ones that k1s gets for writing to a closed pipe are
+    /// left out: the write said so.
+    pub pipe: bool,
+}
+
+impl SignalFd {
+    /// A signalfd for the two, which [`prepare`](super::prepare) has blocked.
+    ///
+    /// # Errors
+    /// Those of signalfd(2): no descriptor is free, or there is no memory.
+    pub fn new() -> std::io::Result<SignalFd> {
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        Ok(SignalFd(NixSignalFd::with_flags(&through_signalfd(), flags)?))
+    }
+
+    /// Reads until nothing is left: at most two signals, as those of one number are one.
+    pub fn drain(&self) -> Came {
+        let mut came = Came::default();
+        while let Ok(Some(info)) = self.0.read_signal() {
+            if info.ssi_signo == NixSignal::SIGCHLD as u32 {
+                came.child = true;
+            } else if info.ssi_pid != std::process::id() {
+                came.pipe = true;
+            }
+        }
+        came
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for SignalFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// Blocked in k1s for good.
+pub(super) fn through_signalfd() -> SigSet {
+    [NixSignal::SIGCHLD, NixSignal::SIGPIPE].into_iter().collect()
+}
+
+fn numbers(audience: Audience) -> Vec<i32> {
+    let named: &[NixSignal] = match audience {
+        Audience::Daemon => &DAEMON,
+        Audience::Init => {
+            let other = (1..=64).filter_map(Signal::from_number).map(Signal::number);
+            return other.filter(|n| !NOT_FORWARDED.contains(n)).collect();
+        }
+    };
+    named.iter().map(|signal| *signal as i32).collect()
+}
+
+const DAEMON: [NixSignal; 7] = [
+    NixSignal::SIGTERM,
+    NixSignal::SIGINT,
+    NixSignal::SIGQUIT,
+    NixSignal::SIGHUP,
+    NixSignal::SIGUSR1,
+    NixSignal::SIGUSR2,
+    NixSignal::SIGALRM,
+];
+
+/// 32 and 33 are the C library's own.
+const NOT_FORWARDED: [i32; 13] = [
+    NixSignal::SIGKILL as i32,
+    NixSignal::SIGSTOP as i32,
+    NixSignal::SIGCHLD as i32,
+    NixSignal::SIGPIPE as i32,
+    NixSignal::SIGABRT as i32,
+    NixSignal::SIGBUS as i32,
+    NixSignal::SIGFPE as i32,
+    NixSignal::SIGILL as i32,
+    NixSignal::SIGSEGV as i32,
+    NixSignal::SIGSYS as i32,
+    NixSignal::SIGTRAP as i32,
+    32,
+    33,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::prepare;
+    use crate::os::testing::{in_own_process, shell, spawn, spawner, wait};
+    use nix::libc;
+    use nix::sys::signal::raise;
+
+    fn named(names: &[&str]) -> Vec<Signal> {
+        names.iter().map(|name| Signal::from_name(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_comes_before_the_handlers_stand_is_not_lost() {
+        let name = "os::signals::tests::what_comes_before_the_handlers_stand_is_not_lost";
+        in_own_process(name, || {
+            // Blocked by whoever started k1s, and sent while it still was.
+            SigSet::from(NixSignal::SIGTERM).thread_block().unwrap();
+            raise(NixSignal::SIGTERM).unwrap();
+            prepare();
+            raise(NixSignal::SIGHUP).unwrap();
+            raise(NixSignal::SIGINT).unwrap();
+            let mut signals = install(Audience::Daemon).unwrap();
+            assert_eq!(drain(&mut signals), named(&["HUP", "INT", "TERM"]));
+            raise(NixSignal::SIGTERM).unwrap();
+            assert_eq!(drain(&mut signals), named(&["TERM"]));
+            assert_eq!(drain(&mut signals), []);
+            assert_eq!(SigSet::thread_get_mask().unwrap(), through_signalfd());
+        });
+    }
+
+    #[test]
+    fn init_hears_every_signal_that_can_be_passed_on() {
+        let name = "os::signals::tests::init_hears_every_signal_that_can_be_passed_on";
+        in_own_process(name, || {
+            prepare();
+            let mut signals = install(Audience::Init).unwrap();
+            let heard: Vec<Signal> =
+                numbers(Audience::Init).into_iter().filter_map(Signal::from_number).collect();
+            assert_eq!(heard.len(), 64 - NOT_FORWARDED.len());
+            for signal in &heard {
+                // SAFETY: takes a number.
+                unsafe { libc::raise(signal.number()) };
+            }
+            assert_eq!(drain(&mut signals), heard);
+        });
+    }
+
+    #[test]
+    fn the_signalfd_tells_children_and_foreign_pipe_signals() {
+        let name = "os::signals::tests::the_signalfd_tells_children_and_foreign_pipe_signals";
+        in_own_process(name, || {
+            prepare();
+            let _signals = install(Audience::Daemon).unwrap();
+            let signalfd = SignalFd::new().unwrap();
+            assert_eq!(signalfd.drain(), Came::default());
+            // Writing to a pipe that nobody reads.
+            raise(NixSignal::SIGPIPE).unwrap();
+            assert_eq!(signalfd.drain(), Came::default());
+            let own = std::process::id();
+            let mut spawner = spawner();
+            let child = spawn(&mut spawner, &shell(&format!("kill -PIPE {own}"))).unwrap();
+            wait(child.pid);
+            let (child, pipe) = (true, true);
+            assert_eq!(signalfd.drain(), Came { child, pipe });
+            assert_eq!(signalfd.drain(), Came::default());
+        });
+    }
+}

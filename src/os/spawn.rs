@@ -1,0 +1,435 @@
+//! Starting a process: k1s's side.
+//!
+//! ```text
+//! Launch ─► Plan (all strings, ids, limits) ─► pipes ─► slots ─► clone ─► child::run ─► execve
+//!                                                          k1s stands still ┘    └ Report on failure
+//! ```
+//!
+//! The clone shares memory (see [`child`]) and, where the kernel can (close_range(2), Linux
+//! 5.9), also the descriptor table, of which the child then takes a copy of the lowest few
+//! alone: a spawn costs the same with 3 descriptors open as with 20,000. For that the child's
+//! ends of the pipes are put into three *slots*, low numbers taken at start; between spawns
+//! they hold `/dev/null`.
+//!
+//! Wherever a step of [`Spawner::spawn`] fails, every descriptor is closed and the child is
+//! collected before it returns.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::os::fd::OwnedFd;
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::libc;
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, fchown};
+
+use super::child::{self, Failure, Ids, Plan, Report, Step};
+use super::environment::Inherited;
+use super::stdio::{ChildEnds, Slots, text_file};
+use super::user::{self, Account};
+use super::{Startup, errno_of, limits, pipe, reason};
+use crate::job::spec::Command;
+use crate::job::{Pid, SpawnFailure};
+
+/// What to start.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// What to execute and what it inherits.
+    pub command: &'a Command,
+    /// `K1S_JOB`.
+    pub job_id: &'a str,
+    /// `K1S_RUN`: unique, `<instance>.<job>.<run>`.
+    pub run_tag: &'a str,
+    /// Its standard input.
+    pub stdin: Stdin,
+    /// Its standard output and error.
+    pub output: Output,
+    /// Make standard input the controlling terminal of the run's session, if it is free:
+    /// [`terminal::release`](super::terminal::release).
+    pub controlling_terminal: bool,
+}
+
+/// Where a run reads from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    /// The text of the command's `stdin`, or `/dev/null`.
+    Given,
+    /// k1s's own.
+    Inherited,
+}
+
+/// Where a run writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Pipes that k1s reads.
+    Captured,
+    /// k1s's own.
+    Inherited,
+}
+
+/// A process that has been started: it executes what was asked for.
+#[derive(Debug)]
+pub struct Spawned {
+    /// The process, leader of a session and a group of its own.
+    pub pid: Pid,
+    /// The read ends of its output, non-blocking and close-on-exec; `None` when inherited.
+    pub output: Option<OutputPipes>,
+}
+
+/// The read ends of captured output.
+#[derive(Debug)]
+pub struct OutputPipes {
+    /// What it writes to descriptor 1.
+    pub stdout: OwnedFd,
+    /// What it writes to descriptor 2.
+    pub stderr: OwnedFd,
+}
+
+/// Why nothing was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpawnError {
+    /// It cannot run as it is: the run has failed.
+    Failed(SpawnFailure),
+    /// The machine has no room for it now (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`): try again
+    /// later. With what ran out, for people. Where execve itself says so and the job has
+    /// `limits`, they are taken for the cause: that is a failed run.
+    Busy(String),
+}
+
+/// What every spawn uses again.
+#[derive(Debug)]
+pub struct Spawner {
+    inherited: Inherited,
+    nofile: libc::rlimit64,
+    null: OwnedFd,
+    slots: Slots,
+    stack: Stack,
+    shares_descriptors: bool,
+}
+
+impl Spawner {
+    /// Takes k1s's environment and what every spawn needs: `/dev/null`, three low
+    /// descriptors, a stack. To be made early, while low descriptors are free.
+    ///
+    /// # Errors
+    /// `/dev/null` cannot be opened, or the system is out of descriptors or memory.
+    pub fn new(startup: &Startup) -> std::io::Result<Spawner> {
+        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+        Ok(Spawner {
+            inherited: Inherited::new(std::env::vars_os()),
+            nofile: startup.nofile,
+            slots: Slots::new(&null)?,
+            null,
+            stack: Stack::new()?,
+            shares_descriptors: true,
+        })
+    }
+
+    /// Starts a process, in a session of its own, with descriptors 0, 1 and 2 alone, default
+    /// dispositions and no signal blocked.
+    ///
+    /// k1s stands still until the process has executed its program, or failed to.
+    ///
+    /// # Errors
+    /// See [`SpawnError`]; nothing is left of the attempt.
+    pub fn spawn(&mut self, launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
+        let command = launch.command;
+        let account = command.user.as_deref().map(user::account);
+        let account = account.transpose().map_err(cannot_run)?;
+        let environment = self
+            .inherited
+            .for_run(command, account.as_ref(), launch.job_id, launch.run_tag)
+            .map_err(|_| holds_nul("environment"))?;
+        let path = environment.path.as_deref().unwrap_or(DEFAULT_PATH);
+        let arguments = arguments(command)?;
+        let mut plan = Plan {
+            candidates: candidates(&command.executable, path)?,
+            argv: pointers(arguments.iter().map(CString::as_c_str)),
+            envp: pointers(environment.entries.iter().map(AsRef::as_ref)),
+            working_directory: string(command.working_directory.as_str(), "working directory")?,
+            stdio: [None; 3],
+            unshare_from: None,
+            controlling_terminal: launch.controlling_terminal,
+            umask: command.umask,
+            nice: command.nice,
+            limits: limits::of_job(&command.limits, self.nofile),
+            ids: ids(command, account.as_ref())?,
+            report: Report::default(),
+        };
+        let (ends, output) = open_stdio(launch, &self.null, &plan.ids)?;
+        plan.stdio = self.slots.fill(ends).map_err(busy_at("descriptors"))?;
+        let started = start(&mut plan, &self.stack, &self.slots, &mut self.shares_descriptors);
+        self.slots.clear(&self.null);
+        match started {
+            Ok(pid) => Ok(Spawned { pid, output }),
+            Err(NotStarted::Clone(errno)) => Err(SpawnError::at("clone", errno)),
+            Err(NotStarted::Child(failure)) => Err(explain(failure, command, &plan, path)),
+        }
+    }
+}
+
+impl SpawnError {
+    /// The machine's when it ran out of something, else the job's.
+    fn at(step: &str, errno: Errno) -> SpawnError {
+        let text = format!("{step}: {}", reason(errno));
+        if is_shortage(errno) { SpawnError::Busy(text) } else { cannot_run(text) }
+    }
+}
+
+/// Why no process runs the job's program.
+enum NotStarted {
+    /// There was never a process.
+    Clone(Errno),
+    /// There was one, which could not become the program; it is gone and collected.
+    Child(Failure),
+}
+
+/// Clones a child that shares the descriptor table, where the kernel lets it take a copy of
+/// the lowest few; else one with a copy of all.
+fn start(
+    plan: &mut Plan,
+    stack: &Stack,
+    slots: &Slots,
+    shares_descriptors: &mut bool,
+) -> Result<Pid, NotStarted> {
+    if *shares_descriptors {
+        plan.unshare_from = Some(slots.end());
+        match clone(plan, stack) {
+            Err(NotStarted::Child(failure)) if is_unknown(failure) => {
+                *shares_descriptors = false;
+                plan.unshare_from = None;
+                plan.report = Report::default();
+            }
+            result => return result,
+        }
+    }
+    clone(plan, stack)
+}
+
+/// One attempt, with every signal blocked: a handler of k1s's must not run in the child,
+/// which has k1s's memory.
+fn clone(plan: &Plan, stack: &Stack) -> Result<Pid, NotStarted> {
+    let mask =
+        SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(NotStarted::Clone)?;
+    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    if plan.unshare_from.is_some() {
+        flags |= libc::CLONE_FILES;
+    }
+    let argument = ptr::from_ref(plan).cast_mut().cast::<c_void>();
+    // SAFETY: the stack is the child's alone and large enough; the plan outlives the child's
+    // use of it, as the caller stands still until execve or _exit; the child only reads it,
+    // but for the report's atomics.
+    let pid = unsafe { libc::clone(child::run, stack.top(), flags, argument) };
+    let cloned = Errno::result(pid);
+    // Cannot fail: the mask is one that was in force.
+    let _ = mask.thread_set_mask();
+    let pid = cloned.map_err(NotStarted::Clone)?;
+    match plan.report.failure() {
+        None => Ok(Pid(pid)),
+        Some(failure) => {
+            collect(pid);
+            Err(NotStarted::Child(failure))
+        }
+    }
+}
+
+/// Waits for a child that is at its end: it has written its report.
+fn collect(pid: libc::pid_t) {
+    // SAFETY: a null pointer asks for no status.
+    while unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } == -1 && Errno::last() == Errno::EINTR {
+    }
+}
+
+/// The child's stack, used again by each: it is free as soon as k1s goes on. Below it lies a
+/// page that may not be touched.
+#[derive(Debug)]
+struct Stack(*mut c_void);
+
+impl Stack {
+    fn new() -> nix::Result<Stack> {
+        // SAFETY: asks for new memory.
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                STACK_BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        let stack = Stack(base);
+        // SAFETY: the lowest part of the mapping, which nobody uses yet.
+        Errno::result(unsafe { libc::mprotect(base, GUARD_BYTES, libc::PROT_NONE) })?;
+        Ok(stack)
+    }
+
+    /// Where a stack that grows down begins.
+    fn top(&self) -> *mut c_void {
+        self.0.wrapping_byte_add(STACK_BYTES)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of `new`, which no child uses any more.
+        unsafe { libc::munmap(self.0, STACK_BYTES) };
+    }
+}
+
+fn open_stdio(
+    launch: &Launch<'_>,
+    null: &OwnedFd,
+    ids: &Ids,
+) -> Result<(ChildEnds, Option<OutputPipes>), SpawnError> {
+    let stdin = match (launch.stdin, &launch.command.stdin) {
+        (Stdin::Inherited, _) => None,
+        (Stdin::Given, Some(text)) => Some(text_file(text).map_err(busy_at("standard input"))?),
+        (Stdin::Given, None) => Some(
+            null.try_clone().map_err(|error| SpawnError::at("standard input", errno_of(&error)))?,
+        ),
+    };
+    if launch.output == Output::Inherited {
+        return Ok(([stdin, None, None], None));
+    }
+    let (stdout, child_stdout) = pipe::captured().map_err(busy_at("pipe"))?;
+    let (stderr, child_stderr) = pipe::captured().map_err(busy_at("pipe"))?;
+    if let Some(uid) = ids.uid {
+        for end in [&child_stdout, &child_stderr] {
+            // So that the user can open /dev/stdout. Where it cannot be, writing still works.
+            let _ = fchown(end, Some(Uid::from_raw(uid)), ids.gid.map(Gid::from_raw));
+        }
+    }
+    let ends = [stdin, Some(child_stdout), Some(child_stderr)];
+    Ok((ends, Some(OutputPipes { stdout, stderr })))
+}
+
+/// Whom the child becomes. Without privileges k1s cannot become anybody, so being asked for
+/// its own user is no error.
+fn ids(command: &Command, account: Option<&Account>) -> Result<Ids, SpawnError> {
+    let group = command.group.as_deref().map(user::group_id);
+    let group = group.transpose().map_err(cannot_run)?;
+    let Some(account) = account else {
+        return Ok(Ids { gid: group, ..Ids::default() });
+    };
+    let Some(gid) = group.or(account.gid) else {
+        let name = &account.name;
+        return Err(cannot_run(format!(
+            "user {name}: not in /etc/passwd, so its group must be given"
+        )));
+    };
+    let own =
+        account.uid == nix::unistd::geteuid().as_raw() && gid == nix::unistd::getegid().as_raw();
+    if own && account.uid != 0 {
+        return Ok(Ids::default());
+    }
+    let mut groups = account.groups.clone();
+    groups.push(gid);
+    Ok(Ids { groups: Some(groups), gid: Some(gid), uid: Some(account.uid) })
+}
+
+/// The paths to try: execvp(3).
+fn candidates(executable: &str, path: &[u8]) -> Result<Vec<CString>, SpawnError> {
+    if executable.contains('/') {
+        return Ok(vec![string(executable, "executable")?]);
+    }
+    let directories = path.split(|byte| *byte == b':');
+    let candidate = |directory: &[u8]| {
+        // An empty element is the working directory: environ(7).
+        let directory = if directory.is_empty() { b"." } else { directory };
+        string([directory, b"/", executable.as_bytes()].concat(), "executable")
+    };
+    directories.map(candidate).collect()
+}
+
+fn arguments(command: &Command) -> Result<Vec<CString>, SpawnError> {
+    std::iter::once(&command.executable)
+        .chain(&command.arguments)
+        .map(|argument| string(argument.as_str(), "arguments"))
+        .collect()
+}
+
+fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
+    strings.map(CStr::as_ptr).chain(std::iter::once(ptr::null())).collect()
+}
+
+fn string(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, SpawnError> {
+    CString::new(bytes).map_err(|_| holds_nul(what))
+}
+
+/// What the child's report means.
+fn explain(failure: Failure, command: &Command, plan: &Plan, path: &[u8]) -> SpawnError {
+    let Failure { step, errno, index } = failure;
+    let executable = &command.executable;
+    let candidate = plan.candidates.get(index).map(|path| path.to_string_lossy());
+    let candidate = candidate.unwrap_or_default();
+    let user = command.user.as_deref().unwrap_or_default();
+    let subject = match step {
+        Step::Unshare => "descriptor table".to_owned(),
+        Step::Session => "session".to_owned(),
+        Step::Descriptors => "descriptors".to_owned(),
+        Step::Nice => format!("nice {}", command.nice.unwrap_or_default()),
+        Step::Limit => format!("limit {}", plan.limits.get(index).map_or("", |l| l.name)),
+        Step::Group => format!("group {}", command.group.as_deref().unwrap_or(user)),
+        Step::User => format!("user {user}"),
+        Step::WorkingDirectory => format!("working directory {}", command.working_directory),
+        Step::NotFound | Step::Execute => format!("executable {candidate}"),
+        Step::Interpreter => format!("interpreter of {candidate}"),
+    };
+    let missing = matches!(step, Step::NotFound | Step::Interpreter)
+        && matches!(errno, Errno::ENOENT | Errno::ENOTDIR);
+    let by_limits = step == Step::Execute && !command.limits.is_empty();
+    if missing {
+        let searched = step == Step::NotFound && !executable.contains('/');
+        let path = String::from_utf8_lossy(path);
+        SpawnError::Failed(SpawnFailure {
+            exit_code: 127,
+            error: if searched {
+                format!("executable {executable}: not found in PATH {path}")
+            } else {
+                format!("{subject}: {}", reason(errno))
+            },
+        })
+    } else if by_limits {
+        cannot_run(format!("{subject}: {}", reason(errno)))
+    } else {
+        SpawnError::at(&subject, errno)
+    }
+}
+
+fn cannot_run(error: String) -> SpawnError {
+    SpawnError::Failed(SpawnFailure { exit_code: 126, error })
+}
+
+fn holds_nul(what: &str) -> SpawnError {
+    cannot_run(format!("{what}: holds a NUL byte"))
+}
+
+fn busy_at(step: &str) -> impl Fn(Errno) -> SpawnError {
+    move |errno| SpawnError::at(step, errno)
+}
+
+/// What the machine ran out of, and may have again.
+fn is_shortage(errno: Errno) -> bool {
+    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM)
+}
+
+/// close_range(2) is not there, or a sandbox refuses what it does not know.
+fn is_unknown(failure: Failure) -> bool {
+    failure.step == Step::Unshare && !is_shortage(failure.errno)
+}
+
+/// Where executables are looked for when the job has no PATH.
+const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+/// Of the child's stack; it needs less than a tenth, also in a debug build.
+const STACK_BYTES: usize = 128 * 1024;
+/// A page, also where pages are large.
+const GUARD_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! What the process does first, before it reads a file or opens anything.
+//!
+//! Nothing here fails: k1s may be PID 1, which starts with whatever it is given. What could
+//! not be done is a note for the log.
+
+use std::fs;
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
+use nix::libc;
+use nix::sys::prctl;
+use nix::sys::signal::SigSet;
+use nix::sys::stat::Mode;
+
+use super::{limits, reason};
+
+/// How k1s was started.
+#[derive(Debug)]
+pub struct Startup {
+    /// Whether k1s is the first process of its pid namespace: everything in it is k1s's to
+    /// reap, and ends with it.
+    pub is_pid_1: bool,
+    /// How many descriptors k1s may have open at once: its soft limit, raised to the hard one.
+    pub max_descriptors: u64,
+    /// What could not be done, a line each, for the log.
+    pub notes: Vec<String>,
+    /// The `nofile` limit k1s was started with, which jobs get.
+    pub(super) nofile: libc::rlimit64,
+}
+
+/// Makes the process ready to be k1s; call it first thing in main, once.
+///
+/// In this order: every signal is blocked until [`signals::install`](super::signals::install)
+/// (PID 1 loses those that come without a handler); descriptors 0, 1 and 2 are filled with
+/// `/dev/null` where closed, and all above close on exec; k1s is made non-dumpable, so that a
+/// job of the same user cannot read its memory or environment (and the token in it) from
+/// `/proc`: PR_SET_DUMPABLE(2const); it becomes the subreaper of what jobs leave behind:
+/// PR_SET_CHILD_SUBREAPER(2const); its soft `nofile` limit is raised to the hard one.
+///
+/// `oom_score_adj` is never changed, so jobs inherit what k1s was started with.
+pub fn prepare() -> Startup {
+    let mut notes = Vec::new();
+    let mut note = |what: &str, result: nix::Result<()>| {
+        if let Err(errno) = result {
+            notes.push(format!("{what}: {}", reason(errno)));
+        }
+    };
+    note("cannot block signals", SigSet::all().thread_set_mask());
+    note("cannot open /dev/null", fill_standard_descriptors());
+    note("cannot mark descriptors close-on-exec", close_rest_on_exec());
+    note("cannot hide from jobs", prctl::set_dumpable(false));
+    let is_pid_1 = std::process::id() == 1;
+    if !is_pid_1 {
+        note("cannot adopt orphans", prctl::set_child_subreaper(true));
+    }
+    let nofile = limits::nofile().unwrap_or(libc::rlimit64 { rlim_cur: 1024, rlim_max: 4096 });
+    let raised = libc::rlimit64 { rlim_cur: nofile.rlim_max, ..nofile };
+    let result = limits::set_nofile(raised);
+    note("cannot raise the nofile limit", result);
+    Startup {
+        is_pid_1,
+        max_descriptors: if result.is_ok() { raised } else { nofile }.rlim_cur,
+        notes,
+        nofile,
+    }
+}
+
+/// Opens `/dev/null` on those of 0, 1 and 2 that are closed; else the first file k1s opens
+/// would be what it prints to.
+fn fill_standard_descriptors() -> nix::Result<()> {
+    loop {
+        let fd = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+        if std::os::fd::AsRawFd::as_raw_fd(&fd) > 2 {
+            return Ok(());
+        }
+        fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        // It is a standard descriptor now, which nobody closes.
+        std::mem::forget(fd);
+    }
+}
+
+/// Inherited descriptors from 3 up: no run gets them. Once here, not at every spawn.
+fn close_rest_on_exec() -> nix::Result<()> {
+    // SAFETY: close_range(2) takes three numbers; with CLOEXEC it closes nothing now.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    match Errno::result(result) {
+        Ok(_) => Ok(()),
+        // Before Linux 5.11, or refused by a sandbox that does not know it.
+        Err(_) => close_listed_on_exec(),
+    }
+}
+
+fn close_listed_on_exec() -> nix::Result<()> {
+    let list = fs::read_dir("/proc/self/fd");
+    let list = list.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::ENOENT)))?;
+    let numbers = list.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    for fd in numbers.filter(|fd: &RawFd| *fd > 2) {
+        // SAFETY: a flag of a descriptor is set; should it be closed by now, that fails.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::ExitStatus;
+    use crate::os::spawn::Spawner;
+    use crate::os::testing::{command, finish, in_own_process, open_descriptors, stdout_of};
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_process_without_standard_descriptors_gets_them_and_spawns() {
+        let name =
+            "os::startup::tests::a_process_without_standard_descriptors_gets_them_and_spawns";
+        in_own_process(name, || {
+            for fd in 0..3 {
+                // SAFETY: takes a number.
+                unsafe { libc::close(fd) };
+            }
+            // With nothing to print to, the exit code has to tell which step failed.
+            let check = |code, good: bool| {
+                if !good {
+                    std::process::exit(code)
+                }
+            };
+            let startup = prepare();
+            for fd in 0..3 {
+                let link = fs::read_link(format!("/proc/self/fd/{fd}"));
+                check(50, link.is_ok_and(|target| target.as_os_str() == "/dev/null"));
+                // SAFETY: takes numbers.
+                check(51, unsafe { libc::fcntl(fd, libc::F_GETFD) } == 0);
+            }
+            let Ok(mut spawner) = Spawner::new(&startup) else {
+                return check(52, false);
+            };
+            let mut cat = command("cat", &[]);
+            cat.stdin = Some("text".into());
+            let finished = finish(&mut spawner, &cat);
+            check(53, finished == (ExitStatus::Code(0), "text".into(), String::new()));
+        });
+    }
+
+    #[test]
+    fn the_nofile_limit_is_raised_for_k1s_and_restored_for_jobs() {
+        let name = "os::startup::tests::the_nofile_limit_is_raised_for_k1s_and_restored_for_jobs";
+        in_own_process(name, || {
+            let lower = libc::rlimit64 { rlim_cur: 40, rlim_max: 60 };
+            limits::set_nofile(lower).unwrap();
+            let startup = prepare();
+            assert_eq!(startup.max_descriptors, 60);
+            assert_eq!(limits::nofile().unwrap().rlim_cur, 60);
+            assert!(!startup.is_pid_1);
+            let mut spawner = Spawner::new(&startup).unwrap();
+            let ulimit = command("sh", &["-c", "ulimit -n; ulimit -Hn"]);
+            assert_eq!(stdout_of(&mut spawner, &ulimit), "40\n60\n");
+        });
+    }
+
+    #[test]
+    fn inherited_descriptors_close_on_exec_also_without_close_range() {
+        let name =
+            "os::startup::tests::inherited_descriptors_close_on_exec_also_without_close_range";
+        in_own_process(name, || {
+            for way in [close_rest_on_exec, close_listed_on_exec] {
+                let file = fs::File::open("/dev/null").unwrap();
+                // SAFETY: takes two numbers.
+                let fd = unsafe { libc::dup2(file.as_raw_fd(), 77) };
+                let flags = || fcntl(&file, FcntlArg::F_GETFD);
+                assert_eq!(fd, 77);
+                fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+                way().unwrap();
+                assert_eq!(flags(), Ok(libc::FD_CLOEXEC));
+                // SAFETY: takes two numbers.
+                let flags = unsafe { libc::fcntl(77, libc::F_GETFD) };
+                assert_eq!(flags, libc::FD_CLOEXEC);
+                assert!(open_descriptors().contains(&"77".to_owned()));
+            }
+        });
+    }
+}

@@ -1,0 +1,78 @@
+//! What becomes a child's descriptors 0, 1 and 2.
+//!
+//! Opened one after the other, closed by themselves when a later step fails; then moved into
+//! the [`Slots`], from which the child takes them.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::dup3;
+
+use super::errno_of;
+
+/// What becomes the child's 0, 1 and 2; `None` leaves k1s's own.
+pub(super) type ChildEnds = [Option<OwnedFd>; 3];
+
+/// Low descriptors that hold the child's standard input, output and error during a spawn.
+#[derive(Debug)]
+pub(super) struct Slots([OwnedFd; 3]);
+
+impl Slots {
+    pub(super) fn new(null: &OwnedFd) -> nix::Result<Slots> {
+        let slot = || {
+            let raw = fcntl(null, FcntlArg::F_DUPFD_CLOEXEC(3))?;
+            // SAFETY: the descriptor is new and nobody else's.
+            Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+        };
+        Ok(Slots([slot()?, slot()?, slot()?]))
+    }
+
+    /// Moves the child's ends here; their numbers, in the same places.
+    pub(super) fn fill(&mut self, ends: ChildEnds) -> nix::Result<[Option<RawFd>; 3]> {
+        let mut numbers = [None; 3];
+        for ((slot, end), number) in self.0.iter_mut().zip(ends).zip(&mut numbers) {
+            if let Some(end) = end {
+                dup3(end, slot, OFlag::O_CLOEXEC)?;
+                *number = Some(slot.as_raw_fd());
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// Lets go of the child's ends: were they kept, k1s would never read the end of output.
+    pub(super) fn clear(&mut self, null: &OwnedFd) {
+        for slot in &mut self.0 {
+            // Both are open, so there is nothing to fail.
+            let _ = dup3(null, slot, OFlag::O_CLOEXEC);
+        }
+    }
+
+    /// The first descriptor above all slots.
+    pub(super) fn end(&self) -> u32 {
+        let numbers = self.0.iter().map(AsRawFd::as_raw_fd);
+        numbers.max().map_or(3, |highest| highest.unsigned_abs() + 1)
+    }
+}
+
+/// A file in memory that holds the text and can no longer be changed: memfd_create(2). Unlike
+/// a pipe it takes any length at once, and its end comes by itself.
+pub(super) fn text_file(text: &str) -> nix::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let no_exec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    // Linux before 6.3 knows no MFD_NOEXEC_SEAL; one after it may insist on it.
+    let fd = match memfd_create("stdin", flags | no_exec) {
+        Err(Errno::EINVAL) => memfd_create("stdin", flags)?,
+        result => result?,
+    };
+    let mut file = File::from(fd);
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.rewind());
+    written.map_err(|error| errno_of(&error))?;
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))?;
+    Ok(file.into())
+}

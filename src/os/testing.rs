@@ -1,0 +1,142 @@
+//! What the tests of this room share.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command as Process;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+
+use super::spawn::{Launch, Output, SpawnError, Spawned, Spawner, Stdin};
+use super::{Startup, limits, reap};
+use crate::job::spec::Command;
+use crate::job::{ExitStatus, Pid};
+
+/// A command with every default.
+pub(crate) fn command(executable: &str, arguments: &[&str]) -> Command {
+    Command {
+        executable: executable.to_owned(),
+        arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
+        working_directory: "/".to_owned(),
+        environment: [].into(),
+        clear_environment: false,
+        stdin: None,
+        user: None,
+        group: None,
+        umask: None,
+        nice: None,
+        limits: Vec::new(),
+    }
+}
+
+/// A shell command.
+pub(crate) fn shell(script: &str) -> Command {
+    command("/bin/sh", &["-c", script])
+}
+
+/// A spawner of a process that was not prepared.
+pub(crate) fn spawner() -> Spawner {
+    Spawner::new(&Startup {
+        is_pid_1: false,
+        max_descriptors: 0,
+        notes: Vec::new(),
+        nofile: limits::nofile().unwrap(),
+    })
+    .unwrap()
+}
+
+pub(crate) fn spawn(spawner: &mut Spawner, command: &Command) -> Result<Spawned, SpawnError> {
+    spawner.spawn(&Launch {
+        command,
+        job_id: "job",
+        run_tag: "instance.job.1",
+        stdin: Stdin::Given,
+        output: Output::Captured,
+        controlling_terminal: false,
+    })
+}
+
+/// Runs a command to its end: how it ended, and what it wrote to stdout and to stderr.
+pub(crate) fn finish(spawner: &mut Spawner, command: &Command) -> (ExitStatus, String, String) {
+    let spawned = spawn(spawner, command).unwrap();
+    let pipes = spawned.output.unwrap();
+    let (stdout, stderr) = (read_all(pipes.stdout), read_all(pipes.stderr));
+    (wait(spawned.pid), stdout, stderr)
+}
+
+/// What a command writes to stdout; it must succeed and write nothing to stderr.
+pub(crate) fn stdout_of(spawner: &mut Spawner, command: &Command) -> String {
+    let (status, stdout, stderr) = finish(spawner, command);
+    assert_eq!((status, stderr.as_str()), (ExitStatus::Code(0), ""));
+    stdout
+}
+
+/// Reads to the end of a pipe, however long that takes.
+pub(crate) fn read_all(pipe: OwnedFd) -> String {
+    blocking(&pipe);
+    let mut text = String::new();
+    std::fs::File::from(pipe).read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Makes a pipe of k1s's wait.
+pub(crate) fn blocking(pipe: &impl AsFd) {
+    fcntl(pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+}
+
+/// Waits for this child and no other: tests are threads of one process.
+pub(crate) fn wait(pid: Pid) -> ExitStatus {
+    let mut status = 0;
+    // SAFETY: `status` is an int to write to.
+    let waited = unsafe { libc::waitpid(pid.0, &raw mut status, 0) };
+    assert_eq!(waited, pid.0);
+    reap::exit_status(status).unwrap()
+}
+
+/// Runs the test `name` (its full path) as the only thread of a process of its own, for what
+/// belongs to a process: its limits, its signals, its children.
+pub(crate) fn in_own_process(name: &str, test: impl FnOnce()) {
+    if std::env::var("OWN_PROCESS").as_deref() == Ok(name) {
+        return in_only_thread(test);
+    }
+    let output = Process::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env("OWN_PROCESS", name)
+        .env("K1S_AUTH_TOKEN", "secret")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+}
+
+/// The harness runs a test in a thread beside its main one, which would take signals that are
+/// sent to the process: a fork has but the one thread.
+pub(crate) fn in_only_thread(test: impl FnOnce()) {
+    // SAFETY: the other thread only waits for this one, so it holds no lock.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+        // SAFETY: takes a number.
+        unsafe { libc::_exit(i32::from(result.is_err())) };
+    }
+    assert_eq!(wait(Pid(pid)), ExitStatus::Code(0));
+}
+
+/// The open descriptors of this process.
+pub(crate) fn open_descriptors() -> Vec<String> {
+    let list = std::fs::read_dir("/proc/self/fd").unwrap();
+    let names = list.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// Whether this runs as root; says so where not, as what needs it is then skipped.
+pub(crate) fn is_root(test: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: {test}: needs root");
+    }
+    root
+}

@@ -1,0 +1,291 @@
+//! The command line, the environment and the configuration file.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+
+use serde_json::json;
+
+use crate::harness::{Builder, Finished, K1s, one_off};
+
+/// A start that is refused: exit code 2, these words on stderr, nothing started.
+#[track_caller]
+fn refused(start: Builder, words: &[&str]) {
+    let finished = start.run();
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(!finished.stderr.contains("panicked"), "{finished:?}");
+    for word in words {
+        assert!(finished.stderr.contains(word), "{word} should be in {}", finished.stderr);
+    }
+}
+
+fn config(text: &str) -> Builder {
+    K1s::with().file("wrong.toml", text)
+}
+
+// ---- Without a configuration ----
+
+#[test]
+fn without_a_config_the_token_is_abc123_and_that_is_said() {
+    let k1s = K1s::with().bare().token("abc123").start();
+    assert_eq!(k1s.get("/").status, 200);
+    assert!(k1s.stderr().contains("listening on http://0.0.0.0:"), "{}", k1s.stderr());
+    assert!(k1s.stderr().contains("default token"), "{}", k1s.stderr());
+}
+
+#[test]
+fn without_a_config_the_port_is_1298() {
+    // Whether this test has the port now or somebody else does: k1s asks for it in vain.
+    let _taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 1298));
+    refused(K1s::with().bare().without_port(), &["1298", "in use"]);
+}
+
+#[test]
+fn with_a_token_nothing_is_said_about_the_default() {
+    let k1s = K1s::start();
+    assert!(!k1s.stderr().contains("default token"), "{}", k1s.stderr());
+    let k1s = K1s::with().bare().env("K1S_AUTH_TOKEN", "x").token("x").start();
+    assert!(!k1s.stderr().contains("default token"), "{}", k1s.stderr());
+}
+
+#[test]
+fn an_argument_that_does_not_exist_is_refused() {
+    for argument in ["--port", "-x", "serve", "-c"] {
+        let finished = K1s::with().bare().argument(argument).run();
+        assert_ne!(finished.code, Some(0), "{argument}");
+        assert!(!finished.stderr.is_empty(), "{argument}");
+    }
+}
+
+#[test]
+fn version_and_help_are_told_on_stdout() {
+    let told = |argument: &str| -> Finished { K1s::with().bare().argument(argument).run() };
+    let version = told("--version");
+    assert_eq!(
+        (version.code, version.stdout.as_str()),
+        (Some(0), concat!("k1s ", env!("CARGO_PKG_VERSION"), "\n"))
+    );
+    let help = told("--help");
+    assert_eq!(help.code, Some(0));
+    for word in ["-c", "check", "--version"] {
+        assert!(help.stdout.contains(word), "{word} in {}", help.stdout);
+    }
+}
+
+// ---- The configuration file ----
+
+#[test]
+fn the_file_says_port_and_token() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = format!("[http]\nhost = \"127.0.0.1\"\nport = {free}\nauth_token = \"mine\"\n");
+    let k1s = K1s::with().file("k1s.toml", &text).without_port().token("mine").start();
+    assert_eq!(k1s.address().port(), free);
+    assert_eq!(k1s.get("/").status, 200);
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let text = "[http]\nhost = \"127.0.0.1\"\nport = 1\nauth_token = \"of-the-file\"\n";
+    let start = || K1s::with().file("k1s.toml", text).env("K1S_AUTH_TOKEN", "of-the-environment");
+    let k1s = start().token("of-the-environment").start();
+    assert_eq!(k1s.get("/").status, 200);
+    assert_ne!(k1s.address().port(), 1);
+    assert_eq!(start().token("of-the-file").start().get("/").status, 403);
+}
+
+#[test]
+fn an_empty_file_is_no_file() {
+    let k1s = K1s::with().file("k1s.toml", "# nothing\n").token("abc123").start();
+    assert_eq!(k1s.get("/").status, 200);
+}
+
+#[test]
+fn hosts_are_addresses_or_localhost() {
+    for (host, said) in [
+        ("127.0.0.1", "http://127.0.0.1:"),
+        ("localhost", "http://127.0.0.1:"),
+        ("::1", "http://[::1]:"),
+    ] {
+        if host == "::1" && TcpListener::bind("[::1]:0").is_err() {
+            crate::harness::note_skipped(module_path!(), line!(), &"no IPv6 on loopback");
+            continue;
+        }
+        let text = format!("[http]\nhost = \"{host}\"\nauth_token = \"x\"\n");
+        let k1s = K1s::with().file("k1s.toml", &text).token("x").start();
+        assert!(k1s.stderr().contains(said), "{host}: {}", k1s.stderr());
+        assert_eq!(k1s.get("/").status, 200);
+    }
+    for host in ["example.org", "127.0.0.1:80", "", "256.0.0.1", "http://127.0.0.1"] {
+        let text = format!("[http]\nhost = \"{host}\"\nauth_token = \"x\"\n");
+        refused(config(&text), &["wrong.toml:2", "host"]);
+    }
+}
+
+#[test]
+fn a_file_that_is_wrong_is_refused_with_its_line_and_key() {
+    for (text, words) in [
+        ("[http]\nprot = 80\n", &["wrong.toml:2", "prot", "port"][..]),
+        ("[http]\n\nauth_tokn = \"x\"\n", &["wrong.toml:3", "auth_tokn", "auth_token"]),
+        ("[htpp]\nport = 80\n", &["wrong.toml:1", "htpp", "http"]),
+        ("port = 80\n", &["wrong.toml:1", "port"]),
+        ("[http]\nport = \"80\"\n", &["wrong.toml:2", "port"]),
+        ("[http]\nport = 65536\n", &["wrong.toml:2", "port"]),
+        ("[http]\nport = -1\n", &["wrong.toml:2", "port"]),
+        ("[http]\nport = 1.5\n", &["wrong.toml:2", "port"]),
+        ("[http]\nauth_token = 5\n", &["wrong.toml:2", "auth_token"]),
+        ("[http]\nauth_token = \"\"\n", &["wrong.toml:2", "auth_token"]),
+        ("[http]\nauth_token = \"ü\"\n", &["wrong.toml:2", "auth_token"]),
+        ("[http]\nauth_token = \"a b\"\n", &["wrong.toml:2", "auth_token"]),
+        ("[http]\nport = 1\nport = 2\n", &["wrong.toml:3", "port"]),
+        ("[http]\nport = \n", &["wrong.toml:2"]),
+        ("[http\n", &["wrong.toml:1"]),
+        ("http = 1\n", &["wrong.toml:1", "http"]),
+        ("[http]\nmax_headers = -1\n", &["wrong.toml:2", "max_headers"]),
+        ("[http]\nmax_body_bytes = \"x\"\n", &["wrong.toml:2", "max_body_bytes"]),
+        ("[http]\nhead_timeout_seconds = \"x\"\n", &["wrong.toml:2", "head_timeout_seconds"]),
+        ("[http]\nidle_timeout_second = 1\n", &["wrong.toml:2", "idle_timeout_seconds"]),
+        ("[shutdown]\ntimeout_seconds = -1\n", &["wrong.toml:2", "timeout_seconds"]),
+        ("[limits]\njob = 1\n", &["wrong.toml:2", "job", "jobs"]),
+        ("[output]\nmemory_bytes = -1\n", &["wrong.toml:2", "memory_bytes"]),
+    ] {
+        refused(config(text), words);
+    }
+}
+
+#[test]
+fn a_token_is_never_repeated() {
+    for text in
+        ["[http]\nauth_token = \"sécret\"\n", "[http]\nauth_token = \"secret\"\nport = -1\n"]
+    {
+        let finished = config(text).run();
+        assert_eq!(finished.code, Some(2));
+        assert!(!finished.stderr.contains("cret"), "{}", finished.stderr);
+    }
+    let finished = K1s::with().bare().env("K1S_AUTH_TOKEN", "my secret").run();
+    assert!(!finished.stderr.contains("secret"), "{}", finished.stderr);
+    let k1s = K1s::start();
+    assert!(!k1s.stderr().contains("a-token-of-the-tests"), "{}", k1s.stderr());
+}
+
+#[test]
+fn a_file_that_is_missing_or_unreadable_is_refused() {
+    let missing = K1s::with().bare().argument("-c").argument("no-such-file.toml");
+    refused(missing, &["no-such-file.toml"]);
+    refused(K1s::with().bare().argument("-c").argument("."), &["."]);
+    let not_utf8 = config("");
+    fs::write(not_utf8.dir().join("wrong.toml"), b"[http]\nauth_token = \"\xff\"\n").unwrap();
+    refused(not_utf8, &["wrong.toml"]);
+}
+
+// ---- PORT and the token ----
+
+#[test]
+fn a_port_is_a_number_up_to_65535() {
+    for port in ["65536", "-1", "http", "1.5", "99999999999999999999"] {
+        refused(K1s::with().env("PORT", port), &["PORT"]);
+    }
+}
+
+#[test]
+fn a_port_in_use_is_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    refused(K1s::with().env("PORT", &port), &[&port, "in use"]);
+}
+
+#[test]
+fn a_token_comes_from_a_file() {
+    for (content, token) in [("of-a-file", "of-a-file"), ("of-a-file\n", "of-a-file")] {
+        let start = K1s::with();
+        let path = start.dir().join("token");
+        fs::write(&path, content).unwrap();
+        let text =
+            format!("[http]\nhost = \"127.0.0.1\"\nauth_token_file = \"{}\"\n", path.display());
+        let k1s = start.file("k1s.toml", &text).token(token).start();
+        assert_eq!(k1s.get("/").status, 200, "{content:?}");
+    }
+}
+
+#[test]
+fn a_token_file_that_is_wrong_is_refused() {
+    for content in [&b""[..], b"\n", b"a\n\n", b"a b", b"\xff", b" a", b"a\r\n"] {
+        let start = K1s::with();
+        let path = start.dir().join("token");
+        fs::write(&path, content).unwrap();
+        let text = format!("[http]\nauth_token_file = \"{}\"\n", path.display());
+        refused(start.file("wrong.toml", &text), &["auth_token_file"]);
+    }
+    refused(config("[http]\nauth_token_file = \"/no/such/file\"\n"), &["auth_token_file"]);
+    refused(
+        config("[http]\nauth_token = \"a\"\nauth_token_file = \"/dev/null\"\n"),
+        &["auth_token", "auth_token_file"],
+    );
+}
+
+#[test]
+fn a_token_in_the_environment_obeys_the_same_rules() {
+    for token in ["", "a b", "ü", "a\n\n", "a\tb"] {
+        refused(K1s::with().env("K1S_AUTH_TOKEN", token), &["K1S_AUTH_TOKEN"]);
+    }
+    let k1s = K1s::with().env("K1S_AUTH_TOKEN", "cut\n").token("cut").start();
+    assert_eq!(k1s.get("/").status, 200);
+}
+
+// ---- check ----
+
+#[test]
+fn check_says_what_a_file_means_and_starts_nothing() {
+    let text = "[http]\nhost = \"127.0.0.1\"\nport = 4321\nauth_token = \"hidden\"\n";
+    let start = K1s::with().bare().argument("check").file("k1s.toml", text);
+    let finished = start.without_port().run();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let said = format!("{}{}", finished.stdout, finished.stderr);
+    assert!(said.contains("127.0.0.1") && said.contains("4321"), "{said}");
+    assert!(!said.contains("hidden"), "{said}");
+}
+
+#[test]
+fn check_refuses_what_a_start_would_refuse() {
+    let wrong = |text| K1s::with().bare().argument("check").file("wrong.toml", text);
+    refused(wrong("[http]\nprot = 80\n"), &["wrong.toml:2", "prot", "port"]);
+    refused(wrong("[http\n"), &["wrong.toml:1"]);
+    let missing = K1s::with().bare().argument("check").argument("-c").argument("nope.toml");
+    refused(missing, &["nope.toml"]);
+}
+
+// ---- Limits ----
+
+#[test]
+fn so_many_jobs_and_no_more() {
+    let k1s = K1s::with().config("[limits]\njobs = 2").start();
+    k1s.create("a", &one_off("true"));
+    k1s.create("b", &one_off("true"));
+    let reply = k1s.post("/job/c", &one_off("true"));
+    assert_eq!(reply.status, 503);
+    assert!(!reply.error().is_empty());
+    k1s.delete("/job/a");
+    k1s.create("c", &one_off("true"));
+}
+
+#[test]
+fn captured_output_has_one_budget() {
+    let k1s = K1s::with().config("[output]\nmemory_bytes = 100000").start();
+    for number in 0..5 {
+        k1s.run(&format!("x{number}"), &one_off("head -c 40000 /dev/zero | tr '\\0' x"));
+    }
+    let jobs = k1s.get("/").json();
+    let kept: usize = jobs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| job["results"][0]["stdout"].as_str().unwrap().len())
+        .sum();
+    assert!((40_000..=100_000).contains(&kept), "{kept}");
+    let last = k1s.job("x4")["results"][0].clone();
+    assert_eq!(last["stdout"].as_str().unwrap().len(), 40_000, "the oldest goes first");
+    let first = k1s.job("x0")["results"][0].clone();
+    assert_eq!(
+        (&first["stdoutBytes"], &first["stdoutTruncated"]),
+        (&json!(40_000), &json!(true)),
+        "and it says so"
+    );
+}

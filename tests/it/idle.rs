@@ -1,0 +1,92 @@
+//! Rest costs nothing.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{K1s, continuous, cron, one_off, skip, stays_true, wait_until};
+
+/// Every wake-up is a context switch: in a window without one, k1s made no system call.
+fn rests(k1s: &K1s) {
+    let mut before = k1s.context_switches();
+    let mut quiet_looks = 0;
+    wait_until("what was going on has settled", || {
+        let now = k1s.context_switches();
+        let same = std::mem::replace(&mut before, now) == now;
+        quiet_looks = if same { quiet_looks + 1 } else { 0 };
+        quiet_looks >= 20
+    });
+    stays_true("k1s sleeps", Duration::from_millis(1500), || k1s.context_switches() == before);
+}
+
+#[test]
+fn without_jobs_nothing_happens() {
+    let k1s = K1s::start();
+    rests(&k1s);
+    k1s.get("/");
+    rests(&k1s);
+}
+
+#[test]
+fn with_jobs_that_run_nothing_happens() {
+    let k1s = K1s::start();
+    for number in 0..50 {
+        k1s.create(&format!("c{number}"), &continuous("exec sleep 1000"));
+        k1s.create(&format!("o{number}"), &one_off("echo x"));
+    }
+    for number in 0..50 {
+        k1s.in_state(&format!("o{number}"), "succeeded");
+        k1s.in_state(&format!("c{number}"), "running");
+    }
+    rests(&k1s);
+}
+
+#[test]
+fn after_kills_and_removals_nothing_happens() {
+    let k1s = K1s::start();
+    for number in 0..20 {
+        k1s.create(&format!("c{number}"), &continuous("exec sleep 1000"));
+        k1s.create(&format!("d{number}"), &cron("true", 1));
+    }
+    for number in 0..20 {
+        k1s.put(&format!("/job/c{number}/kill"));
+        k1s.delete(&format!("/job/d{number}"));
+    }
+    wait_until("all are down", || k1s.descendants().is_empty());
+    rests(&k1s);
+}
+
+#[test]
+fn it_is_one_thread() {
+    let k1s = K1s::start();
+    k1s.create("x", &continuous("exec sleep 1000"));
+    k1s.pid_of("x");
+    let tasks = fs::read_dir(format!("/proc/{}/task", k1s.pid())).unwrap().count();
+    assert_eq!(tasks, 1);
+}
+
+#[test]
+fn after_many_runs_the_fds_are_as_at_the_start() {
+    let k1s = K1s::start();
+    let Ok(before) = k1s.open_fds() else {
+        skip!("the fds of a process that is not dumpable are root's to see");
+    };
+    for number in 0..300 {
+        let payload = match number % 3 {
+            0 => json!({"type": "one-off", "executable": "true"}),
+            1 => json!({"type": "one-off", "executable": "/no/such/program"}),
+            _ => one_off("echo out; echo err >&2; exit 1"),
+        };
+        k1s.create(&format!("x{number}"), &payload);
+    }
+    let all_over = || {
+        let jobs = k1s.get("/").json();
+        let mut jobs = jobs.as_array().unwrap().iter();
+        jobs.all(|job| job["results"].as_array().unwrap().len() == 1)
+    };
+    wait_until("all have a result", all_over);
+    wait_until("no process is left, no zombie either", || k1s.descendants().is_empty());
+    wait_until("no fd is left", || k1s.open_fds().unwrap() == before);
+    rests(&k1s);
+}
