@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod http;
 pub mod job;
 pub mod os;
+pub mod properties;
 pub mod schedule;
 pub mod supervisor;
 pub mod time;

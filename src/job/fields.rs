@@ -83,6 +83,12 @@ impl Fields {
         self.entries.iter().map(|(name, _)| name.as_str())
     }
 
+    /// How a field was spelled that has not been read yet; as the API does when it is absent.
+    pub(crate) fn spelled(&self, name: &str) -> String {
+        let given = self.names().find(|given| self.spelling.matches(given, name));
+        given.unwrap_or(name).to_owned()
+    }
+
     /// Reads a field with `read`; `None` when it is absent or null.
     pub(crate) fn optional<T>(
         &mut self,
@@ -114,8 +120,7 @@ impl Fields {
     ) -> Parsed<T> {
         let spelling = self.spelling;
         let read = |value| read(&mut Fields::of(value, known, spelling)?);
-        let given =
-            self.names().find(|given| spelling.matches(given, name)).unwrap_or(name).to_owned();
+        let given = self.spelled(name);
         match self.optional(name, Ok)? {
             Some(value) => read(value),
             None => read(Value::Table(Vec::new())),

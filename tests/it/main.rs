@@ -21,6 +21,8 @@ mod harness;
 
 /// The command line, the environment and the configuration file: what is said, exit code 2.
 mod cli;
+/// What fuzzing has kept, through the properties that it was kept for.
+mod corpus;
 /// Cron jobs by interval, over real seconds.
 mod cron;
 /// HTTP as bytes on a connection: framing, limits, deadlines, methods, errors.
@@ -36,7 +38,7 @@ mod script;
 /// What the first k1s promised, row by row: paths, codes, messages, field names.
 mod seed;
 /// The supervisor core in a seeded world that does its worst.
-mod sim;
+mod simulation;
 /// The house rules that a machine can check, on the text of the source.
 mod tidy;
 /// Payloads that are refused: 400, the field is named, nothing is created.
