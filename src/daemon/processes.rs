@@ -95,19 +95,17 @@ impl Processes {
     fn act(&mut self, supervisor: &mut Supervisor, now: Now) -> Option<u8> {
         let mut exit = None;
         loop {
-            let mut signals = Signals::default();
+            let mut stops = Stops::default();
             let mut surveys = Vec::new();
             while let Some(action) = supervisor.poll_action() {
                 match action {
-                    Action::Signal { target: Target::Process(pid), signal } => {
-                        process::signal_process(pid, signal);
-                    }
-                    Action::Signal { target, signal } => signals.add(target, signal),
+                    Action::Signal { target, signal } => self.signal(&target, signal, supervisor),
+                    Action::Stop { target, signal } => stops.add(target, signal),
                     Action::Survey { run, target } => surveys.push((run, target)),
                     Action::Exit { code } => exit = Some(code),
                 }
             }
-            self.send(signals, supervisor);
+            self.stop(stops, supervisor);
             if surveys.is_empty() {
                 return exit;
             }
@@ -119,9 +117,18 @@ impl Processes {
         }
     }
 
+    /// Sends a signal that somebody asked for to a live run.
+    fn signal(&self, target: &Target, signal: Signal, supervisor: &Supervisor) {
+        if let Target::Process(pid) = target {
+            process::signal_process(*pid, signal);
+        } else {
+            process::signal_group(&self.hunt(target, supervisor), signal);
+        }
+    }
+
     /// Sends each signal to all of its targets in one walk.
-    fn send(&mut self, signals: Signals, supervisor: &Supervisor) {
-        for (signal, targets) in signals.0 {
+    fn stop(&mut self, stops: Stops, supervisor: &Supervisor) {
+        for (signal, targets) in stops.0 {
             let mut hunts: Vec<_> =
                 targets.iter().map(|target| self.hunt(target, supervisor)).collect();
             process::signal_runs(&mut hunts, signal, |pid| supervisor.is_leader(pid));
@@ -205,11 +212,11 @@ impl Processes {
     }
 }
 
-/// Signals to be sent, in the order in which they were wanted.
+/// What is to be stopped, by the signal, in the order in which it was wanted.
 #[derive(Default)]
-struct Signals(Vec<(Signal, Vec<Target>)>);
+struct Stops(Vec<(Signal, Vec<Target>)>);
 
-impl Signals {
+impl Stops {
     fn add(&mut self, target: Target, signal: Signal) {
         match self.0.iter_mut().find(|(known, _)| *known == signal) {
             Some((_, targets)) => targets.push(target),

@@ -40,11 +40,22 @@ pub struct Target {
     pub leader: Pid,
     /// Whether that process has been collected: its number may be a stranger's by now.
     pub leader_ended: bool,
-    /// `K1S_RUN` of the run.
+    /// `K1S_RUN` of the run; ending in a dot, that of any run whose tag has only a number more.
     pub tag: String,
     /// Processes outside the group that were found before: one that has cleared its
     /// environment is not found again once its parent has ended.
     pub strays: BTreeSet<Proc>,
+}
+
+impl Target {
+    /// Whether a process with this `K1S_RUN` belongs to the target.
+    fn carries(&self, tag: &str) -> bool {
+        match tag.strip_prefix(self.tag.as_str()) {
+            Some("") => !tag.is_empty(),
+            Some(run) => self.tag.ends_with('.') && run.bytes().all(|byte| byte.is_ascii_digit()),
+            None => false,
+        }
+    }
 }
 
 /// Sends `signal` to each run's group and strays, then SIGCONT (unless it was SIGKILL) so that
@@ -213,7 +224,11 @@ impl Snapshot {
             roots.push(leader);
             roots.extend(self.by_session.get(&leader).into_iter().flatten());
         }
-        roots.extend(self.orphans.get(&target.tag).into_iter().flatten());
+        let carriers = self.orphans.range(target.tag.clone()..);
+        let begins = |(tag, _): &(&String, _)| tag.starts_with(&target.tag);
+        for (_, pids) in carriers.take_while(begins).filter(|(tag, _)| target.carries(tag)) {
+            roots.extend(pids);
+        }
         let known = target.strays.iter().filter(|stray| {
             let stat = self.processes.get(&stray.pid);
             stat.is_some_and(|stat| stat.is_the(**stray))
@@ -464,6 +479,24 @@ mod tests {
             "108 10 108 108",
         ];
         check(world, &target(100), &[105, 106]);
+    }
+
+    #[test]
+    fn strays_of_all_runs_of_a_job_are_found_by_its_tag() {
+        let world = &[
+            "10 1 9 9",
+            "105 10 105 105=instance.job.1",
+            "106 10 106 106=instance.job.27",
+            "107 10 107 107=instance.job.b.1",
+            "108 10 108 108=instance.jobs.1",
+            "109 10 109 109",
+        ];
+        let mut job = target(0);
+        job.leader_ended = true;
+        job.tag = "instance.job.".to_owned();
+        check(world, &job, &[105, 106]);
+        job.tag = String::new();
+        check(world, &job, &[]);
     }
 
     #[test]

@@ -588,6 +588,8 @@ impl Job {
             Phase::Scheduled { due, .. } => due
                 .and_then(|due| self.timetable().map(|table| table.sleep(due, now)))
                 .map(|sleep| now.mono + sleep),
+            // In a shutdown there is nothing to make room for.
+            Phase::Ended { .. } if core.shutdown.is_some() => None,
             Phase::Ended { since, .. } => match &self.spec.kind {
                 Kind::OneOff { ttl_after_finished, .. } => {
                     ttl_after_finished.map(|ttl| *since + ttl)

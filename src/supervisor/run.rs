@@ -178,32 +178,34 @@ impl Run {
     /// is no process yet, and so nothing to wait for.
     pub(super) fn stop(&mut self, why: Reason, tag: Rc<str>, core: &mut Core, now: Now) -> bool {
         let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
-        let earlier = |kill: Kill| match kill {
+        // What is newly asked has a grace period of its own, also when the rest was killed.
+        let earlier = |kill: Kill, is_wider: bool| match kill {
             Kill::At(at) => Kill::At(at.min(grace_over)),
+            Kill::Sent if is_wider => Kill::At(grace_over),
             Kill::Sent => Kill::Sent,
         };
-        let tree = |leader: Option<Pid>| Target::Tree { leader, tag };
+        let (before, leader) = match &self.state {
+            RunState::Queued | RunState::Deferred { .. } => return false,
+            RunState::Running { pid } => (None, Some(*pid)),
+            RunState::Stopping { target, pid, .. } => (Some(target), Some(*pid)),
+            RunState::Clearing { target, .. } => (Some(target), self.cleared_leader()),
+        };
+        let target = Target::Tree { leader, tag };
+        let is_wider = before != Some(&target);
+        if is_wider {
+            self.ask_to_end(&target, core);
+        }
         let next = match &self.state {
             RunState::Queued | RunState::Deferred { .. } => return false,
             RunState::Running { pid } => {
-                let target = tree(Some(*pid));
-                self.ask_to_end(&target, core);
                 RunState::Stopping { pid: *pid, why, target, kill: Kill::At(grace_over) }
             }
-            RunState::Stopping { pid, why, kill, .. } => RunState::Stopping {
-                pid: *pid,
-                why: *why,
-                target: tree(Some(*pid)),
-                kill: earlier(*kill),
-            },
-            RunState::Clearing { end, target: before, kill, survey } => {
-                let target = tree(self.cleared_leader());
-                let mut survey = *survey;
-                if target != *before {
-                    self.ask_to_end(&target, core);
-                    survey = survey.outdated();
-                }
-                RunState::Clearing { end: *end, target, kill: earlier(*kill), survey }
+            RunState::Stopping { pid, why, kill, .. } => {
+                RunState::Stopping { pid: *pid, why: *why, target, kill: earlier(*kill, is_wider) }
+            }
+            RunState::Clearing { end, kill, survey, .. } => {
+                let survey = if is_wider { survey.outdated() } else { *survey };
+                RunState::Clearing { end: *end, target, kill: earlier(*kill, is_wider), survey }
             }
         };
         self.enter(next, core, now);
@@ -219,7 +221,7 @@ impl Run {
         };
         *kill = Kill::Sent;
         core.timers.cancel(&Timer::Kill(self.key));
-        core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::KILL });
+        core.actions.push_back(Action::Stop { target: target.clone(), signal: Signal::KILL });
     }
 
     /// The first process is over; others of `target` may be left.
@@ -268,7 +270,7 @@ impl Run {
         *survey = Survey::Resting { next_delay: (next_delay * 2).min(LONGEST_SURVEY) };
         core.timers.set(Timer::Survey(self.key), now.mono + next_delay);
         if *kill == Kill::Sent {
-            core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::KILL });
+            core.actions.push_back(Action::Stop { target: target.clone(), signal: Signal::KILL });
         }
     }
 
@@ -294,13 +296,10 @@ impl Run {
         self.place = core.memory.hold(self.place, self.key, true, bytes);
     }
 
-    /// The job's stop signal, and SIGCONT so that a stopped process can act on it.
+    /// Sends the job's stop signal.
     pub(super) fn ask_to_end(&self, target: &Target, core: &mut Core) {
         let signal = self.spec.stop.signal;
-        core.actions.push_back(Action::Signal { target: target.clone(), signal });
-        if signal != Signal::KILL {
-            core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::CONT });
-        }
+        core.actions.push_back(Action::Stop { target: target.clone(), signal });
     }
 
     fn arm_timeout(&self, core: &mut Core) {
