@@ -70,7 +70,7 @@ pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pi
         let mut news = false;
         for target in &mut *targets {
             if round == 0 {
-                signal_with_continue(signal, |signal| signal_group(target, signal));
+                stop_group(target, signal);
             }
             target.strays = snapshot.strays(target);
             for stray in &target.strays {
@@ -90,6 +90,12 @@ pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pi
 /// zombies count, which are there until collected.
 pub fn signal_group(target: &Target, signal: Signal) -> bool {
     group_of(target).is_some_and(|group| kill(-group.0, signal.number()))
+}
+
+/// Sends `signal` to a run's group, and then SIGCONT (unless it was SIGKILL) so that stopped
+/// processes can act.
+pub fn stop_group(target: &Target, signal: Signal) {
+    signal_with_continue(signal, |signal| signal_group(target, signal));
 }
 
 /// Sends `signal` to a child of k1s that has not been collected, so that the number is still
@@ -134,6 +140,7 @@ pub struct Snapshot {
     by_session: BTreeMap<Pid, Vec<Pid>>,
     /// Children of k1s that lead no run, by their `K1S_RUN`.
     orphans: BTreeMap<String, Vec<Pid>>,
+    has_orphans: bool,
 }
 
 impl Snapshot {
@@ -183,11 +190,19 @@ impl Snapshot {
             .collect()
     }
 
-    /// Whether a process that is not a zombie is left of a run's group.
+    /// Whether a process that is not a zombie is left of a run's group. All of a group are of one
+    /// session: setpgid(2).
     pub fn group_is_alive(&self, target: &Target) -> bool {
-        let group = self.group_number(target);
-        let mut living = self.processes.values().filter(|stat| !stat.is_dead);
-        group.is_some() && living.any(|stat| Some(stat.group) == group)
+        let Some(group) = self.group_number(target) else { return false };
+        let members = self.by_session.get(&group).into_iter().flatten();
+        members
+            .filter_map(|pid| self.processes.get(pid))
+            .any(|stat| !stat.is_dead && stat.group == group)
+    }
+
+    /// Whether k1s has a living child that leads no run: something that a run has left behind.
+    pub fn has_orphans(&self) -> bool {
+        self.has_orphans
     }
 
     fn new(
@@ -202,6 +217,7 @@ impl Snapshot {
             by_parent: BTreeMap::new(),
             by_session: BTreeMap::new(),
             orphans: BTreeMap::new(),
+            has_orphans: false,
         };
         for stat in processes {
             let pid = stat.process.pid;
@@ -209,6 +225,7 @@ impl Snapshot {
             siblings.push(pid);
             snapshot.by_session.entry(stat.session).or_default().push(pid);
             let is_orphan = stat.parent == own && !stat.is_dead && !is_leader(pid);
+            snapshot.has_orphans |= is_orphan;
             if let Some(tag) = is_orphan.then(|| run_tag(pid)).flatten() {
                 snapshot.orphans.entry(tag).or_default().push(pid);
             }
