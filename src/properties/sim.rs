@@ -475,6 +475,12 @@ impl Sim {
         self.note("action", |_| format!("{action:?}"));
         match action {
             Action::Signal { target, signal } => self.signal(&target, signal),
+            Action::Stop { target, signal } => {
+                self.signal(&target, signal);
+                if signal != Signal::KILL {
+                    self.signal(&target, Signal::CONT);
+                }
+            }
             Action::Survey { run, target } => {
                 let members = self.world.members(&target, &self.leaders);
                 for pid in &members {
