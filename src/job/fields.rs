@@ -95,10 +95,19 @@ impl Fields {
         name: &str,
         read: impl FnOnce(Value) -> Parsed<T>,
     ) -> Parsed<Option<T>> {
-        let at = self.entries.iter().position(|(given, _)| self.spelling.matches(given, name));
-        match at.map(|at| self.entries.swap_remove(at)) {
-            None | Some((_, Value::Null)) => Ok(None),
+        match self.take(name) {
+            None => Ok(None),
             Some((given, value)) => read(value).map(Some).map_err(|error| error.under(&given)),
+        }
+    }
+
+    /// The field as it was spelled, and its value. Apart from those that read it, which the
+    /// compiler repeats for each type.
+    fn take(&mut self, name: &str) -> Option<(String, Value)> {
+        let at = self.entries.iter().position(|(given, _)| self.spelling.matches(given, name))?;
+        match self.entries.swap_remove(at) {
+            (_, Value::Null) => None,
+            field => Some(field),
         }
     }
 
@@ -118,14 +127,11 @@ impl Fields {
         known: &[&str],
         read: impl FnOnce(&mut Fields) -> Parsed<T>,
     ) -> Parsed<T> {
-        let spelling = self.spelling;
-        let read = |value| read(&mut Fields::of(value, known, spelling)?);
-        let given = self.spelled(name);
-        match self.optional(name, Ok)? {
-            Some(value) => read(value),
-            None => read(Value::Table(Vec::new())),
-        }
-        .map_err(|error| error.under(&given))
+        let (given, value) =
+            self.take(name).unwrap_or_else(|| (name.to_owned(), Value::Table(Vec::new())));
+        Fields::of(value, known, self.spelling)
+            .and_then(|mut fields| read(&mut fields))
+            .map_err(|error| error.under(&given))
     }
 }
 

@@ -282,6 +282,7 @@ impl Sim {
             let is_leader = self.leaders.remove(&Pid(pid));
             let told = self.supervisor.handle_exit(Pid(pid), status, has_group, self.now);
             assert_eq!(told, is_leader.then_some(run), "whose process was {pid}?");
+            assert!(!self.supervisor.is_leader(Pid(pid)), "{pid} is gone");
             has_orphans |= !is_leader;
             self.note("exit", |_| format!("{pid} {status:?}, group {has_group}, {told:?}"));
             if is_leader {
@@ -581,9 +582,7 @@ impl Sim {
         assert_eq!(listed.key(), run.job);
         assert!(!listed.is_kill_requested(), "{run:?} of a killed job is started");
         assert_eq!(launch.job_id, job.id);
-        let (instance, rest) = launch.tag.split_once('.').unwrap();
-        assert!(instance.starts_with("k-"), "{instance}");
-        assert_eq!(rest, format!("{}.{}", job.id, run.number));
+        assert!(launch.tag.ends_with(&format!(".{}.{}", job.id, run.number)));
         if !job.deferred.contains(&run.number) {
             assert!(run.number > job.last_launched, "{run:?} after {}", job.last_launched);
         }
@@ -608,8 +607,9 @@ impl Sim {
         if self.exited {
             return;
         }
-        for leader in &self.leaders {
-            assert!(self.supervisor.is_leader(*leader), "{leader:?} leads a run");
+        for pid in &self.leaders {
+            let run = self.world.get(pid.0).run;
+            assert_eq!(self.supervisor.run_of(*pid), Some(run), "whose process is {pid:?}?");
         }
         assert!(self.supervisor.live_runs() >= self.leaders.len());
         assert!(self.supervisor.output_memory() <= self.settings.output_memory);

@@ -4,7 +4,7 @@
 //! the rows that the first k1s gave to `seed`, what a job's fields mean to `jobs`, what a
 //! payload may not say to `validation`, bytes on a connection to `http`, the command line and
 //! the configuration to `cli`, being told to stop and being the first process to `pid1`,
-//! what k1s costs when nothing happens to `idle`. How the source itself is kept is `tidy`.
+//! what k1s costs when nothing happens to `idle`, what the README shows to `readme`. How the source itself is kept is `tidy`.
 //!
 //! Nothing here sleeps to let something happen: [`harness::wait_until`] polls what can be seen.
 //! A test that cannot run on this machine says why, on stderr, in a line that begins `SKIPPED`.
@@ -33,6 +33,8 @@ mod idle;
 mod jobs;
 /// Signals to k1s itself, shutdown, and life as the first process of a PID namespace.
 mod pid1;
+/// README.md: its tour, command by command, and its tables.
+mod readme;
 /// The supervisor core, scene by scene, in a small text language.
 mod script;
 /// What the first k1s promised, row by row: paths, codes, messages, field names.
