@@ -23,6 +23,8 @@ mod harness;
 mod cli;
 /// Cron jobs by interval, over real seconds.
 mod cron;
+/// Requests that no client sends, each with the answers that the RFCs permit.
+mod hostile;
 /// HTTP as bytes on a connection: framing, limits, deadlines, methods, errors.
 mod http;
 /// Rest costs nothing: no wake-ups, no leaked file descriptors, no zombies.
