@@ -31,6 +31,8 @@ mod http;
 mod idle;
 /// What the fields of a job mean for its process: environment, exit codes, output, stopping.
 mod jobs;
+/// The description of the API, held against the API.
+mod openapi;
 /// Signals to k1s itself, shutdown, and life as the first process of a PID namespace.
 mod pid1;
 /// The supervisor core, scene by scene, in a small text language.
