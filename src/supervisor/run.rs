@@ -59,6 +59,8 @@ pub(super) enum RunState {
 /// When SIGKILL comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kill {
+    /// Nothing was asked to end yet: it is not known whether there is anything.
+    Unasked,
     At(Mono),
     Sent,
 }
@@ -178,32 +180,36 @@ impl Run {
     /// is no process yet, and so nothing to wait for.
     pub(super) fn stop(&mut self, why: Reason, tag: Rc<str>, core: &mut Core, now: Now) -> bool {
         let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
-        let earlier = |kill: Kill| match kill {
+        // What is newly asked has a grace period of its own, also when the rest was killed.
+        let earlier = |kill: Kill, is_wider: bool| match kill {
             Kill::At(at) => Kill::At(at.min(grace_over)),
+            Kill::Sent if is_wider => Kill::At(grace_over),
             Kill::Sent => Kill::Sent,
+            Kill::Unasked if is_wider => Kill::At(grace_over),
+            Kill::Unasked => Kill::Unasked,
         };
-        let tree = |leader: Option<Pid>| Target::Tree { leader, tag };
+        let (before, leader) = match &self.state {
+            RunState::Queued | RunState::Deferred { .. } => return false,
+            RunState::Running { pid } => (None, Some(*pid)),
+            RunState::Stopping { target, pid, .. } => (Some(target), Some(*pid)),
+            RunState::Clearing { target, .. } => (Some(target), self.cleared_leader()),
+        };
+        let target = Target::Tree { leader, tag };
+        let is_wider = before != Some(&target);
+        if is_wider {
+            self.ask_to_end(&target, core);
+        }
         let next = match &self.state {
             RunState::Queued | RunState::Deferred { .. } => return false,
             RunState::Running { pid } => {
-                let target = tree(Some(*pid));
-                self.ask_to_end(&target, core);
                 RunState::Stopping { pid: *pid, why, target, kill: Kill::At(grace_over) }
             }
-            RunState::Stopping { pid, why, kill, .. } => RunState::Stopping {
-                pid: *pid,
-                why: *why,
-                target: tree(Some(*pid)),
-                kill: earlier(*kill),
-            },
-            RunState::Clearing { end, target: before, kill, survey } => {
-                let target = tree(self.cleared_leader());
-                let mut survey = *survey;
-                if target != *before {
-                    self.ask_to_end(&target, core);
-                    survey = survey.outdated();
-                }
-                RunState::Clearing { end: *end, target, kill: earlier(*kill), survey }
+            RunState::Stopping { pid, why, kill, .. } => {
+                RunState::Stopping { pid: *pid, why: *why, target, kill: earlier(*kill, is_wider) }
+            }
+            RunState::Clearing { end, kill, survey, .. } => {
+                let survey = if is_wider { survey.outdated() } else { *survey };
+                RunState::Clearing { end: *end, target, kill: earlier(*kill, is_wider), survey }
             }
         };
         self.enter(next, core, now);
@@ -219,7 +225,7 @@ impl Run {
         };
         *kill = Kill::Sent;
         core.timers.cancel(&Timer::Kill(self.key));
-        core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::KILL });
+        core.actions.push_back(Action::Stop { target: target.clone(), signal: Signal::KILL });
     }
 
     /// The first process is over; others of `target` may be left.
@@ -257,8 +263,10 @@ impl Run {
         }
     }
 
-    /// Something is left: look again later; what SIGKILL has missed gets it again.
+    /// Something is left: asks it to end, if that was not done yet, and looks again later. What
+    /// SIGKILL has missed gets it again.
     pub(super) fn rest(&mut self, core: &mut Core, now: Now) {
+        let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
         let RunState::Clearing { target, kill, survey, .. } = &mut self.state else {
             return;
         };
@@ -267,9 +275,16 @@ impl Run {
         };
         *survey = Survey::Resting { next_delay: (next_delay * 2).min(LONGEST_SURVEY) };
         core.timers.set(Timer::Survey(self.key), now.mono + next_delay);
-        if *kill == Kill::Sent {
-            core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::KILL });
-        }
+        let signal = match *kill {
+            Kill::At(_) => return,
+            Kill::Sent => Signal::KILL,
+            Kill::Unasked => {
+                *kill = Kill::At(grace_over);
+                core.timers.set(Timer::Kill(self.key), grace_over);
+                self.spec.stop.signal
+            }
+        };
+        core.actions.push_back(Action::Stop { target: target.clone(), signal });
     }
 
     /// Keeps what the process wrote.
@@ -294,13 +309,10 @@ impl Run {
         self.place = core.memory.hold(self.place, self.key, true, bytes);
     }
 
-    /// The job's stop signal, and SIGCONT so that a stopped process can act on it.
+    /// Sends the job's stop signal.
     pub(super) fn ask_to_end(&self, target: &Target, core: &mut Core) {
         let signal = self.spec.stop.signal;
-        core.actions.push_back(Action::Signal { target: target.clone(), signal });
-        if signal != Signal::KILL {
-            core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::CONT });
-        }
+        core.actions.push_back(Action::Stop { target: target.clone(), signal });
     }
 
     fn arm_timeout(&self, core: &mut Core) {

@@ -39,6 +39,8 @@ mod pid1;
 mod script;
 /// What the first k1s promised, row by row: paths, codes, messages, field names.
 mod seed;
+/// The supervisor core in a seeded world that does its worst.
+mod sim;
 /// The house rules that a machine can check, on the text of the source.
 mod tidy;
 /// Payloads that are refused: 400, the field is named, nothing is created.
