@@ -280,6 +280,7 @@ pub(crate) struct Builder {
     environment: BTreeMap<String, String>,
     token: String,
     contained: bool,
+    nofile: Option<u32>,
 }
 
 impl Builder {
@@ -293,6 +294,7 @@ impl Builder {
             environment: BTreeMap::from([("PORT".to_owned(), "0".to_owned())]),
             token: TOKEN.to_owned(),
             contained: false,
+            nofile: None,
         }
     }
 
@@ -358,6 +360,12 @@ impl Builder {
         self
     }
 
+    /// With so many descriptors at most, soft and hard.
+    pub(crate) fn nofile(mut self, most: u32) -> Builder {
+        self.nofile = Some(most);
+        self
+    }
+
     /// Starts it, and waits until it listens.
     pub(crate) fn start(self) -> K1s {
         let (mut child, stdout, stderr) = self.spawn();
@@ -411,6 +419,10 @@ impl Builder {
         let mut command = if self.contained {
             let mut command = Command::new("unshare");
             command.args(UNSHARE).arg(BINARY);
+            command
+        } else if let Some(most) = self.nofile {
+            let mut command = Command::new("prlimit");
+            command.arg(format!("--nofile={most}:{most}")).arg(BINARY);
             command
         } else {
             Command::new(BINARY)
