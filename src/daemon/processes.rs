@@ -18,6 +18,9 @@ pub(super) struct Processes {
     spawner: os::Spawner,
     /// Whether children may have ended that have not been reaped.
     has_children_to_reap: bool,
+    /// No orphan was there after the last run had ended, so no run that has ended has left
+    /// anything: who could have started it since?
+    is_calm: bool,
     /// What is being stopped, with what was found of it, until nothing is left.
     hunted: BTreeMap<Hunted, process::Target>,
 }
@@ -27,7 +30,7 @@ type Hunted = (Option<Pid>, Rc<str>);
 impl Processes {
     pub(super) fn new(spawner: os::Spawner) -> Processes {
         // Orphans may have been inherited before the loop began.
-        Processes { spawner, has_children_to_reap: true, hunted: BTreeMap::new() }
+        Processes { spawner, has_children_to_reap: true, is_calm: false, hunted: BTreeMap::new() }
     }
 
     /// Whether there is work that no event will tell of.
@@ -57,6 +60,7 @@ impl Processes {
                 orphans += 1;
                 continue;
             };
+            self.is_calm = false;
             outputs.finish(run, supervisor);
             let group = process::Target {
                 leader: pid,
@@ -95,33 +99,50 @@ impl Processes {
     fn act(&mut self, supervisor: &mut Supervisor, now: Now) -> Option<u8> {
         let mut exit = None;
         loop {
-            let mut signals = Signals::default();
+            let mut stops = Stops::default();
             let mut surveys = Vec::new();
             while let Some(action) = supervisor.poll_action() {
                 match action {
-                    Action::Signal { target: Target::Process(pid), signal } => {
-                        process::signal_process(pid, signal);
-                    }
-                    Action::Signal { target, signal } => signals.add(target, signal),
+                    Action::Signal { target, signal } => self.signal(&target, signal, supervisor),
+                    Action::Stop { target, signal } => stops.add(target, signal),
                     Action::Survey { run, target } => surveys.push((run, target)),
                     Action::Exit { code } => exit = Some(code),
                 }
             }
-            self.send(signals, supervisor);
+            self.stop(stops, supervisor);
             if surveys.is_empty() {
                 return exit;
             }
-            let snapshot = process::Snapshot::take(|pid| supervisor.is_leader(pid));
+            let mut snapshot = None;
             for (run, target) in surveys {
-                let is_left = self.is_left(&target, &snapshot, supervisor);
+                let is_left = self.is_left(&target, &mut snapshot, supervisor);
                 supervisor.handle_survey(run, is_left, now);
             }
         }
     }
 
+    /// Sends a signal that somebody asked for to a live run.
+    fn signal(&self, target: &Target, signal: Signal, supervisor: &Supervisor) {
+        if let Target::Process(pid) = target {
+            process::signal_process(*pid, signal);
+        } else {
+            process::signal_group(&self.hunt(target, supervisor), signal);
+        }
+    }
+
     /// Sends each signal to all of its targets in one walk.
-    fn send(&mut self, signals: Signals, supervisor: &Supervisor) {
-        for (signal, targets) in signals.0 {
+    fn stop(&mut self, stops: Stops, supervisor: &Supervisor) {
+        for (signal, mut targets) in stops.0 {
+            targets.retain(|target| {
+                let is_tree = matches!(target, Target::Tree { .. });
+                if !is_tree {
+                    process::stop_group(&self.hunt(target, supervisor), signal);
+                }
+                is_tree
+            });
+            if targets.is_empty() {
+                continue;
+            }
             let mut hunts: Vec<_> =
                 targets.iter().map(|target| self.hunt(target, supervisor)).collect();
             process::signal_runs(&mut hunts, signal, |pid| supervisor.is_leader(pid));
@@ -148,17 +169,31 @@ impl Processes {
         }
     }
 
+    /// Whether any process of the target is left. All that are asked about at once share a
+    /// snapshot, which is taken when the cheap answers do not do.
     fn is_left(
         &mut self,
         target: &Target,
-        snapshot: &process::Snapshot,
+        snapshot: &mut Option<process::Snapshot>,
         supervisor: &Supervisor,
     ) -> bool {
         let hunt = self.hunt(target, supervisor);
-        let is_left = snapshot.group_is_alive(&hunt) || !snapshot.strays(&hunt).is_empty();
-        if !is_left && let Target::Tree { leader, .. } = target {
-            let leader = *leader;
-            self.hunted.retain(|(hunted, _), _| *hunted != leader);
+        let is_gone = match target {
+            Target::Process(_) | Target::Group(_) => !process::group_is_there(&hunt),
+            Target::Tree { leader: None, .. } => self.is_calm && hunt.strays.is_empty(),
+            Target::Tree { leader: Some(_), .. } => false,
+        };
+        let is_left = !is_gone && {
+            let take = || process::Snapshot::take(|pid| supervisor.is_leader(pid));
+            let snapshot = snapshot.get_or_insert_with(take);
+            self.is_calm = !snapshot.has_orphans();
+            snapshot.group_is_alive(&hunt) || !snapshot.strays(&hunt).is_empty()
+        };
+        if !is_left && let Target::Tree { leader, tag } = target {
+            match leader {
+                Some(_) => self.hunted.retain(|(hunted, _), _| hunted != leader),
+                None => drop(self.hunted.remove(&(None, tag.clone()))),
+            }
         }
         is_left
     }
@@ -205,11 +240,11 @@ impl Processes {
     }
 }
 
-/// Signals to be sent, in the order in which they were wanted.
+/// What is to be stopped, by the signal, in the order in which it was wanted.
 #[derive(Default)]
-struct Signals(Vec<(Signal, Vec<Target>)>);
+struct Stops(Vec<(Signal, Vec<Target>)>);
 
-impl Signals {
+impl Stops {
     fn add(&mut self, target: Target, signal: Signal) {
         match self.0.iter_mut().find(|(known, _)| *known == signal) {
             Some((_, targets)) => targets.push(target),

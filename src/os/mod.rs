@@ -19,6 +19,8 @@ mod child;
 pub mod clock;
 pub mod console;
 mod environment;
+#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+mod glibc;
 mod limits;
 pub mod pipe;
 pub mod process;

@@ -40,11 +40,22 @@ pub struct Target {
     pub leader: Pid,
     /// Whether that process has been collected: its number may be a stranger's by now.
     pub leader_ended: bool,
-    /// `K1S_RUN` of the run.
+    /// `K1S_RUN` of the run; ending in a dot, that of any run whose tag has only a number more.
     pub tag: String,
     /// Processes outside the group that were found before: one that has cleared its
     /// environment is not found again once its parent has ended.
     pub strays: BTreeSet<Proc>,
+}
+
+impl Target {
+    /// Whether a process with this `K1S_RUN` belongs to the target.
+    fn carries(&self, tag: &str) -> bool {
+        match tag.strip_prefix(self.tag.as_str()) {
+            Some("") => !tag.is_empty(),
+            Some(run) => self.tag.ends_with('.') && run.bytes().all(|byte| byte.is_ascii_digit()),
+            None => false,
+        }
+    }
 }
 
 /// Sends `signal` to each run's group and strays, then SIGCONT (unless it was SIGKILL) so that
@@ -59,7 +70,7 @@ pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pi
         let mut news = false;
         for target in &mut *targets {
             if round == 0 {
-                signal_with_continue(signal, |signal| signal_group(target, signal));
+                stop_group(target, signal);
             }
             target.strays = snapshot.strays(target);
             for stray in &target.strays {
@@ -79,6 +90,12 @@ pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pi
 /// zombies count, which are there until collected.
 pub fn signal_group(target: &Target, signal: Signal) -> bool {
     group_of(target).is_some_and(|group| kill(-group.0, signal.number()))
+}
+
+/// Sends `signal` to a run's group, and then SIGCONT (unless it was SIGKILL) so that stopped
+/// processes can act.
+pub fn stop_group(target: &Target, signal: Signal) {
+    signal_with_continue(signal, |signal| signal_group(target, signal));
 }
 
 /// Sends `signal` to a child of k1s that has not been collected, so that the number is still
@@ -123,6 +140,7 @@ pub struct Snapshot {
     by_session: BTreeMap<Pid, Vec<Pid>>,
     /// Children of k1s that lead no run, by their `K1S_RUN`.
     orphans: BTreeMap<String, Vec<Pid>>,
+    has_orphans: bool,
 }
 
 impl Snapshot {
@@ -172,11 +190,19 @@ impl Snapshot {
             .collect()
     }
 
-    /// Whether a process that is not a zombie is left of a run's group.
+    /// Whether a process that is not a zombie is left of a run's group. All of a group are of one
+    /// session: setpgid(2).
     pub fn group_is_alive(&self, target: &Target) -> bool {
-        let group = self.group_number(target);
-        let mut living = self.processes.values().filter(|stat| !stat.is_dead);
-        group.is_some() && living.any(|stat| Some(stat.group) == group)
+        let Some(group) = self.group_number(target) else { return false };
+        let members = self.by_session.get(&group).into_iter().flatten();
+        members
+            .filter_map(|pid| self.processes.get(pid))
+            .any(|stat| !stat.is_dead && stat.group == group)
+    }
+
+    /// Whether k1s has a living child that leads no run: something that a run has left behind.
+    pub fn has_orphans(&self) -> bool {
+        self.has_orphans
     }
 
     fn new(
@@ -191,6 +217,7 @@ impl Snapshot {
             by_parent: BTreeMap::new(),
             by_session: BTreeMap::new(),
             orphans: BTreeMap::new(),
+            has_orphans: false,
         };
         for stat in processes {
             let pid = stat.process.pid;
@@ -198,6 +225,7 @@ impl Snapshot {
             siblings.push(pid);
             snapshot.by_session.entry(stat.session).or_default().push(pid);
             let is_orphan = stat.parent == own && !stat.is_dead && !is_leader(pid);
+            snapshot.has_orphans |= is_orphan;
             if let Some(tag) = is_orphan.then(|| run_tag(pid)).flatten() {
                 snapshot.orphans.entry(tag).or_default().push(pid);
             }
@@ -213,7 +241,11 @@ impl Snapshot {
             roots.push(leader);
             roots.extend(self.by_session.get(&leader).into_iter().flatten());
         }
-        roots.extend(self.orphans.get(&target.tag).into_iter().flatten());
+        let carriers = self.orphans.range(target.tag.clone()..);
+        let begins = |(tag, _): &(&String, _)| tag.starts_with(&target.tag);
+        for (_, pids) in carriers.take_while(begins).filter(|(tag, _)| target.carries(tag)) {
+            roots.extend(pids);
+        }
         let known = target.strays.iter().filter(|stray| {
             let stat = self.processes.get(&stray.pid);
             stat.is_some_and(|stat| stat.is_the(**stray))
@@ -464,6 +496,24 @@ mod tests {
             "108 10 108 108",
         ];
         check(world, &target(100), &[105, 106]);
+    }
+
+    #[test]
+    fn strays_of_all_runs_of_a_job_are_found_by_its_tag() {
+        let world = &[
+            "10 1 9 9",
+            "105 10 105 105=instance.job.1",
+            "106 10 106 106=instance.job.27",
+            "107 10 107 107=instance.job.b.1",
+            "108 10 108 108=instance.jobs.1",
+            "109 10 109 109",
+        ];
+        let mut job = target(0);
+        job.leader_ended = true;
+        job.tag = "instance.job.".to_owned();
+        check(world, &job, &[105, 106]);
+        job.tag = String::new();
+        check(world, &job, &[]);
     }
 
     #[test]

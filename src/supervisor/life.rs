@@ -792,10 +792,8 @@ impl Job {
         let key = RunKey { job: self.key, number: self.last_run };
         let mut rest = Run::new(key, self.spec.clone(), tag.clone(), now);
         let end = End { success: true, spawn_failed: false, lived: Duration::ZERO };
-        let kill = Kill::At(core.bound_by_shutdown(now.mono + self.spec.stop.timeout));
         let target = Target::Tree { leader: None, tag };
-        rest.ask_to_end(&target, core);
-        rest.clear(end, target, kill, core, now);
+        rest.clear(end, target, Kill::Unasked, core, now);
         rest.survey(core);
         core.live_runs += 1;
         self.runs.push(rest);

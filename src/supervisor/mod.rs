@@ -86,8 +86,16 @@ pub struct RunKey {
 /// Something to be done to processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Send a signal to all of the target's processes.
+    /// Send a signal that was asked for to the target's processes, and nothing else.
     Signal {
+        /// To which processes: one, or a group.
+        target: Target,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Send a signal to all of the target's processes that is to end them, and, unless it is
+    /// SIGKILL, SIGCONT, so that stopped ones can act on it.
+    Stop {
         /// To which processes.
         target: Target,
         /// Which signal.

@@ -59,6 +59,8 @@ pub(super) enum RunState {
 /// When SIGKILL comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kill {
+    /// Nothing was asked to end yet: it is not known whether there is anything.
+    Unasked,
     At(Mono),
     Sent,
 }
@@ -183,6 +185,8 @@ impl Run {
             Kill::At(at) => Kill::At(at.min(grace_over)),
             Kill::Sent if is_wider => Kill::At(grace_over),
             Kill::Sent => Kill::Sent,
+            Kill::Unasked if is_wider => Kill::At(grace_over),
+            Kill::Unasked => Kill::Unasked,
         };
         let (before, leader) = match &self.state {
             RunState::Queued | RunState::Deferred { .. } => return false,
@@ -221,7 +225,7 @@ impl Run {
         };
         *kill = Kill::Sent;
         core.timers.cancel(&Timer::Kill(self.key));
-        core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::KILL });
+        core.actions.push_back(Action::Stop { target: target.clone(), signal: Signal::KILL });
     }
 
     /// The first process is over; others of `target` may be left.
@@ -259,8 +263,10 @@ impl Run {
         }
     }
 
-    /// Something is left: look again later; what SIGKILL has missed gets it again.
+    /// Something is left: asks it to end, if that was not done yet, and looks again later. What
+    /// SIGKILL has missed gets it again.
     pub(super) fn rest(&mut self, core: &mut Core, now: Now) {
+        let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
         let RunState::Clearing { target, kill, survey, .. } = &mut self.state else {
             return;
         };
@@ -269,9 +275,16 @@ impl Run {
         };
         *survey = Survey::Resting { next_delay: (next_delay * 2).min(LONGEST_SURVEY) };
         core.timers.set(Timer::Survey(self.key), now.mono + next_delay);
-        if *kill == Kill::Sent {
-            core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::KILL });
-        }
+        let signal = match *kill {
+            Kill::At(_) => return,
+            Kill::Sent => Signal::KILL,
+            Kill::Unasked => {
+                *kill = Kill::At(grace_over);
+                core.timers.set(Timer::Kill(self.key), grace_over);
+                self.spec.stop.signal
+            }
+        };
+        core.actions.push_back(Action::Stop { target: target.clone(), signal });
     }
 
     /// Keeps what the process wrote.
@@ -296,13 +309,10 @@ impl Run {
         self.place = core.memory.hold(self.place, self.key, true, bytes);
     }
 
-    /// The job's stop signal, and SIGCONT so that a stopped process can act on it.
+    /// Sends the job's stop signal.
     pub(super) fn ask_to_end(&self, target: &Target, core: &mut Core) {
         let signal = self.spec.stop.signal;
-        core.actions.push_back(Action::Signal { target: target.clone(), signal });
-        if signal != Signal::KILL {
-            core.actions.push_back(Action::Signal { target: target.clone(), signal: Signal::CONT });
-        }
+        core.actions.push_back(Action::Stop { target: target.clone(), signal });
     }
 
     fn arm_timeout(&self, core: &mut Core) {

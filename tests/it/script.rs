@@ -270,14 +270,11 @@ impl Stage {
     fn act(&mut self, action: Action) {
         match action {
             Action::Signal { target, signal } => {
-                let to = describe(&target);
-                let before = self.said.last_mut().filter(|said| said.ends_with(&to));
-                match before {
-                    Some(before) if signal == Signal::CONT => {
-                        *before = before.replace(&to, &format!("and SIGCONT {to}"));
-                    }
-                    Some(_) | None => self.say(format!("{signal} {to}")),
-                }
+                self.say(format!("{signal} {}", describe(&target)));
+            }
+            Action::Stop { target, signal } => {
+                let and = if signal == Signal::KILL { "" } else { "and SIGCONT " };
+                self.say(format!("{signal} {and}{}", describe(&target)));
             }
             Action::Survey { run, target } => {
                 let name = self.name(run);
