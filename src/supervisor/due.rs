@@ -80,21 +80,28 @@ impl<'a> Timetable<'a> {
         Verdict { run: run.is_some(), missed: wanted - u64::from(run.is_some()).min(wanted), next }
     }
 
-    /// The wall clock was set: which run is next. Fixed times that have been kept are not kept
-    /// again when the clock goes back by up to three hours (as Debian's cron); an expression that
-    /// follows the wall clock repeats nothing of the last minute. A run that only waits for its
-    /// jitter is kept.
-    pub(super) fn after_step(&self, due: Due, kept: Option<i64>, now: Now) -> Option<Due> {
+    /// The wall clock was set: which run is next, and up to when all has still been kept. Fixed
+    /// times that have been kept are not kept again when the clock goes back by up to three hours
+    /// (as Debian's cron); an expression that follows the wall clock repeats nothing of the last
+    /// minute. A clock that goes back further is believed, once and for all. A run that only
+    /// waits for its jitter is kept.
+    pub(super) fn after_step(
+        &self,
+        due: Due,
+        kept: Option<i64>,
+        now: Now,
+    ) -> (Option<Due>, Option<i64>) {
         let clock = self.clock(now);
         if clock >= due.nominal {
-            return Some(due);
+            return (Some(due), kept);
         }
         let span = match &self.spec.schedule {
-            Schedule::Every(_) => return Some(due),
+            Schedule::Every(_) => return (Some(due), kept),
             Schedule::Cron(cron) if cron.follows_wall_clock() => 60_000,
             Schedule::Cron(_) => 3 * 60 * 60 * 1000,
         };
-        self.after(kept.filter(|kept| kept - clock <= span).map_or(clock, |kept| kept.max(clock)))
+        let kept = kept.filter(|kept| kept - clock <= span);
+        (self.after(kept.map_or(clock, |kept| kept.max(clock))), kept)
     }
 
     /// How long it is until `due`, by the clock of the schedule.

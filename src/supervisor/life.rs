@@ -544,7 +544,8 @@ impl Job {
         if let Phase::Scheduled { due: Some(due), pending } = self.phase
             && let Some(table) = self.timetable()
         {
-            let due = table.after_step(due, self.kept, now);
+            let (due, kept) = table.after_step(due, self.kept, now);
+            self.kept = kept;
             self.enter(Phase::Scheduled { due, pending }, core, now);
         }
     }
