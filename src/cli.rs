@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use crate::config;
-use crate::daemon::{self, Daemon, Role, Startup};
+use crate::daemon::{self, Clock, Daemon, Role, Startup};
 use crate::schedule::{CronSchedule, ScheduleError, format_rfc3339_seconds, parse_rfc3339};
 
 /// What the command line asks for.
@@ -108,7 +108,11 @@ fn supervise(
     for note in &startup.notes {
         say(note);
     }
-    let daemon = Daemon::new(settings, role, startup)?;
+    let clock = Clock::of_the_system();
+    if clock.watch().is_none() {
+        say(UNWATCHED_NOTE);
+    }
+    let daemon = Daemon::new(settings, role, startup, clock)?;
     if let Some(address) = daemon.address() {
         if !has_token {
             say(DEFAULT_TOKEN_WARNING);
@@ -335,6 +339,8 @@ const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
 
 const USAGE: u8 = 2;
 const NEVER: u8 = 1;
+const UNWATCHED_NOTE: &str = "the system does not tell when its clock is set: by a cron expression, \
+     runs may be up to a minute late after that";
 const DEFAULT_TOKEN_WARNING: &str = "WARNING: the default token is in use, which everybody knows: \
      whoever reaches the port can run any program. Set K1S_AUTH_TOKEN, or http.auth_token in a config";
 

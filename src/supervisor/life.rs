@@ -584,8 +584,8 @@ impl Job {
         let at = match &self.phase {
             Phase::Backoff { until } => Some(*until),
             Phase::Scheduled { due, .. } => due
-                .and_then(|due| self.timetable().map(|table| table.sleep(due, now)))
-                .map(|sleep| now.mono + sleep),
+                .and_then(|due| self.timetable().map(|table| table.wait(due, now)))
+                .map(|wait| now.mono + wait),
             // In a shutdown there is nothing to make room for.
             Phase::Ended { .. } if core.shutdown.is_some() => None,
             Phase::Ended { since, .. } => match &self.spec.kind {
