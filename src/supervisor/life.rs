@@ -833,9 +833,21 @@ impl Job {
         let bytes = record.stdout.allocated() + record.stderr.allocated();
         let place = core.memory.hold(None, run.key, false, bytes);
         self.last_exit_code = Some(record.exit_code());
+        self.make_room_for_result();
         self.results.push_back(Finished { record, place });
         self.trim_results(core);
         duration
+    }
+
+    /// Room begins with one result, which is all that a one-off job has, and doubles to no more
+    /// than is ever kept.
+    fn make_room_for_result(&mut self) {
+        let (length, room) = (self.results.len(), self.results.capacity());
+        if length == room {
+            let most = self.spec.output.history_limit.saturating_add(1);
+            let wanted = room.saturating_mul(2).min(most).max(length + 1);
+            self.results.reserve_exact(wanted - length);
+        }
     }
 
     fn trim_results(&mut self, core: &mut Core) {
