@@ -104,20 +104,10 @@ impl<'a> Timetable<'a> {
         (self.after(kept.map_or(clock, |kept| kept.max(clock))), kept)
     }
 
-    /// How long it is until `due`, by the clock of the schedule.
+    /// How long it is until `due`, by the clock of the schedule. Between two steps, elapsed time
+    /// and the calendar run at one rate, also where that is adjusted: clock_gettime(2).
     pub(super) fn wait(&self, due: Due, now: Now) -> Duration {
         Duration::from_millis(u64::try_from(due.at - self.clock(now)).unwrap_or(0))
-    }
-
-    /// How long to sleep before `due` is looked at. The wall clock may be slewed by up to 500 ppm
-    /// (adjtimex(2)), unseen by elapsed time; of a long wait the last 64th is therefore measured
-    /// anew, once or twice a day for a daily job.
-    pub(super) fn sleep(&self, due: Due, now: Now) -> Duration {
-        let wait = self.wait(due, now);
-        match &self.spec.schedule {
-            Schedule::Cron(_) if wait > LONG_WAIT => wait - wait / 64,
-            Schedule::Cron(_) | Schedule::Every(_) => wait,
-        }
     }
 
     /// The nominal time up to which everything has been kept or missed.
@@ -179,8 +169,5 @@ fn millis(duration: Duration) -> i64 {
 /// How late a run may start when the job names no deadline: a busy machine is forgiven, a
 /// suspended one is not.
 const LATENESS: Duration = Duration::from_secs(10);
-
-/// Over this a slewed clock is off by at most 0.3 s.
-const LONG_WAIT: Duration = Duration::from_secs(600);
 
 const COUNTED: usize = 1000;
