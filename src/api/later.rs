@@ -80,7 +80,7 @@ impl Listing {
             connection.push(now, |out| {
                 let before = out.len();
                 is_over = self.write_slice(supervisor, out, now);
-                budget = budget.saturating_sub((out.len() - before).max(1));
+                budget = budget.saturating_sub((out.len() - before).max(CHUNK_BYTES));
             });
             if is_over {
                 connection.finish_stream(now);
@@ -141,8 +141,9 @@ fn respond(connection: &mut Connection, status: Status, body: &impl Serialize, n
 /// A chunk ends with the first object that goes over this.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// How many bytes one connection may add in one turn.
-const SLICE_BYTES: usize = 256 * 1024;
+/// How many bytes may be added at a time. A chunk that a filter has left short, or empty, counts
+/// as a whole one.
+const SLICE_BYTES: usize = 64 * 1024;
 
 /// How many jobs are looked at for one chunk: a filter may let none through.
-const SLICE_JOBS: usize = 1000;
+const SLICE_JOBS: usize = 250;
