@@ -182,8 +182,7 @@ impl Job {
         match &self.spec.kind {
             Kind::Continuous { .. } | Kind::OneOff { .. } => self.run_now(core, now),
             Kind::Cron(_) => {
-                let due = self.timetable().and_then(|table| table.first(now));
-                self.enter(Phase::Scheduled { due, pending: false }, core, now);
+                self.schedule(false, core, now);
             }
         }
     }
@@ -352,8 +351,7 @@ impl Job {
         if let Phase::Scheduled { pending, .. } = self.phase
             && !has_same_times(&old.kind, &self.spec.kind)
         {
-            let due = self.timetable().and_then(|table| table.first(now));
-            self.enter(Phase::Scheduled { due, pending }, core, now);
+            self.schedule(pending, core, now);
         }
     }
 
@@ -694,6 +692,14 @@ impl Job {
         self.runs.push(Run::new(key, self.spec.clone(), tag.into(), now));
         core.starts.push_back(key);
         core.live_runs += 1;
+    }
+
+    /// Waits for the first run after now; what was kept before, perhaps by another schedule or
+    /// another clock, no longer counts.
+    fn schedule(&mut self, pending: bool, core: &mut Core, now: Now) {
+        self.kept = None;
+        let due = self.timetable().and_then(|table| table.first(now));
+        self.enter(Phase::Scheduled { due, pending }, core, now);
     }
 
     /// A scheduled run may be due.

@@ -421,6 +421,7 @@ impl Supervisor {
         for job in self.jobs.values_mut() {
             job.stop_for_shutdown(&mut self.core, now);
         }
+        self.revision += 1;
         for key in self.jobs.keys().copied().collect::<Vec<_>>() {
             self.settle(key, now);
         }

@@ -4,7 +4,7 @@
 //! the rows that the first k1s gave to `seed`, what a job's fields mean to `jobs`, what a
 //! payload may not say to `validation`, bytes on a connection to `http`, the command line and
 //! the configuration to `cli`, being told to stop and being the first process to `pid1`,
-//! what k1s costs when nothing happens to `idle`. How the source itself is kept is `tidy`.
+//! what k1s costs when nothing happens to `idle`, what the README shows to `readme`. How the source itself is kept is `tidy`.
 //!
 //! Nothing here sleeps to let something happen: [`harness::wait_until`] polls what can be seen.
 //! A test that cannot run on this machine says why, on stderr, in a line that begins `SKIPPED`.
@@ -21,6 +21,8 @@ mod harness;
 
 /// The command line, the environment and the configuration file: what is said, exit code 2.
 mod cli;
+/// What fuzzing has kept, through the properties that it was kept for.
+mod corpus;
 /// Cron jobs by interval, over real seconds.
 mod cron;
 /// Requests that no client sends, each with the answers that the RFCs permit.
@@ -35,12 +37,14 @@ mod jobs;
 mod openapi;
 /// Signals to k1s itself, shutdown, and life as the first process of a PID namespace.
 mod pid1;
+/// README.md: its tour, command by command, and its tables.
+mod readme;
 /// The supervisor core, scene by scene, in a small text language.
 mod script;
 /// What the first k1s promised, row by row: paths, codes, messages, field names.
 mod seed;
 /// The supervisor core in a seeded world that does its worst.
-mod sim;
+mod simulation;
 /// The house rules that a machine can check, on the text of the source.
 mod tidy;
 /// Payloads that are refused: 400, the field is named, nothing is created.
