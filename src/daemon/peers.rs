@@ -190,7 +190,7 @@ impl Peers {
         [self.timers.next(), self.accept_again].into_iter().flatten().min()
     }
 
-    /// Accepts whoever waits, and serves each peer that is ready a share.
+    /// Accepts whoever waits, and serves peers that are ready a share each.
     pub(super) fn serve_ready(
         &mut self,
         registry: &Registry,
@@ -200,7 +200,7 @@ impl Peers {
         if self.can_accept {
             self.accept(registry, now);
         }
-        for _ in 0..self.ready.len() {
+        for _ in 0..self.ready.len().min(PEERS_A_TURN) {
             let Some(token) = self.ready.pop_front() else { break };
             if let Some(peer) = self.peers.get_mut(&token) {
                 peer.is_ready = false;
@@ -473,8 +473,12 @@ impl Peer {
 
 const BUFFER_BYTES: usize = 16 * 1024;
 const ACCEPTS_A_TURN: usize = 32;
-const ROUNDS_A_TURN: usize = 8;
-const REQUESTS_A_ROUND: usize = 32;
+/// The others wait, in the order in which they have become ready.
+const PEERS_A_TURN: usize = 64;
+/// A round is one read, some requests, and writing until the socket is full; the second one
+/// answers what the first has read.
+const ROUNDS_A_TURN: usize = 2;
+const REQUESTS_A_ROUND: usize = 16;
 /// k1s's own, and what spawning needs for a moment.
 const KEPT_DESCRIPTORS: usize = 24;
 /// Also when jobs have taken all descriptors.
