@@ -140,15 +140,9 @@ impl Wait {
 /// A chunk ends with the first object that goes over this.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// How many bytes may be added at a time. A chunk that a filter has left short, or empty, counts
-/// as a whole one.
+/// How many bytes may be added at a time.
 const SLICE_BYTES: usize = 64 * 1024;
 
-<<<<<<< HEAD
 /// What looking at a job costs, in the time that it takes to write so many bytes: a filter may
 /// let none through.
 const BYTES_A_LOOK: usize = 128;
-=======
-/// How many jobs are looked at for one chunk: a filter may let none through.
-const SLICE_JOBS: usize = 250;
->>>>>>> refs/heads/api
