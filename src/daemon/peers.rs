@@ -9,7 +9,7 @@
 //! says that it cannot.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -47,6 +47,8 @@ pub(super) struct Peers {
     can_accept: bool,
     /// When to try again to accept, after descriptors had run out.
     accept_again: Option<Mono>,
+    /// Why nobody could be accepted, until it is asked for.
+    accept_error: Option<io::Error>,
     timers: TimerWheel<Token>,
     last_token: usize,
     buffer: Box<[u8]>,
@@ -87,7 +89,7 @@ impl Peers {
         registry: &Registry,
     ) -> Result<Peers, String> {
         let wanted = SocketAddr::new(http.host, http.port);
-        let failed = |error: std::io::Error| match error.kind() {
+        let failed = |error: io::Error| match error.kind() {
             ErrorKind::AddrInUse => {
                 format!(
                     "cannot listen on {wanted}: the port is in use; another one is set by PORT or http.port"
@@ -123,6 +125,7 @@ impl Peers {
             ready: VecDeque::new(),
             can_accept: false,
             accept_again: None,
+            accept_error: None,
             timers: TimerWheel::new(os::clock::now().mono),
             last_token: FIRST_TOKEN + 1,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -140,6 +143,11 @@ impl Peers {
             IpAddr::V4(ip) => format!("{ip}:{}", address.port()),
             IpAddr::V6(ip) => format!("[{ip}]:{}", address.port()),
         })
+    }
+
+    /// Why nobody could be accepted since it was last asked.
+    pub(super) fn poll_accept_error(&mut self) -> Option<io::Error> {
+        self.accept_error.take()
     }
 
     /// Somebody waits to be accepted.
@@ -225,7 +233,8 @@ impl Peers {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Descriptors or memory have run out: the edge is gone, so look again when a
                 // connection has ended, or in a while.
-                Err(_) => {
+                Err(error) => {
+                    self.accept_error = Some(error);
                     self.can_accept = false;
                     self.accept_again = Some(now.mono + ACCEPT_PAUSE);
                     self.make_room();
