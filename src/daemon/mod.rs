@@ -226,9 +226,10 @@ impl Daemon {
         if let Some(init) = &mut self.init {
             init.deliver(&self.supervisor);
         }
+        self.peers.leave_room(self.outputs.descriptors());
         let revision = self.supervisor.revision();
         if std::mem::replace(&mut self.shown, revision) != revision {
-            self.peers.go_on_waiting(&mut self.supervisor, self.now);
+            self.peers.wake_waiting();
         }
         self.tell();
     }

@@ -102,6 +102,11 @@ impl Outputs {
         }
     }
 
+    /// How many descriptors are open.
+    pub(super) fn descriptors(&self) -> usize {
+        self.pipes.len()
+    }
+
     /// Whether the event is about a pipe.
     pub(super) fn handle_event(&mut self, event: &Event) -> bool {
         let Some(pipe) = self.pipes.get_mut(&event.token()) else { return false };

@@ -292,6 +292,7 @@ pub(crate) struct Builder {
     contained: bool,
     stdout: Option<Arc<OwnedFd>>,
     redirection: Option<String>,
+    nofile: Option<u32>,
 }
 
 impl Builder {
@@ -307,6 +308,7 @@ impl Builder {
             contained: false,
             stdout: None,
             redirection: None,
+            nofile: None,
         }
     }
 
@@ -384,6 +386,12 @@ impl Builder {
         self
     }
 
+    /// With so many descriptors at most, soft and hard.
+    pub(crate) fn nofile(mut self, most: u32) -> Builder {
+        self.nofile = Some(most);
+        self
+    }
+
     /// Starts it, and waits until it listens.
     pub(crate) fn start(self) -> K1s {
         let (mut child, stdout, stderr) = self.spawn();
@@ -447,6 +455,10 @@ impl Builder {
         } else if let Some(redirection) = &self.redirection {
             let mut command = Command::new("/bin/sh");
             command.arg("-c").arg(format!("exec \"$0\" \"$@\" {redirection}")).arg(BINARY);
+            command
+        } else if let Some(most) = self.nofile {
+            let mut command = Command::new("prlimit");
+            command.arg(format!("--nofile={most}:{most}")).arg(BINARY);
             command
         } else {
             Command::new(BINARY)

@@ -26,12 +26,16 @@ mod cli;
 mod corpus;
 /// Cron jobs by interval, over real seconds.
 mod cron;
+/// Requests that no client sends, each with the answers that the RFCs permit.
+mod hostile;
 /// HTTP as bytes on a connection: framing, limits, deadlines, methods, errors.
 mod http;
 /// Rest costs nothing: no wake-ups, no leaked file descriptors, no zombies.
 mod idle;
 /// What the fields of a job mean for its process: environment, exit codes, output, stopping.
 mod jobs;
+/// The description of the API, held against the API.
+mod openapi;
 /// k1s's own stdout and stderr: what jobs print, passed on, and its own messages.
 mod output;
 /// Signals to k1s itself, shutdown, and life as the first process of a PID namespace.
