@@ -52,7 +52,7 @@ use outputs::{Outputs, Sinks};
 use peers::Peers;
 use processes::Processes;
 
-pub use crate::os::clock::now;
+pub use crate::os::clock::{Clock, now};
 
 /// k1s, running.
 #[expect(missing_debug_implementations, reason = "the signals of signal-hook have none")]
@@ -60,7 +60,7 @@ pub struct Daemon {
     poll: Poll,
     signals: os::signals::Signals,
     children: os::signals::SignalFd,
-    clock: Option<os::clock::ClockWatch>,
+    clock: Clock,
     supervisor: Supervisor,
     peers: Peers,
     outputs: Outputs,
@@ -93,7 +93,8 @@ pub enum Role {
 }
 
 impl Daemon {
-    /// Opens all that is needed, and registers the jobs of the config. Nothing runs yet.
+    /// Opens all that is needed, and registers the jobs of the config. Nothing runs yet. All
+    /// that k1s knows of the time it learns from `clock`.
     ///
     /// # Errors
     /// What could not be opened, for people: the port is in use, descriptors have run out.
@@ -101,11 +102,15 @@ impl Daemon {
         settings: config::Settings,
         role: Role,
         startup: &Startup,
+        mut clock: Clock,
     ) -> Result<Daemon, String> {
         let mut console = console_of(&settings, &role);
-        let now = os::clock::now();
+        let now = clock.now();
         for note in &startup.notes {
             console.note(LogLevel::Warn, note, now);
+        }
+        if clock.watch().is_none() {
+            console.note(LogLevel::Warn, &UNWATCHED_NOTE, now);
         }
         console.flush(now);
         let (audience, init, command, opens_api) = match role {
@@ -119,15 +124,11 @@ impl Daemon {
         let mut signals =
             os::signals::install(audience).map_err(failed("cannot listen to signals"))?;
         let children = os::signals::SignalFd::new().map_err(failed("cannot watch children"))?;
-        let clock = os::clock::ClockWatch::new().ok();
         let registry = poll.registry();
         registry
             .register(&mut signals, SIGNALS, Interest::READABLE)
             .and_then(|()| watch(registry, children.as_raw_fd(), CHILDREN))
-            .and_then(|()| match &clock {
-                Some(clock) => watch(registry, clock.as_raw_fd(), CLOCK),
-                None => Ok(()),
-            })
+            .and_then(|()| clock.watch().map_or(Ok(()), |fd| watch(registry, fd, CLOCK)))
             .map_err(failed("cannot watch for events"))?;
         let peers = match opens_api {
             true => Peers::listen(&settings.http, startup.max_descriptors, registry)?,
@@ -182,12 +183,12 @@ impl Daemon {
             self.console.flush(self.now);
             self.console.settle(self.poll.registry());
             self.wait(&mut events);
-            self.now = os::clock::now();
+            self.read_clock();
             for event in &events {
                 match event.token() {
                     SIGNALS => self.handle_signals(),
                     CHILDREN => self.handle_children(),
-                    CLOCK => self.handle_clock(),
+                    CLOCK => self.clock.handle_watch(),
                     peers::LISTENER => self.peers.handle_listener(),
                     token if self.console.handle_event(token) => {}
                     _ if self.outputs.handle_event(event) => {}
@@ -272,7 +273,8 @@ impl Daemon {
     fn sleep(&self) -> Option<Duration> {
         let deadlines = [self.supervisor.poll_timeout(), self.peers.poll_timeout()];
         let first: Mono = deadlines.into_iter().flatten().min()?;
-        Some(first.since(os::clock::now().mono))
+        let wait = first.since(os::clock::mono());
+        Some(self.clock.longest_sleep().map_or(wait, |longest| wait.min(longest)))
     }
 
     fn handle_signals(&mut self) {
@@ -309,10 +311,10 @@ impl Daemon {
         }
     }
 
-    fn handle_clock(&mut self) {
-        if let Some(clock) = &self.clock
-            && clock.was_set().unwrap_or(true)
-        {
+    /// The one reading of a turn.
+    fn read_clock(&mut self) {
+        self.now = self.clock.now();
+        if self.clock.take_step() {
             self.supervisor.handle_clock_step(self.now);
         }
     }
@@ -325,7 +327,7 @@ impl Daemon {
         self.outputs.finish_lines(&mut self.console, self.now);
         let text = format_args!("shut down; exit code {code}");
         self.console.note(LogLevel::Info, &text, self.now);
-        self.console.finish(&mut self.poll);
+        self.console.finish(&mut self.poll, self.now);
     }
 }
 
@@ -385,4 +387,6 @@ const CLOCK: Token = Token(2);
 /// The first token that is handed out to connections and pipes.
 const FIRST_TOKEN: usize = 16;
 const EVENTS_A_TURN: usize = 256;
+const UNWATCHED_NOTE: &str = "the system does not tell when its clock is set: by a cron expression, \
+     runs may be up to a minute late after that";
 const ACCEPT_NOTE_PAUSE: Duration = Duration::from_secs(10);

@@ -94,11 +94,11 @@ impl Console {
     }
 
     /// Writes what still waits, and gives a reader a moment to take it. The loop is over.
-    pub(super) fn finish(&mut self, poll: &mut Poll) {
+    pub(super) fn finish(&mut self, poll: &mut Poll, mut now: Now) {
         let mut events = Events::with_capacity(16);
-        let deadline = os::clock::now().mono + LAST_WAIT;
+        let deadline = now.mono + LAST_WAIT;
         loop {
-            let now = os::clock::now();
+            now.mono = os::clock::mono();
             self.flush(now);
             let is_waiting =
                 self.stderr.is_waiting() || self.stdout.as_ref().is_some_and(Channel::is_waiting);
