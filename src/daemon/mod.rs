@@ -44,7 +44,7 @@ use outputs::Outputs;
 use peers::Peers;
 use processes::Processes;
 
-pub use crate::os::clock::now;
+pub use crate::os::clock::{Clock, now};
 
 /// k1s, running.
 #[expect(missing_debug_implementations, reason = "the signals of signal-hook have none")]
@@ -52,7 +52,7 @@ pub struct Daemon {
     poll: Poll,
     signals: os::signals::Signals,
     children: os::signals::SignalFd,
-    clock: Option<os::clock::ClockWatch>,
+    clock: Clock,
     supervisor: Supervisor,
     peers: Peers,
     outputs: Outputs,
@@ -80,7 +80,8 @@ pub enum Role {
 }
 
 impl Daemon {
-    /// Opens all that is needed, and registers the jobs of the config. Nothing runs yet.
+    /// Opens all that is needed, and registers the jobs of the config. Nothing runs yet. All
+    /// that k1s knows of the time it learns from `clock`.
     ///
     /// # Errors
     /// What could not be opened, for people: the port is in use, descriptors have run out.
@@ -88,6 +89,7 @@ impl Daemon {
         settings: config::Settings,
         role: Role,
         startup: &Startup,
+        mut clock: Clock,
     ) -> Result<Daemon, String> {
         let (audience, init, command, opens_api) = match role {
             Role::Supervisor => (os::signals::Audience::Daemon, None, None, true),
@@ -100,15 +102,11 @@ impl Daemon {
         let mut signals =
             os::signals::install(audience).map_err(failed("cannot listen to signals"))?;
         let children = os::signals::SignalFd::new().map_err(failed("cannot watch children"))?;
-        let clock = os::clock::ClockWatch::new().ok();
         let registry = poll.registry();
         registry
             .register(&mut signals, SIGNALS, Interest::READABLE)
             .and_then(|()| watch(registry, children.as_raw_fd(), CHILDREN))
-            .and_then(|()| match &clock {
-                Some(clock) => watch(registry, clock.as_raw_fd(), CLOCK),
-                None => Ok(()),
-            })
+            .and_then(|()| clock.watch().map_or(Ok(()), |fd| watch(registry, fd, CLOCK)))
             .map_err(failed("cannot watch for events"))?;
         let peers = match opens_api {
             true => Peers::listen(&settings.http, startup.max_descriptors, registry)?,
@@ -116,7 +114,7 @@ impl Daemon {
         };
         let directory = config::Environment::of_process().directory;
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
-        let now = os::clock::now();
+        let now = clock.now();
         let api = Api::new(settings.http.token.as_bytes().to_vec(), directory);
         let supervisor = supervisor(settings, main, now)?;
         Ok(Daemon {
@@ -152,12 +150,12 @@ impl Daemon {
                 return code;
             }
             self.wait(&mut events);
-            self.now = os::clock::now();
+            self.read_clock();
             for event in &events {
                 match event.token() {
                     SIGNALS => self.handle_signals(),
                     CHILDREN => self.processes.handle_children(&self.children),
-                    CLOCK => self.handle_clock(),
+                    CLOCK => self.clock.handle_watch(),
                     peers::LISTENER => self.peers.handle_listener(),
                     _ if self.outputs.handle_event(event) => {}
                     _ => self.peers.handle_event(event),
@@ -210,7 +208,8 @@ impl Daemon {
     fn sleep(&self) -> Option<Duration> {
         let deadlines = [self.supervisor.poll_timeout(), self.peers.poll_timeout()];
         let first: Mono = deadlines.into_iter().flatten().min()?;
-        Some(first.since(os::clock::now().mono))
+        let wait = first.since(os::clock::mono());
+        Some(self.clock.longest_sleep().map_or(wait, |longest| wait.min(longest)))
     }
 
     fn handle_signals(&mut self) {
@@ -227,10 +226,10 @@ impl Daemon {
         }
     }
 
-    fn handle_clock(&mut self) {
-        if let Some(clock) = &self.clock
-            && clock.was_set().unwrap_or(true)
-        {
+    /// The one reading of a turn.
+    fn read_clock(&mut self) {
+        self.now = self.clock.now();
+        if self.clock.take_step() {
             self.supervisor.handle_clock_step(self.now);
         }
     }

@@ -544,7 +544,8 @@ impl Job {
         if let Phase::Scheduled { due: Some(due), pending } = self.phase
             && let Some(table) = self.timetable()
         {
-            let due = table.after_step(due, self.kept, now);
+            let (due, kept) = table.after_step(due, self.kept, now);
+            self.kept = kept;
             self.enter(Phase::Scheduled { due, pending }, core, now);
         }
     }
@@ -584,8 +585,8 @@ impl Job {
         let at = match &self.phase {
             Phase::Backoff { until } => Some(*until),
             Phase::Scheduled { due, .. } => due
-                .and_then(|due| self.timetable().map(|table| table.sleep(due, now)))
-                .map(|sleep| now.mono + sleep),
+                .and_then(|due| self.timetable().map(|table| table.wait(due, now)))
+                .map(|wait| now.mono + wait),
             // In a shutdown there is nothing to make room for.
             Phase::Ended { .. } if core.shutdown.is_some() => None,
             Phase::Ended { since, .. } => match &self.spec.kind {
@@ -833,9 +834,21 @@ impl Job {
         let bytes = record.stdout.allocated() + record.stderr.allocated();
         let place = core.memory.hold(None, run.key, false, bytes);
         self.last_exit_code = Some(record.exit_code());
+        self.make_room_for_result();
         self.results.push_back(Finished { record, place });
         self.trim_results(core);
         duration
+    }
+
+    /// Room begins with one result, which is all that a one-off job has, and doubles to no more
+    /// than is ever kept.
+    fn make_room_for_result(&mut self) {
+        let (length, room) = (self.results.len(), self.results.capacity());
+        if length == room {
+            let most = self.spec.output.history_limit.saturating_add(1);
+            let wanted = room.saturating_mul(2).min(most).max(length + 1);
+            self.results.reserve_exact(wanted - length);
+        }
     }
 
     fn trim_results(&mut self, core: &mut Core) {

@@ -62,11 +62,13 @@ pub struct Settings {
 /// All jobs, and what is to be done for them.
 #[derive(Debug)]
 pub struct Supervisor {
-    /// In order of creation.
-    jobs: BTreeMap<JobKey, Job>,
+    /// In order of creation. Boxed, as a map whose keys only grow is half empty.
+    jobs: BTreeMap<JobKey, Box<Job>>,
     ids: BTreeMap<JobId, JobKey>,
     last_key: u64,
     revision: u64,
+    /// The last job that has been told of the newest clock step, while others have not.
+    told_of_step: Option<JobKey>,
     core: Core,
 }
 
@@ -239,6 +241,7 @@ impl Supervisor {
             ids: BTreeMap::new(),
             last_key: 0,
             revision: 0,
+            told_of_step: None,
             core: Core {
                 timers: TimerWheel::new(now.mono),
                 actions: VecDeque::new(),
@@ -261,14 +264,15 @@ impl Supervisor {
     /// The job of this id.
     pub fn job(&self, id: &str) -> Option<&Job> {
         let key = self.ids.get(&JobId::parse(id).ok()?)?;
-        self.jobs.get(key)
+        self.jobs.get(key).map(Box::as_ref)
     }
 
     /// The first job that was created after `after`: a listing may be taken up again at any
     /// moment, whatever was created or removed meanwhile.
     pub fn job_after(&self, after: Option<JobKey>) -> Option<&Job> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.jobs.range((start, Bound::Unbounded)).map(|(_, job)| job).find(|job| !job.is_leaving())
+        let mut jobs = self.jobs.range((start, Bound::Unbounded)).map(|(_, job)| job.as_ref());
+        jobs.find(|job| !job.is_leaving())
     }
 
     /// Another number whenever a job may look different.
@@ -320,7 +324,7 @@ impl Supervisor {
         self.last_key += 1;
         let key = JobKey(self.last_key);
         self.ids.insert(id.clone(), key);
-        self.jobs.insert(key, Job::new(key, id, spec, now));
+        self.jobs.insert(key, Box::new(Job::new(key, id, spec, now)));
         self.update(key, now, |job, core| job.begin(core, now));
         Ok(())
     }
@@ -488,9 +492,12 @@ impl Supervisor {
         self.update(run.job, now, |job, core| job.handle_survey(run, is_alive, core, now));
     }
 
-    /// Deadlines may have come.
+    /// Deadlines may have come: acts on a share of them. As long as there are more,
+    /// [`poll_timeout`](Self::poll_timeout) says that it is time.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some(timer) = self.core.timers.expire(now.mono) {
+        self.tell_of_step(now);
+        for _ in 0..TIMERS_A_TURN {
+            let Some(timer) = self.core.timers.expire(now.mono) else { return };
             match timer {
                 Timer::Job(key) => self.update(key, now, |job, core| job.handle_timer(core, now)),
                 Timer::Retry(run) => {
@@ -510,11 +517,12 @@ impl Supervisor {
         }
     }
 
-    /// The wall clock was set: calendar schedules are computed anew.
+    /// The wall clock was set: calendar schedules are computed anew, a share of them now, the
+    /// rest with the next calls of [`handle_timeout`](Self::handle_timeout), which are due at
+    /// once.
     pub fn handle_clock_step(&mut self, now: Now) {
-        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.update(key, now, |job, core| job.handle_clock_step(core, now));
-        }
+        self.told_of_step = Some(JobKey(0));
+        self.tell_of_step(now);
     }
 
     // What to do now.
@@ -542,7 +550,7 @@ impl Supervisor {
 
     /// When [`Supervisor::handle_timeout`] is to be called at the latest.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        self.core.timers.next()
+        if self.told_of_step.is_some() { Some(Mono(0)) } else { self.core.timers.next() }
     }
 
     fn key(&self, id: &str) -> Result<JobKey, Refusal> {
@@ -576,8 +584,18 @@ impl Supervisor {
         }
     }
 
+    fn tell_of_step(&mut self, now: Now) {
+        let Some(told) = self.told_of_step else { return };
+        let rest = self.jobs.range((Bound::Excluded(told), Bound::Unbounded));
+        let share: Vec<JobKey> = rest.map(|(key, _)| *key).take(STEPPED_A_TURN).collect();
+        for key in &share {
+            self.update(*key, now, |job, core| job.handle_clock_step(core, now));
+        }
+        self.told_of_step = share.last().copied().filter(|_| share.len() == STEPPED_A_TURN);
+    }
+
     fn settle(&mut self, key: JobKey, now: Now) {
-        if self.jobs.get(&key).is_some_and(Job::has_expired) {
+        if self.jobs.get(&key).is_some_and(|job| job.has_expired()) {
             self.detach(key);
             if let Some(job) = self.jobs.get_mut(&key) {
                 job.remove(&mut self.core, now);
@@ -672,7 +690,8 @@ impl Supervisor {
 
     fn exit(&mut self) {
         let main = self.core.settings.main.as_ref().and_then(|id| self.ids.get(id));
-        let main_code = main.and_then(|key| self.jobs.get(key)).and_then(Job::final_exit_code);
+        let main_code =
+            main.and_then(|key| self.jobs.get(key)).and_then(|job| job.final_exit_code());
         let Some(shutdown) = &mut self.core.shutdown else {
             return;
         };
@@ -687,3 +706,9 @@ impl Supervisor {
 /// How long after SIGKILL a process may still be there, in uninterruptible sleep perhaps, before
 /// a shutdown no longer waits for it.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
+
+/// How many deadlines are acted on at a time: thousands of jobs may be due with one minute.
+const TIMERS_A_TURN: usize = 64;
+
+/// How many jobs are told of a clock step at a time.
+const STEPPED_A_TURN: usize = 500;

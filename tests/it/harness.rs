@@ -272,6 +272,7 @@ impl Drop for K1s {
 /// What is special about a k1s that is to be started.
 #[derive(Clone)]
 pub(crate) struct Builder {
+    program: PathBuf,
     dir: Arc<TempDir>,
     http: String,
     config: String,
@@ -286,6 +287,7 @@ pub(crate) struct Builder {
 impl Builder {
     fn new() -> Builder {
         Builder {
+            program: BINARY.into(),
             dir: Arc::new(TempDir::new()),
             http: format!("host = \"127.0.0.1\"\nauth_token = \"{TOKEN}\"\n"),
             config: String::new(),
@@ -301,6 +303,13 @@ impl Builder {
     /// The directory that it will be started in.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Another program instead of k1s, that does as k1s does.
+    #[allow(dead_code, reason = "only the tests of the clock have one")]
+    pub(crate) fn program(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.program = path.into();
+        self
     }
 
     /// Adds a line to `[http]`.
@@ -418,14 +427,14 @@ impl Builder {
     fn command(&self) -> Command {
         let mut command = if self.contained {
             let mut command = Command::new("unshare");
-            command.args(UNSHARE).arg(BINARY);
+            command.args(UNSHARE).arg(&self.program);
             command
         } else if let Some(most) = self.nofile {
             let mut command = Command::new("prlimit");
             command.arg(format!("--nofile={most}:{most}")).arg(BINARY);
             command
         } else {
-            Command::new(BINARY)
+            Command::new(&self.program)
         };
         if self.has_config {
             let path = self.dir.path().join("k1s.toml");

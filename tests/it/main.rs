@@ -23,7 +23,7 @@ mod harness;
 mod cli;
 /// What fuzzing has kept, through the properties that it was kept for.
 mod corpus;
-/// Cron jobs by interval, over real seconds.
+/// Cron jobs by interval and by expression, over real seconds, and what their fields mean.
 mod cron;
 /// Requests that no client sends, each with the answers that the RFCs permit.
 mod hostile;
