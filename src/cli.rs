@@ -125,19 +125,19 @@ fn supervise(
             Role::Init { command, opens_api: is_asked_for }
         }
     };
-    for note in &startup.notes {
-        say(note);
-    }
-    let clock = Clock::of_the_system();
-    if clock.watch().is_none() {
-        say(UNWATCHED_NOTE);
-    }
-    let daemon = Daemon::new(settings, role, startup, clock)?;
+    let format = settings.log_format;
+    let mut daemon = match Daemon::new(settings, role, startup, Clock::of_the_system()) {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            let _ = io::stderr().write_all(&daemon::error_line(format, &error));
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
     if let Some(address) = daemon.address() {
         if !has_token {
-            say(DEFAULT_TOKEN_WARNING);
+            daemon.say(config::LogLevel::Warn, &DEFAULT_TOKEN_WARNING);
         }
-        say(&format!("listening on http://{address}"));
+        daemon.say(config::LogLevel::Info, &format_args!("listening on http://{address}"));
     }
     Ok(ExitCode::from(daemon.run()))
 }
@@ -373,9 +373,7 @@ const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
 
 const USAGE: u8 = 2;
 const NEVER: u8 = 1;
-const UNWATCHED_NOTE: &str = "the system does not tell when its clock is set: by a cron expression, \
-     runs may be up to a minute late after that";
-const DEFAULT_TOKEN_WARNING: &str = "WARNING: the default token is in use, which everybody knows: \
+const DEFAULT_TOKEN_WARNING: &str = "the default token is in use, which everybody knows: \
      whoever reaches the port can run any program. Set K1S_AUTH_TOKEN, or http.auth_token in a config";
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 //! Answers that take more than one turn: long listings, and waiting for a run.
 
-use serde::Serialize;
-
 use super::view::{Filter, JobView, Shown};
-use super::{Refused, write_json};
+use super::{Refused, respond_json, write_json};
 use crate::http::{Connection, Reply, Status};
 use crate::supervisor::{JobKey, Refusal, Supervisor};
 use crate::time::{Mono, Now};
@@ -134,20 +132,16 @@ impl Wait {
         }
         let status = if is_over { Status::Ok } else { Status::Accepted };
         let view = JobView { job, shown: Shown::everything(), now };
-        respond(connection, status, &view, now);
+        respond_json(connection, status, &view, now);
         true
     }
-}
-
-fn respond(connection: &mut Connection, status: Status, body: &impl Serialize, now: Now) {
-    connection.respond(Reply::json(status), now, |out| write_json(out, body));
 }
 
 /// A chunk ends with the first object that goes over this.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// How many bytes one connection may add in one turn.
-const SLICE_BYTES: usize = 256 * 1024;
+/// How many bytes may be added at a time.
+const SLICE_BYTES: usize = 64 * 1024;
 
 /// What looking at a job costs, in the time that it takes to write so many bytes: a filter may
 /// let none through.

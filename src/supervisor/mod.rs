@@ -8,7 +8,7 @@
 //!   handle_* (a spawn succeeded, a process ended, a deadline came …)
 //!   create, kill, start, … (somebody asked)        ┌────────────┐
 //!   ───────────────────────────────────────────────► Supervisor ├──► poll_action, poll_spawn
-//!                                                  └─────┬──────┘     poll_timeout
+//!                                                  └─────┬──────┘     poll_timeout, poll_event
 //!                                                        │ one `Job` each, in order of creation
 //!                                                        ▼
 //!        Job: a Phase (what happens next)  and its live Runs, each a state machine of its own
@@ -24,6 +24,7 @@
 
 mod backoff;
 mod due;
+mod event;
 mod life;
 mod memory;
 mod run;
@@ -39,6 +40,8 @@ use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
 pub use due::Skipped;
+use event::Events;
+pub use event::{Event, Happened, Request, SkipReason};
 pub use life::Job;
 use memory::OutputMemory;
 pub use view::State;
@@ -190,6 +193,7 @@ struct Core {
     settings: Settings,
     timers: TimerWheel<Timer>,
     actions: VecDeque<Action>,
+    events: Events,
     /// Runs that are to be spawned; one that was stopped meanwhile is passed over.
     starts: VecDeque<RunKey>,
     /// Jobs that were removed while processes of theirs still live. Their ids are free, but none
@@ -245,6 +249,7 @@ impl Supervisor {
             core: Core {
                 timers: TimerWheel::new(now.mono),
                 actions: VecDeque::new(),
+                events: Events::default(),
                 starts: VecDeque::new(),
                 leaving: BTreeMap::new(),
                 pids: BTreeMap::new(),
@@ -324,6 +329,7 @@ impl Supervisor {
         self.last_key += 1;
         let key = JobKey(self.last_key);
         self.ids.insert(id.clone(), key);
+        self.core.events.tell(key, &id, Happened::Created);
         self.jobs.insert(key, Box::new(Job::new(key, id, spec, now)));
         self.update(key, now, |job, core| job.begin(core, now));
         Ok(())
@@ -341,7 +347,7 @@ impl Supervisor {
         if !self.ids.contains_key(&id) {
             return self.create(id, spec, now).map(|()| Put::Created);
         }
-        self.request(id.as_str(), now, |job, core| job.replace(spec, core, now))
+        self.change(id.as_str(), now, |job, core| job.replace(spec, core, now))
     }
 
     /// Stops the job for good; a second request while it is being stopped kills it at once.
@@ -349,7 +355,7 @@ impl Supervisor {
     /// # Errors
     /// `NotFound`; `Over` when a one-off job has ended.
     pub fn kill(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
-        self.request(id, now, |job, core| job.kill(core, now))
+        self.request(id, Request::Kill, now, |job, core| job.kill(core, now))
     }
 
     /// Starts a job that was killed or has ended; one that waits for its restart starts at once.
@@ -358,7 +364,7 @@ impl Supervisor {
     /// `NotFound`, `ShuttingDown`.
     pub fn start(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         self.refuse_in_shutdown(id)?;
-        self.request(id, now, |job, core| {
+        self.request(id, Request::Start, now, |job, core| {
             job.start(core, now);
             Ok(())
         })
@@ -370,7 +376,7 @@ impl Supervisor {
     /// `NotFound`, `ShuttingDown`.
     pub fn restart(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         self.refuse_in_shutdown(id)?;
-        self.request(id, now, |job, core| {
+        self.request(id, Request::Restart, now, |job, core| {
             job.restart(core, now);
             Ok(())
         })
@@ -383,7 +389,7 @@ impl Supervisor {
     /// when a run is going and there may be but one.
     pub fn run(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         self.refuse_in_shutdown(id)?;
-        self.request(id, now, |job, core| job.run_by_hand(core, now))
+        self.request(id, Request::Run, now, |job, core| job.run_by_hand(core, now))
     }
 
     /// Sends a signal to the first process of each running run, or to their whole groups.
@@ -397,7 +403,7 @@ impl Supervisor {
         group: bool,
         now: Now,
     ) -> Result<(), Refusal> {
-        self.request(id, now, |job, core| job.signal(signal, group, core))
+        self.request(id, Request::Signal(signal), now, |job, core| job.signal(signal, group, core))
     }
 
     /// Removes a job: its id is free at once, its processes are stopped.
@@ -407,7 +413,10 @@ impl Supervisor {
     pub fn remove(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         let key = self.key(id)?;
         self.detach(key);
-        self.update(key, now, |job, core| job.remove(core, now));
+        self.update(key, now, |job, core| {
+            core.events.tell(key, job.id(), Happened::Asked(Request::Remove));
+            job.remove(core, now);
+        });
         Ok(())
     }
 
@@ -415,8 +424,14 @@ impl Supervisor {
     /// whatever is left.
     pub fn shutdown(&mut self, exit_code: u8, now: Now) {
         if self.core.shutdown.is_some() {
-            return self.kill_everything(now);
+            self.kill_everything(false, now);
+        } else {
+            self.begin_shutdown(exit_code, None, now);
         }
+    }
+
+    fn begin_shutdown(&mut self, exit_code: u8, because_of: Option<JobId>, now: Now) {
+        self.core.events.push(Event::ShuttingDown { exit_code, because_of });
         let deadline = now.mono + self.core.settings.shutdown_timeout;
         self.core.shutdown = Some(Shutdown { exit_code, deadline, killed: false, exited: false });
         self.core.starts.clear();
@@ -532,6 +547,11 @@ impl Supervisor {
         self.core.actions.pop_front()
     }
 
+    /// The next thing that has happened; who does not ask for long misses the oldest.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.core.events.pop()
+    }
+
     /// The next process to be started. The next call must say what came of it.
     pub fn poll_spawn(&mut self) -> Option<Launch> {
         while let Some(run) = self.core.starts.pop_front() {
@@ -558,7 +578,25 @@ impl Supervisor {
         self.ids.get(&id).copied().ok_or(Refusal::NotFound)
     }
 
-    fn request<T>(
+    /// Does what somebody asks of a job, and tells of it unless it is refused.
+    fn request(
+        &mut self,
+        id: &str,
+        request: Request,
+        now: Now,
+        ask: impl FnOnce(&mut Job, &mut Core) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        self.change(id, now, |job, core| {
+            core.events.tell(job.key, &job.id, Happened::Asked(request));
+            let answer = ask(job, core);
+            if answer.is_err() {
+                core.events.take_back();
+            }
+            answer
+        })
+    }
+
+    fn change<T>(
         &mut self,
         id: &str,
         now: Now,
@@ -602,12 +640,12 @@ impl Supervisor {
             }
         }
         let Some(job) = self.jobs.get(&key) else { return };
-        let end = job.critical_end();
+        let end = job.critical_end().map(|exit_code| (exit_code, job.id().clone()));
         if job.is_gone() {
             self.drop_job(key, now);
         }
-        if let Some(exit_code) = end.filter(|_| self.core.shutdown.is_none()) {
-            self.shutdown(exit_code, now);
+        if let Some((exit_code, id)) = end.filter(|_| self.core.shutdown.is_none()) {
+            self.begin_shutdown(exit_code, Some(id), now);
         }
         self.retry_deferred(now);
         self.finish_shutdown();
@@ -630,6 +668,7 @@ impl Supervisor {
             return;
         };
         job.release(&mut self.core);
+        self.core.events.tell(key, job.id(), Happened::Removed);
         if self.core.leaving.get(job.id()) != Some(&key) {
             return;
         }
@@ -663,7 +702,8 @@ impl Supervisor {
         }
     }
 
-    fn kill_everything(&mut self, now: Now) {
+    fn kill_everything(&mut self, is_overdue: bool, now: Now) {
+        self.core.events.push(Event::KillingAll { is_overdue });
         if let Some(shutdown) = &mut self.core.shutdown
             && !std::mem::replace(&mut shutdown.killed, true)
         {
@@ -677,7 +717,7 @@ impl Supervisor {
     fn handle_shutdown_timeout(&mut self, now: Now) {
         match &mut self.core.shutdown {
             Some(shutdown) if shutdown.killed => self.exit(),
-            Some(_) => self.kill_everything(now),
+            Some(_) => self.kill_everything(true, now),
             None => {}
         }
     }
