@@ -37,8 +37,9 @@ pub struct Route {
 }
 
 /// Everything that the API knows.
-pub const ROUTES: [Route; 11] = [
+pub const ROUTES: [Route; 12] = [
     route(Method::Get, "/healthz", Handler::Health),
+    route(Method::Get, "/openapi.json", Handler::OpenApi),
     route(Method::Get, "/", Handler::List),
     route(Method::Get, "/job/{id}", Handler::Show),
     route(Method::Post, "/job/{id}", Handler::Create),
@@ -114,6 +115,9 @@ impl Api {
         match answer {
             Ok(Answer::Said(said)) => respond_json(connection, Status::Ok, &said, now),
             Ok(Answer::Alive) => respond_json(connection, Status::Ok, &Alive { status: "ok" }, now),
+            Ok(Answer::Text(text)) => connection.respond(Reply::json(Status::Ok), now, |out| {
+                out.extend_from_slice(text.as_bytes())
+            }),
             Ok(Answer::Show(job, shown)) => {
                 if let Some(job) = supervisor.job(job) {
                     respond_json(connection, Status::Ok, &JobView { job, shown, now }, now);
@@ -140,6 +144,7 @@ impl Api {
         };
         match found.handler {
             Handler::Health => Ok(Answer::Alive),
+            Handler::OpenApi => Ok(Answer::Text(OPENAPI)),
             Handler::List => Ok(Answer::List(Filter::of(&request.head)?)),
             Handler::Show => match supervisor.job(id) {
                 Some(_) => Ok(Answer::Show(id, Shown::of(&request.head)?)),
@@ -211,6 +216,7 @@ impl Api {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Handler {
     Health,
+    OpenApi,
     List,
     Show,
     Create,
@@ -226,6 +232,7 @@ enum Handler {
 enum Answer<'a> {
     Said(Said<'a>),
     Alive,
+    Text(&'static str),
     Show(&'a str, Shown),
     List(Filter),
     Wait(Wait),
@@ -401,3 +408,6 @@ fn respond_json(connection: &mut Connection, status: Status, body: &impl Seriali
 fn write_json(out: &mut Vec<u8>, body: &impl Serialize) {
     let _ = serde_json::to_writer(out, body);
 }
+
+/// All of this, for machines; a test holds it against the routes and against what they show.
+const OPENAPI: &str = include_str!("openapi.json");

@@ -94,8 +94,19 @@ impl Text {
         self.line(format_args!("{name} = {value}"));
     }
 
+    /// A basic string (<https://toml.io/en/v1.0.0#string>).
     fn string(&mut self, name: &str, value: &str) {
-        self.key(name, format_args!("{value:?}"));
+        let mut quoted = String::from('"');
+        for letter in value.chars() {
+            match letter {
+                '"' | '\\' => quoted.extend(['\\', letter]),
+                _ if letter.is_control() => {
+                    quoted.push_str(&format!("\\u{:04x}", u32::from(letter)));
+                }
+                _ => quoted.push(letter),
+            }
+        }
+        self.key(name, quoted + "\"");
     }
 
     fn seconds(&mut self, name: &str, duration: Duration) {

@@ -17,7 +17,7 @@ mod document;
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
@@ -221,9 +221,14 @@ impl ConfigError {
     }
 }
 
+/// On one line, and harmless to a terminal: what the file holds may be quoted in it.
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
+        let text = format!("{}: {}", self.place, self.message);
+        text.chars().try_for_each(|letter| match letter.is_control() {
+            true => write!(f, "{}", letter.escape_default()),
+            false => f.write_char(letter),
+        })
     }
 }
 

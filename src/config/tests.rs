@@ -254,6 +254,37 @@ fn jobs_that_are_wrong_are_named_with_their_place() {
     super::tests::check("job = []", "k1s.toml:1: job: must be a table of jobs");
 }
 
+/// It was shown in the API's spelling, at the line of its table.
+#[test]
+fn a_time_zone_that_is_wrong_is_named_as_it_was_spelled() {
+    let cron = "[job.a]\ntype = \"cron\"\nexecutable = \"x\"\n";
+    check(&format!("{cron}time_zone = \"UTC\""), "k1s.toml:4: job.a.time_zone: needs a `schedule`");
+    check(
+        &format!("{cron}schedule = \"@daily\"\ntime_zone = \"Nowhere\""),
+        "k1s.toml:5: job.a.time_zone: time zone \"Nowhere\" is not known",
+    );
+    check(&format!("{cron}timeZone = \"UTC\""), "k1s.toml:4: job.a.timeZone: needs a `schedule`");
+}
+
+/// What a file holds went to the terminal as it was.
+#[test]
+fn control_characters_are_escaped_in_errors() {
+    check("a = \"\u{1b}[31m\"", "k1s.toml:1:6: invalid basic string");
+    for text in ["a = \"\u{1b}[31m\"", "a = \r", "\"\\u001b\" = 1", "[job.\"a\\u0085\"]"] {
+        let error = parse(text, "k1s.toml", &environment()).unwrap_err().to_string();
+        assert!(!error.contains(char::is_control), "{error:?}");
+    }
+}
+
+/// Its path was shown with the escapes of Rust, which TOML does not have.
+#[test]
+fn the_path_of_a_token_file_is_described_as_toml() {
+    let text = r#"http.auth_token_file = "/\u001b\"\\'\u007f\u0085\u2028é""#;
+    let environment = Environment { read: |_| Ok(b"secret".to_vec()), ..environment() };
+    let settings = parse(text, "f", &environment).unwrap();
+    assert_eq!(parse(&describe(&settings), "described", &environment), Ok(settings));
+}
+
 #[test]
 fn files_are_read_or_named() {
     let settings = load(Some(Path::new("/k1s.toml")), &environment()).unwrap();

@@ -7,10 +7,15 @@
 //!
 //! Events are edges: a peer remembers that its socket can be read or written until the socket
 //! says that it cannot.
+//!
+//! Descriptors are shared with the jobs. Connections get half of them at most, and leave some
+//! for spawning; one more is held in reserve, so that the owner can come in when jobs have
+//! taken all others.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,6 +41,12 @@ pub(super) struct Peers {
     listener: Option<TcpListener>,
     address: Option<SocketAddr>,
     limits: Rc<Limits>,
+    /// How many descriptors there may be, for everything.
+    max_descriptors: usize,
+    /// How many connections there may be now.
+    room: usize,
+    /// Closed to accept one peer when there is no other descriptor.
+    spare: Option<OwnedFd>,
     api: Option<Api>,
     peers: BTreeMap<Token, Peer>,
     /// Those who have not shown the token; the oldest first.
@@ -47,6 +58,8 @@ pub(super) struct Peers {
     can_accept: bool,
     /// When to try again to accept, after descriptors had run out.
     accept_again: Option<Mono>,
+    /// Why nobody could be accepted, until it is asked for.
+    accept_error: Option<io::Error>,
     timers: TimerWheel<Token>,
     last_token: usize,
     buffer: Box<[u8]>,
@@ -57,10 +70,17 @@ struct Peer {
     socket: TcpStream,
     connection: Connection,
     later: Option<Later>,
+    /// It has shown the token.
+    is_known: bool,
     can_read: bool,
     can_write: bool,
     /// Its end was told: a read that is short is not the last.
     is_read_closed: bool,
+    /// The connection was reset, or cannot go on otherwise.
+    is_broken: bool,
+    /// It was asked whether it is still there.
+    is_probed: bool,
+    /// It is in the list of those that are ready.
     is_ready: bool,
     is_shut: bool,
 }
@@ -87,7 +107,7 @@ impl Peers {
         registry: &Registry,
     ) -> Result<Peers, String> {
         let wanted = SocketAddr::new(http.host, http.port);
-        let failed = |error: std::io::Error| match error.kind() {
+        let failed = |error: io::Error| match error.kind() {
             ErrorKind::AddrInUse => {
                 format!(
                     "cannot listen on {wanted}: the port is in use; another one is set by PORT or http.port"
@@ -96,18 +116,20 @@ impl Peers {
             _ => format!("cannot listen on {wanted}: {error}"),
         };
         let mut listener = TcpListener::bind(wanted).map_err(failed)?;
+        os::socket::prepare_listener(&listener).map_err(failed)?;
         registry.register(&mut listener, LISTENER, Interest::READABLE).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let mut limits = http.limits.clone();
-        let half = usize::try_from(max_descriptors / 2).unwrap_or(usize::MAX);
-        limits.max_connections = limits.max_connections.min(half).max(1);
-        Ok(Peers {
+        let mut peers = Peers {
+            spare: os::socket::spare_descriptor(&listener).ok(),
             listener: Some(listener),
             address: Some(address),
-            limits: Rc::new(limits),
+            limits: Rc::new(http.limits.clone()),
+            max_descriptors: usize::try_from(max_descriptors).unwrap_or(usize::MAX),
             can_accept: true,
             ..Peers::nobody()
-        })
+        };
+        peers.leave_room(0);
+        Ok(peers)
     }
 
     /// Listens to nobody.
@@ -116,6 +138,9 @@ impl Peers {
             listener: None,
             address: None,
             limits: Rc::default(),
+            max_descriptors: 0,
+            room: 0,
+            spare: None,
             api: None,
             peers: BTreeMap::new(),
             strangers: BTreeSet::new(),
@@ -123,6 +148,7 @@ impl Peers {
             ready: VecDeque::new(),
             can_accept: false,
             accept_again: None,
+            accept_error: None,
             timers: TimerWheel::new(os::clock::now().mono),
             last_token: FIRST_TOKEN + 1,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -142,6 +168,11 @@ impl Peers {
         })
     }
 
+    /// Why nobody could be accepted since it was last asked.
+    pub(super) fn poll_accept_error(&mut self) -> Option<io::Error> {
+        self.accept_error.take()
+    }
+
     /// Somebody waits to be accepted.
     pub(super) fn handle_listener(&mut self) {
         self.can_accept = true;
@@ -153,6 +184,7 @@ impl Peers {
         peer.can_read |= event.is_readable() || event.is_read_closed() || event.is_error();
         peer.can_write |= event.is_writable() || event.is_write_closed() || event.is_error();
         peer.is_read_closed |= event.is_read_closed();
+        peer.is_broken |= event.is_error();
         self.make_ready(event.token());
     }
 
@@ -166,7 +198,7 @@ impl Peers {
         [self.timers.next(), self.accept_again].into_iter().flatten().min()
     }
 
-    /// Accepts whoever waits, and serves each peer that is ready a share.
+    /// Accepts whoever waits, and serves peers that are ready a share each.
     pub(super) fn serve_ready(
         &mut self,
         registry: &Registry,
@@ -176,9 +208,12 @@ impl Peers {
         if self.can_accept {
             self.accept(registry, now);
         }
-        for _ in 0..self.ready.len() {
+        for _ in 0..self.ready.len().min(PEERS_A_TURN) {
             let Some(token) = self.ready.pop_front() else { break };
-            self.serve_one(token, supervisor, now);
+            if let Some(peer) = self.peers.get_mut(&token) {
+                peer.is_ready = false;
+                self.serve_one(token, supervisor, now);
+            }
         }
     }
 
@@ -196,10 +231,24 @@ impl Peers {
         }
     }
 
-    /// Jobs have changed: lets the answers go on that wait for one.
-    pub(super) fn go_on_waiting(&mut self, supervisor: &mut Supervisor, now: Now) {
+    /// Jobs have changed: lets the answers that wait for one go on in the next turn.
+    pub(super) fn wake_waiting(&mut self) {
         for token in self.waiting.iter().copied().collect::<Vec<_>>() {
-            self.serve_one(token, supervisor, now);
+            self.make_ready(token);
+        }
+    }
+
+    /// Jobs have so many descriptors open: strangers beyond what is left have to go, so that
+    /// there are always some for spawning. Those who have shown the token only make room for
+    /// each other.
+    pub(super) fn leave_room(&mut self, descriptors_of_jobs: usize) {
+        let left = self.max_descriptors.saturating_sub(KEPT_DESCRIPTORS + descriptors_of_jobs);
+        let most = self.limits.max_connections.min(self.max_descriptors / 2).max(1);
+        self.room = left.max(FEWEST_CONNECTIONS).min(most);
+        while self.peers.len() > self.room
+            && let Some(stranger) = self.strangers.first().copied()
+        {
+            self.drop_peer(stranger);
         }
     }
 
@@ -223,12 +272,16 @@ impl Peers {
                 // The peer has gone again, or a signal came: accept(2).
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if os::socket::is_shortage(&error) && self.spare.take().is_some() => {}
                 // Descriptors or memory have run out: the edge is gone, so look again when a
                 // connection has ended, or in a while.
-                Err(_) => {
+                Err(error) => {
                     self.can_accept = false;
                     self.accept_again = Some(now.mono + ACCEPT_PAUSE);
-                    self.make_room();
+                    if os::socket::is_shortage(&error) {
+                        self.make_room();
+                    }
+                    self.accept_error = Some(error);
                     return;
                 }
             }
@@ -236,12 +289,11 @@ impl Peers {
     }
 
     fn welcome(&mut self, mut socket: TcpStream, registry: &Registry, now: Now) {
-        while self.peers.len() >= self.limits.max_connections {
+        while self.peers.len() >= self.room {
             self.make_room();
         }
         self.last_token += 2;
         let token = Token(self.last_token);
-        let _ = socket.set_nodelay(true);
         if registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE).is_err() {
             return;
         }
@@ -253,9 +305,12 @@ impl Peers {
             socket,
             connection,
             later: None,
+            is_known: false,
             can_read: true,
             can_write: true,
             is_read_closed: false,
+            is_broken: false,
+            is_probed: false,
             is_ready: false,
             is_shut: false,
         };
@@ -283,6 +338,10 @@ impl Peers {
         self.strangers.remove(&token);
         self.waiting.remove(&token);
         self.timers.cancel(&token);
+        if self.spare.is_none() {
+            self.spare =
+                self.listener.as_ref().and_then(|it| os::socket::spare_descriptor(it).ok());
+        }
         if self.accept_again.take().is_some() {
             self.can_accept = true;
         }
@@ -290,10 +349,9 @@ impl Peers {
 
     fn serve_one(&mut self, token: Token, supervisor: &mut Supervisor, now: Now) {
         let (Some(peer), Some(api)) = (self.peers.get_mut(&token), &self.api) else { return };
-        peer.is_ready = false;
-        let mut showed_token = false;
-        let served = peer.serve(api, supervisor, &mut self.buffer, &mut showed_token, now);
-        if showed_token {
+        let was_known = peer.is_known;
+        let served = peer.serve(api, supervisor, &mut self.buffer, now);
+        if peer.is_known && !was_known {
             self.strangers.remove(&token);
         }
         if served == Served::Over {
@@ -325,11 +383,11 @@ impl Peer {
         api: &Api,
         supervisor: &mut Supervisor,
         buffer: &mut [u8],
-        showed_token: &mut bool,
         now: Now,
     ) -> Served {
         for _ in 0..ROUNDS_A_TURN {
-            let has_more = self.answer(api, supervisor, showed_token, now);
+            let has_more = self.answer(api, supervisor, now);
+            self.probe(now);
             if self.write(now).is_err() {
                 return Served::Over;
             }
@@ -340,7 +398,7 @@ impl Peer {
                 continue;
             }
             if !self.can_read || !self.connection.wants_read() {
-                return Served::Waits;
+                return if self.is_broken { Served::Over } else { Served::Waits };
             }
             if self.read(buffer, now).is_err() {
                 return Served::Over;
@@ -357,27 +415,31 @@ impl Peer {
     }
 
     /// Answers requests that have come; returns whether there may be more of them.
-    fn answer(
-        &mut self,
-        api: &Api,
-        supervisor: &mut Supervisor,
-        showed_token: &mut bool,
-        now: Now,
-    ) -> bool {
+    fn answer(&mut self, api: &Api, supervisor: &mut Supervisor, now: Now) -> bool {
         for _ in 0..REQUESTS_A_ROUND {
             if let Some(later) = &mut self.later {
                 if !later.go_on(supervisor, &mut self.connection, now) {
                     return false;
                 }
                 self.later = None;
+                self.is_probed = false;
             }
             let Some(incoming) = self.connection.poll(now) else { return false };
             if let Incoming::Head(head) = &incoming {
-                *showed_token |= api.knows(head);
+                self.is_known = self.is_known || api.knows(head);
             }
             self.later = api.handle(incoming, &mut self.connection, supervisor, now);
         }
         true
+    }
+
+    /// A peer that has ended its side may still wait for its answer, or be gone; while a job is
+    /// waited for, that makes the difference of a connection that nobody needs.
+    fn probe(&mut self, now: Now) {
+        let waits = self.later.as_ref().is_some_and(Later::waits_for_a_job);
+        if waits && self.is_read_closed && !std::mem::replace(&mut self.is_probed, true) {
+            self.connection.probe(now);
+        }
     }
 
     /// Writes what the socket takes.
@@ -420,6 +482,14 @@ impl Peer {
 
 const BUFFER_BYTES: usize = 16 * 1024;
 const ACCEPTS_A_TURN: usize = 32;
-const ROUNDS_A_TURN: usize = 8;
-const REQUESTS_A_ROUND: usize = 32;
+/// The others wait, in the order in which they have become ready.
+const PEERS_A_TURN: usize = 64;
+/// A round is one read, some requests, and writing until the socket is full; the second one
+/// answers what the first has read.
+const ROUNDS_A_TURN: usize = 2;
+const REQUESTS_A_ROUND: usize = 16;
+/// k1s's own, and what spawning needs for a moment.
+const KEPT_DESCRIPTORS: usize = 24;
+/// Also when jobs have taken all descriptors.
+const FEWEST_CONNECTIONS: usize = 4;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,14 +1,17 @@
 //! What the supervisor wants done to processes, and what becomes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::rc::Rc;
 
 use mio::Registry;
 
 use super::init::{Init, MAIN, Stdio};
-use super::outputs::Outputs;
+use super::outputs::{Outputs, Sinks};
+use crate::config::Forward;
 use crate::job::{ExitStatus, Pid, Signal};
-use crate::os::{self, process};
+use crate::os;
+use crate::os::process::{self, Proc};
 use crate::supervisor::{Action, Launch, Supervisor, Target};
 use crate::time::Now;
 
@@ -16,21 +19,28 @@ use crate::time::Now;
 #[derive(Debug)]
 pub(super) struct Processes {
     spawner: os::Spawner,
+    /// `output.forward`, if it was given.
+    forward: Option<Forward>,
     /// Whether children may have ended that have not been reaped.
     has_children_to_reap: bool,
     /// No orphan was there after the last run had ended, so no run that has ended has left
     /// anything: who could have started it since?
     is_calm: bool,
-    /// What is being stopped, with what was found of it, until nothing is left.
-    hunted: BTreeMap<Hunted, process::Target>,
+    /// What was found outside the groups of what is being stopped, by its tag, until nothing
+    /// is left.
+    strays: BTreeMap<Rc<str>, BTreeSet<Proc>>,
 }
 
-type Hunted = (Option<Pid>, Rc<str>);
-
 impl Processes {
-    pub(super) fn new(spawner: os::Spawner) -> Processes {
+    pub(super) fn new(spawner: os::Spawner, forward: Option<Forward>) -> Processes {
         // Orphans may have been inherited before the loop began.
-        Processes { spawner, has_children_to_reap: true, is_calm: false, hunted: BTreeMap::new() }
+        Processes {
+            spawner,
+            forward,
+            has_children_to_reap: true,
+            is_calm: false,
+            strays: BTreeMap::new(),
+        }
     }
 
     /// Whether there is work that no event will tell of.
@@ -39,13 +49,13 @@ impl Processes {
     }
 
     /// SIGCHLD has come: signals of one kind are one, so all that have ended are reaped.
-    pub(super) fn handle_children(&mut self) {
+    pub(super) fn handle_child_ended(&mut self) {
         self.has_children_to_reap = true;
     }
 
     /// Reaps what has ended, up to a turn's share: the output that came before an end is read
     /// first, then the supervisor is told.
-    pub(super) fn reap(&mut self, outputs: &mut Outputs, supervisor: &mut Supervisor, now: Now) {
+    pub(super) fn reap(&mut self, outputs: &mut Outputs, mut sinks: Sinks<'_>) {
         if !self.has_children_to_reap {
             return;
         }
@@ -54,22 +64,23 @@ impl Processes {
         self.has_children_to_reap = ended.len() == REAPED_A_TURN;
         let mut orphans = 0;
         for (pid, status) in ended {
-            let Some(run) = supervisor.run_of(pid) else {
+            let Some(run) = sinks.supervisor.run_of(pid) else {
                 orphans += 1;
                 continue;
             };
             self.is_calm = false;
-            outputs.finish(run, supervisor);
+            outputs.finish(run, &mut sinks);
             let group = process::Target {
                 leader: pid,
                 leader_ended: true,
                 tag: String::new(),
                 strays: Default::default(),
             };
-            supervisor.handle_exit(pid, status, process::group_is_there(&group), now);
+            let group_is_alive = process::group_is_there(&group);
+            sinks.supervisor.handle_exit(pid, status, group_is_alive, sinks.now);
         }
         if orphans > 0 {
-            supervisor.handle_orphans_reaped(now);
+            sinks.supervisor.handle_orphans_reaped(sinks.now);
         }
     }
 
@@ -144,10 +155,11 @@ impl Processes {
             let mut hunts: Vec<_> =
                 targets.iter().map(|target| self.hunt(target, supervisor)).collect();
             process::signal_runs(&mut hunts, signal, |pid| supervisor.is_leader(pid));
-            for (target, hunt) in targets.iter().zip(hunts) {
-                if let Target::Tree { leader, tag } = target {
-                    self.hunted.insert((*leader, tag.clone()), hunt);
-                }
+            for hunt in &hunts {
+                self.strays.remove(hunt.tag.as_str());
+            }
+            for hunt in hunts.into_iter().filter(|hunt| !hunt.strays.is_empty()) {
+                self.strays.entry(hunt.tag.into()).or_default().extend(hunt.strays);
             }
         }
     }
@@ -158,13 +170,25 @@ impl Processes {
             Target::Process(pid) | Target::Group(pid) => (Some(*pid), None),
             Target::Tree { leader, tag } => (*leader, Some(tag)),
         };
-        let known = tag.and_then(|tag| self.hunted.get(&(leader, tag.clone())));
-        process::Target {
+        let mut hunt = process::Target {
             leader: leader.unwrap_or(Pid(0)),
             leader_ended: leader.is_none_or(|leader| !supervisor.is_leader(leader)),
             tag: tag.map(ToString::to_string).unwrap_or_default(),
-            strays: known.map(|known| known.strays.clone()).unwrap_or_default(),
-        }
+            strays: BTreeSet::new(),
+        };
+        let known = self.tags_of(&hunt).filter_map(|tag| self.strays.get(tag));
+        hunt.strays = known.flatten().copied().collect();
+        hunt
+    }
+
+    /// The tags of the target that strays are known by.
+    fn tags_of(&self, hunt: &process::Target) -> impl Iterator<Item = &Rc<str>> {
+        let first = hunt.tag.as_str();
+        let tags = self
+            .strays
+            .range::<str, _>((Bound::Included(first), Bound::Unbounded))
+            .map(|(tag, _)| tag);
+        tags.take_while(move |tag| tag.starts_with(first)).filter(|tag| hunt.carries(tag))
     }
 
     /// Whether any process of the target is left. All that are asked about at once share a
@@ -182,15 +206,18 @@ impl Processes {
             Target::Tree { leader: Some(_), .. } => false,
         };
         let is_left = !is_gone && {
-            let take = || process::Snapshot::take(|pid| supervisor.is_leader(pid));
-            let snapshot = snapshot.get_or_insert_with(take);
-            self.is_calm = !snapshot.has_orphans();
-            snapshot.group_is_alive(&hunt) || !snapshot.strays(&hunt).is_empty()
+            if snapshot.is_none() {
+                *snapshot = process::Snapshot::take(|pid| supervisor.is_leader(pid));
+                self.is_calm = snapshot.as_ref().is_some_and(|snapshot| !snapshot.has_orphans());
+            }
+            // Who cannot look does not know that nothing is left, and looks again later.
+            snapshot.as_ref().is_none_or(|snapshot| {
+                snapshot.group_is_alive(&hunt) || !snapshot.strays(&hunt).is_empty()
+            })
         };
-        if !is_left && let Target::Tree { leader, tag } = target {
-            match leader {
-                Some(_) => self.hunted.retain(|(hunted, _), _| hunted != leader),
-                None => drop(self.hunted.remove(&(None, tag.clone()))),
+        if !is_left {
+            for tag in self.tags_of(&hunt).cloned().collect::<Vec<_>>() {
+                self.strays.remove(&tag);
             }
         }
         is_left
@@ -224,7 +251,8 @@ impl Processes {
         match started {
             Ok(spawned) => {
                 if let Some(pipes) = spawned.output {
-                    outputs.open(launch.run, pipes.stdout, pipes.stderr, registry);
+                    let default = if stdio.is_some() { Forward::Raw } else { Forward::Prefix };
+                    outputs.open(launch, pipes, self.forward.unwrap_or(default), registry);
                 }
                 supervisor.handle_spawned(launch.run, spawned.pid, now);
             }

@@ -204,6 +204,18 @@ impl Connection {
         self.eof
     }
 
+    /// Asks a peer that has ended its side, and waits for an answer, whether it is still there:
+    /// one that is gone altogether looks the same until something is sent to it, and then
+    /// resets the connection. An interim answer may come before any answer in 1.1, and means
+    /// nothing to who did not ask for it (RFC 9110, section 15.2); 1.0 has none.
+    pub fn probe(&mut self, now: Now) {
+        if let State::Answer { exchange } = &self.state
+            && exchange.version == Version::Http11
+        {
+            self.room(now).extend_from_slice(CONTINUE);
+        }
+    }
+
     /// The next thing that the peer asks; `None` until more has come, or the request before
     /// is answered. Each request comes twice: its head, and then the whole.
     pub fn poll(&mut self, now: Now) -> Option<Incoming> {

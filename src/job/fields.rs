@@ -83,16 +83,31 @@ impl Fields {
         self.entries.iter().map(|(name, _)| name.as_str())
     }
 
+    /// How a field was spelled that has not been read yet; as the API does when it is absent.
+    pub(crate) fn spelled(&self, name: &str) -> String {
+        let given = self.names().find(|given| self.spelling.matches(given, name));
+        given.unwrap_or(name).to_owned()
+    }
+
     /// Reads a field with `read`; `None` when it is absent or null.
     pub(crate) fn optional<T>(
         &mut self,
         name: &str,
         read: impl FnOnce(Value) -> Parsed<T>,
     ) -> Parsed<Option<T>> {
-        let at = self.entries.iter().position(|(given, _)| self.spelling.matches(given, name));
-        match at.map(|at| self.entries.swap_remove(at)) {
-            None | Some((_, Value::Null)) => Ok(None),
+        match self.take(name) {
+            None => Ok(None),
             Some((given, value)) => read(value).map(Some).map_err(|error| error.under(&given)),
+        }
+    }
+
+    /// The field as it was spelled, and its value. Apart from those that read it, which the
+    /// compiler repeats for each type.
+    fn take(&mut self, name: &str) -> Option<(String, Value)> {
+        let at = self.entries.iter().position(|(given, _)| self.spelling.matches(given, name))?;
+        match self.entries.swap_remove(at) {
+            (_, Value::Null) => None,
+            field => Some(field),
         }
     }
 
@@ -112,15 +127,11 @@ impl Fields {
         known: &[&str],
         read: impl FnOnce(&mut Fields) -> Parsed<T>,
     ) -> Parsed<T> {
-        let spelling = self.spelling;
-        let read = |value| read(&mut Fields::of(value, known, spelling)?);
-        let given =
-            self.names().find(|given| spelling.matches(given, name)).unwrap_or(name).to_owned();
-        match self.optional(name, Ok)? {
-            Some(value) => read(value),
-            None => read(Value::Table(Vec::new())),
-        }
-        .map_err(|error| error.under(&given))
+        let (given, value) =
+            self.take(name).unwrap_or_else(|| (name.to_owned(), Value::Table(Vec::new())));
+        Fields::of(value, known, self.spelling)
+            .and_then(|mut fields| read(&mut fields))
+            .map_err(|error| error.under(&given))
     }
 }
 

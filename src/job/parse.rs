@@ -167,6 +167,7 @@ fn backoff(fields: &mut Fields) -> Parsed<Backoff> {
 
 fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
     let expression = fields.optional("schedule", fields::nonempty)?;
+    let zone_field = fields.spelled("timeZone");
     let zone = fields.optional("timeZone", fields::nonempty)?;
     let interval =
         fields.optional("scheduleInSeconds", fields::integer::<u64>(1..=LONGEST_INTERVAL))?;
@@ -178,7 +179,7 @@ fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
             let zone = zone.as_deref().unwrap_or("UTC");
             Schedule::Cron(CronSchedule::parse(&expression, zone).map_err(|error| {
                 let field = match &error {
-                    ScheduleError::Zone(_) => "timeZone",
+                    ScheduleError::Zone(_) => zone_field.as_str(),
                     ScheduleError::Expression(_) | ScheduleError::Never(_) => "schedule",
                 };
                 FieldError::new(field, error.to_string())
@@ -186,7 +187,7 @@ fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
         }
         (None, _, Some(_)) => {
             return Err(FieldError::new(
-                "timeZone",
+                &zone_field,
                 "needs a `schedule` that is a cron expression",
             ));
         }

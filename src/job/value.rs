@@ -73,8 +73,11 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(i64::try_from(value).map_or(Value::Float(value as f64), Value::Integer))
     }
 
+    /// JSON has one kind of number: `36.0` is the whole number 36 (JSON Schema, 6.1.1), as far
+    /// as doubles count by ones.
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Float(value))
+        let is_whole = value.fract() == 0.0 && value.abs() <= LARGEST_EXACT;
+        Ok(if is_whole { Value::Integer(value as i64) } else { Value::Float(value) })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -103,5 +106,24 @@ impl<'de> Visitor<'de> for ValueVisitor {
             table.push((key, value));
         }
         Ok(Value::Table(table))
+    }
+}
+
+/// 2^53.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_whole_however_they_are_written() {
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        for (text, number) in [("36.0", 36), ("-5.0", -5), ("1e3", 1000), ("-0.0", 0)] {
+            assert_eq!(read(text), Value::Integer(number), "{text}");
+        }
+        for (text, number) in [("36.5", 36.5), ("1e300", 1e300), ("0.001", 0.001)] {
+            assert_eq!(read(text), Value::Float(number), "{text}");
+        }
     }
 }

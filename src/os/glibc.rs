@@ -95,3 +95,31 @@ extern "C" fn strerror_r(errno: c_int, buffer: *mut c_char, size: usize) -> *mut
 extern "C" fn pthread_getattr_np() -> c_int {
     libc::ENOSYS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_described_in_as_many_bytes_as_there_are() {
+        let check = |errno, size: usize, expected: &CStr| {
+            let mut buffer = [0x7f as c_char; 32];
+            let returned = strerror_r(errno, buffer.as_mut_ptr(), size);
+            assert_eq!(returned, buffer.as_mut_ptr());
+            assert!(buffer.iter().skip(size).all(|byte| *byte == 0x7f));
+            let bytes: Vec<u8> = buffer.iter().take(size).map(|byte| *byte as u8).collect();
+            assert_eq!(CStr::from_bytes_until_nul(&bytes), Ok(expected));
+        };
+        check(libc::ENOENT, 32, c"No such file or directory");
+        check(libc::ENOENT, 26, c"No such file or directory");
+        check(libc::ENOENT, 8, c"No such");
+        check(libc::EPERM, 1, c"");
+        check(-1, 32, c"Unknown errno");
+    }
+
+    #[test]
+    fn what_std_says_of_an_error_comes_through() {
+        let said = std::io::Error::from_raw_os_error(libc::EACCES).to_string();
+        assert_eq!(said, "Permission denied (os error 13)");
+    }
+}

@@ -8,7 +8,7 @@
 //!  reap      a process → its exit status
 //!  process   who is alive, who belongs to whom; sending signals
 //!  console   k1s's own stdout and stderr, never blocking
-//!  terminal, pipe, clock, random   small things that the loop asks for
+//!  terminal, pipe, socket, clock, random   small things that the loop asks for
 //! ```
 //!
 //! This is the only room with `unsafe`, and the only one that names nix, libc or signal-hook.
@@ -27,6 +27,7 @@ pub mod process;
 mod random;
 mod reap;
 pub mod signals;
+pub mod socket;
 mod spawn;
 pub mod startup;
 mod stdio;

@@ -22,6 +22,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::libc;
 
+use super::errno_of;
+use super::spawn::is_shortage;
 use crate::job::{Pid, Signal};
 
 /// A process for good: no other has the same id and start.
@@ -49,7 +51,7 @@ pub struct Target {
 
 impl Target {
     /// Whether a process with this `K1S_RUN` belongs to the target.
-    fn carries(&self, tag: &str) -> bool {
+    pub fn carries(&self, tag: &str) -> bool {
         match tag.strip_prefix(self.tag.as_str()) {
             Some("") => !tag.is_empty(),
             Some(run) => self.tag.ends_with('.') && run.bytes().all(|byte| byte.is_ascii_digit()),
@@ -60,7 +62,8 @@ impl Target {
 
 /// Sends `signal` to each run's group and strays, then SIGCONT (unless it was SIGKILL) so that
 /// stopped processes can act; looks again until nobody new is found, so that what forks
-/// meanwhile is not missed. The targets remember the strays that are alive.
+/// meanwhile is not missed. The targets remember the strays that are alive. While there is no
+/// descriptor to look with, only the groups get it.
 ///
 /// `is_leader` knows the first processes of all live runs: those are not orphans.
 pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pid) -> bool) {
@@ -72,6 +75,7 @@ pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pi
             if round == 0 {
                 stop_group(target, signal);
             }
+            let Some(snapshot) = &snapshot else { continue };
             target.strays = snapshot.strays(target);
             for stray in &target.strays {
                 if signalled.insert(*stray) {
@@ -115,7 +119,7 @@ pub fn group_is_there(target: &Target) -> bool {
 
 /// Whether this very process is alive, and not a zombie.
 pub fn is_alive(process: Proc) -> bool {
-    Stat::read(process.pid).is_some_and(|stat| stat.is_the(process) && !stat.is_dead)
+    Stat::read(process.pid).is_ok_and(|stat| stat.is_the(process) && !stat.is_dead)
 }
 
 /// SIGKILL to every process of the namespace but k1s: kill(2) with -1. What PID 1 ends with.
@@ -151,18 +155,19 @@ impl Snapshot {
     ///
     /// `is_leader` knows the first processes of all live runs; the
     /// environment of k1s's other children is read for `K1S_RUN`, where that is permitted.
-    pub fn take(is_leader: impl Fn(Pid) -> bool) -> Snapshot {
-        let processes = list().filter_map(|pid| {
-            let session = session_of(pid)?;
-            if session.0 > 0 && group_of_process(pid) == Some(session) && is_leader(session) {
-                Some(Stat::in_group(pid, session))
-            } else if session.0 == 0 {
-                None
+    ///
+    /// `None` when there is no descriptor or no memory to look with: who is alive is not known.
+    pub fn take(is_leader: impl Fn(Pid) -> bool) -> Option<Snapshot> {
+        let mut processes = Vec::new();
+        for pid in known(list())?.into_iter().flatten() {
+            let Some(session) = session_of(pid).filter(|session| session.0 > 0) else { continue };
+            if group_of_process(pid) == Some(session) && is_leader(session) {
+                processes.push(Stat::in_group(pid, session));
             } else {
-                Stat::read(pid)
+                processes.extend(known(Stat::read(pid))?);
             }
-        });
-        Snapshot::new(processes, own_pid(), &is_leader, run_tag)
+        }
+        Some(Snapshot::new(processes.into_iter(), own_pid(), &is_leader, run_tag))
     }
 
     /// The living processes of a run outside its group: descendants of its leader and of the
@@ -289,11 +294,11 @@ impl Stat {
         }
     }
 
-    fn read(pid: Pid) -> Option<Stat> {
+    fn read(pid: Pid) -> io::Result<Stat> {
         let mut buffer = [0u8; STAT_BYTES];
-        let mut file = File::open(format!("/proc/{}/stat", pid.0)).ok()?;
-        let length = file.read(&mut buffer).ok()?;
-        Stat::parse(buffer.get(..length)?)
+        let length = File::open(format!("/proc/{}/stat", pid.0))?.read(&mut buffer)?;
+        let line = buffer.get(..length).unwrap_or_default();
+        Stat::parse(line).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// The second field is the name in parentheses, which may itself hold any of `) \n`.
@@ -333,9 +338,19 @@ fn group_of_process(pid: Pid) -> Option<Pid> {
 }
 
 /// The numbers in `/proc`.
-fn list() -> impl Iterator<Item = Pid> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid))
+fn list() -> io::Result<impl Iterator<Item = Pid>> {
+    let entries = std::fs::read_dir("/proc")?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid)))
+}
+
+/// What was read, or that there is nothing to read (a process that is gone meanwhile); `None`
+/// when neither is known, for want of a descriptor or memory.
+fn known<T>(result: io::Result<T>) -> Option<Option<T>> {
+    match result {
+        Ok(read) => Some(Some(read)),
+        Err(error) if is_shortage(errno_of(&error)) => None,
+        Err(_) => Some(None),
+    }
 }
 
 /// `K1S_RUN` in the environment that the process was started with: proc_pid_environ(5).

@@ -136,8 +136,7 @@ impl Spawner {
     /// See [`SpawnError`]; nothing is left of the attempt.
     pub fn spawn(&mut self, launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
         let command = launch.command;
-        let account = command.user.as_deref().map(user::account);
-        let account = account.transpose().map_err(cannot_run)?;
+        let account = command.user.as_deref().map(user::account).transpose()?;
         let environment = self
             .inherited
             .for_run(command, account.as_ref(), launch.job_id, launch.run_tag)
@@ -172,7 +171,7 @@ impl Spawner {
 
 impl SpawnError {
     /// The machine's when it ran out of something, else the job's.
-    fn at(step: &str, errno: Errno) -> SpawnError {
+    pub(super) fn at(step: &str, errno: Errno) -> SpawnError {
         let text = format!("{step}: {}", reason(errno));
         if is_shortage(errno) { SpawnError::Busy(text) } else { cannot_run(text) }
     }
@@ -312,8 +311,7 @@ fn open_stdio(
 /// Whom the child becomes. Without privileges k1s cannot become anybody, so being asked for
 /// its own user is no error.
 fn ids(command: &Command, account: Option<&Account>) -> Result<Ids, SpawnError> {
-    let group = command.group.as_deref().map(user::group_id);
-    let group = group.transpose().map_err(cannot_run)?;
+    let group = command.group.as_deref().map(user::group_id).transpose()?;
     let Some(account) = account else {
         return Ok(Ids { gid: group, ..Ids::default() });
     };
@@ -402,7 +400,7 @@ fn explain(failure: Failure, command: &Command, plan: &Plan, path: &[u8]) -> Spa
     }
 }
 
-fn cannot_run(error: String) -> SpawnError {
+pub(super) fn cannot_run(error: String) -> SpawnError {
     SpawnError::Failed(SpawnFailure { exit_code: 126, error })
 }
 
@@ -415,7 +413,7 @@ fn busy_at(step: &str) -> impl Fn(Errno) -> SpawnError {
 }
 
 /// What the machine ran out of, and may have again.
-fn is_shortage(errno: Errno) -> bool {
+pub(super) fn is_shortage(errno: Errno) -> bool {
     matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM)
 }
 

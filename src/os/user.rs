@@ -4,6 +4,10 @@
 //! that an account made meanwhile is found.
 
 use std::fs;
+use std::io::ErrorKind;
+
+use super::errno_of;
+use super::spawn::{SpawnError, cannot_run};
 
 /// The account that a run uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,20 +34,21 @@ impl Account {
 /// The account of a user, by name or number.
 ///
 /// # Errors
-/// For people: `user bob: no such user in /etc/passwd`.
-pub(super) fn account(user: &str) -> Result<Account, String> {
-    let (passwd, group) = (read(PASSWD), read(GROUP));
+/// For people: `user bob: no such user in /etc/passwd`; or a file cannot be read, which may be
+/// for want of a descriptor.
+pub(super) fn account(user: &str) -> Result<Account, SpawnError> {
+    let (passwd, group) = (read(PASSWD)?, read(GROUP)?);
     find_account(user, &passwd, &group)
-        .ok_or_else(|| format!("user {user}: no such user in {PASSWD}"))
+        .ok_or_else(|| cannot_run(format!("user {user}: no such user in {PASSWD}")))
 }
 
 /// The id of a group, by name or number.
 ///
 /// # Errors
-/// For people: `group staff: no such group in /etc/group`.
-pub(super) fn group_id(group: &str) -> Result<u32, String> {
-    find_group(group, &read(GROUP))
-        .ok_or_else(|| format!("group {group}: no such group in {GROUP}"))
+/// For people: `group staff: no such group in /etc/group`; or as [`account`].
+pub(super) fn group_id(group: &str) -> Result<u32, SpawnError> {
+    find_group(group, &read(GROUP)?)
+        .ok_or_else(|| cannot_run(format!("group {group}: no such group in {GROUP}")))
 }
 
 fn find_account(user: &str, passwd: &str, group: &str) -> Option<Account> {
@@ -132,9 +137,12 @@ fn id(text: &str) -> Option<u32> {
 
 /// A file that is missing, as in an image from scratch, has no entries. Names of other
 /// encodings are of no concern: their entries never match.
-fn read(path: &str) -> String {
-    let bytes = fs::read(path).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+fn read(path: &str) -> Result<String, SpawnError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(SpawnError::at(path, errno_of(&error))),
+    }
 }
 
 const PASSWD: &str = "/etc/passwd";
@@ -194,11 +202,14 @@ mod tests {
 
     #[test]
     fn errors_name_the_file() {
-        let missing = account("no-such-user-here");
-        assert_eq!(missing, Err("user no-such-user-here: no such user in /etc/passwd".into()));
+        let missing = |text: &str| cannot_run(text.to_owned());
+        assert_eq!(
+            account("no-such-user-here"),
+            Err(missing("user no-such-user-here: no such user in /etc/passwd"))
+        );
         assert_eq!(
             group_id("no-such-group-here"),
-            Err("group no-such-group-here: no such group in /etc/group".into())
+            Err(missing("group no-such-group-here: no such group in /etc/group"))
         );
     }
 }

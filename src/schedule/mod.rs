@@ -47,6 +47,7 @@
 //! and from those that are built in where the system has none, or not that one.
 
 mod expression;
+pub(crate) mod properties;
 mod rfc3339;
 mod search;
 #[cfg(test)]

@@ -261,6 +261,15 @@ impl K1s {
         (status, self.stdout.text())
     }
 
+    /// Asks k1s to end; all that it wrote to stdout and to stderr.
+    pub(crate) fn end(mut self) -> (String, String) {
+        self.signal(Signal::SIGTERM);
+        let status = wait_for("k1s ends", || self.child.0.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0));
+        wait_until("its output is closed", || self.stdout.is_closed() && self.stderr.is_closed());
+        (self.stdout.text(), self.stderr.text())
+    }
+
     /// How many file descriptors k1s has open; an error where its /proc/PID/fd cannot be read:
     /// it is not dumpable, so only root may.
     pub(crate) fn open_fds(&self) -> io::Result<usize> {
@@ -318,6 +327,7 @@ impl Drop for K1s {
 /// What is special about a k1s that is to be started.
 #[derive(Clone)]
 pub(crate) struct Builder {
+    program: PathBuf,
     dir: Arc<TempDir>,
     http: String,
     config: String,
@@ -329,11 +339,13 @@ pub(crate) struct Builder {
     around: Vec<OsString>,
     stdin: Vec<u8>,
     has_terminal: bool,
+    stdout: Option<Arc<OwnedFd>>,
 }
 
 impl Builder {
     fn new() -> Builder {
         Builder {
+            program: BINARY.into(),
             dir: Arc::new(TempDir::new()),
             http: format!("host = \"127.0.0.1\"\nauth_token = \"{TOKEN}\"\n"),
             config: String::new(),
@@ -345,12 +357,20 @@ impl Builder {
             around: Vec::new(),
             stdin: Vec::new(),
             has_terminal: false,
+            stdout: None,
         }
     }
 
     /// The directory that it will be started in.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Another program instead of k1s, that does as k1s does.
+    #[allow(dead_code, reason = "only the tests of the clock have one")]
+    pub(crate) fn program(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.program = path.into();
+        self
     }
 
     /// Adds a line to `[http]`.
@@ -435,6 +455,22 @@ impl Builder {
         Builder { has_terminal: true, ..self.around(&["setsid", "--ctty"]) }
     }
 
+    /// Its standard output; the test captures nothing of it then.
+    pub(crate) fn stdout_to(mut self, file: impl Into<OwnedFd>) -> Builder {
+        self.stdout = Some(Arc::new(file.into()));
+        self
+    }
+
+    /// Started by a shell with this redirection, such as `>&-`.
+    pub(crate) fn redirect(self, redirection: &str) -> Builder {
+        self.around(&["sh", "-c", &format!("exec \"$0\" \"$@\" {redirection}")])
+    }
+
+    /// With so many descriptors at most, soft and hard.
+    pub(crate) fn nofile(self, most: u32) -> Builder {
+        self.around(&["prlimit", &format!("--nofile={most}:{most}")])
+    }
+
     /// Starts it, and waits until it listens.
     pub(crate) fn start(self) -> K1s {
         let mut k1s = self.launch();
@@ -451,13 +487,14 @@ impl Builder {
     /// Starts it, and waits for nothing: it may listen to nobody.
     pub(crate) fn launch(self) -> K1s {
         let terminal = self.has_terminal.then(Terminal::open);
-        let (child, stdout, stderr) = match &terminal {
+        let (mut child, stdout, stderr) = match &terminal {
             None => self.spawn(),
             Some(terminal) => self.spawn_on(terminal),
         };
         let pid = if self.contained {
-            wait_for("unshare has a child", || {
-                descendants(child.0.id()).first().map(|process| process.pid)
+            wait_for("unshare has a child, or has ended", || {
+                let ended = child.0.try_wait().unwrap().map(|_| child.0.id());
+                descendants(child.0.id()).first().map(|process| process.pid).or(ended)
             })
         } else {
             child.0.id()
@@ -495,14 +532,20 @@ impl Builder {
         let mut command = self.command();
         command
             .stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
-            .stdout(Stdio::piped())
+            .stdout(match &self.stdout {
+                Some(file) => Stdio::from(file.try_clone().unwrap()),
+                None => Stdio::piped(),
+            })
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary can be started");
         if let Some(mut pipe) = child.stdin.take() {
             let text = self.stdin.clone();
             thread::spawn(move || pipe.write_all(&text));
         }
-        let stdout = Captured::from(child.stdout.take().unwrap());
+        let stdout = match child.stdout.take() {
+            Some(pipe) => Captured::from(pipe),
+            None => Captured::from(io::empty()),
+        };
         let stderr = Captured::from(child.stderr.take().unwrap());
         (Owned(child), stdout, stderr)
     }
@@ -511,7 +554,7 @@ impl Builder {
         let unshare = ["unshare"].iter().chain(&UNSHARE).map(OsString::from);
         let mut words: Vec<OsString> = unshare.filter(|_| self.contained).collect();
         words.extend(self.around.iter().cloned());
-        words.push(BINARY.into());
+        words.push(self.program.clone().into());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
         if self.has_config {
@@ -897,11 +940,12 @@ fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
     output.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads `listening on http://ADDR:PORT`; 0.0.0.0 is reached over loopback.
+/// Reads `listening on http://ADDR:PORT`, in text or JSON; 0.0.0.0 is reached over loopback.
 fn listening_address(stderr: &str) -> Option<SocketAddr> {
     let (_, after) = stderr.split_once("listening on http://")?;
     let (address, _) = after.split_once('\n')?;
-    let mut address: SocketAddr = address.trim().parse().expect("an address and a port");
+    let mut address: SocketAddr =
+        address.trim().trim_end_matches(['"', '}']).parse().expect("an address and a port");
     if address.ip().is_unspecified() {
         address.set_ip([127, 0, 0, 1].into());
     }
@@ -958,6 +1002,7 @@ mod tests {
         assert_eq!(read("x\nlistening on http://127.0.0.1:80\n"), Some("127.0.0.1:80".into()));
         assert_eq!(read("listening on http://0.0.0.0:9\n"), Some("127.0.0.1:9".into()));
         assert_eq!(read("listening on http://[::1]:9\n"), Some("[::1]:9".into()));
+        assert_eq!(read("\"listening on http://[::1]:9\"}\n"), Some("[::1]:9".into()));
         assert_eq!(read("listening on http://127.0.0.1:8"), None, "the line is not whole");
     }
 

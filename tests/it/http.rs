@@ -1,7 +1,7 @@
 //! HTTP as bytes on a connection: framing, limits, deadlines, methods, errors.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -354,6 +354,16 @@ fn a_refusal_of_a_large_body_reaches_who_is_still_sending() {
 }
 
 #[test]
+fn a_refusal_reaches_a_stranger_who_goes_on_sending() {
+    let k1s = K1s::start();
+    let mut client = k1s.connect();
+    client.send("POST /job/x HTTP/1.1\r\nHost: k1s\r\nContent-Length: 100000000\r\n\r\n");
+    client.send(vec![b'x'; 8_000_000]);
+    assert_eq!(client.reply().status, 403);
+    assert!(client.ends());
+}
+
+#[test]
 fn a_stranger_is_refused_before_the_body() {
     let k1s = K1s::start();
     let mut client = k1s.connect();
@@ -423,6 +433,112 @@ fn a_reader_that_stands_still_is_dropped_and_holds_up_nobody() {
     client.send(request(&k1s, "GET", "/", "", "").repeat(10));
     assert_eq!(k1s.get("/job/x0").status, 200);
     wait_until("it is dropped", || k1s.open_fds().unwrap() == before);
+}
+
+// ---- Many connections ----
+
+#[test]
+fn silent_strangers_do_not_lock_the_owner_out() {
+    let k1s = K1s::with().http("max_connections = 64").start();
+    let mut owner = k1s.connect();
+    owner.send(request(&k1s, "GET", "/", "", ""));
+    assert_eq!(owner.reply().status, 200);
+    let mut strangers: Vec<Client> = (0..200).map(|_| k1s.connect()).collect();
+    assert_eq!(k1s.get("/").status, 200, "the owner comes in");
+    owner.send(request(&k1s, "GET", "/", "", ""));
+    assert_eq!(owner.reply().status, 200, "and who has shown the token stays");
+    assert!(strangers[0].ends(), "the oldest stranger has made room");
+    let newest = strangers.last_mut().unwrap();
+    newest.send("GET /healthz HTTP/1.1\r\nHost: k1s\r\n\r\n");
+    assert_eq!(newest.reply().status, 200, "the newest has not");
+}
+
+#[test]
+fn who_is_idle_for_longest_makes_room_for_the_next_but_strangers_first() {
+    let k1s = K1s::with().http("max_connections = 3").start();
+    let ask = |client: &mut Client| {
+        client.send(request(&k1s, "GET", "/", "", ""));
+        assert_eq!(client.reply().status, 200);
+    };
+    let (mut first, mut second) = (k1s.connect(), k1s.connect());
+    ask(&mut first);
+    ask(&mut second);
+    // Idleness is told apart by milliseconds.
+    let asked = Instant::now();
+    wait_until("the next is later", || asked.elapsed() > Duration::from_millis(2));
+    ask(&mut first);
+    let mut stranger = k1s.connect();
+    let mut third = k1s.connect();
+    ask(&mut third);
+    assert!(stranger.ends(), "a stranger goes before anybody who has shown the token");
+    let mut fourth = k1s.connect();
+    ask(&mut fourth);
+    assert!(second.ends(), "it was idle for longest");
+    ask(&mut first);
+    ask(&mut third);
+}
+
+#[test]
+fn strangers_and_jobs_that_take_all_descriptors_do_not_lock_the_owner_out() {
+    let k1s = K1s::with().nofile(48).start();
+    let mut owner = k1s.connect();
+    let mut strangers: Vec<Client> = (0..60).map(|_| k1s.connect()).collect();
+    for number in 0..20 {
+        k1s.create(&format!("x{number}"), &continuous("exec sleep 1000"));
+    }
+    strangers.extend((0..60).map(|_| k1s.connect()));
+    let running = |k1s: &K1s| {
+        let jobs = k1s.get("/?state=running").json();
+        jobs.as_array().unwrap().len()
+    };
+    wait_until("some run, others cannot", || (8..20).contains(&running(&k1s)));
+    let starting = k1s.get("/?state=starting").json();
+    assert!(starting[0]["error"].as_str().unwrap().contains("EMFILE"), "{starting}");
+    for number in 0..15 {
+        assert_eq!(k1s.put(&format!("/job/x{number}/kill")).status, 200);
+    }
+    wait_until("the others run when there is room", || running(&k1s) == 5);
+    assert!(owner.ends(), "it had not shown the token, and was the oldest");
+}
+
+#[test]
+fn who_leaves_while_a_run_is_waited_for_leaves_nothing_behind() {
+    let k1s = K1s::start();
+    let Ok(before) = k1s.open_fds() else {
+        skip!("the fds of a process that is not dumpable are root's to see");
+    };
+    let body = one_off("exec sleep 1000").to_string();
+    let mut client = k1s.connect();
+    client.send(request(&k1s, "POST", "/job/x?wait=1000", "", &body));
+    k1s.in_state("x", "running");
+    // The connection, and the two pipes of the run.
+    wait_until("it waits", || k1s.open_fds().unwrap() == before + 3);
+    drop(client);
+    wait_until("the connection is gone", || k1s.open_fds().unwrap() == before + 2);
+}
+
+#[test]
+fn who_stops_sending_while_a_run_is_waited_for_still_gets_the_answer() {
+    let k1s = K1s::start();
+    let body = one_off("while [ ! -e go ]; do sleep 0.01; done").to_string();
+    for (id, version) in [("a", "1.1"), ("b", "1.0")] {
+        let mut client = k1s.connect();
+        client.send(format!(
+            "POST /job/{id}?wait=1000 HTTP/{version}\r\nHost: k1s\r\n{}Content-Length: {}\r\n\r\n{body}",
+            k1s.authorization(),
+            body.len(),
+        ));
+        client.finish_sending();
+        k1s.in_state(id, "running");
+        std::fs::write(k1s.dir().join("go"), "").unwrap();
+        let mut reply = client.reply();
+        if version == "1.1" && reply.status == 100 {
+            reply = client.reply();
+        }
+        assert_eq!((reply.status, &reply.json()["results"][0]["exitCode"]), (200, &json!(0)));
+        assert!(client.ends());
+        std::fs::remove_file(k1s.dir().join("go")).unwrap();
+    }
 }
 
 // ---- Errors ----

@@ -1,6 +1,6 @@
 //! `k1s init`: a container's first process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -406,7 +406,7 @@ fn name(pid: u32) -> String {
 fn listening(pid: u32) -> Option<Vec<String>> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    let own: Vec<String> = links
+    let own: BTreeSet<String> = links
         .filter_map(|link| {
             let link = link.to_str()?.to_owned();
             Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())

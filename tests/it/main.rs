@@ -5,9 +5,10 @@
 //! payload may not say to `validation`, bytes on a connection to `http`, the command line and
 //! the configuration to `cli`, jobs that it declares to `config_jobs`, what is asked of a job that
 //! is there to `verbs`, how all that a job runs is ended to `stopping`, what a run gets from k1s
-//! to `inherit`, being told to stop and being the first process to `pid1`, `k1s init` to `init`,
-//! what the machine does to k1s to `faults`, what k1s costs when nothing happens to `idle`. How
-//! the source itself is kept is `tidy`.
+//! to `inherit`, what k1s writes itself to `output`, being told to stop and being the first
+//! process to `pid1`, `k1s init` to `init`, what the machine does to k1s to `faults`, what k1s
+//! costs when nothing happens to `idle`, what the README shows to `readme`. How the source itself
+//! is kept is `tidy`.
 //!
 //! Nothing here sleeps to let something happen: [`harness::wait_until`] polls what can be seen.
 //! A test that cannot run on this machine says why, on stderr, in a line that begins `SKIPPED`.
@@ -26,10 +27,14 @@ mod harness;
 mod cli;
 /// `[job.ID]` tables: jobs that start with k1s, and what is wrong with one.
 mod config_jobs;
-/// Cron jobs by interval, over real seconds.
+/// What fuzzing has kept, through the properties that it was kept for.
+mod corpus;
+/// Cron jobs by interval and by expression, over real seconds, and what their fields mean.
 mod cron;
 /// What machines, users and jobs do to k1s: shortages, stops, bursts.
 mod faults;
+/// Requests that no client sends, each with the answers that the RFCs permit.
+mod hostile;
 /// HTTP as bytes on a connection: framing, limits, deadlines, methods, errors.
 mod http;
 /// Rest costs nothing: no wake-ups, no leaked file descriptors, no zombies.
@@ -40,14 +45,20 @@ mod inherit;
 mod init;
 /// What the fields of a job mean for its process: environment, exit codes, output, stopping.
 mod jobs;
+/// The description of the API, held against the API.
+mod openapi;
+/// k1s's own stdout and stderr: what jobs print, passed on, and its own messages.
+mod output;
 /// Signals to k1s itself, shutdown, and life as the first process of a PID namespace.
 mod pid1;
+/// README.md: its tour, command by command, and its tables.
+mod readme;
 /// The supervisor core, scene by scene, in a small text language.
 mod script;
 /// What the first k1s promised, row by row: paths, codes, messages, field names.
 mod seed;
 /// The supervisor core in a seeded world that does its worst.
-mod sim;
+mod simulation;
 /// How all that a job runs is ended: its group, what has left it, what outlives a run.
 mod stopping;
 /// The house rules that a machine can check, on the text of the source.

@@ -22,6 +22,7 @@ both_ways! {
     what_another_job_has_left_is_spared
     the_next_run_starts_when_the_group_is_empty
     a_job_is_known_by_its_processes_not_by_its_id
+    the_end_of_one_stop_does_not_hide_what_another_looks_for
 }
 
 /// How a job may be asked to end.
@@ -186,6 +187,25 @@ fn a_job_is_known_by_its_processes_not_by_its_id(start: Builder) {
     assert_eq!(k1s.job("x")["state"], "waiting");
     k1s.in_state("x", "running");
     processes(&k1s, 1);
+}
+
+/// The child of a stray, without an environment, is known by its parent alone, until that ends.
+fn the_end_of_one_stop_does_not_hide_what_another_looks_for(start: Builder) {
+    let k1s = start.start();
+    let child = "trap \"\" TERM; echo >up; sleep 1000; sleep 1000";
+    fs::write(k1s.dir().join("child"), child).unwrap();
+    let stray = "env -i /bin/sh ./child & exec sleep 1000";
+    let script = format!("(setsid sh -c '{stray}' &); while [ ! -e up ]; do sleep 0.01; done");
+    k1s.create("x", &with(one_off(&script), json!({"stop": {"timeoutSeconds": 1}})));
+    k1s.results("x", 1);
+    let left = "rm -f left; (setsid sh -c 'echo >left; exec sleep 1000' &)
+        while [ ! -e left ]; do sleep 0.01; done";
+    k1s.create("y", &patient(one_off(left)));
+    k1s.results("y", 1);
+    for id in ["x", "y"] {
+        k1s.delete(&format!("/job/{id}"));
+    }
+    are_gone(&k1s);
 }
 
 #[test]

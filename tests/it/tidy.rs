@@ -221,6 +221,10 @@ fn function_length(source: &Source) -> Vec<String> {
 }
 
 fn panics(source: &Source) -> Vec<String> {
+    // A property that does not hold panics.
+    if source.room() == "properties" {
+        return Vec::new();
+    }
     let mut broken = Vec::new();
     for three in source.tokens.windows(3) {
         let texts = [three[0].text.as_str(), three[1].text.as_str(), three[2].text.as_str()];
@@ -618,11 +622,12 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["daemon", "client", "config", "schedule"]),
-    ("daemon", &["api", "os", "config", "supervisor", "http", "job", "timer"]),
+    ("daemon", &["api", "os", "config", "supervisor", "http", "job", "timer", "schedule"]),
     ("client", &[]),
     ("api", &["supervisor", "http", "job", "schedule"]),
     ("config", &["job", "schedule", "http"]),
     ("os", &["job"]),
+    ("properties", &["api", "config", "supervisor", "http", "job", "schedule"]),
     ("supervisor", &["job", "schedule", "timer"]),
     ("job", &["schedule"]),
     ("schedule", &[]),
@@ -643,7 +648,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("libc", &["os"]),
     ("mio", &["daemon"]),
     ("nix", &["os"]),
-    ("serde_json", &["api", "client"]),
+    ("serde_json", &["api", "client", "properties"]),
     ("signal_hook", &["os"]),
     ("signal_hook_mio", &["os"]),
     ("toml", &["config"]),

@@ -1,6 +1,4 @@
-//! `next` against a daemon that is written like cron's own: it looks at the clock each minute
-//! (each second, where there is a field for seconds), keeps the latest wall-clock time that it
-//! has seen, and never searches for anything.
+//! `next` against a daemon that is written like cron's own: [`Daemon`].
 
 use std::collections::BTreeSet;
 
@@ -8,6 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
+use super::properties::Daemon;
 use super::*;
 
 #[test]
@@ -37,14 +36,18 @@ fn next_misses_no_day_of_a_century() {
         let mut case = Case::random(&mut random, false);
         (case.zone, case.hours, case.minutes) = ("UTC", Set::zero(), Set::zero());
         let Some(schedule) = case.schedule() else {
-            assert!(!(0..366).any(|day| case.names(LEAP_YEAR + day * DAY)), "{case:?}");
+            assert!(!(0..366).any(|day| case.names(in_utc(LEAP_YEAR + day * DAY))), "{case:?}");
             continue;
         };
         let start = random.below(500 * 365) as i64 * DAY;
-        let day = (1..=CENTURY).map(|day| start + day * DAY).find(|day| case.names(*day));
+        let day = (1..=CENTURY).map(|day| start + day * DAY).find(|day| case.names(in_utc(*day)));
         let found = schedule.next(Wall(start * 1000)).map(|time| time.0 / 1000);
         assert_eq!(found, day, "{case:?} after {start}");
     }
+}
+
+fn in_utc(second: i64) -> DateTime {
+    Offset::UTC.to_datetime(Timestamp::from_second(second).expect("within the calendar"))
 }
 
 /// An expression with the sets that it was made from.
@@ -100,44 +103,15 @@ impl Case {
         self.step() * 2000
     }
 
-    /// The first runs, `at_most` of them, of a daemon that has been up for three hours at
-    /// `start`: longer than any time that comes twice.
+    /// The first runs, `at_most` of them, of a daemon.
     fn runs(&self, zone: &TimeZone, start: i64, at_most: usize) -> Vec<i64> {
-        let local = |time: i64| {
-            let at = Timestamp::from_second(time).expect("within the calendar");
-            time + i64::from(zone.to_offset(at).seconds())
-        };
-        let step = self.step();
-        let start = start - start.rem_euclid(step);
-        // Clocks change at a full minute: the latest time is seen one step before.
-        let minute = start - start.rem_euclid(60) - step;
-        let before = (0..180).map(|minutes| minute - minutes * 60);
-        let mut latest = before.chain([start]).map(local).max().expect("180 of them");
         let fixed = !self.minutes.is_star() && !self.hours.is_star();
-        let mut runs = Vec::new();
-        let mut time = start;
-        while time - start < self.window() && runs.len() < at_most {
-            time += step;
-            let now = local(time);
-            let due = if fixed {
-                let mut new =
-                    (1..).map(|steps| latest + steps * step).take_while(|new| *new <= now);
-                new.any(|new| self.names(new))
-            } else {
-                self.names(now)
-            };
-            latest = latest.max(now);
-            if due {
-                runs.push(time);
-            }
-        }
-        runs
+        let daemon = Daemon { zone, step: self.step(), fixed, names: |at| self.names(at) };
+        daemon.runs(start, self.window(), at_most)
     }
 
-    /// Whether a wall-clock time, in seconds, is one of the expression's.
-    fn names(&self, local: i64) -> bool {
-        let at = Timestamp::from_second(local).expect("within the calendar");
-        let at: DateTime = Offset::UTC.to_datetime(at);
+    /// Whether a wall-clock time is one of the expression's.
+    fn names(&self, at: DateTime) -> bool {
         let day = self.days.has(at.day());
         let weekday = self.weekdays.has(at.weekday().to_sunday_zero_offset())
             || self.weekdays.has(at.weekday().to_monday_one_offset());

@@ -1,0 +1,58 @@
+//! What the API's sockets are set to, and what running out of descriptors looks like.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// Sets what every connection that is accepted inherits from its listener, so that it costs no
+/// call for each: answers go out at once (`TCP_NODELAY`), and a peer that is gone without a
+/// word is found after about two minutes of silence (`SO_KEEPALIVE`): tcp(7).
+///
+/// # Errors
+/// The system's: not a TCP socket.
+pub fn prepare_listener(listener: &impl AsFd) -> io::Result<()> {
+    setsockopt(listener, sockopt::TcpNoDelay, &true)?;
+    setsockopt(listener, sockopt::KeepAlive, &true)?;
+    setsockopt(listener, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_SECONDS)?;
+    setsockopt(listener, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL_SECONDS)?;
+    setsockopt(listener, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;
+    Ok(())
+}
+
+/// A descriptor that stands for nothing but its number: closing it makes room for another.
+///
+/// # Errors
+/// `EMFILE`: there is no room for it.
+pub fn spare_descriptor(of: &impl AsFd) -> io::Result<OwnedFd> {
+    of.as_fd().try_clone_to_owned()
+}
+
+/// Whether accept(2) failed for want of descriptors or memory; not because of its peer.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+    shortages.contains(&super::errno_of(error))
+}
+
+const KEEPALIVE_IDLE_SECONDS: u32 = 60;
+const KEEPALIVE_INTERVAL_SECONDS: u32 = 15;
+const KEEPALIVE_PROBES: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::getsockopt;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn an_accepted_connection_inherits_what_the_listener_was_set_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        prepare_listener(&listener).unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(getsockopt(&accepted, sockopt::TcpNoDelay).unwrap());
+        assert!(getsockopt(&accepted, sockopt::KeepAlive).unwrap());
+        assert_eq!(getsockopt(&accepted, sockopt::TcpKeepIdle), Ok(KEEPALIVE_IDLE_SECONDS));
+    }
+}

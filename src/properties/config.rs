@@ -1,0 +1,75 @@
+//! The config: what [`crate::config::parse`] takes means what `k1s check` says, and starts.
+
+use std::path::Path;
+
+use crate::config::{self, Environment, Settings};
+use crate::supervisor::{self, Supervisor};
+use crate::time::Now;
+
+/// A text that is accepted is described as TOML that means the same, and all of its jobs can be
+/// created; one that is refused is told so on one line that names a line of the text.
+pub(super) fn check_config(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data.get(..LONGEST).unwrap_or(data)) else {
+        return;
+    };
+    match config::parse(text, FILE, &environment()) {
+        Ok(settings) => {
+            check_described(&settings);
+            check_starts(settings);
+        }
+        Err(error) => check_place(text, &error.to_string()),
+    }
+}
+
+/// What is described is what was meant, less the jobs and a token that must not be shown.
+fn check_described(settings: &Settings) {
+    let described = config::describe(settings);
+    let again = config::parse(&described, FILE, &environment());
+    let Ok(mut again) = again else {
+        unreachable!("{again:?}\n{described}");
+    };
+    if settings.http.token_origin == config::TokenOrigin::Key {
+        assert!(!described.contains("auth_token ="), "{described}");
+        again.http.token = settings.http.token.clone();
+        again.http.token_origin = settings.http.token_origin.clone();
+    }
+    let expected = Settings { jobs: Vec::new(), ..settings.clone() };
+    assert_eq!(again, expected, "{described}");
+}
+
+fn check_starts(settings: Settings) {
+    let now = Now::default();
+    let mut supervisor = Supervisor::new(
+        supervisor::Settings {
+            instance: "k".into(),
+            job_limit: settings.max_jobs,
+            output_memory: settings.output_memory_bytes,
+            shutdown_timeout: settings.shutdown_timeout,
+            main: None,
+        },
+        now,
+    );
+    for (id, spec) in settings.jobs {
+        assert_eq!(supervisor.create(id, spec, now), Ok(()));
+    }
+    while supervisor.poll_spawn().is_some() {}
+}
+
+/// `FILE:LINE: what`, where the text has such a line.
+fn check_place(text: &str, error: &str) {
+    let place = error.strip_prefix(FILE).and_then(|rest| rest.strip_prefix(':'));
+    let line = place.and_then(|rest| rest.split(':').next()?.parse::<usize>().ok());
+    let lines = 1 + text.matches('\n').count();
+    assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "of {lines} lines: {error}");
+    assert!(!error.contains(char::is_control), "{error:?}");
+}
+
+/// A world in which every file holds a token.
+fn environment() -> Environment {
+    let read = |_: &Path| Ok(b"secret\n".to_vec());
+    Environment { port: None, token: None, directory: "/srv".into(), read }
+}
+
+const FILE: &str = "k1s.toml";
+/// What is longer says nothing new.
+const LONGEST: usize = 4096;

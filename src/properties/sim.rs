@@ -1,0 +1,864 @@
+//! The supervisor core in a seeded world that does its worst.
+//!
+//! ```text
+//!   chance ──► requests, clock steps, late timers ──► Supervisor ──► signals, surveys, spawns
+//!                                                        ▲                  │
+//!                exits in bursts, failed spawns, output  │                  ▼
+//!                                                        └───────────────  World
+//! ```
+//!
+//! A step is a turn of the loop as the daemon has it: time passes, things happen, what the core
+//! wants is done, timers fire. After each one `check` looks at all that must hold in any world;
+//! most of the rest is checked where it would go wrong: at a spawn, a signal, an exit.
+//! At the end everything is removed or shut down, which must come to an end, and leave nothing.
+//!
+//! Chance is a seed's, or a fuzzer's bytes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a property that does not hold panics"
+)]
+
+mod rng;
+mod specs;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::job::spec::{Concurrency, Kind, RestartPolicy};
+use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
+use crate::supervisor::{
+    Action, Job, JobKey, Launch, Put, Refusal, RunKey, Settings, State, Supervisor, Target,
+};
+use crate::time::{Mono, Now, Wall};
+
+use rng::Rng;
+use world::{World, carries};
+
+/// Plays one seed for so many turns, and then to its end. With `is_traced`, its last events are
+/// told on stderr when it fails. Adds what happened to `tally`.
+pub fn play(seed: u64, turns: u64, is_traced: bool, tally: &mut Tally) {
+    let mut sim = Sim::new(seed, Rng::new(seed), is_traced);
+    for _ in 0..turns {
+        sim.turn();
+        if sim.exited {
+            break;
+        }
+    }
+    sim.wind_up();
+    tally.add(&sim.tally);
+    *tally.0.entry("reused pids").or_default() += sim.world.reused_pids;
+}
+
+/// Plays what the bytes decide, until they are used up, and then to its end.
+pub fn check_supervisor(data: &[u8]) {
+    let seed = data.iter().fold(0, |sum: u64, byte| sum.rotate_left(7) ^ u64::from(*byte));
+    let mut sim = Sim::new(seed, Rng::of_bytes(data, seed), false);
+    while !sim.rng.is_used_up() && !sim.exited {
+        sim.turn();
+    }
+    sim.wind_up();
+}
+
+struct Sim {
+    seed: u64,
+    rng: Rng,
+    /// The fewer ids, the more often the same job is asked for something.
+    ids: &'static [&'static str],
+    /// How often, in percent, a shutdown is asked for again.
+    impatience: u64,
+    now: Now,
+    supervisor: Supervisor,
+    settings: Settings,
+    world: World,
+    jobs: BTreeMap<JobKey, JobModel>,
+    runs: BTreeMap<RunKey, RunModel>,
+    /// First processes that are not reaped yet.
+    leaders: BTreeSet<Pid>,
+    shutdown: Option<ShutdownModel>,
+    exited: bool,
+    /// The core has not been told of the last step of the clock.
+    is_step_unseen: bool,
+    /// Somebody has asked for a signal in this turn.
+    is_signalled: bool,
+    /// Nothing is asked for any more, and every spawn succeeds.
+    is_winding_up: bool,
+    trace: Trace,
+    tally: Tally,
+}
+
+/// What is known of a job, whether it is still listed or not.
+struct JobModel {
+    id: JobId,
+    is_removed: bool,
+    /// It has had other specifications.
+    is_replaced: bool,
+    created: u64,
+    /// Its results, as long as the history is.
+    results: VecDeque<(u64, u8)>,
+    last_launched: u64,
+    /// Runs that wait for room.
+    deferred: BTreeSet<u64>,
+    /// The longest grace period, the shortest timeout and the shortest period that it ever had.
+    grace: u64,
+    timeout: Option<u64>,
+    period: u64,
+    replaces: bool,
+    allows: bool,
+    /// How often it was started, and how often somebody or a clock step gave reason to.
+    starts: u64,
+    reasons: u64,
+}
+
+struct RunModel {
+    started: u64,
+    /// Somebody has asked for its end.
+    is_asked: bool,
+    is_over: bool,
+}
+
+struct ShutdownModel {
+    /// By when everything is to be killed.
+    deadline: u64,
+    /// Since when it is.
+    killed_at: Option<u64>,
+}
+
+impl Sim {
+    fn new(seed: u64, mut rng: Rng, is_traced: bool) -> Sim {
+        let now = Now { mono: Mono(rng.below(100_000)), wall: Wall(START) };
+        let settings = Settings {
+            instance: "k".into(),
+            job_limit: 8,
+            output_memory: 10_000,
+            shutdown_timeout: Duration::from_millis(rng.pick(&[0, 1_000, 9_000])),
+            main: rng.percent(20).then(|| JobId::parse(IDS[0]).unwrap()),
+        };
+        Sim {
+            seed,
+            ids: &IDS[..rng.pick(&[1, 2, 6])],
+            impatience: rng.pick(&[0, 0, 10, 100]),
+            rng,
+            now,
+            supervisor: Supervisor::new(settings.clone(), now),
+            settings,
+            world: World::default(),
+            jobs: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            leaders: BTreeSet::new(),
+            shutdown: None,
+            exited: false,
+            is_step_unseen: false,
+            is_signalled: false,
+            is_winding_up: false,
+            trace: Trace { seed, is_on: is_traced, lines: VecDeque::new() },
+            tally: Tally::default(),
+        }
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self) {
+        self.tally.count("turn");
+        self.pass_time();
+        for _ in 0..self.rng.below(4) {
+            self.event();
+            self.notice_shutdown();
+        }
+        self.drain();
+        self.fire_timers();
+        self.check();
+        self.is_signalled = false;
+    }
+
+    /// Timers, until none is due: a core that is never content would spin.
+    fn fire_timers(&mut self) {
+        for _ in 0..MOST_ROUNDS {
+            self.supervisor.handle_timeout(self.now);
+            if let Some(shutdown) = &mut self.shutdown
+                && self.now.mono.0 >= shutdown.deadline
+            {
+                shutdown.killed_at.get_or_insert(self.now.mono.0);
+            }
+            self.drain();
+            if self.supervisor.poll_timeout().is_none_or(|at| at > self.now.mono) {
+                return;
+            }
+        }
+        panic!("the core is never content: {:?}", self.supervisor.poll_timeout());
+    }
+
+    // Time.
+
+    fn pass_time(&mut self) {
+        let now = self.now.mono.0;
+        let timer = self.supervisor.poll_timeout().map(|at| at.0);
+        let next = [timer, self.world.next_end()].into_iter().flatten().min();
+        let to_next = next.map_or(0, |at| at.saturating_sub(now)).min(LONGEST_SLEEP);
+        let millis = match self.rng.below(20) {
+            0..=3 => 0,
+            4..=6 => self.rng.below(50),
+            7..=15 => to_next,
+            16..=18 => to_next + self.rng.below(3_000),
+            _ => to_next + self.rng.below(120_000),
+        };
+        self.now = Now { mono: Mono(now + millis), wall: Wall(self.now.wall.0 + millis as i64) };
+        self.world.pass(self.now.mono.0);
+        if millis > 0 {
+            self.note("pass", |_| format!("{millis} ms"));
+        }
+    }
+
+    fn step_clock(&mut self) {
+        let step = self.rng.pick(&STEPS) * if self.rng.percent(50) { 1 } else { -1 };
+        // A clock that walks away would leave the calendar.
+        let step = if (self.now.wall.0 - START + step).abs() > FARTHEST { -step } else { step };
+        let (before, old) = (self.next_runs(), self.now.wall);
+        self.now.wall.0 += step;
+        self.jobs.values_mut().for_each(|job| job.reasons += 1);
+        self.note("step", |_| format!("{step} ms"));
+        let was_seen = !self.is_step_unseen;
+        self.is_step_unseen = self.rng.percent(20);
+        if self.is_step_unseen {
+            return;
+        }
+        self.supervisor.handle_clock_step(self.now);
+        let after = self.next_runs();
+        let now = self.now.wall;
+        // What is still to come stays; a clock that was set back adds only what comes before.
+        let to_come = |next: &Wall| was_seen && *next > now.max(old);
+        for (key, before) in before.into_iter().filter(|(_, next)| to_come(next)) {
+            let after = after[&key];
+            assert!(now < after && after <= before, "{before:?}, now {after:?}, at {now:?}");
+            assert!(step < 0 || after == before, "{before:?}, now {after:?}");
+        }
+    }
+
+    /// The next runs by the calendar.
+    fn next_runs(&self) -> BTreeMap<JobKey, Wall> {
+        let keys = self.ids.iter().filter_map(|id| self.supervisor.job(id));
+        keys.filter(|job| specs::is_by_calendar(job.spec()))
+            .filter_map(|job| Some((job.key(), job.next_run_at(self.now)?)))
+            .collect()
+    }
+
+    // Events.
+
+    fn event(&mut self) {
+        match self.rng.below(100) {
+            0..=39 => self.reap(),
+            40..=49 => self.write(),
+            50..=52 => self.step_clock(),
+            53..=55 if self.is_step_unseen => {
+                self.is_step_unseen = false;
+                self.supervisor.handle_clock_step(self.now);
+            }
+            53..=55 => {
+                let unknown =
+                    self.supervisor.handle_exit(Pid(1_000), ExitStatus::Code(0), false, self.now);
+                assert_eq!(unknown, None, "nobody knows that process");
+                self.supervisor.handle_orphans_reaped(self.now);
+                self.note("unknown orphan", |_| String::new());
+            }
+            56 if self.rng.percent(5) => self.shut_down(),
+            57..=66 if self.shutdown.is_some() && self.rng.percent(self.impatience) => {
+                self.shut_down()
+            }
+            _ => self.request(),
+        }
+    }
+
+    /// A burst of exits: some or all of the zombies, in any order.
+    fn reap(&mut self) {
+        let mut zombies = self.world.zombies();
+        let most = if self.rng.percent(70) { zombies.len() as u64 } else { self.rng.below(3) };
+        let mut has_orphans = false;
+        for _ in 0..most.min(zombies.len() as u64) {
+            let pid = zombies.swap_remove(self.rng.below(zombies.len() as u64) as usize);
+            let run = self.world.get(pid).run;
+            let (status, has_group) = self.world.reap(pid);
+            let is_leader = self.leaders.remove(&Pid(pid));
+            let told = self.supervisor.handle_exit(Pid(pid), status, has_group, self.now);
+            assert_eq!(told, is_leader.then_some(run), "whose process was {pid}?");
+            assert!(!self.supervisor.is_leader(Pid(pid)), "{pid} is gone");
+            has_orphans |= !is_leader;
+            self.note("exit", |_| format!("{pid} {status:?}, group {has_group}, {told:?}"));
+            if is_leader {
+                self.runs.get_mut(&run).unwrap().is_over = true;
+                self.record(run, exit_code(status));
+            }
+        }
+        if has_orphans {
+            self.supervisor.handle_orphans_reaped(self.now);
+            self.note("orphans", |_| String::new());
+        }
+    }
+
+    fn record(&mut self, run: RunKey, code: u8) {
+        self.jobs.get_mut(&run.job).unwrap().results.push_back((run.number, code));
+    }
+
+    fn write(&mut self) {
+        let leaders: Vec<i32> = self.leaders.iter().map(|pid| pid.0).collect();
+        if leaders.is_empty() {
+            return;
+        }
+        let run = self.world.get(self.rng.pick(&leaders)).run;
+        let bytes = vec![b'x'; self.rng.pick(&[1, 10, 1_000, 5_000])];
+        let stream = self.rng.pick(&[Stream::Stdout, Stream::Stderr]);
+        self.supervisor.handle_output(run, stream, &bytes);
+        self.note("write", |_| format!("{run:?} {}", bytes.len()));
+        assert!(self.supervisor.output_memory() <= self.settings.output_memory);
+    }
+
+    // Requests.
+
+    fn request(&mut self) {
+        let id = self.rng.pick(self.ids);
+        let key = self.supervisor.job(id).map(Job::key);
+        let state = self.supervisor.job(id).map(Job::state);
+        let choice = self.rng.below(100);
+        let now = self.now;
+        let (name, answer) = match choice {
+            0..=29 => return self.create(id),
+            30..=44 => return self.put(id),
+            45..=59 => ("kill", self.supervisor.kill(id, now)),
+            60..=69 => ("remove", self.supervisor.remove(id, now)),
+            70..=77 => ("start", self.supervisor.start(id, now)),
+            78..=85 => ("restart", self.supervisor.restart(id, now)),
+            86..=93 => ("run", self.supervisor.run(id, now)),
+            _ => {
+                let group = self.rng.percent(50);
+                let signal = self.rng.pick(&[Signal::TERM, Signal::CONT, Signal::KILL]);
+                self.is_signalled = true;
+                ("signal", self.supervisor.signal(id, signal, group, now))
+            }
+        };
+        self.note(name, |_| format!("{id} {state:?}: {answer:?}"));
+        let Some(key) = key else {
+            return assert_eq!(answer, Err(Refusal::NotFound));
+        };
+        let job = self.jobs.get_mut(&key).unwrap();
+        // The main job stays until k1s ends.
+        let is_main = self.settings.main.as_ref().is_some_and(|main| main.as_str() == id);
+        job.is_removed |= name == "remove" && !is_main;
+        job.reasons += u64::from(matches!(name, "start" | "restart" | "run"));
+        if answer.is_ok() && matches!(name, "kill" | "remove" | "restart") {
+            self.ask(Some(key));
+        }
+        if name == "kill" && answer.is_ok() {
+            assert!(self.supervisor.job(id).unwrap().is_kill_requested());
+        }
+        let is_free = self.supervisor.job(id).is_none();
+        assert!(name != "remove" || is_free != is_main, "the id is free at once");
+    }
+
+    fn create(&mut self, id: &str) {
+        let spec = specs::random(&mut self.rng);
+        let there = self.supervisor.job(id).is_some();
+        let parsed = JobId::parse(id).unwrap();
+        let answer = self.supervisor.create(parsed, spec.clone(), self.now);
+        self.note("create", |_| format!("{id} {}: {answer:?}", specs::text(&spec)));
+        match answer {
+            Ok(()) => self.register(id),
+            Err(Refusal::Exists) => assert!(there),
+            Err(Refusal::ShuttingDown) => assert!(self.shutdown.is_some()),
+            Err(refusal) => assert_eq!(refusal, Refusal::TooManyJobs),
+        }
+    }
+
+    fn put(&mut self, id: &str) {
+        let old = self.supervisor.job(id).map(|job| (job.key(), job.spec().clone()));
+        let spec = match &old {
+            Some((_, old)) if self.rng.percent(80) => specs::variant(old, &mut self.rng),
+            Some(_) | None => specs::random(&mut self.rng),
+        };
+        if let Some((key, old)) = &old {
+            self.jobs.get_mut(key).unwrap().trim(old);
+        }
+        let parsed = JobId::parse(id).unwrap();
+        let answer = self.supervisor.put(parsed, spec.clone(), self.now);
+        self.note("put", |_| format!("{id} {}: {answer:?}", specs::text(&spec)));
+        match answer {
+            Ok(Put::Created) => self.register(id),
+            Ok(Put::Replaced) => {
+                let (key, old) = old.unwrap();
+                let job = self.jobs.get_mut(&key).unwrap();
+                job.is_replaced = true;
+                job.learn(&spec);
+                if old.command != spec.command {
+                    self.ask(Some(key));
+                }
+            }
+            Ok(Put::Unchanged) => assert_eq!(old.unwrap().1, spec),
+            Err(Refusal::ShuttingDown) => assert!(self.shutdown.is_some()),
+            Err(Refusal::TooManyJobs) => assert!(old.is_none()),
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::OtherType);
+                assert_ne!(specs::type_of(&old.unwrap().1), specs::type_of(&spec));
+            }
+        }
+    }
+
+    fn register(&mut self, id: &str) {
+        let job = self.supervisor.job(id).unwrap();
+        let mut model = JobModel {
+            id: job.id().clone(),
+            is_removed: false,
+            is_replaced: false,
+            created: self.now.mono.0,
+            results: VecDeque::new(),
+            last_launched: 0,
+            deferred: BTreeSet::new(),
+            grace: 0,
+            timeout: None,
+            period: u64::MAX,
+            replaces: false,
+            allows: false,
+            starts: 0,
+            reasons: 2,
+        };
+        model.learn(job.spec());
+        assert!(self.jobs.insert(job.key(), model).is_none(), "a key is used again");
+    }
+
+    /// The end of all runs of a job was asked for, or of all there are.
+    fn ask(&mut self, key: Option<JobKey>) {
+        let asked = self.runs.iter_mut().filter(|(run, _)| key.is_none_or(|key| run.job == key));
+        asked.for_each(|(_, run)| run.is_asked = true);
+    }
+
+    fn shut_down(&mut self) {
+        let now = self.now.mono.0;
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.killed_at.get_or_insert(now);
+        }
+        self.supervisor.shutdown(0, self.now);
+        self.note("shutdown", |_| String::new());
+        self.notice_shutdown();
+    }
+
+    /// A critical job may have begun the shutdown.
+    fn notice_shutdown(&mut self) {
+        if !self.supervisor.is_shutting_down() {
+            return assert!(self.shutdown.is_none());
+        }
+        if self.shutdown.is_none() {
+            let deadline = self.now.mono.0 + self.settings.shutdown_timeout.as_millis() as u64;
+            self.shutdown = Some(ShutdownModel { deadline, killed_at: None });
+            self.ask(None);
+        }
+    }
+
+    // What the core wants.
+
+    fn drain(&mut self) {
+        self.notice_shutdown();
+        let most = if self.is_winding_up { u64::MAX } else { self.rng.pick(&[0, 1, 2, 100, 100]) };
+        let mut spawns = 0;
+        loop {
+            while let Some(action) = self.supervisor.poll_action().filter(|_| !self.exited) {
+                self.act(action);
+            }
+            if spawns == most || self.exited {
+                return;
+            }
+            spawns += 1;
+            let Some(launch) = self.supervisor.poll_spawn() else {
+                return;
+            };
+            self.spawn(launch);
+            self.notice_shutdown();
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        self.note("action", |_| format!("{action:?}"));
+        match action {
+            Action::Signal { target, signal } => self.signal(&target, signal),
+            Action::Stop { target, signal } => {
+                self.signal(&target, signal);
+                if signal != Signal::KILL {
+                    self.signal(&target, Signal::CONT);
+                }
+            }
+            Action::Survey { run, target } => {
+                let members = self.world.members(&target, &self.leaders);
+                for pid in &members {
+                    let owner = self.world.get(*pid).run.job;
+                    assert_eq!(owner, run.job, "{run:?} waits for {pid}, which is not its own");
+                }
+                self.supervisor.handle_survey(run, !members.is_empty(), self.now);
+                self.notice_shutdown();
+                self.note("survey", |_| format!("{run:?}: {members:?}"));
+            }
+            Action::Exit { .. } => self.exit(),
+        }
+    }
+
+    fn signal(&mut self, target: &Target, signal: Signal) {
+        let now = self.now.mono.0;
+        for pid in self.world.members(target, &self.leaders) {
+            let process = self.world.get(pid);
+            assert!(
+                self.is_signalled || self.may_be_ended(process.run),
+                "{signal} for {pid} of {:?}, which nobody wants to end",
+                process.run,
+            );
+            if let Target::Tree { tag, .. } = target {
+                assert!(carries(&process.origin, tag), "{pid} of {} for {tag}", process.origin);
+            }
+            let process = self.world.get_mut(pid);
+            if signal == Signal::KILL {
+                process.killed_at.get_or_insert(now);
+            } else if !self.is_signalled {
+                process.asked_at.get_or_insert(now);
+            }
+            self.world.signal(pid, signal, now, &mut self.rng);
+        }
+        self.world.pass(now);
+    }
+
+    /// Whether there is a reason to signal a run.
+    fn may_be_ended(&self, run: RunKey) -> bool {
+        let (model, job) = (&self.runs[&run], &self.jobs[&run.job]);
+        let lived = self.now.mono.0 - model.started;
+        model.is_over
+            || model.is_asked
+            || job.replaces
+            || job.timeout.is_some_and(|timeout| lived >= timeout)
+    }
+
+    fn exit(&mut self) {
+        assert!(!self.exited, "a second exit");
+        self.exited = true;
+        let shutdown = self.shutdown.as_ref().expect("a shutdown");
+        let gave_up = shutdown.killed_at.is_some_and(|at| self.now.mono.0 >= at + GIVE_UP);
+        for (pid, process) in self.world.findable() {
+            assert!(gave_up, "{pid} of {:?} outlives k1s", process.run);
+            assert!(process.killed_at.is_some(), "{pid} of {:?} was not killed", process.run);
+        }
+        self.tally.count(if gave_up { "gave up" } else { "ended" });
+    }
+
+    // Spawns.
+
+    fn spawn(&mut self, launch: Launch) {
+        let run = launch.run;
+        self.check_spawn(&launch);
+        let job = self.jobs.get_mut(&run.job).unwrap();
+        job.starts += u64::from(!job.deferred.remove(&run.number));
+        job.last_launched = job.last_launched.max(run.number);
+        let outcome = if self.is_winding_up { 99 } else { self.rng.below(100) };
+        match outcome {
+            0..=9 => {
+                job.deferred.insert(run.number);
+                self.supervisor.handle_spawn_deferred(run, "EAGAIN".into(), self.now);
+                self.note("deferred", |_| format!("{run:?}"));
+            }
+            10..=19 => {
+                let failure = SpawnFailure { exit_code: 127, error: "gone".into() };
+                self.record(run, 127);
+                self.supervisor.handle_spawn_failed(run, failure, self.now);
+                self.note("spawn failed", |_| format!("{run:?}"));
+            }
+            _ => {
+                let now = self.now.mono.0;
+                let pid = self.world.spawn(run, &launch.tag, now, &mut self.rng);
+                let model = RunModel { started: now, is_asked: false, is_over: false };
+                assert!(self.runs.insert(run, model).is_none(), "{run:?} runs twice");
+                assert!(self.leaders.insert(pid));
+                self.note("spawn", |_| format!("{run:?} {}: {pid:?}", launch.tag));
+                self.supervisor.handle_spawned(run, pid, self.now);
+            }
+        }
+    }
+
+    fn check_spawn(&self, launch: &Launch) {
+        let run = launch.run;
+        let job = &self.jobs[&run.job];
+        assert!(self.shutdown.is_none(), "{run:?} is started in a shutdown");
+        assert!(!job.is_removed, "{run:?} of a removed job is started");
+        let listed = self.supervisor.job(job.id.as_str()).unwrap();
+        assert_eq!(listed.key(), run.job);
+        assert!(!listed.is_kill_requested(), "{run:?} of a killed job is started");
+        assert_eq!(launch.job_id, job.id);
+        assert!(launch.tag.ends_with(&format!(".{}.{}", job.id, run.number)));
+        if !job.deferred.contains(&run.number) {
+            assert!(run.number > job.last_launched, "{run:?} after {}", job.last_launched);
+        }
+        for (pid, process) in self.world.findable() {
+            let other = process.run.job;
+            if other == run.job {
+                let is_in_way = !job.allows && process.group != pid;
+                assert!(!is_in_way, "{run:?} is started beside {pid} of {:?}", process.run);
+            } else {
+                assert_ne!(self.jobs[&other].id, job.id, "{run:?} beside {:?}", process.run);
+            }
+        }
+        for pid in &self.leaders {
+            let other = self.world.get(pid.0).run;
+            assert!(job.allows || other.job != run.job, "{run:?} is started beside {other:?}");
+        }
+    }
+
+    // What must hold after every turn.
+
+    fn check(&mut self) {
+        if self.exited {
+            return;
+        }
+        for pid in &self.leaders {
+            let run = self.world.get(pid.0).run;
+            assert_eq!(self.supervisor.run_of(*pid), Some(run), "whose process is {pid:?}?");
+        }
+        assert!(self.supervisor.live_runs() >= self.leaders.len());
+        assert!(self.supervisor.output_memory() <= self.settings.output_memory);
+        self.check_jobs();
+        self.check_grace();
+        self.check_shutdown();
+    }
+
+    fn check_jobs(&mut self) {
+        let (mut after, mut kept, mut is_pending) = (None, 0, self.supervisor.live_runs() > 0);
+        while let Some(job) = self.supervisor.job_after(after) {
+            assert!(after.is_none_or(|after| job.key() > after), "the order of the list");
+            after = Some(job.key());
+            let model = self.jobs.get_mut(&job.key()).unwrap();
+            assert!(!model.is_removed, "{} is listed", model.id);
+            model.check(job, self.now, self.is_step_unseen);
+            assert!(self.shutdown.is_some() || model.may_be(job), "{} is over", model.id);
+            kept +=
+                job.results().map(|r| r.stdout.allocated() + r.stderr.allocated()).sum::<usize>();
+            is_pending |= job.next_run_at(self.now).is_some() || has_time_to_live(job);
+        }
+        assert!(kept <= self.supervisor.output_memory());
+        is_pending |= self.shutdown.is_some();
+        assert!(is_pending || self.supervisor.poll_timeout().is_none(), "a timer for nothing");
+        if is_pending && self.supervisor.live_runs() == 0 {
+            assert!(self.supervisor.poll_timeout().is_some(), "no timer for what is to come");
+        }
+    }
+
+    /// Whatever was asked to end was killed when its grace period was over.
+    fn check_grace(&self) {
+        let now = self.now.mono.0;
+        for (pid, process) in self.world.findable() {
+            let grace = self.jobs[&process.run.job].grace;
+            let is_late = process.asked_at.is_some_and(|at| now > at + grace);
+            assert!(!is_late || process.killed_at.is_some(), "{pid} of {:?}", process.run);
+        }
+    }
+
+    fn check_shutdown(&self) {
+        let Some(shutdown) = &self.shutdown else {
+            return;
+        };
+        assert!(self.supervisor.live_runs() > 0, "a shutdown waits for nothing");
+        let is_late = shutdown.killed_at.is_some_and(|at| self.now.mono.0 >= at + GIVE_UP);
+        assert!(!is_late, "the shutdown has no end");
+    }
+
+    /// Removes everything, or shuts down: it comes to an end, and nothing is left.
+    fn wind_up(&mut self) {
+        self.is_winding_up = true;
+        if self.exited {
+            return;
+        }
+        if self.shutdown.is_none() && self.seed.is_multiple_of(2) {
+            self.note("wind up", |_| String::new());
+            for id in IDS {
+                if let Some(key) = self.supervisor.job(id).map(Job::key) {
+                    self.supervisor.remove(id, self.now).unwrap();
+                    self.jobs.get_mut(&key).unwrap().is_removed = true;
+                    self.ask(Some(key));
+                }
+            }
+        } else if self.shutdown.is_none() {
+            self.shut_down();
+        }
+        for _ in 0..MOST_LAST_TURNS {
+            self.drain();
+            self.fire_timers();
+            self.check();
+            let timer = self.supervisor.poll_timeout().map(|at| at.0);
+            let zombie = self.world.zombies().first().map(|_| self.now.mono.0);
+            let next = [timer, zombie, self.world.next_end()].into_iter().flatten().min();
+            let Some(next) = next.filter(|_| !self.exited) else {
+                break;
+            };
+            let millis = next.saturating_sub(self.now.mono.0);
+            self.now.mono.0 += millis;
+            self.now.wall.0 += millis as i64;
+            self.world.pass(self.now.mono.0);
+            self.reap();
+        }
+        if self.shutdown.is_some() {
+            return assert!(self.exited, "the shutdown has no end");
+        }
+        assert!(self.supervisor.job_after(None).is_none());
+        assert_eq!(self.supervisor.live_runs(), 0);
+        assert_eq!(self.supervisor.output_memory(), 0);
+        assert_eq!(self.supervisor.poll_timeout(), None);
+        assert!(self.supervisor.poll_spawn().is_none());
+        assert_eq!(self.world.living().count(), 0, "something is left");
+    }
+
+    fn note(&mut self, event: &'static str, text: impl FnOnce(&Sim) -> String) {
+        self.tally.count(event);
+        if self.trace.is_on {
+            let line = format!("{} {event} {}", self.now.mono.0, text(self));
+            self.trace.push(line);
+        }
+    }
+}
+
+impl JobModel {
+    /// It has, or had, this specification.
+    fn learn(&mut self, spec: &JobSpec) {
+        self.grace = self.grace.max(spec.stop.timeout.as_millis() as u64);
+        let timeout = spec.timeout.map(|timeout| timeout.as_millis() as u64);
+        self.timeout = [self.timeout, timeout].into_iter().flatten().min();
+        self.reasons += 1;
+        if let Kind::Cron(cron) = &spec.kind {
+            self.period = self.period.min(specs::period(&cron.schedule));
+            self.replaces |= cron.concurrency == Concurrency::Replace;
+            self.allows |= cron.concurrency == Concurrency::Allow;
+        }
+    }
+
+    /// Forgets the results that its history has no room for.
+    fn trim(&mut self, spec: &JobSpec) {
+        while self.results.len() > spec.output.history_limit {
+            self.results.pop_front();
+        }
+    }
+
+    fn check(&mut self, job: &Job, now: Now, is_step_unseen: bool) {
+        self.trim(job.spec());
+        let results = job.results().map(|result| (result.number, result.exit_code()));
+        assert!(results.eq(self.results.iter().copied()), "{}: {:?}", self.id, self.results);
+        if let Some(next) = job.next_run_at(now)
+            && !is_step_unseen
+        {
+            assert!(next > now.wall, "{} was due at {next:?}, and it is {now:?}", self.id);
+        }
+        match &job.spec().kind {
+            Kind::Cron(_) => {
+                let elapsed = now.mono.0 - self.created;
+                let most = elapsed / self.period + self.reasons;
+                assert!(self.starts <= most, "{}: {} starts, not {most}", self.id, self.starts);
+            }
+            Kind::Continuous { .. } | Kind::OneOff { .. } => {}
+        }
+    }
+
+    /// Whether the job may be in its state: one that is always restarted does not end.
+    fn may_be(&self, job: &Job) -> bool {
+        let Kind::Continuous { restart, .. } = &job.spec().kind else {
+            return true;
+        };
+        let goes_on = restart.policy == RestartPolicy::Always && restart.max_restarts.is_none();
+        !goes_on || !is_over(job) || job.is_kill_requested() || self.is_replaced
+    }
+}
+
+fn is_over(job: &Job) -> bool {
+    matches!(job.state(), State::Succeeded | State::Failed | State::Killed)
+}
+
+fn has_time_to_live(job: &Job) -> bool {
+    is_over(job) && matches!(&job.spec().kind, Kind::OneOff { ttl_after_finished: Some(_), .. })
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    match status {
+        ExitStatus::Code(code) => code,
+        ExitStatus::Signal(signal) => 128 + signal.number() as u8,
+    }
+}
+
+/// The last events, told when the seed fails.
+struct Trace {
+    seed: u64,
+    is_on: bool,
+    lines: VecDeque<String>,
+}
+
+impl Trace {
+    fn push(&mut self, line: String) {
+        if self.lines.len() == TRACED {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if self.is_on && std::thread::panicking() {
+            for line in &self.lines {
+                eprintln!("{line}");
+            }
+            eprintln!("to play it again: K1S_SIM_SEED={}", self.seed);
+        }
+    }
+}
+
+/// How often each kind of event has happened.
+#[derive(Debug, Default)]
+pub struct Tally(pub BTreeMap<&'static str, u64>);
+
+impl Tally {
+    fn count(&mut self, event: &'static str) {
+        *self.0.entry(event).or_default() += 1;
+    }
+
+    fn add(&mut self, other: &Tally) {
+        for (event, count) in &other.0 {
+            *self.0.entry(event).or_default() += count;
+        }
+    }
+}
+
+/// A run of many seeds must have seen them all, or it has tested nothing.
+pub const EVENTS: [&str; 22] = [
+    "action",
+    "create",
+    "deferred",
+    "ended",
+    "exit",
+    "gave up",
+    "kill",
+    "orphans",
+    "pass",
+    "put",
+    "remove",
+    "restart",
+    "reused pids",
+    "run",
+    "shutdown",
+    "signal",
+    "spawn",
+    "spawn failed",
+    "start",
+    "step",
+    "survey",
+    "unknown orphan",
+];
+
+const IDS: [&str; 6] = ["a", "b", "c", "a.1", "d", "e"];
+
+/// 2026-03-28T00:00:00Z, a day before the clocks of Berlin change.
+const START: i64 = 1_774_656_000_000;
+const STEPS: [i64; 6] = [1, 1_000, 3_600_000, 86_400_000, 10 * 365 * 86_400_000, 3 * 3_600_000 + 1];
+const FARTHEST: i64 = 30 * 365 * 86_400_000;
+const LONGEST_SLEEP: u64 = 86_400_000;
+
+/// As in the core: how long what was killed is waited for in a shutdown.
+const GIVE_UP: u64 = 1_000;
+const MOST_ROUNDS: usize = 50;
+const MOST_LAST_TURNS: usize = 5_000;
+const TRACED: usize = 150;

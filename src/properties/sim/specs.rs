@@ -1,0 +1,140 @@
+//! Specifications by chance.
+
+use crate::job::spec::Kind;
+use crate::job::{JobSpec, Spelling, Value};
+use crate::schedule::Schedule;
+
+use super::rng::Rng;
+
+/// Any job.
+pub(super) fn random(rng: &mut Rng) -> JobSpec {
+    let kind = rng.pick(&["continuous", "one-off", "cron"]);
+    of_type(kind, rng)
+}
+
+/// A job of the same type, which may differ from the old one in what its process sees, or not.
+pub(super) fn variant(old: &JobSpec, rng: &mut Rng) -> JobSpec {
+    if rng.percent(10) {
+        return old.clone();
+    }
+    let mut new = of_type(type_of(old), rng);
+    if rng.percent(60) {
+        new.command = old.command.clone();
+    }
+    if rng.percent(40) {
+        new.kind = old.kind.clone();
+    }
+    new
+}
+
+pub(super) fn type_of(spec: &JobSpec) -> &'static str {
+    match &spec.kind {
+        Kind::Continuous { .. } => "continuous",
+        Kind::OneOff { .. } => "one-off",
+        Kind::Cron(_) => "cron",
+    }
+}
+
+pub(super) fn is_by_calendar(spec: &JobSpec) -> bool {
+    matches!(&spec.kind, Kind::Cron(cron) if matches!(cron.schedule, Schedule::Cron(_)))
+}
+
+/// The shortest time between two runs, in milliseconds.
+pub(super) fn period(schedule: &Schedule) -> u64 {
+    match schedule {
+        Schedule::Every(interval) => interval.as_millis() as u64,
+        Schedule::Cron(cron) => {
+            let known = EXPRESSIONS.iter().find(|(text, _)| *text == cron.expression());
+            known.expect("one of ours").1
+        }
+    }
+}
+
+/// What matters of it, for the trace.
+pub(super) fn text(spec: &JobSpec) -> String {
+    let arguments = &spec.command.arguments;
+    let (grace, timeout) = (spec.stop.timeout, spec.timeout);
+    format!("{:?} {arguments:?} grace {grace:?} timeout {timeout:?} {:?}", spec.kind, spec.output)
+}
+
+fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
+    let mut fields = vec![
+        format!(r#""type":"{kind}","executable":"x","arguments":["{}"]"#, rng.below(2)),
+        format!(
+            r#""stop":{{"signal":"SIGTERM","timeoutSeconds":{}}}"#,
+            rng.pick(&["0", "0.1", "2", "10"])
+        ),
+        format!(
+            r#""output":{{"limitBytes":{},"historyLimit":{}}}"#,
+            rng.pick(&[0, 100, 4_000, 65_536]),
+            rng.below(5)
+        ),
+    ];
+    if rng.percent(30) {
+        fields.push(format!(r#""timeoutSeconds":{}"#, rng.pick(&["0.05", "1", "30"])));
+    }
+    match kind {
+        "continuous" => continuous(&mut fields, rng),
+        "one-off" => one_off(&mut fields, rng),
+        _ => cron(&mut fields, rng),
+    }
+    if kind != "cron" && rng.below(200) == 0 {
+        fields.push(r#""critical":true"#.into());
+    }
+    let value: Value = serde_json::from_str(&format!("{{{}}}", fields.join(","))).unwrap();
+    crate::job::parse(value, "/", Spelling::Camel).unwrap()
+}
+
+fn continuous(fields: &mut Vec<String>, rng: &mut Rng) {
+    fields.push(format!(r#""restartOnFailure":{}"#, rng.percent(80)));
+    let mut restart = vec![format!(
+        r#""initialDelayMs":{},"maxDelayMs":{},"resetAfterMs":{}"#,
+        rng.pick(&[0, 100]),
+        rng.pick(&[0, 1_000, 30_000]),
+        rng.pick(&[100, 5_000])
+    )];
+    if rng.percent(20) {
+        let policy = rng.pick(&["always", "on-failure", "never"]);
+        restart.push(format!(r#""policy":"{policy}""#));
+    }
+    if rng.percent(20) {
+        restart.push(format!(r#""maxRestarts":{}"#, rng.below(4)));
+    }
+    fields.push(format!(r#""restart":{{{}}}"#, restart.join(",")));
+}
+
+fn one_off(fields: &mut Vec<String>, rng: &mut Rng) {
+    fields.push(format!(r#""retries":{}"#, rng.below(4)));
+    if rng.percent(30) {
+        fields.push(format!(r#""ttlSecondsAfterFinished":{}"#, rng.pick(&["0", "0.5", "20"])));
+    }
+}
+
+fn cron(fields: &mut Vec<String>, rng: &mut Rng) {
+    let policy = rng.pick(&["forbid", "queue", "allow", "replace"]);
+    fields.push(format!(r#""concurrencyPolicy":"{policy}","suspend":{}"#, rng.percent(10)));
+    if rng.percent(50) {
+        fields.push(format!(r#""scheduleInSeconds":{}"#, rng.pick(&[1, 7, 60])));
+    } else {
+        let zone = rng.pick(&["UTC", "Europe/Berlin", "Australia/Lord_Howe"]);
+        let expression = rng.pick(&EXPRESSIONS).0;
+        fields.push(format!(r#""schedule":"{expression}","timeZone":"{zone}""#));
+    }
+    if rng.percent(30) {
+        let deadline = rng.pick(&["0", "1", "100000"]);
+        fields.push(format!(r#""startingDeadlineSeconds":{deadline}"#));
+    }
+    if rng.percent(30) {
+        fields.push(format!(r#""jitterSeconds":{}"#, rng.pick(&["0.5", "30", "600"])));
+    }
+}
+
+/// Expressions, and the shortest time between two of their runs.
+const EXPRESSIONS: [(&str, u64); 6] = [
+    ("* * * * * *", 1_000),
+    ("*/10 * * * * *", 10_000),
+    ("* * * * *", 60_000),
+    ("*/20 * * * *", 1_200_000),
+    ("30 2 * * *", 22 * 3_600_000),
+    ("0 12 29 2 *", 365 * 86_400_000),
+];

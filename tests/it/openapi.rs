@@ -1,0 +1,187 @@
+//! `GET /openapi.json` is held against the route table, against the fields that payloads may
+//! have, and against what real jobs show.
+
+use std::collections::BTreeSet;
+
+use k1s::api::ROUTES;
+use serde_json::{Value, json};
+
+use crate::harness::{K1s, continuous, cron, one_off, with};
+
+#[test]
+fn it_has_the_routes_that_there_are() {
+    let document = document(&K1s::start());
+    let mut documented = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            documented.insert((method.to_uppercase(), path.clone()));
+        }
+    }
+    let routes: BTreeSet<_> = ROUTES
+        .iter()
+        .map(|route| (route.method.name().to_owned(), route.path.to_owned()))
+        .collect();
+    assert_eq!(documented, routes);
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_everything_is_referred_to() {
+    let document = document(&K1s::start());
+    let mut references = BTreeSet::new();
+    collect_references(&document, &mut references);
+    for reference in &references {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+    for (kind, entries) in document["components"].as_object().unwrap() {
+        for name in entries.as_object().unwrap().keys() {
+            let reference = format!("#/components/{kind}/{name}");
+            let is_used = kind == "securitySchemes" || references.contains(&reference);
+            assert!(is_used, "nothing refers to {reference}");
+        }
+    }
+}
+
+#[test]
+fn it_has_the_fields_that_each_type_of_job_may_have() {
+    let k1s = K1s::start();
+    let document = document(&k1s);
+    for (kind, schema) in
+        [("continuous", "ContinuousSpec"), ("one-off", "OneOffSpec"), ("cron", "CronSpec")]
+    {
+        let payload = json!({"type": kind, "executable": "true"});
+        let allowed: BTreeSet<String> = known_fields(&k1s, "/job/x", &payload, &[])
+            .into_iter()
+            .filter(|field| field == "type" || !is_for_others(&k1s, &payload, field))
+            .collect();
+        let schema = &document["components"]["schemas"][schema];
+        assert_eq!(keys(&schema["properties"]), allowed, "{kind}");
+        assert_eq!(schema["additionalProperties"], false);
+        let common = keys(&document["components"]["schemas"]["CommonSpec"]["properties"]);
+        for field in schema["properties"].as_object().unwrap() {
+            let is_elsewhere = *field.1 == json!(true);
+            assert_eq!(common.contains(field.0), is_elsewhere, "{kind}: {}", field.0);
+        }
+    }
+}
+
+#[test]
+fn it_has_the_fields_of_what_stands_in_fields() {
+    let k1s = K1s::start();
+    let schemas = &document(&k1s)["components"]["schemas"];
+    let common = &schemas["CommonSpec"]["properties"];
+    let spec = |kind: &str| json!({"type": kind, "executable": "true"});
+    for (kind, path, documented) in [
+        ("continuous", &["stop"][..], keys(&common["stop"]["properties"])),
+        ("continuous", &["output"], keys(&common["output"]["properties"])),
+        ("continuous", &["restart"], keys(&schemas["Restart"]["properties"])),
+        ("one-off", &["restart"], keys(&schemas["Backoff"]["properties"])),
+        ("cron", &["limits"], strings(&common["limits"]["propertyNames"]["enum"])),
+        ("cron", &["limits", "core"], keys(&schemas["Limit"]["anyOf"][1]["properties"])),
+    ] {
+        let known = known_fields(&k1s, "/job/x", &spec(kind), path);
+        assert_eq!(documented, known, "{path:?} of {kind}");
+    }
+}
+
+#[test]
+fn it_has_the_fields_that_jobs_and_their_results_show() {
+    let k1s = K1s::start();
+    let schemas = document(&k1s)["components"]["schemas"].clone();
+    let expression =
+        with(continuous("true"), json!({"type": "cron", "schedule": "@yearly", "timeZone": "UTC"}));
+    k1s.create("continuous", &continuous("exec sleep 1000"));
+    k1s.create("interval", &cron("true", 1000));
+    k1s.create("expression", &expression);
+    k1s.run("ended", &one_off("true"));
+    k1s.run("broken", &json!({"type": "one-off", "executable": "/nowhere"}));
+    for (id, schema) in [
+        ("continuous", "ContinuousJob"),
+        ("interval", "CronJob"),
+        ("expression", "CronJob"),
+        ("ended", "OneOffJob"),
+        ("broken", "OneOffJob"),
+    ] {
+        let own = &schemas[schema];
+        let common = &schemas["CommonJob"];
+        shows_what_is_documented(&k1s.job(id), &[common, own], id);
+    }
+    for id in ["ended", "broken"] {
+        shows_what_is_documented(&k1s.job(id)["results"][0], &[&schemas["Result"]], id);
+    }
+    let seen = k1s.get("/job/ended?output=false").json();
+    shows_what_is_documented(&seen["results"][0], &[&schemas["Result"]], "without output");
+}
+
+#[test]
+fn it_needs_the_token() {
+    let k1s = K1s::start();
+    let mut client = k1s.connect();
+    client.send("GET /openapi.json HTTP/1.1\r\nHost: k1s\r\n\r\n");
+    assert_eq!(client.reply().status, 403);
+}
+
+#[test]
+fn its_version_is_that_of_k1s() {
+    assert_eq!(document(&K1s::start())["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+fn document(k1s: &K1s) -> Value {
+    let document = k1s.get("/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    document
+}
+
+/// Shown is what is required, and what may be; nothing else.
+#[track_caller]
+fn shows_what_is_documented(shown: &Value, schemas: &[&Value], what: &str) {
+    let shown = keys(shown);
+    let documented: BTreeSet<_> = schemas.iter().flat_map(|s| keys(&s["properties"])).collect();
+    let required: BTreeSet<_> = schemas.iter().flat_map(|s| strings(&s["required"])).collect();
+    assert!(shown.is_subset(&documented), "{what}: {:?}", &shown - &documented);
+    assert!(required.is_subset(&shown), "{what}: {:?}", &required - &shown);
+}
+
+/// The fields that k1s lists when it does not know one, in the object at `path` of the payload.
+fn known_fields(k1s: &K1s, target: &str, payload: &Value, path: &[&str]) -> BTreeSet<String> {
+    let strange = "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq";
+    let mut inner = json!({strange: 1});
+    for name in path.iter().rev() {
+        inner = json!({*name: inner});
+    }
+    let reply = k1s.post(target, &with(payload.clone(), inner));
+    let error = reply.error();
+    let (_, list) = error.split_once("known are ").unwrap_or_else(|| panic!("{error}"));
+    list.split(", ").map(str::to_owned).collect()
+}
+
+/// Whether only other types of job have this field.
+fn is_for_others(k1s: &K1s, payload: &Value, field: &str) -> bool {
+    // Null is as absent, so that a field this type has is no error; but `executable` is missed.
+    let reply = k1s.post("/job/x", &with(payload.clone(), json!({field: null})));
+    k1s.delete("/job/x");
+    match reply.status {
+        200 => false,
+        _ => reply.error().contains("jobs only"),
+    }
+}
+
+fn collect_references(value: &Value, references: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(entries) => {
+            references.extend(entries.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            entries.values().for_each(|value| collect_references(value, references));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, references)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn keys(object: &Value) -> BTreeSet<String> {
+    object.as_object().into_iter().flat_map(|entries| entries.keys().cloned()).collect()
+}
+
+fn strings(list: &Value) -> BTreeSet<String> {
+    let items = list.as_array().into_iter().flatten();
+    items.map(|item| item.as_str().unwrap().to_owned()).collect()
+}

@@ -1,0 +1,330 @@
+//! What README.md shows is what happens.
+//!
+//! ```text
+//! the tour: each `$ command` ─▶ one shell ─▶ what it prints is what stands below it
+//! the tables: the names in their first column ─▶ those that k1s itself knows, and no other
+//! ```
+//!
+//! `…` in the output that is shown stands for anything. A command that only looks is tried
+//! again until it shows what it should: people type slower than tests.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use k1s::config;
+use k1s::job::{self, Spelling, Value as Field};
+use serde_json::{Value, json};
+
+use crate::harness::{self, K1s, skip, wait_until};
+
+#[test]
+fn the_tour_is_what_happens() {
+    for tool in ["bash", "curl", "python3", "tar"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            skip!(format!("the tour needs {tool}"));
+        }
+    }
+    let k1s = K1s::start();
+    let tour = section("## A tour in five minutes");
+    let changes = [
+        ("1298", k1s.address().port().to_string()),
+        ("1299", free_port()),
+        ("8000", free_port()),
+        ("Authorization: Bearer abc123", k1s.authorization().trim().to_owned()),
+    ];
+    let here = |text: &str| {
+        changes.iter().fold(text.to_owned(), |text, (shown, real)| text.replace(shown, real))
+    };
+    lay_out(k1s.dir(), &here(block(&tour, "```toml")));
+    let mut shell = Shell::start(k1s.dir());
+    let steps = steps(&tour);
+    assert!(steps.len() > 20, "{} steps", steps.len());
+    for step in steps {
+        let (command, shown) = (here(&step.command), here(step.shown.trim()));
+        let mut printed = shell.run(&command);
+        if step.only_looks() {
+            let what = format!("{command}\nshows\n{shown}");
+            wait_until(&what, || {
+                let as_shown = matches(&shown, printed.trim());
+                if !as_shown {
+                    printed = shell.run(&command);
+                }
+                as_shown
+            });
+        }
+        assert!(matches(&shown, printed.trim()), "{command}\nprinted\n{printed}\nnot\n{shown}");
+    }
+}
+
+#[test]
+fn the_table_of_job_fields_is_complete() {
+    let unknown = |fields: &[(&str, Field)]| {
+        let mut table = vec![("type", text("continuous")), ("executable", text("x"))];
+        table.extend(fields.iter().cloned());
+        let table = table.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        job::parse(Field::Table(table), "/", Spelling::Camel).unwrap_err().to_string()
+    };
+    let far_off = || (FAR_OFF, text("x"));
+    assert_eq!(names(&rows("| field |")), known(&unknown(&[far_off()])));
+    for (name, row) in [("restart", "`policy`"), ("stop", "SIGTERM"), ("output", "historyLimit")] {
+        let nested = Field::Table(vec![(FAR_OFF.to_owned(), text("x"))]);
+        let row = rows("| field |").into_iter().find(|line| line.contains(row)).unwrap();
+        for field in known(&unknown(&[(name, nested)])) {
+            assert!(row.contains(&field), "{field} of {name} is not in {row}");
+        }
+    }
+}
+
+#[test]
+fn the_tables_of_config_keys_are_complete() {
+    let unknown = |text: String| {
+        let environment = config::Environment {
+            port: None,
+            token: None,
+            directory: "/".to_owned(),
+            read: |path| fs::read(path),
+        };
+        config::parse(&text, "k1s.toml", &environment).unwrap_err().to_string()
+    };
+    let keys = |table: &str| known(&unknown(format!("[{table}]\n{FAR_OFF} = 1")));
+    assert_eq!(names(&rows("| `[http]` |")), keys("http"));
+    let others: BTreeSet<String> = known(&unknown(format!("{FAR_OFF} = 1")))
+        .into_iter()
+        .filter(|table| table != "http" && table != "job")
+        .flat_map(|table| {
+            let qualified = |key| format!("{table}.{key}");
+            keys(&table).into_iter().map(qualified).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(names(&rows("| other tables |")), others);
+}
+
+#[test]
+fn the_table_of_routes_is_complete() {
+    let routes = k1s::api::ROUTES.iter();
+    let routes = routes.map(|route| format!("{} {}", route.method.name(), route.path));
+    assert_eq!(names(&rows("| route |")), routes.collect());
+}
+
+#[test]
+fn the_tables_of_what_jobs_show_are_complete() {
+    let k1s = K1s::start();
+    k1s.create("daemon", &harness::continuous("exec sleep 60"));
+    k1s.create("calendar", &json!({"type": "cron", "schedule": "@yearly", "executable": "true"}));
+    let failed = k1s.run("failed", &json!({"type": "one-off", "executable": "/nowhere"}));
+    let jobs = ["daemon", "calendar", "failed"].map(|id| k1s.job(id));
+    let mut keys: BTreeSet<String> = jobs.iter().flat_map(keys_of).collect();
+    // Only there while the machine has no room for a run.
+    keys.insert("error".to_owned());
+    assert_eq!(names(&rows("| key |")), keys);
+    assert_eq!(names(&rows("| key of a result |")), keys_of(&failed).into_iter().collect());
+    let states = k1s.get("/?state=none").error();
+    let states = states.strip_prefix("state: must be one of ").unwrap();
+    let states = states.split_once(", not").unwrap().0.split(", ").map(str::to_owned);
+    assert_eq!(names(&rows("| state |")), states.collect());
+}
+
+/// A command of the tour, and what is shown below it.
+#[derive(Debug, PartialEq, Eq)]
+struct Step {
+    command: String,
+    shown: String,
+}
+
+impl Step {
+    /// Whether the command may be run again.
+    fn only_looks(&self) -> bool {
+        let words = self.command.split(' ');
+        self.command.starts_with("curl ") && !words.clone().any(|word| word == "-d" || word == "-X")
+    }
+}
+
+/// The commands of all `console` blocks. A line that begins with blanks goes on with a command.
+fn steps(text: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = line == "```console";
+        } else if let Some(command) = line.strip_prefix("$ ").filter(|_| inside) {
+            steps.push(Step { command: command.to_owned(), shown: String::new() });
+        } else if inside {
+            let step = steps.last_mut().expect("a block begins with a command");
+            let target = if line.starts_with("    ") { &mut step.command } else { &mut step.shown };
+            target.push('\n');
+            target.push_str(line);
+        }
+    }
+    steps
+}
+
+/// Whether `text` is `pattern`, in which `…` stands for anything.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('…') else {
+        return text == pattern;
+    };
+    let Some(mut left) = text.strip_prefix(first) else {
+        return false;
+    };
+    let mut pieces: Vec<&str> = rest.split('…').collect();
+    let last = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        match left.find(piece) {
+            Some(at) => left = &left[at + piece.len()..],
+            None => return false,
+        }
+    }
+    left.ends_with(last)
+}
+
+/// One bash, which runs one command after the other.
+struct Shell {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Shell {
+    fn start(dir: &Path) -> Shell {
+        let binary = Path::new(env!("CARGO_BIN_EXE_k1s")).parent().unwrap();
+        let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+        let mut child = Command::new("bash")
+            .args(["--norc", "--noprofile"])
+            .current_dir(dir)
+            .env("PATH", path)
+            .env("HOME", dir)
+            .env("no_proxy", "*")
+            .env_remove("PORT")
+            .env_remove("K1S_AUTH_TOKEN")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut shell = Shell { child, input, output };
+        shell.run("trap 'kill $(jobs -p) 2>/dev/null' EXIT");
+        shell
+    }
+
+    /// Runs a command, and returns what it wrote to its standard output.
+    fn run(&mut self, command: &str) -> String {
+        let input = self.input.as_mut().unwrap();
+        input.write_all(format!("{command}\necho; echo {END}\n").as_bytes()).unwrap();
+        let mut printed = String::new();
+        while !printed.ends_with(&format!("\n{END}\n")) {
+            let read = self.output.read_line(&mut printed).unwrap();
+            assert!(read > 0, "bash ended: {command}\n{printed}");
+        }
+        printed.truncate(printed.len() - END.len() - 2);
+        printed
+    }
+}
+
+impl Drop for Shell {
+    /// At the end of its input, bash ends what it has started.
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// What the tour finds in its directory: some of the checkout, and the config it shows.
+fn lay_out(dir: &Path, config: &str) {
+    for name in ["LICENSE", "src"] {
+        let copied = Command::new("cp").arg("-r").arg(root().join(name)).arg(dir).status();
+        assert!(copied.unwrap().success());
+    }
+    fs::write(dir.join("k1s.toml"), config).unwrap();
+}
+
+fn free_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port().to_string()
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// From a heading to the next of the same kind.
+fn section(heading: &str) -> String {
+    let readme = readme();
+    let (_, rest) = readme.split_once(heading).unwrap();
+    rest.split("\n## ").next().unwrap().to_owned()
+}
+
+/// The text of the first block that begins with `fence`.
+fn block<'a>(text: &'a str, fence: &str) -> &'a str {
+    let (_, rest) = text.split_once(fence).unwrap();
+    rest.split_once("```").unwrap().0
+}
+
+/// The lines of the table whose head begins so.
+fn rows(head: &str) -> Vec<String> {
+    let readme = readme();
+    let lines = readme.lines().skip_while(|line| !line.starts_with(head));
+    lines.skip(2).take_while(|line| line.starts_with('|')).map(str::to_owned).collect()
+}
+
+/// What stands in backticks in the first column.
+fn names(rows: &[String]) -> BTreeSet<String> {
+    assert!(!rows.is_empty());
+    let columns = rows.iter().map(|row| row.split('|').nth(1).unwrap());
+    columns.flat_map(|column| column.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+/// The names that an error about a field that is like none of them lists.
+fn known(error: &str) -> BTreeSet<String> {
+    let (_, names) = error.split_once("known are ").expect(error);
+    names.split(", ").map(str::to_owned).collect()
+}
+
+fn keys_of(object: &Value) -> Vec<String> {
+    object.as_object().unwrap().keys().cloned().collect()
+}
+
+fn text(text: &str) -> Field {
+    Field::String(text.to_owned())
+}
+
+/// Like no name that k1s knows.
+const FAR_OFF: &str = "zzzzzzzzzzzzzzzzzzzzzzzzzzzz";
+const END: &str = "-- that was all --";
+
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_stand_for_anything() {
+        for (pattern, text, expected) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a…", "ab\nc", true),
+            ("…c", "ab\nc", true),
+            ("a…b…c", "a1b2c", true),
+            ("a…b…c", "a1c2b", false),
+            ("a…a", "a", false),
+            ("", "x", false),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn commands_end_where_their_output_begins() {
+        let text = "$ no\n```console\n$ a 'b\n    c'\nout\nmore\n$ curl x\n```\n$ no";
+        let step =
+            |command: &str, shown: &str| Step { command: command.into(), shown: shown.into() };
+        assert_eq!(steps(text), [step("a 'b\n    c'", "\nout\nmore"), step("curl x", "")]);
+        assert!(!steps(text)[0].only_looks() && steps(text)[1].only_looks());
+    }
+}
