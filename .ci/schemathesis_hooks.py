@@ -43,15 +43,20 @@ def strangers_are_refused(context, response, case):
         assert response.status_code == 403, response.status_code
 
 
-@schemathesis.hook
-def map_body(context, body):
-    """Keeps what JSON Schema cannot say, or what its generator does not know."""
-    if isinstance(body, dict) and body.get("type") == "cron":
+def keep_valid(body):
+    """What JSON Schema cannot say: what fields say of each other."""
+    if body.get("type") == "cron":
         if body.get("schedule") is not None:
             body.pop("scheduleInSeconds", None)
         else:
             body.pop("timeZone", None)
-    return body
+    for limit in (body.get("limits") or {}).values():
+        if isinstance(limit, dict) and above(limit["soft"], limit["hard"]):
+            limit["soft"], limit["hard"] = limit["hard"], limit["soft"]
+
+
+def above(soft, hard):
+    return hard != "unlimited" and (soft == "unlimited" or soft > hard)
 
 
 @schemathesis.hook
@@ -63,9 +68,14 @@ def before_call(context, case, kwargs):
     body = case.body
     if not isinstance(body, dict):
         return
+    if case.meta is not None and case.meta.generation.mode.is_positive:
+        keep_valid(body)
     executable = body.get("executable")
     if isinstance(executable, str) and executable and "\0" not in executable:
         body["executable"] = HARMLESS
+    # The end of a critical job would be the end of k1s.
+    if body.get("critical") is True:
+        body["critical"] = False
     restart = body.get("restart")
     if isinstance(restart, dict):
         for name in ("initialDelayMs", "maxDelayMs"):

@@ -323,7 +323,9 @@ impl Supervisor {
         if self.ids.contains_key(&id) {
             return Err(Refusal::Exists);
         }
-        if self.jobs.len() >= self.core.settings.job_limit {
+        // A removed job makes room at once, though its processes may take a while to leave.
+        let limit = self.core.settings.job_limit;
+        if self.ids.len() >= limit || self.jobs.len() >= limit.saturating_mul(2) {
             return Err(Refusal::TooManyJobs);
         }
         self.last_key += 1;
