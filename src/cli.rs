@@ -13,7 +13,8 @@
 //! and exit code 2.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Write};
+use std::fmt::Display;
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use crate::config;
-use crate::daemon::{self, Daemon, Role, Startup};
+use crate::daemon::{self, Clock, Daemon, Role, Startup};
 use crate::schedule::{CronSchedule, ScheduleError, format_rfc3339_seconds, parse_rfc3339};
 
 /// What the command line asks for.
@@ -53,6 +54,20 @@ pub enum Invocation {
     Help(String),
 }
 
+impl Invocation {
+    /// Whether it starts a supervisor, which listens to signals; all else is an errand that any
+    /// signal may end.
+    fn supervises(&self) -> bool {
+        match self {
+            Invocation::Run { .. } | Invocation::Init { .. } => true,
+            Invocation::Check { .. }
+            | Invocation::Schedule(_)
+            | Invocation::Version
+            | Invocation::Help(_) => false,
+        }
+    }
+}
+
 /// `k1s schedule`: which times of which schedule. None of the texts has been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleQuery {
@@ -68,14 +83,19 @@ pub struct ScheduleQuery {
 
 /// The whole process, from the arguments to the exit code.
 pub fn main() -> ExitCode {
+    // First of all: what PID 1 is sent before it listens is lost.
     let startup = daemon::prepare();
-    let result = match parse(std::env::args_os().skip(1)) {
+    let invocation = parse(std::env::args_os().skip(1));
+    if !invocation.as_ref().is_ok_and(Invocation::supervises) {
+        startup.release_signals();
+    }
+    let result = match invocation {
         Ok(Invocation::Run { config }) => supervise(config.as_deref(), None, &startup),
         Ok(Invocation::Check { config }) => check(&config),
         Ok(Invocation::Init { config, command }) => {
             supervise(config.as_deref(), Some(command), &startup)
         }
-        Ok(Invocation::Schedule(query)) => return schedule(&query),
+        Ok(Invocation::Schedule(query)) => schedule(&query),
         Ok(Invocation::Version) => show(&format!("{VERSION}\n")),
         Ok(Invocation::Help(text)) => show(&text),
         Err(error) => Err(error),
@@ -105,15 +125,19 @@ fn supervise(
             Role::Init { command, opens_api: is_asked_for }
         }
     };
-    for note in &startup.notes {
-        say(note);
-    }
-    let daemon = Daemon::new(settings, role, startup)?;
+    let format = settings.log_format;
+    let mut daemon = match Daemon::new(settings, role, startup, Clock::of_the_system()) {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            let _ = io::stderr().write_all(&daemon::error_line(format, &error));
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
     if let Some(address) = daemon.address() {
         if !has_token {
-            say(DEFAULT_TOKEN_WARNING);
+            daemon.say(config::LogLevel::Warn, &DEFAULT_TOKEN_WARNING);
         }
-        say(&format!("listening on http://{address}"));
+        daemon.say(config::LogLevel::Info, &format_args!("listening on http://{address}"));
     }
     Ok(ExitCode::from(daemon.run()))
 }
@@ -125,34 +149,37 @@ fn check(config: &Path) -> Result<ExitCode, String> {
 }
 
 /// Prints the next times of a schedule. Exit code 1 for one that never comes.
-fn schedule(query: &ScheduleQuery) -> ExitCode {
+fn schedule(query: &ScheduleQuery) -> Result<ExitCode, String> {
+    let never = |why: &str| {
+        say(why);
+        Ok(ExitCode::from(NEVER))
+    };
     let zone = query.zone.as_deref().unwrap_or("UTC");
+    let schedule = match CronSchedule::parse(&query.expression, zone) {
+        Ok(schedule) => schedule,
+        Err(error @ ScheduleError::Never(_)) => return never(&error.to_string()),
+        Err(error @ (ScheduleError::Expression(_) | ScheduleError::Zone(_))) => {
+            return Err(error.to_string());
+        }
+    };
     let after = match query.after.as_deref().map(parse_rfc3339) {
-        None => Ok(daemon::now().wall),
-        Some(given) => given.map_err(|error| format!("--after: {error}")),
+        None => daemon::now().wall,
+        Some(given) => given.map_err(|error| format!("--after: {error}"))?,
     };
-    let schedule = CronSchedule::parse(&query.expression, zone);
-    let lines = match (schedule, after) {
-        (Err(ScheduleError::Never(why)), _) => {
-            say(&why);
-            return ExitCode::from(NEVER);
-        }
-        (Err(error), _) => Err(error.to_string()),
-        (Ok(_), Err(error)) => Err(error),
-        (Ok(schedule), Ok(after)) => {
-            let count = usize::try_from(query.count.get()).unwrap_or(usize::MAX);
-            let times = schedule.upcoming(after, count);
-            Ok(times.map(|time| format!("{}\n", format_rfc3339_seconds(time))).collect::<String>())
-        }
-    };
-    lines.and_then(|lines| show(&lines)).unwrap_or_else(|error| {
-        say(&error);
-        ExitCode::from(USAGE)
-    })
+    let count = usize::try_from(query.count.get()).unwrap_or(usize::MAX);
+    let mut times = schedule.upcoming(after, count).map(format_rfc3339_seconds).peekable();
+    if times.peek().is_none() {
+        return never("no such time comes before the calendar ends, with the year 9999");
+    }
+    shown(print_lines(times))
 }
 
 fn show(text: &str) -> Result<ExitCode, String> {
-    print(text).map_err(|error| format!("cannot write to stdout: {error}"))?;
+    shown(print(text))
+}
+
+fn shown(printed: io::Result<()>) -> Result<ExitCode, String> {
+    printed.map_err(|error| format!("cannot write to stdout: {error}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -191,7 +218,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
 /// Whatever else keeps the text from being written: write(2).
 pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    unless_gone(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// Writes lines to stdout as they are made: there may be more of them than memory.
+fn print_lines(mut lines: impl Iterator<Item = impl Display>) -> io::Result<()> {
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    let written = lines.try_for_each(|line| writeln!(stdout, "{line}"));
+    unless_gone(written.and_then(|()| stdout.flush()))
+}
+
+fn unless_gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
@@ -335,7 +373,7 @@ const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
 
 const USAGE: u8 = 2;
 const NEVER: u8 = 1;
-const DEFAULT_TOKEN_WARNING: &str = "WARNING: the default token is in use, which everybody knows: \
+const DEFAULT_TOKEN_WARNING: &str = "the default token is in use, which everybody knows: \
      whoever reaches the port can run any program. Set K1S_AUTH_TOKEN, or http.auth_token in a config";
 
 #[cfg(test)]

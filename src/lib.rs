@@ -48,6 +48,8 @@
 //! - [`daemon`]: the poll loop: waits, reads, feeds, drains, performs.
 //! - [`cli`]: what was typed → what is done, and the exit code.
 //!
+//! Beside them, for tests and fuzzing alone: [`properties`], what holds for any bytes at all.
+//!
 //! What a word means is said once: a *job* is registered and has an id; a *run* is one process of
 //! it, from when it is wanted until nothing of it is left; a *result* is the record of a run
 //! that is over; a *peer* is whoever holds a connection.
@@ -77,9 +79,9 @@
 //!
 //! # Where a new thing goes
 //!
-//! - A field of a job: the table in `job/parse.rs`, `job/spec.rs`, what uses it, the README's
-//!   table (a test compares them).
-//! - A route: [`api::ROUTES`], a handler beside it, the README's table.
+//! - A field of a job: the table in `job/parse.rs`, `job/spec.rs`, what uses it,
+//!   `api/openapi.json`, the README's table (tests compare them).
+//! - A route: [`api::ROUTES`], a handler beside it, `api/openapi.json`, the README's table.
 //! - A key of the config: `config/mod.rs`, its line in `config/describe.rs`, the README's table.
 //! - A rule about when jobs run or stop: `supervisor`, with a scene in `tests/it/scripts/`, and
 //!   an event or invariant of the simulation if it can go wrong in an order nobody thinks of.

@@ -1,9 +1,7 @@
 //! Answers that take more than one turn: long listings, and waiting for a run.
 
-use serde::Serialize;
-
 use super::view::{Filter, JobView, Shown};
-use super::{Refused, write_json};
+use super::{Refused, respond_json, write_json};
 use crate::http::{Connection, Reply, Status};
 use crate::supervisor::{JobKey, Refusal, Supervisor};
 use crate::time::{Mono, Now};
@@ -78,9 +76,7 @@ impl Listing {
             }
             let mut is_over = false;
             connection.push(now, |out| {
-                let before = out.len();
-                is_over = self.write_slice(supervisor, out, now);
-                budget = budget.saturating_sub((out.len() - before).max(CHUNK_BYTES));
+                is_over = self.write_slice(supervisor, out, &mut budget, now);
             });
             if is_over {
                 connection.finish_stream(now);
@@ -90,28 +86,35 @@ impl Listing {
         connection.is_finished()
     }
 
-    /// Adds objects until there are enough bytes for one chunk, or enough jobs were looked at.
-    fn write_slice(&mut self, supervisor: &Supervisor, out: &mut Vec<u8>, now: Now) -> bool {
-        let enough = out.len() + CHUNK_BYTES;
+    /// Adds objects until there are enough bytes for one chunk, or the budget, in bytes, is used
+    /// up. Returns whether the listing is whole.
+    fn write_slice(
+        &mut self,
+        supervisor: &Supervisor,
+        out: &mut Vec<u8>,
+        budget: &mut usize,
+        now: Now,
+    ) -> bool {
+        let begin = out.len();
         if self.is_first && self.at.is_none() {
             out.push(b'[');
         }
-        for _ in 0..SLICE_JOBS {
+        while *budget > 0 && out.len() < begin + CHUNK_BYTES {
             let Some(job) = supervisor.job_after(self.at) else {
                 out.push(b']');
                 return true;
             };
             self.at = Some(job.key());
+            *budget = budget.saturating_sub(BYTES_A_LOOK);
             if !self.filter.lets_through(job) {
                 continue;
             }
             if !std::mem::replace(&mut self.is_first, false) {
                 out.push(b',');
             }
+            let before = out.len();
             write_json(out, &JobView { job, shown: self.filter.shown, now });
-            if out.len() >= enough {
-                break;
-            }
+            *budget = budget.saturating_sub(out.len() - before);
         }
         false
     }
@@ -129,21 +132,17 @@ impl Wait {
         }
         let status = if is_over { Status::Ok } else { Status::Accepted };
         let view = JobView { job, shown: Shown::everything(), now };
-        respond(connection, status, &view, now);
+        respond_json(connection, status, &view, now);
         true
     }
-}
-
-fn respond(connection: &mut Connection, status: Status, body: &impl Serialize, now: Now) {
-    connection.respond(Reply::json(status), now, |out| write_json(out, body));
 }
 
 /// A chunk ends with the first object that goes over this.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// How many bytes may be added at a time. A chunk that a filter has left short, or empty, counts
-/// as a whole one.
+/// How many bytes may be added at a time.
 const SLICE_BYTES: usize = 64 * 1024;
 
-/// How many jobs are looked at for one chunk: a filter may let none through.
-const SLICE_JOBS: usize = 250;
+/// What looking at a job costs, in the time that it takes to write so many bytes: a filter may
+/// let none through.
+const BYTES_A_LOOK: usize = 128;

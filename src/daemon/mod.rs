@@ -12,17 +12,23 @@
 //! - `outputs`: the pipes that jobs write to.
 //! - `init`: what a container's first process has beyond that.
 //! - `processes`: spawning, reaping, signalling, for the supervisor.
+//! - `console`: k1s's own stdout and stderr; `log` and `journal`: what k1s itself has to say.
 //!
 //! Tokens count up and are never used again, so an event for something that is gone is found
 //! nowhere and harmless. No source may hold the loop: each has a share of a turn, and one that
 //! has used it up is marked ready and goes on in the next, before the loop waits again.
 //! Nothing here decides what becomes of a job.
 
+mod console;
 mod init;
+mod journal;
+mod log;
 mod outputs;
 mod peers;
 mod processes;
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -31,20 +37,22 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::api::Api;
-use crate::config;
+use crate::config::{self, LogFormat, LogLevel};
 use crate::job::{JobId, JobSpec, Signal};
 pub use crate::os::{Startup, prepare};
 
 use crate::os;
-use crate::supervisor::{self, Supervisor};
+use crate::supervisor::{self, Event, Happened, Supervisor};
 use crate::time::{Mono, Now};
 
+use console::Console;
 use init::Init;
-use outputs::Outputs;
+use log::{Log, Message};
+use outputs::{Outputs, Sinks};
 use peers::Peers;
 use processes::Processes;
 
-pub use crate::os::clock::now;
+pub use crate::os::clock::{Clock, now};
 
 /// k1s, running.
 #[expect(missing_debug_implementations, reason = "the signals of signal-hook have none")]
@@ -52,16 +60,21 @@ pub struct Daemon {
     poll: Poll,
     signals: os::signals::Signals,
     children: os::signals::SignalFd,
-    clock: Option<os::clock::ClockWatch>,
+    clock: Clock,
     supervisor: Supervisor,
     peers: Peers,
     outputs: Outputs,
     processes: Processes,
+    console: Console,
     init: Option<Init>,
     is_pid_1: bool,
     now: Now,
     /// The revision of the supervisor that waiting answers have seen.
     shown: u64,
+    /// Signals that were noted to be ignored: once is enough.
+    ignored: BTreeSet<Signal>,
+    /// When it was last said that nobody could be accepted.
+    accept_noted: Option<Mono>,
     exit_code: Option<u8>,
 }
 
@@ -80,7 +93,8 @@ pub enum Role {
 }
 
 impl Daemon {
-    /// Opens all that is needed, and registers the jobs of the config. Nothing runs yet.
+    /// Opens all that is needed, and registers the jobs of the config. Nothing runs yet. All
+    /// that k1s knows of the time it learns from `clock`.
     ///
     /// # Errors
     /// What could not be opened, for people: the port is in use, descriptors have run out.
@@ -88,7 +102,17 @@ impl Daemon {
         settings: config::Settings,
         role: Role,
         startup: &Startup,
+        mut clock: Clock,
     ) -> Result<Daemon, String> {
+        let mut console = console_of(&settings, &role);
+        let now = clock.now();
+        for note in &startup.notes {
+            console.note(LogLevel::Warn, note, now);
+        }
+        if clock.watch().is_none() {
+            console.note(LogLevel::Warn, &UNWATCHED_NOTE, now);
+        }
+        console.flush(now);
         let (audience, init, command, opens_api) = match role {
             Role::Supervisor => (os::signals::Audience::Daemon, None, None, true),
             Role::Init { command, opens_api } => {
@@ -100,15 +124,11 @@ impl Daemon {
         let mut signals =
             os::signals::install(audience).map_err(failed("cannot listen to signals"))?;
         let children = os::signals::SignalFd::new().map_err(failed("cannot watch children"))?;
-        let clock = os::clock::ClockWatch::new().ok();
         let registry = poll.registry();
         registry
             .register(&mut signals, SIGNALS, Interest::READABLE)
             .and_then(|()| watch(registry, children.as_raw_fd(), CHILDREN))
-            .and_then(|()| match &clock {
-                Some(clock) => watch(registry, clock.as_raw_fd(), CLOCK),
-                None => Ok(()),
-            })
+            .and_then(|()| clock.watch().map_or(Ok(()), |fd| watch(registry, fd, CLOCK)))
             .map_err(failed("cannot watch for events"))?;
         let peers = match opens_api {
             true => Peers::listen(&settings.http, startup.max_descriptors, registry)?,
@@ -116,7 +136,7 @@ impl Daemon {
         };
         let directory = config::Environment::of_process().directory;
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
-        let now = os::clock::now();
+        let forward = settings.forward;
         let api = Api::new(settings.http.token.as_bytes().to_vec(), directory);
         let supervisor = supervisor(settings, main, now)?;
         Ok(Daemon {
@@ -127,11 +147,14 @@ impl Daemon {
             supervisor,
             peers: peers.serve(api),
             outputs: Outputs::default(),
-            processes: Processes::new(spawner),
+            processes: Processes::new(spawner, forward),
+            console,
             init,
             is_pid_1: startup.is_pid_1,
             now,
             shown: 0,
+            ignored: BTreeSet::new(),
+            accept_noted: None,
             exit_code: None,
         })
     }
@@ -142,34 +165,53 @@ impl Daemon {
         self.peers.address()
     }
 
+    /// Says something on stderr that matters whatever the level of the log.
+    pub fn say(&mut self, level: LogLevel, text: &dyn Display) {
+        self.console.say(&Message { level, job: None, run: None, text }, self.now);
+        self.console.flush(self.now);
+    }
+
     /// Runs until everything was asked to end and has, and returns the exit code.
     pub fn run(mut self) -> u8 {
         let mut events = Events::with_capacity(EVENTS_A_TURN);
         loop {
             self.drain();
             if let Some(code) = self.exit_code {
-                self.end_namespace();
+                self.end(code);
                 return code;
             }
+            self.console.flush(self.now);
+            self.console.settle(self.poll.registry());
             self.wait(&mut events);
-            self.now = os::clock::now();
+            self.read_clock();
             for event in &events {
                 match event.token() {
                     SIGNALS => self.handle_signals(),
-                    CHILDREN => self.processes.handle_children(&self.children),
-                    CLOCK => self.handle_clock(),
+                    CHILDREN => self.handle_children(),
+                    CLOCK => self.clock.handle_watch(),
                     peers::LISTENER => self.peers.handle_listener(),
+                    token if self.console.handle_event(token) => {}
                     _ if self.outputs.handle_event(event) => {}
                     _ => self.peers.handle_event(event),
                 }
             }
-            self.outputs.read(&mut self.supervisor);
+            self.read_outputs();
             self.peers.serve_ready(self.poll.registry(), &mut self.supervisor, self.now);
-            self.processes.reap(&mut self.outputs, &mut self.supervisor, self.now);
+            self.reap();
             self.drain();
             self.supervisor.handle_timeout(self.now);
             self.peers.handle_timeout(&mut self.supervisor, self.now);
         }
+    }
+
+    fn read_outputs(&mut self) {
+        let Daemon { supervisor, console, now, .. } = self;
+        self.outputs.read(&mut Sinks { supervisor, console, now: *now });
+    }
+
+    fn reap(&mut self) {
+        let Daemon { supervisor, console, now, .. } = self;
+        self.processes.reap(&mut self.outputs, Sinks { supervisor, console, now: *now });
     }
 
     /// Does what the supervisor wants, and lets answers go on that wait for it.
@@ -190,6 +232,27 @@ impl Daemon {
         if std::mem::replace(&mut self.shown, revision) != revision {
             self.peers.wake_waiting();
         }
+        self.tell();
+    }
+
+    /// Tells people what has happened, and the pipes what concerns them.
+    fn tell(&mut self) {
+        while let Some(event) = self.supervisor.poll_event() {
+            if let Event::Job { id, key, what: Happened::Replaced } = &event
+                && let Some(job) = self.supervisor.job(id.as_str())
+            {
+                let is_on = job.spec().output.forward;
+                self.outputs.set_forwarding(*key, is_on, &mut self.console, self.now);
+            }
+            journal::write(&event, &self.supervisor, &mut self.console, self.now);
+        }
+        if let Some(error) = self.peers.poll_accept_error()
+            && self.accept_noted.is_none_or(|at| self.now.mono >= at + ACCEPT_NOTE_PAUSE)
+        {
+            self.accept_noted = Some(self.now.mono);
+            let text = format_args!("cannot accept a connection: {error}; trying again");
+            self.console.note(LogLevel::Warn, &text, self.now);
+        }
     }
 
     /// Waits until something happens or is due; not at all while something is ready.
@@ -208,9 +271,11 @@ impl Daemon {
 
     /// How long to sleep: until the first deadline, or for ever.
     fn sleep(&self) -> Option<Duration> {
-        let deadlines = [self.supervisor.poll_timeout(), self.peers.poll_timeout()];
-        let first: Mono = deadlines.into_iter().flatten().min()?;
-        Some(first.since(os::clock::now().mono))
+        let now = os::clock::mono();
+        let job = self.supervisor.poll_timeout().map(|at| punctual(at.since(now)));
+        let peer = self.peers.poll_timeout().map(|at| at.since(now));
+        let wait = job.into_iter().chain(peer).min()?;
+        Some(self.clock.longest_sleep().map_or(wait, |longest| wait.min(longest)))
     }
 
     fn handle_signals(&mut self) {
@@ -220,27 +285,66 @@ impl Daemon {
                 None => [Signal::TERM, Signal::INT, Signal::QUIT].contains(&signal),
             };
             if ends {
+                self.console.note(LogLevel::Info, &format_args!("received {signal}"), self.now);
                 self.supervisor.shutdown(0, self.now);
             } else if let Some(init) = &mut self.init {
                 init.forward(signal, &self.supervisor);
+            } else {
+                self.ignore(signal);
             }
         }
     }
 
-    fn handle_clock(&mut self) {
-        if let Some(clock) = &self.clock
-            && clock.was_set().unwrap_or(true)
-        {
+    fn handle_children(&mut self) {
+        let came = self.children.drain();
+        if came.child {
+            self.processes.handle_child_ended();
+        }
+        if came.pipe {
+            self.ignore(Signal::PIPE);
+        }
+    }
+
+    fn ignore(&mut self, signal: Signal) {
+        if self.ignored.insert(signal) {
+            let text = format_args!("{signal} is ignored, now and from here on");
+            self.console.note(LogLevel::Info, &text, self.now);
+        }
+    }
+
+    /// The one reading of a turn.
+    fn read_clock(&mut self) {
+        self.now = self.clock.now();
+        if self.clock.take_step() {
             self.supervisor.handle_clock_step(self.now);
         }
     }
 
-    /// As PID 1, nothing outlives k1s.
-    fn end_namespace(&self) {
+    /// As PID 1, nothing outlives k1s. What jobs have printed is not lost, if somebody reads it.
+    fn end(&mut self, code: u8) {
         if self.is_pid_1 {
             let _ = os::process::kill_all();
         }
+        self.outputs.finish_lines(&mut self.console, self.now);
+        let text = format_args!("shut down; exit code {code}");
+        self.console.note(LogLevel::Info, &text, self.now);
+        self.console.finish(&mut self.poll, self.now);
     }
+}
+
+/// The line on stderr, in this format, that says why k1s cannot start.
+pub fn error_line(format: LogFormat, error: &str) -> Vec<u8> {
+    let level = LogLevel::Error;
+    let message = Message { level, job: None, run: None, text: &error };
+    Log { format, level }.line(&message, os::clock::now().wall)
+}
+
+/// Where nobody has asked for anything but a first process, it is heard only of trouble.
+fn console_of(settings: &config::Settings, role: &Role) -> Console {
+    let is_bare = matches!(role, Role::Init { opens_api: false, .. });
+    let most = if is_bare { LogLevel::Warn } else { LogLevel::Debug };
+    let log = Log { format: settings.log_format, level: settings.log_level.min(most) };
+    Console::new(log, settings.forward.unwrap_or(config::Forward::Prefix))
 }
 
 /// The supervisor with its first jobs: those of the config in the order of the file, then the
@@ -270,6 +374,13 @@ fn supervisor(
     Ok(supervisor)
 }
 
+/// To wake several sleepers at once, the kernel may let one sleep longer by a thousandth, up to
+/// 0.1 s (Linux, fs/select.c, `select_estimate_accuracy`): a run of each minute would be 60 ms
+/// late. Of a long sleep that much is therefore left to a second one.
+fn punctual(wait: Duration) -> Duration {
+    if wait < LONG_SLEEP { wait } else { wait - (wait / 1000).min(MOST_SLACK) }
+}
+
 fn failed(what: &'static str) -> impl Fn(io::Error) -> String {
     move |error| format!("{what}: {error}")
 }
@@ -284,3 +395,8 @@ const CLOCK: Token = Token(2);
 /// The first token that is handed out to connections and pipes.
 const FIRST_TOKEN: usize = 16;
 const EVENTS_A_TURN: usize = 256;
+const LONG_SLEEP: Duration = Duration::from_secs(2);
+const MOST_SLACK: Duration = Duration::from_millis(100);
+const UNWATCHED_NOTE: &str = "the system does not tell when its clock is set: by a cron expression, \
+     runs may be up to a minute late after that";
+const ACCEPT_NOTE_PAUSE: Duration = Duration::from_secs(10);

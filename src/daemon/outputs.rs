@@ -6,16 +6,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read};
-use std::os::fd::OwnedFd;
 
 use mio::event::Event;
 use mio::unix::pipe::Receiver;
 use mio::{Interest, Registry, Token};
 
 use super::FIRST_TOKEN;
+use super::console::{Console, Forwarder};
+use crate::config::Forward;
 use crate::job::Stream;
 use crate::os;
-use crate::supervisor::{RunKey, Supervisor};
+use crate::supervisor::{JobKey, Launch, RunKey, Supervisor};
+use crate::time::Now;
 
 /// All open pipes.
 #[derive(Debug)]
@@ -33,9 +35,20 @@ struct Pipe {
     receiver: Receiver,
     run: RunKey,
     stream: Stream,
+    /// Passes it on to k1s's own.
+    forwarder: Forwarder,
     is_ready: bool,
     /// All writers have closed it: after what is in it comes the end.
     is_hung_up: bool,
+}
+
+/// Where what is read goes.
+pub(super) struct Sinks<'a> {
+    /// Keeps it.
+    pub(super) supervisor: &'a mut Supervisor,
+    /// Passes it on.
+    pub(super) console: &'a mut Console,
+    pub(super) now: Now,
 }
 
 /// What came of reading.
@@ -64,23 +77,27 @@ impl Default for Outputs {
 }
 
 impl Outputs {
-    /// Watches the two streams of a run that was just spawned. One that cannot be watched is
-    /// read when the run ends.
+    /// Watches the two streams of a run that was just spawned, and passes on what they carry in
+    /// this way, where its job wants that. One that cannot be watched is read when the run ends.
     pub(super) fn open(
         &mut self,
-        run: RunKey,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        launch: &Launch,
+        pipes: os::OutputPipes,
+        forward: Forward,
         registry: &Registry,
     ) {
-        for (stream, fd) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
+        let (run, is_on) = (launch.run, launch.spec.output.forward);
+        for (stream, fd) in [(Stream::Stdout, pipes.stdout), (Stream::Stderr, pipes.stderr)] {
             // Pipes have the even tokens, connections the odd ones.
             self.last_token += 2;
             let token = Token(self.last_token);
             let mut receiver = Receiver::from(fd);
             let _ = registry.register(&mut receiver, token, Interest::READABLE);
             self.tokens.insert((run, stream), token);
-            let pipe = Pipe { receiver, run, stream, is_ready: false, is_hung_up: false };
+            let id = launch.job_id.clone();
+            let forwarder = Forwarder::new(forward, is_on, id, run.number, stream);
+            let pipe =
+                Pipe { receiver, run, stream, forwarder, is_ready: false, is_hung_up: false };
             self.pipes.insert(token, pipe);
         }
     }
@@ -106,33 +123,57 @@ impl Outputs {
     }
 
     /// Reads a turn's share of the pipes that are ready, each in its turn.
-    pub(super) fn read(&mut self, supervisor: &mut Supervisor) {
+    pub(super) fn read(&mut self, sinks: &mut Sinks<'_>) {
         for _ in 0..self.ready.len().min(READS_A_TURN) {
             let Some(token) = self.ready.pop_front() else { break };
             let Some(pipe) = self.pipes.get_mut(&token) else { continue };
-            match pipe.read_once(&mut self.buffer, supervisor) {
+            match pipe.read_once(&mut self.buffer, sinks) {
                 Got::Full => self.ready.push_back(token),
                 // The event of the last writer's end has come already: no other will.
                 Got::Some if pipe.is_hung_up => self.ready.push_back(token),
                 Got::Some | Got::Nothing => pipe.is_ready = false,
-                Got::End => self.close(token),
+                Got::End => self.close(token, sinks),
             }
         }
     }
 
     /// The run's first process is over: reads what it has written, and lets go of its pipes.
-    pub(super) fn finish(&mut self, run: RunKey, supervisor: &mut Supervisor) {
+    pub(super) fn finish(&mut self, run: RunKey, sinks: &mut Sinks<'_>) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let Some(token) = self.tokens.get(&(run, stream)).copied() else { continue };
             if let Some(pipe) = self.pipes.get_mut(&token) {
-                pipe.read_rest(&mut self.buffer, supervisor);
+                pipe.read_rest(&mut self.buffer, sinks);
             }
-            self.close(token);
+            self.close(token, sinks);
         }
     }
 
-    fn close(&mut self, token: Token) {
-        if let Some(pipe) = self.pipes.remove(&token) {
+    /// k1s ends, and some runs have not: passes on the lines that they have begun.
+    pub(super) fn finish_lines(&mut self, console: &mut Console, now: Now) {
+        for pipe in self.pipes.values_mut() {
+            pipe.forwarder.finish(console, now);
+        }
+    }
+
+    /// The job's `output.forward` may be another now.
+    pub(super) fn set_forwarding(
+        &mut self,
+        job: JobKey,
+        is_on: bool,
+        console: &mut Console,
+        now: Now,
+    ) {
+        let run = |number| (RunKey { job, number }, Stream::Stdout);
+        for (_, token) in self.tokens.range(run(0)..run(u64::MAX)) {
+            if let Some(pipe) = self.pipes.get_mut(token) {
+                pipe.forwarder.switch(is_on, console, now);
+            }
+        }
+    }
+
+    fn close(&mut self, token: Token, sinks: &mut Sinks<'_>) {
+        if let Some(mut pipe) = self.pipes.remove(&token) {
+            pipe.forwarder.finish(sinks.console, sinks.now);
             self.tokens.remove(&(pipe.run, pipe.stream));
         }
     }
@@ -140,28 +181,29 @@ impl Outputs {
 
 impl Pipe {
     /// What is in the pipe now; not what others go on writing.
-    fn read_rest(&mut self, buffer: &mut [u8], supervisor: &mut Supervisor) {
-        let mut rest = match self.read_once(buffer, supervisor) {
+    fn read_rest(&mut self, buffer: &mut [u8], sinks: &mut Sinks<'_>) {
+        let mut rest = match self.read_once(buffer, sinks) {
             Got::Full => os::pipe::bytes_pending(&self.receiver).unwrap_or(0),
             Got::Some | Got::Nothing | Got::End => 0,
         };
         while rest > 0 {
             let share = rest.min(buffer.len());
             let Some(part) = buffer.get_mut(..share) else { return };
-            match self.read_once(part, supervisor) {
+            match self.read_once(part, sinks) {
                 Got::Full => rest -= share,
                 Got::Some | Got::Nothing | Got::End => return,
             }
         }
     }
 
-    fn read_once(&mut self, buffer: &mut [u8], supervisor: &mut Supervisor) -> Got {
+    fn read_once(&mut self, buffer: &mut [u8], sinks: &mut Sinks<'_>) -> Got {
         loop {
             return match self.receiver.read(buffer) {
                 Ok(0) => Got::End,
                 Ok(count) => {
                     let bytes = buffer.get(..count).unwrap_or_default();
-                    supervisor.handle_output(self.run, self.stream, bytes);
+                    sinks.supervisor.handle_output(self.run, self.stream, bytes);
+                    self.forwarder.pass(bytes, sinks.console, sinks.now);
                     if count == buffer.len() { Got::Full } else { Got::Some }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Got::Nothing,

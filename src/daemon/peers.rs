@@ -13,7 +13,7 @@
 //! taken all others.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -58,6 +58,8 @@ pub(super) struct Peers {
     can_accept: bool,
     /// When to try again to accept, after descriptors had run out.
     accept_again: Option<Mono>,
+    /// Why nobody could be accepted, until it is asked for.
+    accept_error: Option<io::Error>,
     timers: TimerWheel<Token>,
     last_token: usize,
     buffer: Box<[u8]>,
@@ -105,7 +107,7 @@ impl Peers {
         registry: &Registry,
     ) -> Result<Peers, String> {
         let wanted = SocketAddr::new(http.host, http.port);
-        let failed = |error: std::io::Error| match error.kind() {
+        let failed = |error: io::Error| match error.kind() {
             ErrorKind::AddrInUse => {
                 format!(
                     "cannot listen on {wanted}: the port is in use; another one is set by PORT or http.port"
@@ -146,6 +148,7 @@ impl Peers {
             ready: VecDeque::new(),
             can_accept: false,
             accept_again: None,
+            accept_error: None,
             timers: TimerWheel::new(os::clock::now().mono),
             last_token: FIRST_TOKEN + 1,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -163,6 +166,11 @@ impl Peers {
             IpAddr::V4(ip) => format!("{ip}:{}", address.port()),
             IpAddr::V6(ip) => format!("[{ip}]:{}", address.port()),
         })
+    }
+
+    /// Why nobody could be accepted since it was last asked.
+    pub(super) fn poll_accept_error(&mut self) -> Option<io::Error> {
+        self.accept_error.take()
     }
 
     /// Somebody waits to be accepted.
@@ -273,6 +281,7 @@ impl Peers {
                     if os::socket::is_shortage(&error) {
                         self.make_room();
                     }
+                    self.accept_error = Some(error);
                     return;
                 }
             }

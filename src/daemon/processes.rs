@@ -6,7 +6,8 @@ use std::rc::Rc;
 use mio::Registry;
 
 use super::init::{Init, MAIN, Stdio};
-use super::outputs::Outputs;
+use super::outputs::{Outputs, Sinks};
+use crate::config::Forward;
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::os::{self, process};
 use crate::supervisor::{Action, Launch, Supervisor, Target};
@@ -16,6 +17,8 @@ use crate::time::Now;
 #[derive(Debug)]
 pub(super) struct Processes {
     spawner: os::Spawner,
+    /// `output.forward`, if it was given.
+    forward: Option<Forward>,
     /// Whether children may have ended that have not been reaped.
     has_children_to_reap: bool,
     /// No orphan was there after the last run had ended, so no run that has ended has left
@@ -28,9 +31,15 @@ pub(super) struct Processes {
 type Hunted = (Option<Pid>, Rc<str>);
 
 impl Processes {
-    pub(super) fn new(spawner: os::Spawner) -> Processes {
+    pub(super) fn new(spawner: os::Spawner, forward: Option<Forward>) -> Processes {
         // Orphans may have been inherited before the loop began.
-        Processes { spawner, has_children_to_reap: true, is_calm: false, hunted: BTreeMap::new() }
+        Processes {
+            spawner,
+            forward,
+            has_children_to_reap: true,
+            is_calm: false,
+            hunted: BTreeMap::new(),
+        }
     }
 
     /// Whether there is work that no event will tell of.
@@ -39,15 +48,13 @@ impl Processes {
     }
 
     /// SIGCHLD has come: signals of one kind are one, so all that have ended are reaped.
-    pub(super) fn handle_children(&mut self, signals: &os::signals::SignalFd) {
-        if signals.drain().child {
-            self.has_children_to_reap = true;
-        }
+    pub(super) fn handle_child_ended(&mut self) {
+        self.has_children_to_reap = true;
     }
 
     /// Reaps what has ended, up to a turn's share: the output that came before an end is read
     /// first, then the supervisor is told.
-    pub(super) fn reap(&mut self, outputs: &mut Outputs, supervisor: &mut Supervisor, now: Now) {
+    pub(super) fn reap(&mut self, outputs: &mut Outputs, mut sinks: Sinks<'_>) {
         if !self.has_children_to_reap {
             return;
         }
@@ -56,22 +63,23 @@ impl Processes {
         self.has_children_to_reap = ended.len() == REAPED_A_TURN;
         let mut orphans = 0;
         for (pid, status) in ended {
-            let Some(run) = supervisor.run_of(pid) else {
+            let Some(run) = sinks.supervisor.run_of(pid) else {
                 orphans += 1;
                 continue;
             };
             self.is_calm = false;
-            outputs.finish(run, supervisor);
+            outputs.finish(run, &mut sinks);
             let group = process::Target {
                 leader: pid,
                 leader_ended: true,
                 tag: String::new(),
                 strays: Default::default(),
             };
-            supervisor.handle_exit(pid, status, process::group_is_there(&group), now);
+            let group_is_alive = process::group_is_there(&group);
+            sinks.supervisor.handle_exit(pid, status, group_is_alive, sinks.now);
         }
         if orphans > 0 {
-            supervisor.handle_orphans_reaped(now);
+            sinks.supervisor.handle_orphans_reaped(sinks.now);
         }
     }
 
@@ -86,7 +94,7 @@ impl Processes {
         now: Now,
     ) -> Option<u8> {
         let mut exit = None;
-        for _ in 0..SPAWNS_A_TURN {
+        for _ in 0..SPAWNS_A_DRAIN {
             exit = exit.or(self.act(supervisor, now));
             let Some(launch) = supervisor.poll_spawn() else { break };
             let stdio = init.filter(|_| launch.job_id.as_str() == MAIN).map(|init| init.stdio);
@@ -226,7 +234,8 @@ impl Processes {
         match started {
             Ok(spawned) => {
                 if let Some(pipes) = spawned.output {
-                    outputs.open(launch.run, pipes.stdout, pipes.stderr, registry);
+                    let default = if stdio.is_some() { Forward::Raw } else { Forward::Prefix };
+                    outputs.open(launch, pipes, self.forward.unwrap_or(default), registry);
                 }
                 supervisor.handle_spawned(launch.run, spawned.pid, now);
             }
@@ -253,6 +262,7 @@ impl Stops {
     }
 }
 
-/// A spawn takes about half a millisecond, in which the loop stands still.
-const SPAWNS_A_TURN: usize = 4;
+/// The loop stands still until the child has called execve(2): half a millisecond, or three on a
+/// busy machine. A turn drains twice.
+const SPAWNS_A_DRAIN: usize = 2;
 const REAPED_A_TURN: usize = 128;

@@ -246,7 +246,7 @@ fn taste(head: &Head) -> usize {
 
 /// Answers with the interim ones left out: whether there is one hangs on how much of the
 /// body had come, and so on the cuts.
-fn without_interim(answers: &[u8]) -> Vec<u8> {
+pub(crate) fn without_interim(answers: &[u8]) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut rest = answers;
     while let Some(first) = rest.first() {
@@ -261,8 +261,10 @@ fn without_interim(answers: &[u8]) -> Vec<u8> {
 }
 
 /// Each request has one answer, in order; one more may follow, the codec's own; the last
-/// one may be cut off by nothing but the end of a chunked or endless body.
-fn check_answers(answers: &[u8], methods: &[Method]) {
+/// one may be cut off by nothing but the end of a chunked or endless body. Returns the status
+/// and the body of each.
+pub(crate) fn check_answers(answers: &[u8], methods: &[Method]) -> Vec<(u16, Vec<u8>)> {
+    let mut read = Vec::new();
     let mut methods = methods.iter();
     let mut rest = answers;
     let mut is_over = false;
@@ -284,16 +286,25 @@ fn check_answers(answers: &[u8], methods: &[Method]) {
         assert!(field("Date").is_some_and(|date| date.len() == 29));
         is_over = method.is_none() || field("Connection") == Some(b"close");
         let body = rest.get(length..).unwrap_or_default();
-        let length = match (field("Content-Length"), field("Transfer-Encoding")) {
-            _ if method == Some(&Method::Head) || is_head_refusal(response.code, body) => 0,
-            (Some(length), None) => String::from_utf8_lossy(length).parse().unwrap_or(usize::MAX),
-            (None, Some(b"chunked")) => decode_by_lines(body).map_or(usize::MAX, |(_, used)| used),
-            _ => body.len(),
+        let decoded = match (field("Content-Length"), field("Transfer-Encoding")) {
+            _ if method == Some(&Method::Head) || is_head_refusal(response.code, body) => {
+                Some((Vec::new(), 0))
+            }
+            (Some(length), None) => {
+                let length = String::from_utf8_lossy(length).parse().unwrap_or(usize::MAX);
+                body.get(..length).map(|body| (body.to_vec(), length))
+            }
+            (None, Some(b"chunked")) => decode_by_lines(body),
+            _ => Some((body.to_vec(), body.len())),
         };
-        assert!(length <= body.len(), "an answer without its end");
+        let Some((decoded, length)) = decoded else {
+            unreachable!("an answer without its end");
+        };
+        read.push((response.code.unwrap_or_default(), decoded));
         rest = body.get(length..).unwrap_or_default();
     }
     assert!(methods.next().is_none() || is_over, "no answer to a request");
+    read
 }
 
 /// Whether this is the codec's own answer to a malformed HEAD, which has no body.

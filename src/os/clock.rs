@@ -1,7 +1,21 @@
 //! Reading the two clocks, and noticing when the calendar is set.
+//!
+//! ```text
+//!   CLOCK_MONOTONIC ──▶ mono
+//!          +            one distance, the same for every turn, until the calendar is set:
+//!       distance   ──▶ wall      then it is measured anew, and told once
+//! ```
+//!
+//! Between two steps the kernel keeps the distance of the two clocks constant: what adjusts the
+//! rate of one adjusts the other (clock_gettime(2)). So one reading is computed from the other,
+//! and all that is due at one moment of the calendar is due at one moment of elapsed time,
+//! whenever it was asked for. Two readings of two clocks, each rounded, would differ by a
+//! millisecond now and then, and what falls due together would come in two heaps.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::libc;
 use nix::sys::time::TimeSpec;
@@ -9,76 +23,165 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use crate::time::{Mono, Now, Wall};
 
-/// Reads both clocks, once a turn: `CLOCK_MONOTONIC` and `CLOCK_REALTIME`, in milliseconds,
-/// rounded down. Through the vDSO: no system call.
+/// Both clocks once: `CLOCK_MONOTONIC` and `CLOCK_REALTIME`, in milliseconds, rounded down.
+/// Through the vDSO: no system call.
 pub fn now() -> Now {
-    let mono = read(libc::CLOCK_MONOTONIC);
-    let wall = read(libc::CLOCK_REALTIME);
-    Now { mono: Mono(u64::try_from(mono).unwrap_or(0)), wall: Wall(wall) }
+    Clock::new(Reading::take, None).now()
 }
 
-/// Becomes readable when the calendar is set or the machine wakes from sleep, so that nobody
-/// has to look again and again: timerfd_create(2), `TFD_TIMER_CANCEL_ON_SET`.
+/// Elapsed time alone: `CLOCK_MONOTONIC`.
+pub fn mono() -> Mono {
+    Mono(u64::try_from(read(libc::CLOCK_MONOTONIC).div_euclid(1000)).unwrap_or(0))
+}
+
+/// The clocks of one k1s, read once a turn.
 #[derive(Debug)]
-pub struct ClockWatch(TimerFd);
+pub struct Clock {
+    source: fn() -> Reading,
+    watch: Option<File>,
+    /// How far the calendar is ahead of elapsed time, in milliseconds.
+    distance: i64,
+    was_set: bool,
+}
 
-impl ClockWatch {
-    /// A watch on `CLOCK_REALTIME`, non-blocking and close-on-exec.
-    ///
-    /// # Errors
-    /// Those of timerfd_create(2): no descriptor is free, or there is no memory.
-    pub fn new() -> io::Result<ClockWatch> {
-        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let watch = ClockWatch(TimerFd::new(ClockId::CLOCK_REALTIME, flags)?);
-        watch.arm()?;
-        Ok(watch)
+/// Both clocks at nearly the same time, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Elapsed time, read before the calendar.
+    pub before: i64,
+    /// The calendar, since the epoch.
+    pub wall: i64,
+    /// Elapsed time, read after the calendar: the process may have been away in between.
+    pub after: i64,
+}
+
+impl Clock {
+    /// The machine's clocks. Where its kernel cannot tell that the calendar was set (a sandbox
+    /// may lack it), nothing wakes the loop for that: see [`Clock::longest_sleep`].
+    pub fn of_the_system() -> Clock {
+        Clock::new(Reading::take, watch_calendar().ok())
     }
 
-    /// Whether the calendar was set since the last call; the watch goes on.
-    ///
-    /// # Errors
-    /// Those of timerfd_settime(2); none is expected.
-    pub fn was_set(&self) -> io::Result<bool> {
-        match self.0.wait() {
-            Err(nix::errno::Errno::EAGAIN) => Ok(false),
-            Ok(()) | Err(_) => self.arm().map(|()| true),
+    /// Clocks that are read by `source`. `watch` becomes readable when the calendar is set.
+    pub fn new(source: fn() -> Reading, watch: Option<OwnedFd>) -> Clock {
+        let distance = measure(source);
+        Clock { source, watch: watch.map(File::from), distance, was_set: false }
+    }
+
+    /// Reads both clocks, in milliseconds, rounded down: the calendar is never ahead of the
+    /// machine's own, and less than 2 ms behind.
+    pub fn now(&mut self) -> Now {
+        let reading = (self.source)();
+        if !reading.agrees_with(self.distance) {
+            self.distance = measure(self.source);
+            self.was_set = true;
         }
+        let mono = reading.before.div_euclid(1000);
+        Now { mono: Mono(u64::try_from(mono).unwrap_or(0)), wall: Wall(mono + self.distance) }
     }
 
-    /// Set for a moment that does not come: only its cancellation tells anything.
-    fn arm(&self) -> io::Result<()> {
-        let never = Expiration::OneShot(TimeSpec::new(NEVER, 0));
-        let flags =
-            TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
-        Ok(self.0.set(never, flags)?)
+    /// Whether the calendar was found to have been set, or the machine to have slept, since the
+    /// last call. Steps of less than 2 ms are not seen.
+    pub fn take_step(&mut self) -> bool {
+        std::mem::take(&mut self.was_set)
+    }
+
+    /// What becomes readable when the calendar is set.
+    pub fn watch(&self) -> Option<RawFd> {
+        self.watch.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// The watch has become readable: it is made quiet, for the next time. What has happened
+    /// shows when the clocks are read.
+    pub fn handle_watch(&mut self) {
+        let Some(watch) = &mut self.watch else { return };
+        // A timerfd says ECANCELED once for each step, and goes on watching: timerfd_create(2).
+        let was_cancelled = |error: io::Error| error.raw_os_error() == Some(libc::ECANCELED);
+        while watch.read(&mut [0; 8]).is_err_and(was_cancelled) {}
+    }
+
+    /// The longest time for which a loop that waits for a moment of the calendar may sleep,
+    /// where nothing tells it that the calendar was set.
+    pub fn longest_sleep(&self) -> Option<Duration> {
+        self.watch.is_none().then_some(UNWATCHED_SLEEP)
     }
 }
 
-impl AsFd for ClockWatch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+impl Reading {
+    /// Reads the machine's clocks.
+    pub fn take() -> Reading {
+        let before = read(libc::CLOCK_MONOTONIC);
+        let wall = read(libc::CLOCK_REALTIME);
+        Reading { before, wall, after: read(libc::CLOCK_MONOTONIC) }
+    }
+
+    /// Whether the clocks may be as far apart as that, as well as this reading tells.
+    fn agrees_with(&self, distance: i64) -> bool {
+        let distance = distance.saturating_mul(1000);
+        let (least, most) = (self.wall - self.after, self.wall - self.before);
+        (least - TOLERANCE..=most + TOLERANCE).contains(&distance)
     }
 }
 
-impl AsRawFd for ClockWatch {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
+/// How far the calendar is ahead, in milliseconds, rounded down: by the best of some readings.
+fn measure(source: fn() -> Reading) -> i64 {
+    let readings = std::iter::repeat_with(source).take(READINGS);
+    let best = readings.min_by_key(|reading| reading.after - reading.before);
+    best.map_or(0, |best| (best.wall - best.after).div_euclid(1000))
 }
 
+/// A timer for a moment that does not come: only its cancellation tells anything, which is that
+/// the calendar was set or the machine has woken from sleep: timerfd_create(2),
+/// `TFD_TIMER_CANCEL_ON_SET`.
+fn watch_calendar() -> io::Result<OwnedFd> {
+    let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+    let timer = TimerFd::new(ClockId::CLOCK_REALTIME, flags)?;
+    let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
+    timer.set(Expiration::OneShot(TimeSpec::new(NEVER, 0)), flags)?;
+    Ok(timer.into())
+}
+
+/// A clock in microseconds, rounded down.
 fn read(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a timespec to write to; both clocks exist on every Linux.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
-    time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1000
 }
 
 /// In seconds since the epoch: the year 2286.
 const NEVER: i64 = 9_999_999_999;
 
+/// In microseconds: a distance is rounded to a millisecond, and so may look wrong by that much.
+const TOLERANCE: i64 = 2000;
+
+/// How often the clocks are read to measure their distance: the process may be interrupted.
+const READINGS: usize = 4;
+
+/// Cron's own unit: a step is seen before the next minute is over.
+const UNWATCHED_SLEEP: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        static NEXT: Cell<Reading> = const { Cell::new(Reading { before: 0, wall: 0, after: 0 }) };
+    }
+
+    /// What the clocks show next.
+    fn show(before: i64, wall: i64, after: i64) {
+        NEXT.set(Reading { before, wall, after });
+    }
+
+    #[track_caller]
+    fn check(clock: &mut Clock, now: (u64, i64), was_set: bool) {
+        assert_eq!(clock.now(), Now { mono: Mono(now.0), wall: Wall(now.1) });
+        assert_eq!(clock.take_step(), was_set);
+        assert!(!clock.take_step(), "a step is told once");
+    }
 
     #[test]
     fn the_clocks_agree_with_the_standard_library() {
@@ -86,14 +189,49 @@ mod tests {
         let now = now();
         let after = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
         let wall = u128::from(now.wall.0.unsigned_abs());
-        assert!((before.as_millis()..=after.as_millis()).contains(&wall));
-        assert!(now.mono <= super::now().mono);
+        assert!((before.as_millis() - 2..=after.as_millis()).contains(&wall));
+        assert!(now.mono <= super::now().mono && now.mono <= mono());
     }
 
     #[test]
-    fn a_clock_that_nobody_sets_is_quiet() {
-        let watch = ClockWatch::new().unwrap();
-        assert!(!watch.was_set().unwrap());
-        assert!(!watch.was_set().unwrap());
+    fn a_distance_is_kept_whatever_the_rounding() {
+        show(1_000_000, 50_000_700, 1_000_001);
+        let mut clock = Clock::new(|| NEXT.get(), None);
+        for micros in (0..5000).step_by(100) {
+            let millis = micros / 1000;
+            show(1_000_000 + micros, 50_000_700 + micros, 1_000_001 + micros);
+            check(&mut clock, (1000 + millis as u64, 50_000 + millis), false);
+        }
+    }
+
+    #[test]
+    fn being_away_between_two_readings_is_no_step() {
+        show(1_000_000, 50_000_000, 1_000_000);
+        let mut clock = Clock::new(|| NEXT.get(), None);
+        show(1_000_000, 50_900_000, 1_900_000);
+        check(&mut clock, (1000, 50_000), false);
+        show(2_000_000, 51_000_000, 2_900_000);
+        check(&mut clock, (2000, 51_000), false);
+    }
+
+    #[test]
+    fn a_step_either_way_is_told_and_believed() {
+        show(0, 50_000_000, 0);
+        let mut clock = Clock::new(|| NEXT.get(), None);
+        for (wall, was_set) in [(50_000, false), (3_650_000, true), (3_647_000, true), (-5, true)] {
+            show(0, wall * 1000, 0);
+            check(&mut clock, (0, wall), was_set);
+            check(&mut clock, (0, wall), false);
+        }
+    }
+
+    #[test]
+    fn a_calendar_that_nobody_sets_is_quiet() {
+        let mut clock = Clock::of_the_system();
+        assert_eq!(clock.longest_sleep(), None);
+        clock.handle_watch();
+        clock.now();
+        assert!(!clock.take_step());
+        assert_eq!(Clock::new(Reading::take, None).longest_sleep(), Some(UNWATCHED_SLEEP));
     }
 }

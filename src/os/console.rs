@@ -99,6 +99,13 @@ impl Console {
     }
 }
 
+/// Whether stdout and stderr are one and the same file, as with `2>&1` or on a terminal: then
+/// what is written to one may stand in the middle of what was written to the other.
+pub fn is_one_file() -> bool {
+    let identity = |fd| fstat(borrow(fd)).map(|s| (s.st_dev, s.st_ino, s.st_rdev));
+    identity(1).is_ok_and(|stdout| identity(2) == Ok(stdout))
+}
+
 fn reopen(fd: RawFd) -> nix::Result<File> {
     let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let path = format!("/proc/self/fd/{fd}");

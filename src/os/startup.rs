@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::libc;
 use nix::sys::prctl;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::stat::Mode;
 
 use super::{limits, reason};
@@ -25,8 +25,18 @@ pub struct Startup {
     pub max_descriptors: u64,
     /// What could not be done, a line each, for the log.
     pub notes: Vec<String>,
+    /// The signals that were blocked when k1s was started.
+    pub(super) blocked: SigSet,
     /// The `nofile` limit k1s was started with, which jobs get.
     pub(super) nofile: libc::rlimit64,
+}
+
+impl Startup {
+    /// Lets signals do again what they do by default, for an errand that supervises nothing:
+    /// what came in since [`prepare`] is delivered now.
+    pub fn release_signals(&self) {
+        let _ = self.blocked.thread_set_mask();
+    }
 }
 
 /// Makes the process ready to be k1s; call it first thing in main, once.
@@ -46,7 +56,8 @@ pub fn prepare() -> Startup {
             notes.push(format!("{what}: {}", reason(errno)));
         }
     };
-    note("cannot block signals", SigSet::all().thread_set_mask());
+    let blocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    note("cannot block signals", blocked.map(|_| ()));
     note("cannot open /dev/null", fill_standard_descriptors());
     note("cannot mark descriptors close-on-exec", close_rest_on_exec());
     note("cannot hide from jobs", prctl::set_dumpable(false));
@@ -62,6 +73,7 @@ pub fn prepare() -> Startup {
         is_pid_1,
         max_descriptors: if result.is_ok() { raised } else { nofile }.rlim_cur,
         notes,
+        blocked: blocked.unwrap_or_else(|_| SigSet::empty()),
         nofile,
     }
 }

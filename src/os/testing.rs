@@ -37,6 +37,7 @@ pub(crate) fn shell(script: &str) -> Command {
 /// A spawner of a process that was not prepared.
 pub(crate) fn spawner() -> Spawner {
     Spawner::new(&Startup {
+        blocked: nix::sys::signal::SigSet::empty(),
         is_pid_1: false,
         max_descriptors: 0,
         notes: Vec::new(),

@@ -6,25 +6,21 @@
 //!     └─▶ POST, GET, PUT of a whole API              agree with that
 //! ```
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::api::Api;
-use crate::http::{Connection, Limits};
+use super::service::{DIRECTORY, Service};
 use crate::job::spec::{Backoff, Command, Concurrency, CronSpec, JobSpec, Kind, RestartPolicy};
 use crate::job::{self, FieldError, INVALID_TYPE, Spelling, Value};
 use crate::schedule::Schedule;
-use crate::supervisor::{Settings, Supervisor};
-use crate::time::{Mono, Now, Wall};
 
 /// A payload that is accepted means the same when it is written out in full, in another order,
 /// without its nulls, or in snake_case, and the API shows what was given; one that is refused is
 /// refused for a field that it has or lacks, and nothing is created.
 pub(super) fn check_job(data: &[u8]) {
-    let mut service = Service::new();
-    let (status, said) = service.ask("POST", data);
+    let mut service = Service::default();
+    let (status, said) = ask(&mut service, "POST", data);
     let Ok(value) = serde_json::from_slice::<Value>(data) else {
         assert_eq!(status, 400, "{said}");
         return;
@@ -39,7 +35,7 @@ pub(super) fn check_job(data: &[u8]) {
             check_error(&value, &error);
             let message = said["error"].as_str().unwrap_or_default();
             assert!(status == 400 && message.ends_with(&error.message), "{status} {message}");
-            assert_eq!(service.ask("GET", b"").0, 404, "nothing is created");
+            assert_eq!(ask(&mut service, "GET", b"").0, 404, "nothing is created");
         }
     }
     let snake = snake_case(value);
@@ -90,7 +86,7 @@ fn child<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 
 /// The job that was created shows what it was given, and stays as it is when it is put again.
 fn check_shown(service: &mut Service, data: &[u8], spec: &JobSpec) {
-    let (status, shown) = service.ask("GET", b"");
+    let (status, shown) = ask(service, "GET", b"");
     assert_eq!(status, 200);
     let expected = print(spec);
     for name in ["type", "executable", "arguments", "workingDirectory", "labels"] {
@@ -102,7 +98,7 @@ fn check_shown(service: &mut Service, data: &[u8], spec: &JobSpec) {
         assert_eq!(shown["environment"][name], value, "{name}");
     }
     for payload in [data, expected.to_string().as_bytes()] {
-        let (status, said) = service.ask("PUT", payload);
+        let (status, said) = ask(service, "PUT", payload);
         assert_eq!((status, said["message"].as_str()), (200, Some("Job unchanged")), "{said}");
     }
 }
@@ -240,52 +236,16 @@ fn seconds(duration: Duration) -> serde_json::Value {
     json!(duration.as_secs_f64())
 }
 
-/// An API with a supervisor behind it and one client.
-struct Service {
-    api: Api,
-    supervisor: Supervisor,
-    now: Now,
+/// The status and the body of the answer to a request for the job `x`.
+fn ask(service: &mut Service, method: &str, body: &[u8]) -> (u16, serde_json::Value) {
+    let head = format!(
+        "{method} /job/x HTTP/1.1\r\nHost: k1s\r\nAuthorization: Bearer t\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let answers = service.talk(&[head.as_bytes(), body].concat());
+    let [(status, body)] = answers.as_slice() else {
+        unreachable!("{answers:?}");
+    };
+    (*status, serde_json::from_slice(body).unwrap_or_default())
 }
-
-impl Service {
-    fn new() -> Service {
-        let now = Now { mono: Mono(1_000), wall: Wall(1_774_656_000_000) };
-        let settings = Settings {
-            instance: "k".into(),
-            job_limit: 2,
-            output_memory: 1 << 20,
-            shutdown_timeout: Duration::from_secs(9),
-            main: None,
-        };
-        Service {
-            api: Api::new(b"t".to_vec(), DIRECTORY.into()),
-            supervisor: Supervisor::new(settings, now),
-            now,
-        }
-    }
-
-    /// The status and the body of the answer to a request for the job `x`.
-    fn ask(&mut self, method: &str, body: &[u8]) -> (u16, serde_json::Value) {
-        let limits = Limits { max_body_bytes: body.len().max(1), ..Limits::default() };
-        let mut connection = Connection::new(Rc::new(limits), self.now);
-        let head = format!(
-            "{method} /job/x HTTP/1.1\r\nHost: k1s\r\nAuthorization: Bearer t\r\n\
-             Content-Length: {}\r\n\r\n",
-            body.len()
-        );
-        connection.handle_bytes(&[head.as_bytes(), body].concat(), self.now);
-        while let Some(incoming) = connection.poll(self.now) {
-            let later = self.api.handle(incoming, &mut connection, &mut self.supervisor, self.now);
-            assert!(later.is_none());
-        }
-        let answer = String::from_utf8_lossy(connection.unsent()).into_owned();
-        let status = answer.get(9..12).and_then(|digits| digits.parse().ok());
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| serde_json::from_str(body));
-        let (Some(status), Some(Ok(body))) = (status, body) else {
-            unreachable!("{answer}");
-        };
-        (status, body)
-    }
-}
-
-const DIRECTORY: &str = "/srv";

@@ -4,22 +4,25 @@
 //!   fuzz/ (libFuzzer, new bytes) ──┐
 //!                                  ├─▶ ALL ─▶ head, connection, chunked   (http::properties)
 //!   cargo test (fuzz/corpus) ──────┘          cron                        (schedule::properties)
-//!                                             config, job, supervisor     (here)
+//!                                             api, config, job, supervisor (here)
 //! ```
 //!
 //! A property panics when it does not hold, which nothing else in the house may do. The ones of
 //! this room see several rooms at once; those that look inside of one live there. None is called
 //! by k1s itself, and none of it is in the binary.
 
+mod api;
 mod config;
 mod job;
+mod service;
 pub mod sim;
 
 /// A property of bytes: panics when it does not hold for these.
 pub type Property = fn(&[u8]);
 
 /// Every property by the name of its fuzz target, its corpus and its dictionary.
-pub const ALL: [(&str, Property); 7] = [
+pub const ALL: [(&str, Property); 8] = [
+    ("api", api::check_api),
     ("chunked", crate::http::properties::check_chunked),
     ("config", config::check_config),
     ("connection", crate::http::properties::check_connection),

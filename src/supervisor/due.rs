@@ -80,37 +80,34 @@ impl<'a> Timetable<'a> {
         Verdict { run: run.is_some(), missed: wanted - u64::from(run.is_some()).min(wanted), next }
     }
 
-    /// The wall clock was set: which run is next. Fixed times that have been kept are not kept
-    /// again when the clock goes back by up to three hours (as Debian's cron); an expression that
-    /// follows the wall clock repeats nothing of the last minute. A run that only waits for its
-    /// jitter is kept.
-    pub(super) fn after_step(&self, due: Due, kept: Option<i64>, now: Now) -> Option<Due> {
+    /// The wall clock was set: which run is next, and up to when all has still been kept. Fixed
+    /// times that have been kept are not kept again when the clock goes back by up to three hours
+    /// (as Debian's cron); an expression that follows the wall clock repeats nothing of the last
+    /// minute. A clock that goes back further is believed, once and for all. A run that only
+    /// waits for its jitter is kept.
+    pub(super) fn after_step(
+        &self,
+        due: Due,
+        kept: Option<i64>,
+        now: Now,
+    ) -> (Option<Due>, Option<i64>) {
         let clock = self.clock(now);
         if clock >= due.nominal {
-            return Some(due);
+            return (Some(due), kept);
         }
         let span = match &self.spec.schedule {
-            Schedule::Every(_) => return Some(due),
+            Schedule::Every(_) => return (Some(due), kept),
             Schedule::Cron(cron) if cron.follows_wall_clock() => 60_000,
             Schedule::Cron(_) => 3 * 60 * 60 * 1000,
         };
-        self.after(kept.filter(|kept| kept - clock <= span).map_or(clock, |kept| kept.max(clock)))
+        let kept = kept.filter(|kept| kept - clock <= span);
+        (self.after(kept.map_or(clock, |kept| kept.max(clock))), kept)
     }
 
-    /// How long it is until `due`, by the clock of the schedule.
+    /// How long it is until `due`, by the clock of the schedule. Between two steps, elapsed time
+    /// and the calendar run at one rate, also where that is adjusted: clock_gettime(2).
     pub(super) fn wait(&self, due: Due, now: Now) -> Duration {
         Duration::from_millis(u64::try_from(due.at - self.clock(now)).unwrap_or(0))
-    }
-
-    /// How long to sleep before `due` is looked at. The wall clock may be slewed by up to 500 ppm
-    /// (adjtimex(2)), unseen by elapsed time; of a long wait the last 64th is therefore measured
-    /// anew, once or twice a day for a daily job.
-    pub(super) fn sleep(&self, due: Due, now: Now) -> Duration {
-        let wait = self.wait(due, now);
-        match &self.spec.schedule {
-            Schedule::Cron(_) if wait > LONG_WAIT => wait - wait / 64,
-            Schedule::Cron(_) | Schedule::Every(_) => wait,
-        }
     }
 
     /// The nominal time up to which everything has been kept or missed.
@@ -172,8 +169,5 @@ fn millis(duration: Duration) -> i64 {
 /// How late a run may start when the job names no deadline: a busy machine is forgiven, a
 /// suspended one is not.
 const LATENESS: Duration = Duration::from_secs(10);
-
-/// Over this a slewed clock is off by at most 0.3 s.
-const LONG_WAIT: Duration = Duration::from_secs(600);
 
 const COUNTED: usize = 1000;

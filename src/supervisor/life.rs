@@ -23,7 +23,9 @@ use super::backoff;
 use super::due::{Due, Skipped, Timetable};
 use super::memory::Place;
 use super::run::{End, Kill, Run, RunState, Survey};
-use super::{Action, Core, JobKey, Launch, Put, Refusal, RunKey, Target, Timer};
+use super::{
+    Action, Core, Happened, JobKey, Launch, Put, Refusal, RunKey, SkipReason, Target, Timer,
+};
 use crate::job::spec::{Backoff, Concurrency, Kind, RestartPolicy};
 use crate::job::{
     Capture, ExitStatus, JobId, JobSpec, Pid, Reason, RunEnd, RunRecord, Signal, SpawnFailure,
@@ -298,6 +300,7 @@ impl Job {
             return Ok(Put::Unchanged);
         }
         let same_process = spec.command == self.spec.command;
+        self.tell(Happened::Replaced, core);
         let old = std::mem::replace(&mut self.spec, Rc::new(spec));
         self.trim_results(core);
         self.arm(core, now);
@@ -367,7 +370,9 @@ impl Job {
         let Some(run) = self.run_mut(run) else { return };
         run.started = now;
         run.enter(RunState::Running { pid }, core, now);
+        let run = run.key.number;
         self.last_started = Some(now.wall);
+        self.tell(Happened::Started { run, pid }, core);
     }
 
     pub(super) fn handle_spawn_failed(
@@ -383,7 +388,9 @@ impl Job {
             run.started = now;
         }
         let end = RunEnd::NotSpawned(Box::new(failure));
-        let lived = self.record(index, end, Reason::SpawnFailed, core, now);
+        let lived = self.record(index, end.clone(), Reason::SpawnFailed, core, now);
+        let (run, reason) = (run.number, Reason::SpawnFailed);
+        self.tell(Happened::Ended { run, end, reason, lived, success: false }, core);
         self.drop_run(index, core);
         self.follow(End { success: false, spawn_failed: true, lived }, core, now);
     }
@@ -398,7 +405,9 @@ impl Job {
         let Some(run) = self.run_mut(run) else { return };
         let delay = FIRST_DEFERRAL.saturating_mul(1 << run.deferrals.min(16)).min(LONGEST_DEFERRAL);
         run.deferrals += 1;
-        run.enter(RunState::Deferred { error, delay }, core, now);
+        let (number, is_first) = (run.key.number, run.deferrals == 1);
+        run.enter(RunState::Deferred { error: error.clone(), delay }, core, now);
+        self.tell(Happened::Deferred { run: number, error, is_first }, core);
     }
 
     pub(super) fn handle_output(
@@ -437,10 +446,12 @@ impl Job {
             }
             RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => return,
         };
-        let spec = run.spec.clone();
+        let (spec, run_number) = (run.spec.clone(), run.key.number);
         let lived = self.record(index, RunEnd::Process(status), reason, core, now);
         let good = self.last_exit_code.is_some_and(|code| spec.is_success(code.into()));
         let success = reason == Reason::Killed || (reason != Reason::TimedOut && good);
+        let (run, end) = (run_number, RunEnd::Process(status));
+        self.tell(Happened::Ended { run, end, reason, lived, success }, core);
         let end = End { success, spawn_failed: false, lived };
         match (left, self.runs.get_mut(index)) {
             (Some((target, kill)), Some(run)) => {
@@ -519,6 +530,8 @@ impl Job {
     pub(super) fn handle_grace_over(&mut self, run: RunKey, core: &mut Core, _now: Now) {
         if let Some(run) = self.run_mut(run) {
             run.force(core);
+            let run = run.key.number;
+            self.tell(Happened::Overdue { run }, core);
         }
     }
 
@@ -544,7 +557,8 @@ impl Job {
         if let Phase::Scheduled { due: Some(due), pending } = self.phase
             && let Some(table) = self.timetable()
         {
-            let due = table.after_step(due, self.kept, now);
+            let (due, kept) = table.after_step(due, self.kept, now);
+            self.kept = kept;
             self.enter(Phase::Scheduled { due, pending }, core, now);
         }
     }
@@ -584,8 +598,8 @@ impl Job {
         let at = match &self.phase {
             Phase::Backoff { until } => Some(*until),
             Phase::Scheduled { due, .. } => due
-                .and_then(|due| self.timetable().map(|table| table.sleep(due, now)))
-                .map(|sleep| now.mono + sleep),
+                .and_then(|due| self.timetable().map(|table| table.wait(due, now)))
+                .map(|wait| now.mono + wait),
             // In a shutdown there is nothing to make room for.
             Phase::Ended { .. } if core.shutdown.is_some() => None,
             Phase::Ended { since, .. } => match &self.spec.kind {
@@ -610,6 +624,11 @@ impl Job {
 
     fn end(&mut self, outcome: Outcome, core: &mut Core, now: Now) {
         self.enter(Phase::Ended { outcome, since: now.mono }, core, now);
+        self.tell(Happened::Finished(self.state()), core);
+    }
+
+    fn tell(&self, what: Happened, core: &mut Core) {
+        core.events.tell(self.key, &self.id, what);
     }
 
     /// Nothing of a run is left: what now?
@@ -668,6 +687,7 @@ impl Job {
 
     fn back_off(&mut self, backoff: &Backoff, spawn_failed: bool, core: &mut Core, now: Now) {
         let delay = backoff::delay(backoff, self.streak, spawn_failed, &self.id);
+        self.tell(Happened::Restarting { after: delay, streak: self.streak }, core);
         if delay.is_zero() {
             self.restart_now(core, now);
         } else {
@@ -714,14 +734,24 @@ impl Job {
             self.kept = Some(table.passed(now));
         }
         self.skipped.missed += verdict.missed;
+        if verdict.missed > 0 {
+            self.tell(Happened::Skipped(SkipReason::Missed(verdict.missed)), core);
+        }
         self.enter(Phase::Scheduled { due: verdict.next, pending }, core, now);
         if verdict.run
             && let Err(skip) = self.fire(core, now)
         {
-            match skip {
-                Skip::Forbidden => self.skipped.forbidden += 1,
-                Skip::QueueFull => self.skipped.queue_full += 1,
-            }
+            let reason = match skip {
+                Skip::Forbidden => {
+                    self.skipped.forbidden += 1;
+                    SkipReason::Forbidden
+                }
+                Skip::QueueFull => {
+                    self.skipped.queue_full += 1;
+                    SkipReason::QueueFull
+                }
+            };
+            self.tell(Happened::Skipped(reason), core);
         }
     }
 
@@ -833,9 +863,21 @@ impl Job {
         let bytes = record.stdout.allocated() + record.stderr.allocated();
         let place = core.memory.hold(None, run.key, false, bytes);
         self.last_exit_code = Some(record.exit_code());
+        self.make_room_for_result();
         self.results.push_back(Finished { record, place });
         self.trim_results(core);
         duration
+    }
+
+    /// Room begins with one result, which is all that a one-off job has, and doubles to no more
+    /// than is ever kept.
+    fn make_room_for_result(&mut self) {
+        let (length, room) = (self.results.len(), self.results.capacity());
+        if length == room {
+            let most = self.spec.output.history_limit.saturating_add(1);
+            let wanted = room.saturating_mul(2).min(most).max(length + 1);
+            self.results.reserve_exact(wanted - length);
+        }
     }
 
     fn trim_results(&mut self, core: &mut Core) {

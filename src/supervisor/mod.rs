@@ -8,7 +8,7 @@
 //!   handle_* (a spawn succeeded, a process ended, a deadline came …)
 //!   create, kill, start, … (somebody asked)        ┌────────────┐
 //!   ───────────────────────────────────────────────► Supervisor ├──► poll_action, poll_spawn
-//!                                                  └─────┬──────┘     poll_timeout
+//!                                                  └─────┬──────┘     poll_timeout, poll_event
 //!                                                        │ one `Job` each, in order of creation
 //!                                                        ▼
 //!        Job: a Phase (what happens next)  and its live Runs, each a state machine of its own
@@ -24,6 +24,7 @@
 
 mod backoff;
 mod due;
+mod event;
 mod life;
 mod memory;
 mod run;
@@ -39,6 +40,8 @@ use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
 pub use due::Skipped;
+use event::Events;
+pub use event::{Event, Happened, Request, SkipReason};
 pub use life::Job;
 use memory::OutputMemory;
 pub use view::State;
@@ -62,11 +65,13 @@ pub struct Settings {
 /// All jobs, and what is to be done for them.
 #[derive(Debug)]
 pub struct Supervisor {
-    /// In order of creation.
-    jobs: BTreeMap<JobKey, Job>,
+    /// In order of creation. Boxed, as a map whose keys only grow is half empty.
+    jobs: BTreeMap<JobKey, Box<Job>>,
     ids: BTreeMap<JobId, JobKey>,
     last_key: u64,
     revision: u64,
+    /// The last job that has been told of the newest clock step, while others have not.
+    told_of_step: Option<JobKey>,
     core: Core,
 }
 
@@ -188,6 +193,7 @@ struct Core {
     settings: Settings,
     timers: TimerWheel<Timer>,
     actions: VecDeque<Action>,
+    events: Events,
     /// Runs that are to be spawned; one that was stopped meanwhile is passed over.
     starts: VecDeque<RunKey>,
     /// Jobs that were removed while processes of theirs still live. Their ids are free, but none
@@ -239,9 +245,11 @@ impl Supervisor {
             ids: BTreeMap::new(),
             last_key: 0,
             revision: 0,
+            told_of_step: None,
             core: Core {
                 timers: TimerWheel::new(now.mono),
                 actions: VecDeque::new(),
+                events: Events::default(),
                 starts: VecDeque::new(),
                 leaving: BTreeMap::new(),
                 pids: BTreeMap::new(),
@@ -261,14 +269,15 @@ impl Supervisor {
     /// The job of this id.
     pub fn job(&self, id: &str) -> Option<&Job> {
         let key = self.ids.get(&JobId::parse(id).ok()?)?;
-        self.jobs.get(key)
+        self.jobs.get(key).map(Box::as_ref)
     }
 
     /// The first job that was created after `after`: a listing may be taken up again at any
     /// moment, whatever was created or removed meanwhile.
     pub fn job_after(&self, after: Option<JobKey>) -> Option<&Job> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.jobs.range((start, Bound::Unbounded)).map(|(_, job)| job).find(|job| !job.is_leaving())
+        let mut jobs = self.jobs.range((start, Bound::Unbounded)).map(|(_, job)| job.as_ref());
+        jobs.find(|job| !job.is_leaving())
     }
 
     /// Another number whenever a job may look different.
@@ -314,13 +323,16 @@ impl Supervisor {
         if self.ids.contains_key(&id) {
             return Err(Refusal::Exists);
         }
-        if self.jobs.len() >= self.core.settings.job_limit {
+        // A removed job makes room at once, though its processes may take a while to leave.
+        let limit = self.core.settings.job_limit;
+        if self.ids.len() >= limit || self.jobs.len() >= limit.saturating_mul(2) {
             return Err(Refusal::TooManyJobs);
         }
         self.last_key += 1;
         let key = JobKey(self.last_key);
         self.ids.insert(id.clone(), key);
-        self.jobs.insert(key, Job::new(key, id, spec, now));
+        self.core.events.tell(key, &id, Happened::Created);
+        self.jobs.insert(key, Box::new(Job::new(key, id, spec, now)));
         self.update(key, now, |job, core| job.begin(core, now));
         Ok(())
     }
@@ -337,7 +349,7 @@ impl Supervisor {
         if !self.ids.contains_key(&id) {
             return self.create(id, spec, now).map(|()| Put::Created);
         }
-        self.request(id.as_str(), now, |job, core| job.replace(spec, core, now))
+        self.change(id.as_str(), now, |job, core| job.replace(spec, core, now))
     }
 
     /// Stops the job for good; a second request while it is being stopped kills it at once.
@@ -345,7 +357,7 @@ impl Supervisor {
     /// # Errors
     /// `NotFound`; `Over` when a one-off job has ended.
     pub fn kill(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
-        self.request(id, now, |job, core| job.kill(core, now))
+        self.request(id, Request::Kill, now, |job, core| job.kill(core, now))
     }
 
     /// Starts a job that was killed or has ended; one that waits for its restart starts at once.
@@ -354,7 +366,7 @@ impl Supervisor {
     /// `NotFound`, `ShuttingDown`.
     pub fn start(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         self.refuse_in_shutdown(id)?;
-        self.request(id, now, |job, core| {
+        self.request(id, Request::Start, now, |job, core| {
             job.start(core, now);
             Ok(())
         })
@@ -366,7 +378,7 @@ impl Supervisor {
     /// `NotFound`, `ShuttingDown`.
     pub fn restart(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         self.refuse_in_shutdown(id)?;
-        self.request(id, now, |job, core| {
+        self.request(id, Request::Restart, now, |job, core| {
             job.restart(core, now);
             Ok(())
         })
@@ -379,7 +391,7 @@ impl Supervisor {
     /// when a run is going and there may be but one.
     pub fn run(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         self.refuse_in_shutdown(id)?;
-        self.request(id, now, |job, core| job.run_by_hand(core, now))
+        self.request(id, Request::Run, now, |job, core| job.run_by_hand(core, now))
     }
 
     /// Sends a signal to the first process of each running run, or to their whole groups.
@@ -393,7 +405,7 @@ impl Supervisor {
         group: bool,
         now: Now,
     ) -> Result<(), Refusal> {
-        self.request(id, now, |job, core| job.signal(signal, group, core))
+        self.request(id, Request::Signal(signal), now, |job, core| job.signal(signal, group, core))
     }
 
     /// Removes a job: its id is free at once, its processes are stopped.
@@ -403,7 +415,10 @@ impl Supervisor {
     pub fn remove(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         let key = self.key(id)?;
         self.detach(key);
-        self.update(key, now, |job, core| job.remove(core, now));
+        self.update(key, now, |job, core| {
+            core.events.tell(key, job.id(), Happened::Asked(Request::Remove));
+            job.remove(core, now);
+        });
         Ok(())
     }
 
@@ -411,8 +426,14 @@ impl Supervisor {
     /// whatever is left.
     pub fn shutdown(&mut self, exit_code: u8, now: Now) {
         if self.core.shutdown.is_some() {
-            return self.kill_everything(now);
+            self.kill_everything(false, now);
+        } else {
+            self.begin_shutdown(exit_code, None, now);
         }
+    }
+
+    fn begin_shutdown(&mut self, exit_code: u8, because_of: Option<JobId>, now: Now) {
+        self.core.events.push(Event::ShuttingDown { exit_code, because_of });
         let deadline = now.mono + self.core.settings.shutdown_timeout;
         self.core.shutdown = Some(Shutdown { exit_code, deadline, killed: false, exited: false });
         self.core.starts.clear();
@@ -488,9 +509,12 @@ impl Supervisor {
         self.update(run.job, now, |job, core| job.handle_survey(run, is_alive, core, now));
     }
 
-    /// Deadlines may have come.
+    /// Deadlines may have come: acts on a share of them. As long as there are more,
+    /// [`poll_timeout`](Self::poll_timeout) says that it is time.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some(timer) = self.core.timers.expire(now.mono) {
+        self.tell_of_step(now);
+        for _ in 0..TIMERS_A_TURN {
+            let Some(timer) = self.core.timers.expire(now.mono) else { return };
             match timer {
                 Timer::Job(key) => self.update(key, now, |job, core| job.handle_timer(core, now)),
                 Timer::Retry(run) => {
@@ -510,11 +534,12 @@ impl Supervisor {
         }
     }
 
-    /// The wall clock was set: calendar schedules are computed anew.
+    /// The wall clock was set: calendar schedules are computed anew, a share of them now, the
+    /// rest with the next calls of [`handle_timeout`](Self::handle_timeout), which are due at
+    /// once.
     pub fn handle_clock_step(&mut self, now: Now) {
-        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.update(key, now, |job, core| job.handle_clock_step(core, now));
-        }
+        self.told_of_step = Some(JobKey(0));
+        self.tell_of_step(now);
     }
 
     // What to do now.
@@ -522,6 +547,11 @@ impl Supervisor {
     /// The next thing to be done to processes that are there.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.core.actions.pop_front()
+    }
+
+    /// The next thing that has happened; who does not ask for long misses the oldest.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.core.events.pop()
     }
 
     /// The next process to be started. The next call must say what came of it.
@@ -542,7 +572,7 @@ impl Supervisor {
 
     /// When [`Supervisor::handle_timeout`] is to be called at the latest.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        self.core.timers.next()
+        if self.told_of_step.is_some() { Some(Mono(0)) } else { self.core.timers.next() }
     }
 
     fn key(&self, id: &str) -> Result<JobKey, Refusal> {
@@ -550,7 +580,25 @@ impl Supervisor {
         self.ids.get(&id).copied().ok_or(Refusal::NotFound)
     }
 
-    fn request<T>(
+    /// Does what somebody asks of a job, and tells of it unless it is refused.
+    fn request(
+        &mut self,
+        id: &str,
+        request: Request,
+        now: Now,
+        ask: impl FnOnce(&mut Job, &mut Core) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        self.change(id, now, |job, core| {
+            core.events.tell(job.key, &job.id, Happened::Asked(request));
+            let answer = ask(job, core);
+            if answer.is_err() {
+                core.events.take_back();
+            }
+            answer
+        })
+    }
+
+    fn change<T>(
         &mut self,
         id: &str,
         now: Now,
@@ -576,20 +624,30 @@ impl Supervisor {
         }
     }
 
+    fn tell_of_step(&mut self, now: Now) {
+        let Some(told) = self.told_of_step else { return };
+        let rest = self.jobs.range((Bound::Excluded(told), Bound::Unbounded));
+        let share: Vec<JobKey> = rest.map(|(key, _)| *key).take(STEPPED_A_TURN).collect();
+        for key in &share {
+            self.update(*key, now, |job, core| job.handle_clock_step(core, now));
+        }
+        self.told_of_step = share.last().copied().filter(|_| share.len() == STEPPED_A_TURN);
+    }
+
     fn settle(&mut self, key: JobKey, now: Now) {
-        if self.jobs.get(&key).is_some_and(Job::has_expired) {
+        if self.jobs.get(&key).is_some_and(|job| job.has_expired()) {
             self.detach(key);
             if let Some(job) = self.jobs.get_mut(&key) {
                 job.remove(&mut self.core, now);
             }
         }
         let Some(job) = self.jobs.get(&key) else { return };
-        let end = job.critical_end();
+        let end = job.critical_end().map(|exit_code| (exit_code, job.id().clone()));
         if job.is_gone() {
             self.drop_job(key, now);
         }
-        if let Some(exit_code) = end.filter(|_| self.core.shutdown.is_none()) {
-            self.shutdown(exit_code, now);
+        if let Some((exit_code, id)) = end.filter(|_| self.core.shutdown.is_none()) {
+            self.begin_shutdown(exit_code, Some(id), now);
         }
         self.retry_deferred(now);
         self.finish_shutdown();
@@ -612,6 +670,7 @@ impl Supervisor {
             return;
         };
         job.release(&mut self.core);
+        self.core.events.tell(key, job.id(), Happened::Removed);
         if self.core.leaving.get(job.id()) != Some(&key) {
             return;
         }
@@ -645,7 +704,8 @@ impl Supervisor {
         }
     }
 
-    fn kill_everything(&mut self, now: Now) {
+    fn kill_everything(&mut self, is_overdue: bool, now: Now) {
+        self.core.events.push(Event::KillingAll { is_overdue });
         if let Some(shutdown) = &mut self.core.shutdown
             && !std::mem::replace(&mut shutdown.killed, true)
         {
@@ -659,7 +719,7 @@ impl Supervisor {
     fn handle_shutdown_timeout(&mut self, now: Now) {
         match &mut self.core.shutdown {
             Some(shutdown) if shutdown.killed => self.exit(),
-            Some(_) => self.kill_everything(now),
+            Some(_) => self.kill_everything(true, now),
             None => {}
         }
     }
@@ -672,7 +732,8 @@ impl Supervisor {
 
     fn exit(&mut self) {
         let main = self.core.settings.main.as_ref().and_then(|id| self.ids.get(id));
-        let main_code = main.and_then(|key| self.jobs.get(key)).and_then(Job::final_exit_code);
+        let main_code =
+            main.and_then(|key| self.jobs.get(key)).and_then(|job| job.final_exit_code());
         let Some(shutdown) = &mut self.core.shutdown else {
             return;
         };
@@ -687,3 +748,9 @@ impl Supervisor {
 /// How long after SIGKILL a process may still be there, in uninterruptible sleep perhaps, before
 /// a shutdown no longer waits for it.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
+
+/// How many deadlines are acted on at a time: thousands of jobs may be due with one minute.
+const TIMERS_A_TURN: usize = 64;
+
+/// How many jobs are told of a clock step at a time.
+const STEPPED_A_TURN: usize = 500;

@@ -1,11 +1,15 @@
 //! The command line, the environment and the configuration file.
 
 use std::fs;
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{Builder, Finished, K1s, one_off};
+use crate::harness::{Builder, Finished, K1s, one_off, send_signal, wait_for};
 
 /// A start that is refused: exit code 2, these words on stderr, nothing started.
 #[track_caller]
@@ -145,7 +149,7 @@ fn a_file_that_is_wrong_is_refused_with_its_line_and_key() {
         ("[http]\nidle_timeout_second = 1\n", &["wrong.toml:2", "idle_timeout_seconds"]),
         ("[shutdown]\ntimeout_seconds = -1\n", &["wrong.toml:2", "timeout_seconds"]),
         ("[limits]\njob = 1\n", &["wrong.toml:2", "job", "jobs"]),
-        ("[output]\nmemory_bytes = -1\n", &["wrong.toml:2", "memory_bytes"]),
+        ("[output]\nmemory = -1\n", &["wrong.toml:2", "memory"]),
     ] {
         refused(config(text), words);
     }
@@ -252,6 +256,138 @@ fn check_refuses_what_a_start_would_refuse() {
     refused(missing, &["nope.toml"]);
 }
 
+// ---- schedule ----
+
+/// What `k1s schedule` with these arguments says.
+fn schedule(arguments: &[&str]) -> Finished {
+    let start = K1s::with().bare().without_port().argument("schedule");
+    arguments.iter().fold(start, |start, argument| start.argument(*argument)).run()
+}
+
+#[track_caller]
+fn check_schedule(arguments: &[&str], times: &[&str]) {
+    let finished = schedule(arguments);
+    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""), "{finished:?}");
+    assert_eq!(finished.stdout.lines().collect::<Vec<_>>(), times, "{arguments:?}");
+}
+
+#[test]
+fn schedule_prints_the_next_times() {
+    let after = "2026-03-28T12:00:00Z";
+    check_schedule(
+        &["30 2 * * *", "--tz", "Europe/Berlin", "--after", after, "-n", "3"],
+        &["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z", "2026-03-31T00:30:00Z"],
+    );
+    check_schedule(
+        &["*/20 * * * * *", "--after", after, "-n", "4"],
+        &[
+            "2026-03-28T12:00:20Z",
+            "2026-03-28T12:00:40Z",
+            "2026-03-28T12:01:00Z",
+            "2026-03-28T12:01:20Z",
+        ],
+    );
+    check_schedule(
+        &["@yearly", "--after", "2026-12-31T23:30:00-01:00"],
+        &[
+            "2028-01-01T00:00:00Z",
+            "2029-01-01T00:00:00Z",
+            "2030-01-01T00:00:00Z",
+            "2031-01-01T00:00:00Z",
+            "2032-01-01T00:00:00Z",
+        ],
+    );
+}
+
+#[test]
+fn schedule_begins_now_unless_told_otherwise() {
+    let before = jiff::Timestamp::now();
+    let finished = schedule(&["* * * * * *", "-n", "1"]);
+    let next: jiff::Timestamp = finished.stdout.trim().parse().unwrap();
+    let after = jiff::Timestamp::now();
+    assert!(before - jiff::Span::new().milliseconds(2) < next, "{before} {next}");
+    assert!(next <= after + jiff::Span::new().seconds(1), "{next} {after}");
+}
+
+#[test]
+fn schedule_refuses_what_is_wrong_and_what_never_comes() {
+    for (arguments, code, words) in [
+        (&["61 * * * *"][..], 2, &["minute", "61", "59"][..]),
+        (&["* * * *"], 2, &["* * * *"]),
+        (&["0 0 * * fri-mon"], 2, &["fri-mon"]),
+        (&["@reboot"], 2, &["@reboot"]),
+        (&["@daily", "--tz", "Europe/Atlantis"], 2, &["Europe/Atlantis"]),
+        (&["@daily", "--after", "tomorrow"], 2, &["--after", "tomorrow", "RFC 3339"]),
+        (&["@daily", "-n", "0"], 2, &["-n"]),
+        (&["*", "*", "*", "*", "*"], 2, &["Unrecognized argument"]),
+        (&[], 2, &["EXPR"]),
+        (&["0 0 30 2 *"], 1, &["0 0 30 2 *", "never comes"]),
+        (&["0 0 31 4,6 *"], 1, &["0 0 31 4,6 *", "never comes"]),
+        (&["@yearly", "--after", "9999-06-01T00:00:00Z"], 1, &["9999"]),
+    ] {
+        let finished = schedule(arguments);
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(code), ""), "{finished:?}");
+        assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
+        for word in words {
+            assert!(finished.stderr.contains(word), "{word} should be in {}", finished.stderr);
+        }
+    }
+}
+
+#[test]
+fn schedule_and_the_supervisor_agree() {
+    let k1s = K1s::start();
+    for (number, (expression, zone)) in [
+        ("0 3 * * *", "UTC"),
+        ("30 2 * * sun", "Europe/Berlin"),
+        ("0 0 29 2 *", "America/Santiago"),
+        ("*/7 1-5 1,15 * mon", "Australia/Lord_Howe"),
+        ("@monthly", "Pacific/Apia"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("x{number}");
+        let body = json!({
+            "type": "cron", "executable": "true", "schedule": expression, "timeZone": zone,
+        });
+        k1s.create(&id, &body);
+        let job = k1s.job(&id);
+        let created = job["createdAt"].as_str().unwrap();
+        let said = schedule(&[expression, "--tz", zone, "--after", created, "-n", "1"]).stdout;
+        let next = job["nextRunAt"].as_str().unwrap();
+        assert_eq!(next.replace(".000Z", "Z"), said.trim_end(), "{job}");
+        assert_eq!((&job["schedule"], &job["timeZone"]), (&json!(expression), &json!(zone)));
+    }
+}
+
+#[test]
+fn schedule_can_be_interrupted_and_takes_no_memory() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_k1s"))
+            .args(["schedule", "* * * * * *", "-n", "4294967295"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = [0; 21];
+        child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+        assert_eq!(first.last(), Some(&b'\n'), "it prints before it has found all");
+        send_signal(child.id(), signal);
+        let status = wait_for("it ends", || child.try_wait().unwrap());
+        assert_eq!(status.signal(), Some(signal as i32));
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let script = format!(
+        "{{ {} schedule '* * * * * *' -n 4294967295; echo $? >&2; }} | head -n 2 | wc -l",
+        env!("CARGO_BIN_EXE_k1s")
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"2\n"[..], &b"0\n"[..]));
+}
+
 // ---- Limits ----
 
 #[test]
@@ -262,13 +398,15 @@ fn so_many_jobs_and_no_more() {
     let reply = k1s.post("/job/c", &one_off("true"));
     assert_eq!(reply.status, 503);
     assert!(!reply.error().is_empty());
+    // A removed job counts until its last process is gone.
+    k1s.in_state("a", "succeeded");
     k1s.delete("/job/a");
     k1s.create("c", &one_off("true"));
 }
 
 #[test]
 fn captured_output_has_one_budget() {
-    let k1s = K1s::with().config("[output]\nmemory_bytes = 100000").start();
+    let k1s = K1s::with().config("[output]\nmemory = 100000").start();
     for number in 0..5 {
         k1s.run(&format!("x{number}"), &one_off("head -c 40000 /dev/zero | tr '\\0' x"));
     }

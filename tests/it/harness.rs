@@ -17,6 +17,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -215,6 +216,15 @@ impl K1s {
         (status, self.stderr.text())
     }
 
+    /// Asks k1s to end; all that it wrote to stdout and to stderr.
+    pub(crate) fn end(mut self) -> (String, String) {
+        self.signal(Signal::SIGTERM);
+        let status = wait_for("k1s ends", || self.child.0.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0));
+        wait_until("its output is closed", || self.stdout.is_closed() && self.stderr.is_closed());
+        (self.stdout.text(), self.stderr.text())
+    }
+
     /// How many file descriptors k1s has open; an error where its /proc/PID/fd cannot be read:
     /// it is not dumpable, so only root may.
     pub(crate) fn open_fds(&self) -> io::Result<usize> {
@@ -272,6 +282,7 @@ impl Drop for K1s {
 /// What is special about a k1s that is to be started.
 #[derive(Clone)]
 pub(crate) struct Builder {
+    program: PathBuf,
     dir: Arc<TempDir>,
     http: String,
     config: String,
@@ -280,12 +291,15 @@ pub(crate) struct Builder {
     environment: BTreeMap<String, String>,
     token: String,
     contained: bool,
+    stdout: Option<Arc<OwnedFd>>,
+    redirection: Option<String>,
     nofile: Option<u32>,
 }
 
 impl Builder {
     fn new() -> Builder {
         Builder {
+            program: BINARY.into(),
             dir: Arc::new(TempDir::new()),
             http: format!("host = \"127.0.0.1\"\nauth_token = \"{TOKEN}\"\n"),
             config: String::new(),
@@ -294,6 +308,8 @@ impl Builder {
             environment: BTreeMap::from([("PORT".to_owned(), "0".to_owned())]),
             token: TOKEN.to_owned(),
             contained: false,
+            stdout: None,
+            redirection: None,
             nofile: None,
         }
     }
@@ -301,6 +317,13 @@ impl Builder {
     /// The directory that it will be started in.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Another program instead of k1s, that does as k1s does.
+    #[allow(dead_code, reason = "only the tests of the clock have one")]
+    pub(crate) fn program(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.program = path.into();
+        self
     }
 
     /// Adds a line to `[http]`.
@@ -360,6 +383,18 @@ impl Builder {
         self
     }
 
+    /// Its standard output; the test captures nothing of it then.
+    pub(crate) fn stdout_to(mut self, file: impl Into<OwnedFd>) -> Builder {
+        self.stdout = Some(Arc::new(file.into()));
+        self
+    }
+
+    /// Started by a shell with this redirection, such as `>&-`.
+    pub(crate) fn redirect(mut self, redirection: &str) -> Builder {
+        self.redirection = Some(redirection.to_owned());
+        self
+    }
+
     /// With so many descriptors at most, soft and hard.
     pub(crate) fn nofile(mut self, most: u32) -> Builder {
         self.nofile = Some(most);
@@ -407,10 +442,16 @@ impl Builder {
             .env_remove("PORT")
             .envs(&self.environment)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(match &self.stdout {
+                Some(file) => Stdio::from(file.try_clone().unwrap()),
+                None => Stdio::piped(),
+            })
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary can be started");
-        let stdout = Captured::from(child.stdout.take().unwrap());
+        let stdout = match child.stdout.take() {
+            Some(pipe) => Captured::from(pipe),
+            None => Captured::from(io::empty()),
+        };
         let stderr = Captured::from(child.stderr.take().unwrap());
         (Owned(child), stdout, stderr)
     }
@@ -418,14 +459,18 @@ impl Builder {
     fn command(&self) -> Command {
         let mut command = if self.contained {
             let mut command = Command::new("unshare");
-            command.args(UNSHARE).arg(BINARY);
+            command.args(UNSHARE).arg(&self.program);
+            command
+        } else if let Some(redirection) = &self.redirection {
+            let mut command = Command::new("/bin/sh");
+            command.arg("-c").arg(format!("exec \"$0\" \"$@\" {redirection}")).arg(BINARY);
             command
         } else if let Some(most) = self.nofile {
             let mut command = Command::new("prlimit");
             command.arg(format!("--nofile={most}:{most}")).arg(BINARY);
             command
         } else {
-            Command::new(BINARY)
+            Command::new(&self.program)
         };
         if self.has_config {
             let path = self.dir.path().join("k1s.toml");
@@ -770,11 +815,12 @@ fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
     output.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads `listening on http://ADDR:PORT`; 0.0.0.0 is reached over loopback.
+/// Reads `listening on http://ADDR:PORT`, in text or JSON; 0.0.0.0 is reached over loopback.
 fn listening_address(stderr: &str) -> Option<SocketAddr> {
     let (_, after) = stderr.split_once("listening on http://")?;
     let (address, _) = after.split_once('\n')?;
-    let mut address: SocketAddr = address.trim().parse().expect("an address and a port");
+    let mut address: SocketAddr =
+        address.trim().trim_end_matches(['"', '}']).parse().expect("an address and a port");
     if address.ip().is_unspecified() {
         address.set_ip([127, 0, 0, 1].into());
     }
@@ -830,6 +876,7 @@ mod tests {
         assert_eq!(read("x\nlistening on http://127.0.0.1:80\n"), Some("127.0.0.1:80".into()));
         assert_eq!(read("listening on http://0.0.0.0:9\n"), Some("127.0.0.1:9".into()));
         assert_eq!(read("listening on http://[::1]:9\n"), Some("[::1]:9".into()));
+        assert_eq!(read("\"listening on http://[::1]:9\"}\n"), Some("[::1]:9".into()));
         assert_eq!(read("listening on http://127.0.0.1:8"), None, "the line is not whole");
     }
 

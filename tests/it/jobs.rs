@@ -352,7 +352,7 @@ fn a_run_that_takes_too_long_is_stopped() {
             (&json!(code), &json!(signal), &json!("timed-out")),
             "{script}"
         );
-        assert_eq!(k1s.job(id)["state"], "failed");
+        k1s.in_state(id, "failed");
     }
 }
 

@@ -3,8 +3,9 @@
 //! Each module is one chapter of what k1s promises. A new test goes where its promise is:
 //! the rows that the first k1s gave to `seed`, what a job's fields mean to `jobs`, what a
 //! payload may not say to `validation`, bytes on a connection to `http`, the command line and
-//! the configuration to `cli`, being told to stop and being the first process to `pid1`,
-//! what k1s costs when nothing happens to `idle`, what the README shows to `readme`. How the source itself is kept is `tidy`.
+//! the configuration to `cli`, what k1s writes itself to `output`, being told to stop and being
+//! the first process to `pid1`, what k1s costs when nothing happens to `idle`, what the README
+//! shows to `readme`. How the source itself is kept is `tidy`.
 //!
 //! Nothing here sleeps to let something happen: [`harness::wait_until`] polls what can be seen.
 //! A test that cannot run on this machine says why, on stderr, in a line that begins `SKIPPED`.
@@ -23,7 +24,7 @@ mod harness;
 mod cli;
 /// What fuzzing has kept, through the properties that it was kept for.
 mod corpus;
-/// Cron jobs by interval, over real seconds.
+/// Cron jobs by interval and by expression, over real seconds, and what their fields mean.
 mod cron;
 /// Requests that no client sends, each with the answers that the RFCs permit.
 mod hostile;
@@ -35,6 +36,8 @@ mod idle;
 mod jobs;
 /// The description of the API, held against the API.
 mod openapi;
+/// k1s's own stdout and stderr: what jobs print, passed on, and its own messages.
+mod output;
 /// Signals to k1s itself, shutdown, and life as the first process of a PID namespace.
 mod pid1;
 /// README.md: its tour, command by command, and its tables.

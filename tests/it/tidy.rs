@@ -622,7 +622,7 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["daemon", "client", "config", "schedule"]),
-    ("daemon", &["api", "os", "config", "supervisor", "http", "job", "timer"]),
+    ("daemon", &["api", "os", "config", "supervisor", "http", "job", "timer", "schedule"]),
     ("client", &[]),
     ("api", &["supervisor", "http", "job", "schedule"]),
     ("config", &["job", "schedule", "http"]),

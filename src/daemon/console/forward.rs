@@ -1,0 +1,110 @@
+//! How one stream of one run is passed on to k1s's own.
+//!
+//! | mode | a line, and one that is longer than 16 KiB |
+//! |---|---|
+//! | prefix | `id \| line`; `id + more of it` |
+//! | json | `{"time":…,"job":"id","run":1,"stream":"stdout","line":"…"}`; all but the last piece also have `"partial":true` |
+//! | raw | the bytes, at once |
+
+use super::lines::{Lines, Piece};
+use super::{Console, name};
+use crate::config::Forward;
+use crate::daemon::log::push_json_string;
+use crate::job::{JobId, Stream};
+use crate::schedule::format_rfc3339;
+use crate::time::Now;
+
+/// Passes on what a run writes to one of its streams.
+#[derive(Debug)]
+pub(in crate::daemon) struct Forwarder {
+    mode: Forward,
+    is_on: bool,
+    job: JobId,
+    run: u64,
+    stream: Stream,
+    lines: Lines,
+}
+
+impl Forwarder {
+    /// `mode` is how, `is_on` whether at all: the job's `output.forward`.
+    pub(in crate::daemon) fn new(
+        mode: Forward,
+        is_on: bool,
+        job: JobId,
+        run: u64,
+        stream: Stream,
+    ) -> Forwarder {
+        Forwarder { mode, is_on, job, run, stream, lines: Lines::default() }
+    }
+
+    /// Passes on what was read: the lines that are whole, or all of it in raw mode.
+    pub(in crate::daemon) fn pass(&mut self, bytes: &[u8], console: &mut Console, now: Now) {
+        if !self.is_on {
+            return;
+        }
+        match self.mode {
+            Forward::None => {}
+            Forward::Raw => console.raw(self.stream, bytes, now),
+            Forward::Prefix => {
+                let (stream, prefix) = (self.stream, self.job.as_str().as_bytes());
+                self.lines.push(bytes, &mut |piece| prefixed(piece, prefix, stream, console, now));
+            }
+            Forward::Json => {
+                let mut write = json_writer(&self.job, self.run, self.stream, console, now);
+                self.lines.push(bytes, &mut write);
+            }
+        }
+    }
+
+    /// The stream has ended: a last line without its newline is passed on too.
+    pub(in crate::daemon) fn finish(&mut self, console: &mut Console, now: Now) {
+        match self.mode {
+            Forward::None | Forward::Raw => {}
+            Forward::Prefix => {
+                let (stream, prefix) = (self.stream, self.job.as_str().as_bytes());
+                self.lines.finish(&mut |piece| prefixed(piece, prefix, stream, console, now));
+            }
+            Forward::Json => {
+                let mut write = json_writer(&self.job, self.run, self.stream, console, now);
+                self.lines.finish(&mut write);
+            }
+        }
+    }
+
+    /// The job's `output.forward` has become another.
+    pub(in crate::daemon) fn switch(&mut self, is_on: bool, console: &mut Console, now: Now) {
+        if std::mem::replace(&mut self.is_on, is_on) && !is_on {
+            self.finish(console, now);
+        }
+    }
+}
+
+fn prefixed(piece: Piece<'_>, id: &[u8], stream: Stream, console: &mut Console, now: Now) {
+    let mark: &[u8] = if piece.is_continued { b" + " } else { b" | " };
+    console.line(stream, &[id, mark, piece.text, b"\n"], now);
+}
+
+/// Writes pieces as JSON. Their time is that of the turn in which they were read.
+fn json_writer<'a>(
+    job: &'a JobId,
+    run: u64,
+    stream: Stream,
+    console: &'a mut Console,
+    now: Now,
+) -> impl FnMut(Piece<'_>) + 'a {
+    // An id holds nothing that JSON would escape.
+    let (at, name) = (format_rfc3339(now.wall), name(stream));
+    let head = format!(
+        "{{\"time\":\"{at}\",\"job\":\"{}\",\"run\":{run},\"stream\":\"{name}\",\"line\":",
+        job.as_str()
+    );
+    let mut line = Vec::new();
+    move |piece| {
+        line.clear();
+        line.extend_from_slice(head.as_bytes());
+        push_json_string(&mut line, piece.text);
+        let end = if piece.is_partial { ",\"partial\":true}\n" } else { "}\n" };
+        line.extend_from_slice(end.as_bytes());
+        console.line(stream, &[&line], now);
+    }
+}

@@ -1,0 +1,199 @@
+//! k1s's own stdout and stderr: what jobs print, and what k1s itself has to say.
+//!
+//! ```text
+//!   a job's pipe ─▶ Forwarder ─ raw ─────────────────────────────▶ Channel ─▶ stdout
+//!                        └ prefix, json: Lines ─▶ whole lines ──▶ (Queue)  ─▶ stderr
+//!   the daemon ─▶ Log ─ one line a message ──────────────────────────┘
+//! ```
+//!
+//! Nothing here waits: what a reader does not take is queued up to a bound, then dropped by
+//! whole lines, counted, and told where it is missing. When both are one and the same file,
+//! as with `2>&1` or on a terminal, they are one channel, so that no line is cut by another.
+
+mod channel;
+mod forward;
+mod lines;
+mod queue;
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use mio::{Events, Poll, Registry, Token};
+
+use self::channel::{Channel, Trouble};
+use self::queue::Lost;
+use super::log::{Log, Message};
+use crate::config::{Forward, LogLevel};
+use crate::job::Stream;
+use crate::os;
+use crate::schedule::format_rfc3339;
+use crate::time::{Now, Wall};
+
+pub(super) use self::forward::Forwarder;
+
+/// k1s's own stdout and stderr.
+#[derive(Debug)]
+pub(super) struct Console {
+    log: Log,
+    /// Whether notices on stdout are JSON, as the lines around them.
+    has_json_lines: bool,
+    stderr: Channel,
+    /// `None` when it is the same file as stderr.
+    stdout: Option<Channel>,
+}
+
+impl Console {
+    /// Both as k1s was started with them. `forward` is how most jobs' lines are passed on.
+    pub(super) fn new(log: Log, forward: Forward) -> Console {
+        let stdout = (!os::console::is_one_file())
+            .then(|| Channel::new(os::Console::new(Stream::Stdout), STDOUT));
+        Console {
+            log,
+            has_json_lines: forward == Forward::Json,
+            stderr: Channel::new(os::Console::new(Stream::Stderr), STDERR),
+            stdout,
+        }
+    }
+
+    /// A message of k1s's own, if its level is asked for.
+    pub(super) fn log(&mut self, message: &Message<'_>, now: Now) {
+        if self.log.is_on(message.level) {
+            self.say(message, now);
+        }
+    }
+
+    /// A message about k1s as a whole, if its level is asked for.
+    pub(super) fn note(&mut self, level: LogLevel, text: &dyn Display, now: Now) {
+        self.log(&Message { level, job: None, run: None, text }, now);
+    }
+
+    /// A message that is written whatever the level.
+    pub(super) fn say(&mut self, message: &Message<'_>, now: Now) {
+        let line = self.log.line(message, now.wall);
+        self.stderr.push_line(&[&line]);
+    }
+
+    /// Writes what waits, as far as it is taken. To be called once a turn, before the loop waits.
+    pub(super) fn flush(&mut self, now: Now) {
+        self.flush_one(Stream::Stdout, now);
+        self.flush_one(Stream::Stderr, now);
+    }
+
+    /// Has the poll tell when there is room, where something waits for it.
+    pub(super) fn settle(&mut self, registry: &Registry) {
+        for channel in self.stdout.iter_mut().chain([&mut self.stderr]) {
+            channel.settle(registry);
+        }
+    }
+
+    /// Whether the event is about one of the two.
+    pub(super) fn handle_event(&mut self, token: Token) -> bool {
+        let mut channels = self.stdout.iter_mut().chain([&mut self.stderr]);
+        let channel = channels.find(|channel| channel.token() == token);
+        channel.map(Channel::handle_event).is_some()
+    }
+
+    /// Writes what still waits, and gives a reader a moment to take it. The loop is over.
+    pub(super) fn finish(&mut self, poll: &mut Poll, mut now: Now) {
+        let mut events = Events::with_capacity(16);
+        let deadline = now.mono + LAST_WAIT;
+        loop {
+            now.mono = os::clock::mono();
+            self.flush(now);
+            let is_waiting =
+                self.stderr.is_waiting() || self.stdout.as_ref().is_some_and(Channel::is_waiting);
+            if !is_waiting || now.mono >= deadline {
+                return;
+            }
+            self.settle(poll.registry());
+            let _ = poll.poll(&mut events, Some(deadline.since(now.mono)));
+            for event in &events {
+                self.handle_event(event.token());
+            }
+        }
+    }
+
+    /// A whole line, newline included, that a job printed.
+    fn line(&mut self, stream: Stream, parts: &[&[u8]], now: Now) {
+        let channel = self.channel(stream);
+        channel.push_line(parts);
+        if channel.is_flush_due() {
+            self.flush_one(stream, now);
+        }
+    }
+
+    /// What a job printed, as it is.
+    fn raw(&mut self, stream: Stream, bytes: &[u8], now: Now) {
+        self.channel(stream).push_raw(bytes, now.mono);
+    }
+
+    fn channel(&mut self, stream: Stream) -> &mut Channel {
+        match (stream, &mut self.stdout) {
+            (Stream::Stdout, Some(stdout)) => stdout,
+            (Stream::Stdout, None) | (Stream::Stderr, _) => &mut self.stderr,
+        }
+    }
+
+    fn flush_one(&mut self, stream: Stream, now: Now) {
+        let (log, has_json_lines) = (self.log, self.has_json_lines);
+        let Some(stdout) = self.stdout.as_mut().filter(|_| stream == Stream::Stdout) else {
+            let notice = |lost| {
+                let text = &Dropped { stream: Stream::Stderr, lost };
+                log.line(&Message { level: LogLevel::Warn, job: None, run: None, text }, now.wall)
+            };
+            self.stderr.flush(notice, now.mono);
+            // The notice is in place already; that it is broken cannot be said anywhere.
+            self.stderr.poll_trouble();
+            return;
+        };
+        stdout.flush(|lost| notice_on_stdout(lost, has_json_lines, now.wall), now.mono);
+        match stdout.poll_trouble() {
+            None => {}
+            Some(Trouble::Lost(lost)) => {
+                let text = Dropped { stream: Stream::Stdout, lost };
+                self.note(LogLevel::Warn, &text, now);
+            }
+            Some(Trouble::Broken(error)) => {
+                let text = format_args!(
+                    "cannot write to stdout: {error}; what jobs print there is dropped"
+                );
+                self.note(LogLevel::Warn, &text, now);
+            }
+        }
+    }
+}
+
+/// What is missing, for people.
+struct Dropped {
+    stream: Stream,
+    lost: Lost,
+}
+
+impl Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Lost { lines, bytes }, name) = (self.lost, name(self.stream));
+        write!(f, "{lines} lines ({bytes} bytes) for {name} were dropped: nobody took them in time")
+    }
+}
+
+/// What is missing, in its place among the lines of jobs.
+fn notice_on_stdout(lost: Lost, is_json: bool, at: Wall) -> Vec<u8> {
+    if !is_json {
+        return format!("k1s: {}\n", Dropped { stream: Stream::Stdout, lost }).into();
+    }
+    let (Lost { lines, bytes }, at) = (lost, format_rfc3339(at));
+    let counts = format_args!(r#""droppedLines":{lines},"droppedBytes":{bytes}"#);
+    format!("{{\"time\":\"{at}\",\"stream\":\"stdout\",{counts}}}\n").into()
+}
+
+fn name(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
+}
+
+const STDOUT: Token = Token(4);
+const STDERR: Token = Token(5);
+/// How long k1s stays for a reader who has not taken everything yet when all else is over.
+const LAST_WAIT: Duration = Duration::from_millis(500);

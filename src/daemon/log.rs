@@ -1,0 +1,179 @@
+//! k1s's own messages, one line each.
+//!
+//! | format | a line |
+//! |---|---|
+//! | text | `k1s: message`, `k1s: warning: job web, run 3: message` |
+//! | json | `{"time":"…","level":"warn","job":"web","run":3,"message":"…"}` |
+//!
+//! Nothing here writes anywhere. A message holds no secret: whoever words it sees to that.
+
+use std::fmt::{Display, Write};
+
+use crate::config::{LogFormat, LogLevel};
+use crate::schedule::format_rfc3339;
+use crate::time::Wall;
+
+/// How messages are written, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Log {
+    /// How.
+    pub(super) format: LogFormat,
+    /// The least important that are written.
+    pub(super) level: LogLevel,
+}
+
+/// What there is to say.
+#[derive(Clone, Copy)]
+pub(super) struct Message<'a> {
+    /// How important it is.
+    pub(super) level: LogLevel,
+    /// The job that it is about.
+    pub(super) job: Option<&'a str>,
+    /// Which run of the job.
+    pub(super) run: Option<u64>,
+    /// The message itself.
+    pub(super) text: &'a dyn Display,
+}
+
+impl Log {
+    /// Whether messages of this level are written.
+    pub(super) fn is_on(self, level: LogLevel) -> bool {
+        level <= self.level
+    }
+
+    /// The message as it is written, newline included.
+    pub(super) fn line(self, message: &Message<'_>, at: Wall) -> Vec<u8> {
+        match self.format {
+            LogFormat::Text => text_line(message),
+            LogFormat::Json => json_line(message, at),
+        }
+    }
+}
+
+/// Appends a string of JSON (RFC 8259 section 7). What is not UTF-8 becomes U+FFFD.
+pub(super) fn push_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    for chunk in bytes.utf8_chunks() {
+        push_escaped(out, chunk.valid().as_bytes());
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+fn push_escaped(out: &mut Vec<u8>, mut text: &[u8]) {
+    let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    while let Some(at) = text.iter().position(is_special) {
+        let (plain, rest) = text.split_at(at);
+        out.extend_from_slice(plain);
+        let Some((special, rest)) = rest.split_first() else { return };
+        match special {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            other => out.extend_from_slice(format!("\\u{other:04x}").as_bytes()),
+        }
+        text = rest;
+    }
+    out.extend_from_slice(text);
+}
+
+fn text_line(message: &Message<'_>) -> Vec<u8> {
+    let level = match message.level {
+        LogLevel::Error => "error: ",
+        LogLevel::Warn => "warning: ",
+        LogLevel::Info => "",
+        LogLevel::Debug => "debug: ",
+    };
+    let mut line = format!("k1s: {level}");
+    // A write to memory does not fail.
+    let _ = match (message.job, message.run) {
+        (Some(job), Some(run)) => write!(line, "job {job}, run {run}: "),
+        (Some(job), None) => write!(line, "job {job}: "),
+        (None, _) => Ok(()),
+    };
+    // Names that others chose may hold anything: the message stays on one line.
+    for character in message.text.to_string().chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line.push('\n');
+    line.into_bytes()
+}
+
+fn json_line(message: &Message<'_>, at: Wall) -> Vec<u8> {
+    let level = match message.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+    };
+    let mut line =
+        format!("{{\"time\":\"{}\",\"level\":\"{level}\"", format_rfc3339(at)).into_bytes();
+    if let Some(job) = message.job {
+        line.extend_from_slice(b",\"job\":");
+        push_json_string(&mut line, job.as_bytes());
+    }
+    if let Some(run) = message.run {
+        line.extend_from_slice(format!(",\"run\":{run}").as_bytes());
+    }
+    line.extend_from_slice(b",\"message\":");
+    push_json_string(&mut line, message.text.to_string().as_bytes());
+    line.extend_from_slice(b"}\n");
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(message: Message<'_>, text: &str, json: &str) {
+        for (format, wanted) in [(LogFormat::Text, text), (LogFormat::Json, json)] {
+            let log = Log { format, level: LogLevel::Info };
+            let line = String::from_utf8(log.line(&message, Wall(1_795_383_601_123))).unwrap();
+            assert_eq!(line, format!("{wanted}\n"));
+            assert_eq!(log.is_on(message.level), message.level <= LogLevel::Info);
+        }
+    }
+
+    #[test]
+    fn messages_are_one_line_each() {
+        check(
+            Message { level: LogLevel::Info, job: None, run: None, text: &"hello" },
+            "k1s: hello",
+            r#"{"time":"2026-11-22T21:40:01.123Z","level":"info","message":"hello"}"#,
+        );
+        check(
+            Message {
+                level: LogLevel::Warn,
+                job: Some("web"),
+                run: Some(3),
+                text: &"a\n\u{1b}\"b",
+            },
+            "k1s: warning: job web, run 3: a\\n\\u{1b}\"b",
+            r#"{"time":"2026-11-22T21:40:01.123Z","level":"warn","job":"web","run":3,"message":"a\n\u001b\"b"}"#,
+        );
+        check(
+            Message { level: LogLevel::Debug, job: Some("web"), run: None, text: &"x" },
+            "k1s: debug: job web: x",
+            r#"{"time":"2026-11-22T21:40:01.123Z","level":"debug","job":"web","message":"x"}"#,
+        );
+    }
+
+    #[test]
+    fn any_bytes_are_a_string_of_json() {
+        let every: Vec<u8> = (0..=255).collect();
+        for bytes in [&b""[..], b"plain", "\u{e9}\u{1f980}".as_bytes(), b"a\xffb\xe2\x82", &every] {
+            let mut json = Vec::new();
+            push_json_string(&mut json, bytes);
+            let read: String = serde_json::from_slice(&json).unwrap();
+            assert_eq!(read, String::from_utf8_lossy(bytes));
+        }
+    }
+}

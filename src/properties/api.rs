@@ -1,0 +1,34 @@
+//! The API before a peer that may send anything.
+
+use super::service::Service;
+
+/// Whatever the bytes are: each request has one answer, which is JSON and no fault of k1s's own;
+/// and who does not show the token changes nothing and learns nothing.
+pub(super) fn check_api(data: &[u8]) {
+    let mut service = Service::default();
+    let answers = service.talk(data);
+    for (status, body) in &answers {
+        let text = String::from_utf8_lossy(body);
+        assert!((200..=299).contains(status) || (400..=599).contains(status), "{status}");
+        assert_ne!(*status, 500, "{text}");
+        if body.is_empty() {
+            continue;
+        }
+        let json = serde_json::from_slice::<serde_json::Value>(body);
+        let Ok(json) = json else {
+            unreachable!("{json:?}: {text}");
+        };
+        assert_eq!(json["error"].is_string(), *status >= 400, "{status} {text}");
+        if !shows_the_token(data) {
+            assert!(*status >= 400 || text == "{\"status\":\"ok\"}", "a stranger is told {text}");
+        }
+    }
+    if !shows_the_token(data) {
+        assert!(service.supervisor.job_after(None).is_none(), "a stranger creates a job");
+    }
+}
+
+/// The token is `t`: without that scheme nobody shows it.
+fn shows_the_token(data: &[u8]) -> bool {
+    data.windows(7).any(|part| part.eq_ignore_ascii_case(b"bearer "))
+}

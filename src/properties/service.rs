@@ -1,0 +1,183 @@
+//! k1s without a socket and without a process: what a peer sees of it.
+//!
+//! ```text
+//!   bytes ─▶ Connection ─▶ Api ─▶ Supervisor ─▶ every other spawn succeeds, and every signal
+//!   bytes ◀─ Connection ◀── (Later) ◀──┘        that ends a process does so at once
+//! ```
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::api::{Api, Later};
+use crate::http::properties::{check_answers, without_interim};
+use crate::http::{Connection, Incoming, Limits, Method};
+use crate::job::{ExitStatus, Pid, Signal, SpawnFailure, Stream};
+use crate::supervisor::{Action, Settings, Supervisor, Target};
+use crate::time::{Mono, Now, Wall};
+
+/// An API for whoever shows the token `t`, with room for two jobs.
+pub(super) struct Service {
+    pub(super) supervisor: Supervisor,
+    api: Api,
+    now: Now,
+    spawns: i32,
+    alive: BTreeSet<Pid>,
+}
+
+/// One client's connection.
+struct Peer {
+    connection: Connection,
+    later: Option<Later>,
+    methods: Vec<Method>,
+    answers: Vec<u8>,
+}
+
+impl Default for Service {
+    fn default() -> Service {
+        let now = Now { mono: Mono(1_000), wall: Wall(1_774_656_000_000) };
+        let settings = Settings {
+            instance: "k".into(),
+            job_limit: 2,
+            output_memory: 1 << 20,
+            shutdown_timeout: Duration::from_secs(9),
+            main: None,
+        };
+        Service {
+            supervisor: Supervisor::new(settings, now),
+            api: Api::new(b"t".to_vec(), DIRECTORY.into()),
+            now,
+            spawns: 0,
+            alive: BTreeSet::new(),
+        }
+    }
+}
+
+impl Service {
+    /// Takes all that a client sends, until it says no more and has all of its answers: the
+    /// status and the body of each.
+    pub(super) fn talk(&mut self, bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
+        let mut peer = Peer {
+            connection: Connection::new(Rc::new(Limits::default()), self.now),
+            later: None,
+            methods: Vec::new(),
+            answers: Vec::new(),
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() && !peer.connection.is_finished() {
+            if peer.connection.wants_read() {
+                let (piece, after) = rest.split_at(rest.len().min(PIECE));
+                peer.connection.handle_bytes(piece, self.now);
+                rest = after;
+            }
+            self.serve(&mut peer);
+        }
+        peer.connection.handle_eof();
+        while !peer.connection.is_finished() {
+            self.serve(&mut peer);
+        }
+        check_answers(&without_interim(&peer.answers), &peer.methods)
+    }
+
+    /// One turn: what came in, what waits, what goes out; when there is nothing, time passes.
+    fn serve(&mut self, peer: &mut Peer) {
+        let Peer { connection, later, methods, answers } = peer;
+        let mut is_idle = true;
+        while later.is_none()
+            && let Some(incoming) = connection.poll(self.now)
+        {
+            if let Incoming::Head(head) = &incoming {
+                methods.push(head.method);
+            }
+            *later = self.api.handle(incoming, connection, &mut self.supervisor, self.now);
+            self.perform();
+            is_idle = false;
+        }
+        let is_answered =
+            |waiting: &mut Later| waiting.go_on(&self.supervisor, connection, self.now);
+        if later.as_mut().is_some_and(is_answered) {
+            *later = None;
+            is_idle = false;
+        }
+        let unsent = connection.unsent().len();
+        answers.extend_from_slice(connection.unsent());
+        if unsent > 0 {
+            connection.handle_sent(unsent, self.now);
+        } else if connection.wants_shutdown_write() {
+            connection.handle_shutdown_write(self.now);
+        } else if is_idle && !connection.is_finished() && !may_read(connection) {
+            self.sleep(connection, later.as_ref());
+        }
+    }
+
+    fn sleep(&mut self, connection: &mut Connection, later: Option<&Later>) {
+        let deadlines = [
+            connection.deadline(),
+            later.and_then(Later::deadline),
+            self.supervisor.poll_timeout(),
+        ];
+        let Some(next) = deadlines.into_iter().flatten().min() else {
+            unreachable!("waits for ever: {connection:?}");
+        };
+        let slept = next.since(self.now.mono).as_millis() as u64;
+        self.now.mono.0 += slept;
+        self.now.wall.0 += slept as i64;
+        connection.handle_deadline(self.now);
+        self.supervisor.handle_timeout(self.now);
+        self.perform();
+    }
+
+    /// Does what the supervisor wants, as long as it wants something, but not for ever: a job
+    /// may be started again at once.
+    fn perform(&mut self) {
+        for _ in 0..MOST_ACTIONS {
+            if let Some(action) = self.supervisor.poll_action() {
+                self.act(action);
+            } else if let Some(launch) = self.supervisor.poll_spawn() {
+                self.spawns += 1;
+                if self.spawns % 2 == 0 {
+                    let failure = SpawnFailure { exit_code: 127, error: "gone".into() };
+                    self.supervisor.handle_spawn_failed(launch.run, failure, self.now);
+                } else {
+                    let pid = Pid(self.spawns);
+                    self.alive.insert(pid);
+                    self.supervisor.handle_spawned(launch.run, pid, self.now);
+                    self.supervisor.handle_output(launch.run, Stream::Stdout, b"\xffout\n");
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Signal { target, signal } | Action::Stop { target, signal } => {
+                let pid = match target {
+                    Target::Process(pid) | Target::Group(pid) => Some(pid),
+                    Target::Tree { leader, .. } => leader,
+                };
+                let Some(pid) = pid.filter(|_| [Signal::TERM, Signal::KILL].contains(&signal))
+                else {
+                    return;
+                };
+                if self.alive.remove(&pid) {
+                    self.supervisor.handle_exit(pid, ExitStatus::Signal(signal), false, self.now);
+                }
+            }
+            Action::Survey { run, .. } => self.supervisor.handle_survey(run, false, self.now),
+            Action::Exit { .. } => {}
+        }
+    }
+}
+
+/// Whether there may be more to read before time passes.
+fn may_read(connection: &Connection) -> bool {
+    connection.wants_read() && !connection.is_half_closed()
+}
+
+/// k1s's own working directory.
+pub(super) const DIRECTORY: &str = "/srv";
+/// What is read at a time.
+const PIECE: usize = 1000;
+const MOST_ACTIONS: usize = 100;

@@ -1,0 +1,216 @@
+//! What has happened, for those who tell of it: the log, and whoever follows events.
+//!
+//! Nothing depends on their being read: [`Events`] is bounded, and the oldest gives way.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{JobKey, State};
+use crate::job::{JobId, Pid, Reason, RunEnd, Signal};
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// To one job.
+    Job {
+        /// Which job, also when its id has become another's.
+        key: JobKey,
+        /// Its id.
+        id: JobId,
+        /// What.
+        what: Happened,
+    },
+    /// A shutdown has begun.
+    ShuttingDown {
+        /// The exit code that k1s will end with, unless a main job says otherwise.
+        exit_code: u8,
+        /// The critical job whose end began it; `None`: somebody asked for it.
+        because_of: Option<JobId>,
+    },
+    /// In a shutdown, whatever is left is killed.
+    KillingAll {
+        /// The time for the shutdown is up; otherwise somebody asked a second time.
+        is_overdue: bool,
+    },
+}
+
+/// What happened to a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// It was registered.
+    Created,
+    /// It has another specification.
+    Replaced,
+    /// Somebody asked for something, and it is being done.
+    Asked(Request),
+    /// A run has a process.
+    Started {
+        /// Which run.
+        run: u64,
+        /// Its first process.
+        pid: Pid,
+    },
+    /// A run's first process is over, or it never had one.
+    Ended {
+        /// Which run.
+        run: u64,
+        /// How.
+        end: RunEnd,
+        /// Why.
+        reason: Reason,
+        /// How long it lived.
+        lived: Duration,
+        /// Whether it counts as a success.
+        success: bool,
+    },
+    /// The machine has no room for a run now.
+    Deferred {
+        /// Which run.
+        run: u64,
+        /// What the machine is short of.
+        error: String,
+        /// Whether it is the first time for this run.
+        is_first: bool,
+    },
+    /// What was asked to end has not in time, and is killed.
+    Overdue {
+        /// Which run.
+        run: u64,
+    },
+    /// It will be started again.
+    Restarting {
+        /// How soon.
+        after: Duration,
+        /// How many times in a row, this one included.
+        streak: u32,
+    },
+    /// A run that the schedule wanted is not started.
+    Skipped(SkipReason),
+    /// Nothing more will be started by itself: `Succeeded`, `Failed` or `Killed`.
+    Finished(State),
+    /// It was removed, and nothing of it runs.
+    Removed,
+}
+
+/// What can be asked of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named as the requests of the API")]
+pub enum Request {
+    Start,
+    Restart,
+    Run,
+    Signal(Signal),
+    Kill,
+    Remove,
+}
+
+/// Why a run that the schedule wanted is not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SkipReason {
+    /// Another run is going, and the policy is `forbid`.
+    Forbidden,
+    /// One run waits already.
+    QueueFull,
+    /// So many moments had passed by more than the starting deadline.
+    Missed(u64),
+}
+
+/// What has happened and was not read yet, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Events(VecDeque<Event>);
+
+impl Events {
+    pub(super) fn push(&mut self, event: Event) {
+        if self.0.len() >= MOST_EVENTS {
+            self.0.pop_front();
+        }
+        self.0.push_back(event);
+    }
+
+    pub(super) fn tell(&mut self, key: JobKey, id: &JobId, what: Happened) {
+        self.push(Event::Job { key, id: id.clone(), what });
+    }
+
+    /// What was told last has not happened.
+    pub(super) fn take_back(&mut self) {
+        self.0.pop_back();
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Event> {
+        self.0.pop_front()
+    }
+}
+
+/// More than a turn of the loop brings, unless all jobs change at once.
+const MOST_EVENTS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{JobSpec, Pid, Spelling, Value, parse};
+    use crate::supervisor::{Refusal, RunKey, Settings, Supervisor};
+    use crate::time::Now;
+
+    fn supervisor() -> Supervisor {
+        let settings = Settings {
+            instance: "k".to_owned(),
+            job_limit: 10_000,
+            output_memory: 0,
+            shutdown_timeout: Duration::from_secs(9),
+            main: None,
+        };
+        Supervisor::new(settings, Now::default())
+    }
+
+    fn one_off() -> JobSpec {
+        let fields = [("type", "one-off"), ("executable", "x")];
+        let fields = fields.map(|(name, text)| (name.to_owned(), Value::String(text.to_owned())));
+        parse(Value::Table(fields.into()), "/", Spelling::Camel).unwrap()
+    }
+
+    fn happened(supervisor: &mut Supervisor) -> Vec<Happened> {
+        let mut all = Vec::new();
+        while let Some(event) = supervisor.poll_event() {
+            match event {
+                Event::Job { what, .. } => all.push(what),
+                Event::ShuttingDown { .. } | Event::KillingAll { .. } => {}
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn a_life_is_told_in_order_and_what_is_refused_is_not() {
+        let (mut supervisor, now) = (supervisor(), Now::default());
+        supervisor.create(JobId::parse("a").unwrap(), one_off(), now).unwrap();
+        let run: RunKey = supervisor.poll_spawn().unwrap().run;
+        let failure = crate::job::SpawnFailure { exit_code: 127, error: "gone".to_owned() };
+        supervisor.handle_spawn_failed(run, failure.clone(), now);
+        assert_eq!(supervisor.kill("a", now), Err(Refusal::Over));
+        supervisor.run("a", now).unwrap();
+        let run = supervisor.poll_spawn().unwrap().run;
+        supervisor.handle_spawned(run, Pid(7), now);
+        supervisor.remove("a", now).unwrap();
+        let end = RunEnd::NotSpawned(Box::new(failure));
+        let (reason, lived) = (Reason::SpawnFailed, Duration::ZERO);
+        let wanted = [
+            Happened::Created,
+            Happened::Ended { run: 1, end, reason, lived, success: false },
+            Happened::Finished(State::Failed),
+            Happened::Asked(Request::Run),
+            Happened::Started { run: 2, pid: Pid(7) },
+            Happened::Asked(Request::Remove),
+        ];
+        assert_eq!(happened(&mut supervisor), wanted);
+    }
+
+    #[test]
+    fn what_nobody_reads_takes_no_more_than_its_bound() {
+        let (mut supervisor, now) = (supervisor(), Now::default());
+        for number in 0..MOST_EVENTS + 10 {
+            let id = JobId::parse(&format!("j{number}")).unwrap();
+            supervisor.create(id, one_off(), now).unwrap();
+        }
+        assert_eq!(happened(&mut supervisor).len(), MOST_EVENTS);
+    }
+}
