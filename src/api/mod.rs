@@ -372,7 +372,7 @@ fn find(method: Method, path: &Path) -> Result<Found<'_>, Missing> {
 fn matches<'a>(pattern: &str, path: &'a Path) -> Option<&'a str> {
     let mut id = "";
     let mut segments = path.segments();
-    for expected in pattern.split('/').skip(1) {
+    for expected in pattern.strip_prefix('/')?.split('/') {
         let segment = segments.next()?;
         if expected == "{id}" {
             id = segment;

@@ -21,7 +21,7 @@ pub fn describe(settings: &Settings) -> String {
     text.seconds("timeout_seconds", settings.shutdown_timeout);
     text.table("output");
     forward(&mut text, settings.forward);
-    text.key("memory_bytes", settings.output_memory_bytes);
+    text.key("memory", settings.output_memory_bytes);
     text.table("log");
     text.string("format", name_in(&LOG_FORMATS, settings.log_format));
     text.string("level", name_in(&LOG_LEVELS, settings.log_level));

@@ -41,7 +41,7 @@ pub struct Settings {
     /// `output.forward`; `None` when it was not given: [`Forward::Prefix`], but
     /// [`Forward::Raw`] for the main job of `k1s init`.
     pub forward: Option<Forward>,
-    /// `output.memory_bytes`: the budget for all captured output.
+    /// `output.memory`: the budget for all captured output.
     pub output_memory_bytes: usize,
     /// `log.format`: how k1s's own messages are written.
     pub log_format: LogFormat,
@@ -273,9 +273,9 @@ fn settings(
     let shutdown_timeout = fields.table("shutdown", &["timeout_seconds"], |f| {
         f.optional("timeout_seconds", fields::seconds(0.0))
     })?;
-    let (forward, memory) = fields.table("output", &["forward", "memory_bytes"], |f| {
+    let (forward, memory) = fields.table("output", &["forward", "memory"], |f| {
         let forward = f.optional("forward", fields::choice(&FORWARDS))?;
-        let memory = f.optional("memory_bytes", fields::integer(0..=MOST_MEMORY))?;
+        let memory = f.optional("memory", fields::integer(0..=MOST_MEMORY))?;
         Ok((forward, memory))
     })?;
     let (log_format, log_level) = fields.table("log", &["format", "level"], |f| {

@@ -79,7 +79,7 @@ timeout_seconds = 2.5
 
 [output]
 forward = "json"
-memory_bytes = 1_000
+memory = 1_000
 
 [log]
 format = "json"

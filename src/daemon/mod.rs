@@ -271,9 +271,10 @@ impl Daemon {
 
     /// How long to sleep: until the first deadline, or for ever.
     fn sleep(&self) -> Option<Duration> {
-        let deadlines = [self.supervisor.poll_timeout(), self.peers.poll_timeout()];
-        let first: Mono = deadlines.into_iter().flatten().min()?;
-        let wait = first.since(os::clock::mono());
+        let now = os::clock::mono();
+        let job = self.supervisor.poll_timeout().map(|at| punctual(at.since(now)));
+        let peer = self.peers.poll_timeout().map(|at| at.since(now));
+        let wait = job.into_iter().chain(peer).min()?;
         Some(self.clock.longest_sleep().map_or(wait, |longest| wait.min(longest)))
     }
 
@@ -378,6 +379,13 @@ fn supervisor(
     Ok(supervisor)
 }
 
+/// To wake several sleepers at once, the kernel may let one sleep longer by a thousandth, up to
+/// 0.1 s (Linux, fs/select.c, `select_estimate_accuracy`): a run of each minute would be 60 ms
+/// late. Of a long sleep that much is therefore left to a second one.
+fn punctual(wait: Duration) -> Duration {
+    if wait < LONG_SLEEP { wait } else { wait - (wait / 1000).min(MOST_SLACK) }
+}
+
 fn failed(what: &'static str) -> impl Fn(io::Error) -> String {
     move |error| format!("{what}: {error}")
 }
@@ -392,6 +400,8 @@ const CLOCK: Token = Token(2);
 /// The first token that is handed out to connections and pipes.
 const FIRST_TOKEN: usize = 16;
 const EVENTS_A_TURN: usize = 256;
+const LONG_SLEEP: Duration = Duration::from_secs(2);
+const MOST_SLACK: Duration = Duration::from_millis(100);
 const UNWATCHED_NOTE: &str = "the system does not tell when its clock is set: by a cron expression, \
      runs may be up to a minute late after that";
 const ACCEPT_NOTE_PAUSE: Duration = Duration::from_secs(10);

@@ -385,12 +385,15 @@ impl Peer {
         buffer: &mut [u8],
         now: Now,
     ) -> Served {
+        let mut sent = 0;
         for _ in 0..ROUNDS_A_TURN {
+            if sent >= BYTES_A_TURN {
+                return Served::HasMore;
+            }
             let has_more = self.answer(api, supervisor, now);
             self.probe(now);
-            if self.write(now).is_err() {
-                return Served::Over;
-            }
+            let Ok(count) = self.write(now) else { return Served::Over };
+            sent += count;
             if self.connection.is_finished() {
                 return Served::Over;
             }
@@ -442,12 +445,16 @@ impl Peer {
         }
     }
 
-    /// Writes what the socket takes.
-    fn write(&mut self, now: Now) -> Result<(), ()> {
+    /// Writes what the socket takes; tells how much.
+    fn write(&mut self, now: Now) -> Result<usize, ()> {
+        let mut sent = 0;
         while self.can_write && !self.connection.unsent().is_empty() {
             match self.socket.write(self.connection.unsent()) {
                 Ok(0) => return Err(()),
-                Ok(count) => self.connection.handle_sent(count, now),
+                Ok(count) => {
+                    self.connection.handle_sent(count, now);
+                    sent += count;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.can_write = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(()),
@@ -457,7 +464,7 @@ impl Peer {
             let _ = self.socket.shutdown(Shutdown::Write);
             self.connection.handle_shutdown_write(now);
         }
-        Ok(())
+        Ok(sent)
     }
 
     /// Reads once.
@@ -488,6 +495,8 @@ const PEERS_A_TURN: usize = 64;
 /// answers what the first has read.
 const ROUNDS_A_TURN: usize = 2;
 const REQUESTS_A_ROUND: usize = 16;
+/// Who has been sent so much has had its turn; to make it takes a tenth of a millisecond.
+const BYTES_A_TURN: usize = 32 * 1024;
 /// k1s's own, and what spawning needs for a moment.
 const KEPT_DESCRIPTORS: usize = 24;
 /// Also when jobs have taken all descriptors.

@@ -149,7 +149,7 @@ fn a_file_that_is_wrong_is_refused_with_its_line_and_key() {
         ("[http]\nidle_timeout_second = 1\n", &["wrong.toml:2", "idle_timeout_seconds"]),
         ("[shutdown]\ntimeout_seconds = -1\n", &["wrong.toml:2", "timeout_seconds"]),
         ("[limits]\njob = 1\n", &["wrong.toml:2", "job", "jobs"]),
-        ("[output]\nmemory_bytes = -1\n", &["wrong.toml:2", "memory_bytes"]),
+        ("[output]\nmemory = -1\n", &["wrong.toml:2", "memory"]),
     ] {
         refused(config(text), words);
     }
@@ -406,7 +406,7 @@ fn so_many_jobs_and_no_more() {
 
 #[test]
 fn captured_output_has_one_budget() {
-    let k1s = K1s::with().config("[output]\nmemory_bytes = 100000").start();
+    let k1s = K1s::with().config("[output]\nmemory = 100000").start();
     for number in 0..5 {
         k1s.run(&format!("x{number}"), &one_off("head -c 40000 /dev/zero | tr '\\0' x"));
     }
