@@ -388,13 +388,16 @@ impl Peer {
         for _ in 0..ROUNDS_A_TURN {
             let has_more = self.answer(api, supervisor, now);
             self.probe(now);
+            let was_clogged = self.connection.is_clogged();
             if self.write(now).is_err() {
                 return Served::Over;
             }
             if self.connection.is_finished() {
                 return Served::Over;
             }
-            if has_more || self.can_go_on() {
+            // What was held back while too much waited to be sent: no event will tell of it.
+            let has_room_again = was_clogged && !self.connection.is_clogged();
+            if has_more || has_room_again || self.can_go_on() {
                 continue;
             }
             if !self.can_read || !self.connection.wants_read() {

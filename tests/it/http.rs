@@ -153,6 +153,21 @@ fn a_thousand_pipelined_requests_have_a_thousand_answers() {
     }
 }
 
+/// The socket takes an answer larger than what may wait at once: what was pipelined behind it
+/// is answered, though no event comes any more.
+#[test]
+fn pipelined_requests_with_large_answers_are_answered_without_another_event() {
+    let k1s = K1s::start();
+    k1s.run("x", &one_off("head -c 65536 /dev/zero | tr '\\0' x"));
+    let mut client = k1s.connect();
+    client.send(request(&k1s, "GET", "/job/x", "", "").repeat(4));
+    client.send(request(&k1s, "GET", "/job/missing", "", ""));
+    for _ in 0..4 {
+        assert_eq!(client.reply().status, 200);
+    }
+    assert_eq!(client.reply().status, 404);
+}
+
 #[test]
 fn bytes_one_by_one_are_a_request_too() {
     let k1s = K1s::start();
