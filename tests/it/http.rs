@@ -90,6 +90,20 @@ fn head_is_get_without_the_body() {
     assert!(client.ends());
 }
 
+/// A thousand strangers with a body of the largest size each would take a gigabyte.
+#[test]
+fn the_body_of_a_stranger_is_not_read() {
+    let k1s = K1s::start();
+    for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+        let mut stranger = k1s.connect();
+        stranger.send(format!("GET /healthz HTTP/1.1\r\nHost: k1s\r\n{framing}\r\n\r\n"));
+        let reply = stranger.reply();
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "{framing}");
+        stranger.finish_sending();
+        assert!(stranger.ends());
+    }
+}
+
 #[test]
 fn healthz_is_open_and_tells_nothing() {
     let k1s = K1s::start();
