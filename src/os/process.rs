@@ -14,6 +14,7 @@
 //! so once the leader has been collected, a process of that number is a stranger, and nothing
 //! is left of the run's group and session. Other processes are named by number and start time.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,6 +23,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::libc;
 
+use super::socket::is_shortage;
 use crate::job::{Pid, Signal};
 
 /// A process for good: no other has the same id and start.
@@ -72,7 +74,12 @@ pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pi
             if round == 0 {
                 stop_group(target, signal);
             }
-            target.strays = snapshot.strays(target);
+            let found = snapshot.strays(target);
+            if snapshot.is_whole() {
+                target.strays = found;
+            } else {
+                target.strays.extend(found);
+            }
             for stray in &target.strays {
                 if signalled.insert(*stray) {
                     news = true;
@@ -115,7 +122,7 @@ pub fn group_is_there(target: &Target) -> bool {
 
 /// Whether this very process is alive, and not a zombie.
 pub fn is_alive(process: Proc) -> bool {
-    Stat::read(process.pid).is_some_and(|stat| stat.is_the(process) && !stat.is_dead)
+    Stat::read(process.pid).is_ok_and(|stat| stat.is_the(process) && !stat.is_dead)
 }
 
 /// SIGKILL to every process of the namespace but k1s: kill(2) with -1. What PID 1 ends with.
@@ -141,6 +148,7 @@ pub struct Snapshot {
     /// Children of k1s that lead no run, by their `K1S_RUN`.
     orphans: BTreeMap<String, Vec<Pid>>,
     has_orphans: bool,
+    is_whole: bool,
 }
 
 impl Snapshot {
@@ -152,17 +160,26 @@ impl Snapshot {
     /// `is_leader` knows the first processes of all live runs; the
     /// environment of k1s's other children is read for `K1S_RUN`, where that is permitted.
     pub fn take(is_leader: impl Fn(Pid) -> bool) -> Snapshot {
-        let processes = list().filter_map(|pid| {
+        let is_whole = Cell::new(true);
+        let processes = list(&is_whole).filter_map(|pid| {
             let session = session_of(pid)?;
             if session.0 > 0 && group_of_process(pid) == Some(session) && is_leader(session) {
                 Some(Stat::in_group(pid, session))
             } else if session.0 == 0 {
                 None
             } else {
-                Stat::read(pid)
+                unless_short(Stat::read(pid), &is_whole)
             }
         });
-        Snapshot::new(processes, own_pid(), &is_leader, run_tag)
+        let tag = |pid| unless_short(run_tag(pid), &is_whole).flatten();
+        let snapshot = Snapshot::new(processes, own_pid(), &is_leader, tag);
+        Snapshot { is_whole: is_whole.get(), ..snapshot }
+    }
+
+    /// Whether all processes could be looked at. When descriptors or memory have run out, some
+    /// are missing that may be alive: that one is not here says nothing then.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// The living processes of a run outside its group: descendants of its leader and of the
@@ -218,6 +235,7 @@ impl Snapshot {
             by_session: BTreeMap::new(),
             orphans: BTreeMap::new(),
             has_orphans: false,
+            is_whole: true,
         };
         for stat in processes {
             let pid = stat.process.pid;
@@ -289,11 +307,12 @@ impl Stat {
         }
     }
 
-    fn read(pid: Pid) -> Option<Stat> {
+    fn read(pid: Pid) -> io::Result<Stat> {
         let mut buffer = [0u8; STAT_BYTES];
-        let mut file = File::open(format!("/proc/{}/stat", pid.0)).ok()?;
-        let length = file.read(&mut buffer).ok()?;
-        Stat::parse(buffer.get(..length)?)
+        let mut file = File::open(format!("/proc/{}/stat", pid.0))?;
+        let length = file.read(&mut buffer)?;
+        let stat = buffer.get(..length).and_then(Stat::parse);
+        stat.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// The second field is the name in parentheses, which may itself hold any of `) \n`.
@@ -332,21 +351,31 @@ fn group_of_process(pid: Pid) -> Option<Pid> {
     nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
 }
 
-/// The numbers in `/proc`.
-fn list() -> impl Iterator<Item = Pid> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid))
+/// The numbers in `/proc`; `is_whole` becomes false when there may be more.
+fn list(is_whole: &Cell<bool>) -> impl Iterator<Item = Pid> {
+    let entries = unless_short(std::fs::read_dir("/proc"), is_whole).into_iter().flatten();
+    entries.filter_map(|entry| {
+        unless_short(entry, is_whole)?.file_name().to_str()?.parse().ok().map(Pid)
+    })
+}
+
+/// What was found. An error says that a process is gone, or may not be seen; one that is the
+/// machine's says nothing of the process, and `is_whole` becomes false.
+fn unless_short<T>(result: io::Result<T>, is_whole: &Cell<bool>) -> Option<T> {
+    let is_short = result.as_ref().is_err_and(is_shortage);
+    is_whole.set(is_whole.get() && !is_short);
+    result.ok()
 }
 
 /// `K1S_RUN` in the environment that the process was started with: proc_pid_environ(5).
-/// `None` also when it may not be read.
-fn run_tag(pid: Pid) -> Option<String> {
+/// An error when it may not be read.
+fn run_tag(pid: Pid) -> io::Result<Option<String>> {
     let mut environment = Vec::new();
-    let file = File::open(format!("/proc/{}/environ", pid.0)).ok()?;
-    file.take(ENVIRON_BYTES).read_to_end(&mut environment).ok()?;
+    let file = File::open(format!("/proc/{}/environ", pid.0))?;
+    file.take(ENVIRON_BYTES).read_to_end(&mut environment)?;
     let mut variables = environment.split(|byte| *byte == 0);
-    let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="))?;
-    String::from_utf8(value.to_vec()).ok()
+    let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="));
+    Ok(value.and_then(|value| String::from_utf8(value.to_vec()).ok()))
 }
 
 /// To this process and no other that got its number meanwhile: a pidfd holds on to whoever
@@ -588,6 +617,25 @@ mod tests {
         assert!(!is_alive(other));
         assert!(!signal_exactly(other, Signal::KILL));
         assert!(signal_exactly(own, Signal::CONT));
+    }
+
+    #[test]
+    fn without_descriptors_a_snapshot_says_that_it_is_not_whole() {
+        let name = "os::process::tests::without_descriptors_a_snapshot_says_that_it_is_not_whole";
+        in_own_process(name, || {
+            let whole = Snapshot::take(|_| false);
+            assert!(whole.is_whole() && whole.processes.contains_key(&own_pid()));
+            let limits = |most| libc::rlimit64 { rlim_cur: most, rlim_max: most };
+            crate::os::limits::set_nofile(limits(40)).unwrap();
+            let mut taken: Vec<File> =
+                std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+            // None for the list; one for the list, none for what it lists.
+            for _ in 0..2 {
+                assert!(!Snapshot::take(|_| false).is_whole());
+                taken.pop();
+            }
+            assert!(Snapshot::take(|_| false).is_whole());
+        });
     }
 
     #[test]
