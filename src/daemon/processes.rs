@@ -1,6 +1,6 @@
 //! What the supervisor wants done to processes, and what becomes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use mio::Registry;
@@ -131,10 +131,15 @@ impl Processes {
 
     /// Sends a signal that somebody asked for to a live run.
     fn signal(&self, target: &Target, signal: Signal, supervisor: &Supervisor) {
-        if let Target::Process(pid) = target {
-            process::signal_process(*pid, signal);
-        } else {
-            process::signal_group(&self.hunt(target, supervisor), signal);
+        match target {
+            // It was collected since that was asked: its number may be a stranger's by now.
+            Target::Process(pid) if !supervisor.is_leader(*pid) => {}
+            Target::Process(pid) => {
+                process::signal_process(*pid, signal);
+            }
+            Target::Group(_) | Target::Tree { .. } => {
+                process::signal_group(&self.hunt(target, supervisor), signal);
+            }
         }
     }
 
@@ -168,13 +173,23 @@ impl Processes {
             Target::Process(pid) | Target::Group(pid) => (Some(*pid), None),
             Target::Tree { leader, tag } => (*leader, Some(tag)),
         };
-        let known = tag.and_then(|tag| self.hunted.get(&(leader, tag.clone())));
         process::Target {
             leader: leader.unwrap_or(Pid(0)),
             leader_ended: leader.is_none_or(|leader| !supervisor.is_leader(leader)),
             tag: tag.map(ToString::to_string).unwrap_or_default(),
-            strays: known.map(|known| known.strays.clone()).unwrap_or_default(),
+            strays: tag.map(|tag| self.known_strays(leader, tag)).unwrap_or_default(),
         }
+    }
+
+    /// What was found of a target before. A run may have been hunted by its own tag, and then by
+    /// that of its job: both are one hunt.
+    fn known_strays(&self, leader: Option<Pid>, tag: &Rc<str>) -> BTreeSet<process::Proc> {
+        let of_leader = self.hunted.range((leader, Rc::from(""))..);
+        of_leader
+            .take_while(|((hunted, _), _)| *hunted == leader)
+            .filter(|((_, hunted), _)| leader.is_some() || hunted == tag)
+            .flat_map(|(_, target)| target.strays.iter().copied())
+            .collect()
     }
 
     /// Whether any process of the target is left. All that are asked about at once share a
@@ -194,8 +209,10 @@ impl Processes {
         let is_left = !is_gone && {
             let take = || process::Snapshot::take(|pid| supervisor.is_leader(pid));
             let snapshot = snapshot.get_or_insert_with(take);
-            self.is_calm = !snapshot.has_orphans();
-            snapshot.group_is_alive(&hunt) || !snapshot.strays(&hunt).is_empty()
+            self.is_calm = snapshot.is_whole() && !snapshot.has_orphans();
+            !snapshot.is_whole()
+                || snapshot.group_is_alive(&hunt)
+                || !snapshot.strays(&hunt).is_empty()
         };
         if !is_left && let Target::Tree { leader, tag } = target {
             match leader {
@@ -265,3 +282,59 @@ impl Stops {
 /// A spawn takes about half a millisecond, in which the loop stands still.
 const SPAWNS_A_TURN: usize = 4;
 const REAPED_A_TURN: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::testing::spawner;
+    use crate::supervisor::Settings;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    fn supervisor() -> Supervisor {
+        let settings = Settings {
+            instance: "k".to_owned(),
+            job_limit: 1,
+            output_memory: 0,
+            shutdown_timeout: Duration::from_secs(9),
+            main: None,
+        };
+        Supervisor::new(settings, Now::default())
+    }
+
+    #[test]
+    fn a_number_that_is_no_runs_any_more_is_not_signalled() {
+        let mut stranger = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Pid(i32::try_from(stranger.id()).unwrap());
+        let processes = Processes::new(spawner(), None);
+        processes.signal(&Target::Process(pid), Signal::KILL, &supervisor());
+        drop(stranger.stdin.take());
+        assert_eq!(stranger.wait().unwrap().into_raw(), 0);
+    }
+
+    /// A run that took too long is stopped by its own tag; a kill then stops it by its job's.
+    #[test]
+    fn strays_that_were_found_are_known_whatever_the_tag_of_the_hunt() {
+        let mut processes = Processes::new(spawner(), None);
+        let tree = |leader: Option<i32>, tag: &str| Target::Tree {
+            leader: leader.map(Pid),
+            tag: tag.into(),
+        };
+        let stray = process::Proc { pid: Pid(77), start_time: 1 };
+        let mut found = processes.hunt(&tree(Some(5), "k.job.1"), &supervisor());
+        found.strays.insert(stray);
+        processes.hunted.insert((Some(Pid(5)), "k.job.1".into()), found.clone());
+        processes.hunted.insert((None, "k.other.".into()), found);
+        for (leader, tag, is_known) in [
+            (Some(5), "k.job.", true),
+            (Some(5), "k.job.1", true),
+            (Some(6), "k.job.1", false),
+            (None, "k.job.", false),
+            (None, "k.other.", true),
+        ] {
+            let strays = processes.hunt(&tree(leader, tag), &supervisor()).strays;
+            assert_eq!(strays.contains(&stray), is_known, "{leader:?} {tag}");
+        }
+    }
+}
