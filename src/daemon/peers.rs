@@ -392,12 +392,15 @@ impl Peer {
             }
             let has_more = self.answer(api, supervisor, now);
             self.probe(now);
+            let was_clogged = self.connection.is_clogged();
             let Ok(count) = self.write(now) else { return Served::Over };
             sent += count;
             if self.connection.is_finished() {
                 return Served::Over;
             }
-            if has_more || self.can_go_on() {
+            // What was held back while too much waited to be sent: no event will tell of it.
+            let has_room_again = was_clogged && !self.connection.is_clogged();
+            if has_more || has_room_again || self.can_go_on() {
                 continue;
             }
             if !self.can_read || !self.connection.wants_read() {
