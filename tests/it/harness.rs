@@ -294,6 +294,7 @@ pub(crate) struct Builder {
     stdout: Option<Arc<OwnedFd>>,
     redirection: Option<String>,
     nofile: Option<u32>,
+    ignores_sigchld: bool,
 }
 
 impl Builder {
@@ -311,6 +312,7 @@ impl Builder {
             stdout: None,
             redirection: None,
             nofile: None,
+            ignores_sigchld: false,
         }
     }
 
@@ -401,6 +403,12 @@ impl Builder {
         self
     }
 
+    /// Started by one who ignores SIGCHLD, which exec keeps.
+    pub(crate) fn ignoring_sigchld(mut self) -> Builder {
+        self.ignores_sigchld = true;
+        self
+    }
+
     /// Starts it, and waits until it listens.
     pub(crate) fn start(self) -> K1s {
         let (mut child, stdout, stderr) = self.spawn();
@@ -459,7 +467,16 @@ impl Builder {
     fn command(&self) -> Command {
         let mut command = if self.contained {
             let mut command = Command::new("unshare");
-            command.args(UNSHARE).arg(&self.program);
+            command.args(UNSHARE);
+            if self.ignores_sigchld {
+                command.args(IGNORING_SIGCHLD);
+            }
+            command.arg(&self.program);
+            command
+        } else if self.ignores_sigchld {
+            let [env, option] = IGNORING_SIGCHLD;
+            let mut command = Command::new(env);
+            command.arg(option).arg(&self.program);
             command
         } else if let Some(redirection) = &self.redirection {
             let mut command = Command::new("/bin/sh");
@@ -858,6 +875,9 @@ fn process(pid: u32) -> Option<Process> {
     let parent = fields.next()?.parse().ok()?;
     Some(Process { pid, parent, zombie: matches!(state, "Z" | "X") })
 }
+
+/// env(1) of coreutils; dash, which `/bin/sh` may be, has no way to say it.
+const IGNORING_SIGCHLD: [&str; 2] = ["env", "--ignore-signal=CHLD"];
 
 const BINARY: &str = env!("CARGO_BIN_EXE_k1s");
 const UNSHARE: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
