@@ -530,6 +530,29 @@ fn strangers_and_jobs_that_take_all_descriptors_do_not_lock_the_owner_out() {
     assert!(owner.ends(), "it had not shown the token, and was the oldest");
 }
 
+/// Jobs take descriptors by twos: of two limits, one leaves an odd number to connections.
+#[test]
+fn the_owners_own_connections_do_not_lock_the_owner_out() {
+    for nofile in [47, 48] {
+        let k1s = K1s::with().nofile(nofile).start();
+        for number in 0..20 {
+            k1s.create(&format!("x{number}"), &continuous("exec sleep 1000"));
+        }
+        let is_short = || {
+            let starting = k1s.get("/?state=starting").json();
+            starting.as_array().unwrap().iter().any(|job| job["error"].is_string())
+        };
+        wait_until("jobs have taken all there is", is_short);
+        let mut kept = Vec::new();
+        for _ in 0..10 {
+            let mut client = k1s.connect();
+            client.send(request(&k1s, "GET", "/job/missing", "", ""));
+            assert_eq!(client.reply().status, 404);
+            kept.push(client);
+        }
+    }
+}
+
 #[test]
 fn who_leaves_while_a_run_is_waited_for_leaves_nothing_behind() {
     let k1s = K1s::start();
