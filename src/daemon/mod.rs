@@ -181,6 +181,7 @@ impl Daemon {
                 return code;
             }
             self.console.flush(self.now);
+            self.outputs.resume(&self.console);
             self.console.settle(self.poll.registry());
             self.wait(&mut events);
             self.read_clock();
@@ -333,7 +334,10 @@ impl Daemon {
         self.outputs.finish_lines(&mut self.console, self.now);
         let text = format_args!("shut down; exit code {code}");
         self.console.note(LogLevel::Info, &text, self.now);
-        self.console.finish(&mut self.poll, self.now);
+        // What the command of `init` has printed was taken from it, so it is k1s's to deliver, for
+        // as long as the shutdown may take.
+        let deadline = self.supervisor.shutdown_deadline().filter(|_| self.init.is_some());
+        self.console.finish(&mut self.poll, deadline.unwrap_or_default(), self.now);
     }
 }
 

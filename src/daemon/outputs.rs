@@ -26,6 +26,8 @@ pub(super) struct Outputs {
     tokens: BTreeMap<(RunKey, Stream), Token>,
     /// Pipes that may have more to read.
     ready: VecDeque<Token>,
+    /// Pipes that are ready, and wait until k1s's own reader has caught up.
+    patient: Vec<Token>,
     last_token: usize,
     buffer: Box<[u8]>,
 }
@@ -68,6 +70,7 @@ impl Default for Outputs {
             pipes: BTreeMap::new(),
             tokens: BTreeMap::new(),
             ready: VecDeque::new(),
+            patient: Vec::new(),
             last_token: FIRST_TOKEN,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
         }
@@ -82,6 +85,7 @@ impl Outputs {
         launch: &Launch,
         pipes: os::OutputPipes,
         forward: Forward,
+        is_patient: bool,
         registry: &Registry,
     ) {
         let (run, is_on) = (launch.run, launch.spec.output.forward);
@@ -93,7 +97,7 @@ impl Outputs {
             let _ = registry.register(&mut receiver, token, Interest::READABLE);
             self.tokens.insert((run, stream), token);
             let id = launch.job_id.clone();
-            let forwarder = Forwarder::new(forward, is_on, id, run.number, stream);
+            let forwarder = Forwarder::new(forward, is_on, is_patient, id, run.number, stream);
             let pipe =
                 Pipe { receiver, run, stream, forwarder, is_ready: false, is_hung_up: false };
             self.pipes.insert(token, pipe);
@@ -120,11 +124,25 @@ impl Outputs {
         !self.ready.is_empty()
     }
 
+    /// Lets those go on for whom there is room again. To be called after the console was flushed.
+    pub(super) fn resume(&mut self, console: &Console) {
+        let pipes = &self.pipes;
+        let waits = |token: &mut Token| {
+            pipes.get(token).is_some_and(|pipe| pipe.forwarder.must_wait(console))
+        };
+        let resumed = self.patient.extract_if(.., |token| !waits(token));
+        self.ready.extend(resumed);
+    }
+
     /// Reads a turn's share of the pipes that are ready, each in its turn.
     pub(super) fn read(&mut self, sinks: &mut Sinks<'_>) {
         for _ in 0..self.ready.len().min(READS_A_TURN) {
             let Some(token) = self.ready.pop_front() else { break };
             let Some(pipe) = self.pipes.get_mut(&token) else { continue };
+            if pipe.forwarder.must_wait(sinks.console) {
+                self.patient.push(token);
+                continue;
+            }
             match pipe.read_once(&mut self.buffer, sinks) {
                 Got::Bytes(count) if count == self.buffer.len() => self.ready.push_back(token),
                 // The event of the last writer's end has come already: no other will.

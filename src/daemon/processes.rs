@@ -256,8 +256,10 @@ impl Processes {
         match started {
             Ok(spawned) => {
                 if let Some(pipes) = spawned.output {
-                    let default = if stdio.is_some() { Forward::Raw } else { Forward::Prefix };
-                    outputs.open(launch, pipes, self.forward.unwrap_or(default), registry);
+                    let is_main = stdio.is_some();
+                    let default = if is_main { Forward::Raw } else { Forward::Prefix };
+                    let forward = self.forward.unwrap_or(default);
+                    outputs.open(launch, pipes, forward, is_main, registry);
                 }
                 supervisor.handle_spawned(launch.run, spawned.pid, now);
             }

@@ -293,6 +293,11 @@ impl Supervisor {
         self.core.shutdown.is_some()
     }
 
+    /// When a shutdown that has begun is to be over.
+    pub fn shutdown_deadline(&self) -> Option<Mono> {
+        self.core.shutdown.as_ref().map(|shutdown| shutdown.deadline)
+    }
+
     /// How many runs have processes or are about to.
     pub fn live_runs(&self) -> usize {
         self.core.live_runs

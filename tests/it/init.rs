@@ -336,6 +336,20 @@ fn the_terminal_of_another_session_is_left_to_it() {
     assert_eq!(lines(&dir.path().join("got")), ["INT"]);
 }
 
+/// A reader that is slow slows the command down, as a pipe between the two would.
+#[test]
+fn a_slow_reader_of_the_command_loses_nothing() {
+    let script = "\"$0\" init -- seq 1 200000 | (read -r first; sleep 0.5; wc -l)";
+    let shell = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_k1s")])
+        .env_remove("PORT")
+        .env_remove("K1S_AUTH_TOKEN")
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&shell.stdout).trim(), "199999");
+    assert_eq!(String::from_utf8_lossy(&shell.stderr), "");
+}
+
 #[test]
 fn without_a_reader_nothing_is_lost_but_the_output() {
     let finished = init(K1s::with(), "echo out; echo err >&2; exit 4").run();

@@ -89,6 +89,11 @@ impl Channel {
         self.health == Health::Blocked && self.queue.len() > 0
     }
 
+    /// Whether so much waits that whoever can had better wait too.
+    pub(super) fn is_backed_up(&self) -> bool {
+        self.is_waiting() && self.queue.len() >= BACKED_UP_BYTES
+    }
+
     /// There is room again, or an error to be found.
     pub(super) fn handle_event(&mut self) {
         if self.health == Health::Blocked {
@@ -186,6 +191,9 @@ impl Channel {
         }
     }
 }
+
+/// Half of what the queue holds: the rest is room for what is in the pipe when its run ends.
+const BACKED_UP_BYTES: usize = 128 * 1024;
 
 const BATCH_BYTES: usize = 32 * 1024;
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);

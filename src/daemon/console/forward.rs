@@ -19,6 +19,9 @@ use crate::time::Now;
 pub(in crate::daemon) struct Forwarder {
     mode: Forward,
     is_on: bool,
+    /// A slow reader slows the run down, as a pipe between them would; else what the reader does
+    /// not take is dropped in the end.
+    is_patient: bool,
     job: JobId,
     run: u64,
     stream: Stream,
@@ -30,11 +33,17 @@ impl Forwarder {
     pub(in crate::daemon) fn new(
         mode: Forward,
         is_on: bool,
+        is_patient: bool,
         job: JobId,
         run: u64,
         stream: Stream,
     ) -> Forwarder {
-        Forwarder { mode, is_on, job, run, stream, lines: Lines::default() }
+        Forwarder { mode, is_on, is_patient, job, run, stream, lines: Lines::default() }
+    }
+
+    /// Whether no more is to be read until k1s's own reader has caught up.
+    pub(in crate::daemon) fn must_wait(&self, console: &Console) -> bool {
+        self.is_patient && self.is_on && console.is_backed_up(self.stream)
     }
 
     /// Passes on what was read: the lines that are whole, or all of it in raw mode.

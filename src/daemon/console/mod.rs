@@ -27,7 +27,7 @@ use crate::config::{Forward, LogLevel};
 use crate::job::Stream;
 use crate::os;
 use crate::schedule::format_rfc3339;
-use crate::time::{Now, Wall};
+use crate::time::{Mono, Now, Wall};
 
 pub(super) use self::forward::Forwarder;
 
@@ -93,10 +93,19 @@ impl Console {
         channel.map(Channel::handle_event).is_some()
     }
 
-    /// Writes what still waits, and gives a reader a moment to take it. The loop is over.
-    pub(super) fn finish(&mut self, poll: &mut Poll, mut now: Now) {
+    /// Whether the reader of this stream is so far behind that whoever can had better wait.
+    pub(super) fn is_backed_up(&self, stream: Stream) -> bool {
+        match (stream, &self.stdout) {
+            (Stream::Stdout, Some(stdout)) => stdout.is_backed_up(),
+            (Stream::Stdout, None) | (Stream::Stderr, _) => self.stderr.is_backed_up(),
+        }
+    }
+
+    /// Writes what still waits, and gives a reader a moment to take it, or until `until` when that
+    /// is later. The loop is over.
+    pub(super) fn finish(&mut self, poll: &mut Poll, until: Mono, mut now: Now) {
         let mut events = Events::with_capacity(16);
-        let deadline = now.mono + LAST_WAIT;
+        let deadline = until.max(now.mono + LAST_WAIT);
         loop {
             now.mono = os::clock::mono();
             self.flush(now);
