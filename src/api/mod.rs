@@ -77,6 +77,10 @@ impl Api {
         match incoming {
             Incoming::Head(head) => {
                 match self.admit(&head) {
+                    // No body is read of who has not shown the token: it would take memory.
+                    Ok(()) if !self.knows(&head) => {
+                        respond_json(connection, Status::Ok, &ALIVE, now)
+                    }
                     Ok(()) => connection.proceed(head, now),
                     Err(refused) => refused.respond(connection, now),
                 }
@@ -114,7 +118,7 @@ impl Api {
             .and_then(|found| self.carry_out(found, request, supervisor, now));
         match answer {
             Ok(Answer::Said(said)) => respond_json(connection, Status::Ok, &said, now),
-            Ok(Answer::Alive) => respond_json(connection, Status::Ok, &Alive { status: "ok" }, now),
+            Ok(Answer::Alive) => respond_json(connection, Status::Ok, &ALIVE, now),
             Ok(Answer::Text(text)) => connection.respond(Reply::json(Status::Ok), now, |out| {
                 out.extend_from_slice(text.as_bytes())
             }),
@@ -408,6 +412,8 @@ fn respond_json(connection: &mut Connection, status: Status, body: &impl Seriali
 fn write_json(out: &mut Vec<u8>, body: &impl Serialize) {
     let _ = serde_json::to_writer(out, body);
 }
+
+const ALIVE: Alive = Alive { status: "ok" };
 
 /// All of this, for machines; a test holds it against the routes and against what they show.
 const OPENAPI: &str = include_str!("openapi.json");

@@ -54,10 +54,8 @@ pub(super) struct Sinks<'a> {
 /// What came of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Got {
-    /// All of a buffer: there may be more.
-    Full,
-    /// Less than that: there is no more for now.
-    Some,
+    /// So many bytes. When that was all of a buffer, there may be more.
+    Bytes(usize),
     /// Nothing for now.
     Nothing,
     /// The end of the stream, or an error that is as good as one.
@@ -128,10 +126,10 @@ impl Outputs {
             let Some(token) = self.ready.pop_front() else { break };
             let Some(pipe) = self.pipes.get_mut(&token) else { continue };
             match pipe.read_once(&mut self.buffer, sinks) {
-                Got::Full => self.ready.push_back(token),
+                Got::Bytes(count) if count == self.buffer.len() => self.ready.push_back(token),
                 // The event of the last writer's end has come already: no other will.
-                Got::Some if pipe.is_hung_up => self.ready.push_back(token),
-                Got::Some | Got::Nothing => pipe.is_ready = false,
+                Got::Bytes(_) if pipe.is_hung_up => self.ready.push_back(token),
+                Got::Bytes(_) | Got::Nothing => pipe.is_ready = false,
                 Got::End => self.close(token, sinks),
             }
         }
@@ -180,18 +178,16 @@ impl Outputs {
 }
 
 impl Pipe {
-    /// What is in the pipe now; not what others go on writing.
+    /// What is in the pipe now; not what others go on writing. A short read does not mean that it
+    /// is empty: whoever writes may have made packets of it (pipe(7), O_DIRECT).
     fn read_rest(&mut self, buffer: &mut [u8], sinks: &mut Sinks<'_>) {
-        let mut rest = match self.read_once(buffer, sinks) {
-            Got::Full => os::pipe::bytes_pending(&self.receiver).unwrap_or(0),
-            Got::Some | Got::Nothing | Got::End => 0,
-        };
+        let mut rest = os::pipe::bytes_pending(&self.receiver).unwrap_or(0);
         while rest > 0 {
             let share = rest.min(buffer.len());
             let Some(part) = buffer.get_mut(..share) else { return };
             match self.read_once(part, sinks) {
-                Got::Full => rest -= share,
-                Got::Some | Got::Nothing | Got::End => return,
+                Got::Bytes(count) => rest = rest.saturating_sub(count),
+                Got::Nothing | Got::End => return,
             }
         }
     }
@@ -204,7 +200,7 @@ impl Pipe {
                     let bytes = buffer.get(..count).unwrap_or_default();
                     sinks.supervisor.handle_output(self.run, self.stream, bytes);
                     self.forwarder.pass(bytes, sinks.console, sinks.now);
-                    if count == buffer.len() { Got::Full } else { Got::Some }
+                    Got::Bytes(count)
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Got::Nothing,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,

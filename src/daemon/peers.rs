@@ -267,7 +267,7 @@ impl Peers {
                 Ok((socket, _)) => self.welcome(socket, registry, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.can_accept = false;
-                    return;
+                    return self.keep_spare();
                 }
                 // The peer has gone again, or a signal came: accept(2).
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
@@ -290,6 +290,12 @@ impl Peers {
 
     fn welcome(&mut self, mut socket: TcpStream, registry: &Registry, now: Now) {
         while self.peers.len() >= self.room {
+            self.make_room();
+        }
+        // Where it has taken the reserve, another leaves. The next accept would fail, also with
+        // nobody there: accept(2) looks for a descriptor first. It must not drop this one.
+        self.keep_spare();
+        if self.spare.is_none() {
             self.make_room();
         }
         self.last_token += 2;
@@ -338,12 +344,17 @@ impl Peers {
         self.strangers.remove(&token);
         self.waiting.remove(&token);
         self.timers.cancel(&token);
+        self.keep_spare();
+        if self.accept_again.take().is_some() {
+            self.can_accept = true;
+        }
+    }
+
+    /// Holds a descriptor in reserve again, if there is one.
+    fn keep_spare(&mut self) {
         if self.spare.is_none() {
             self.spare =
                 self.listener.as_ref().and_then(|it| os::socket::spare_descriptor(it).ok());
-        }
-        if self.accept_again.take().is_some() {
-            self.can_accept = true;
         }
     }
 
@@ -392,12 +403,15 @@ impl Peer {
             }
             let has_more = self.answer(api, supervisor, now);
             self.probe(now);
+            let was_clogged = self.connection.is_clogged();
             let Ok(count) = self.write(now) else { return Served::Over };
             sent += count;
             if self.connection.is_finished() {
                 return Served::Over;
             }
-            if has_more || self.can_go_on() {
+            // What was held back while too much waited to be sent: no event will tell of it.
+            let has_room_again = was_clogged && !self.connection.is_clogged();
+            if has_more || has_room_again || self.can_go_on() {
                 continue;
             }
             if !self.can_read || !self.connection.wants_read() {

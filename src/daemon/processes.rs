@@ -132,10 +132,15 @@ impl Processes {
 
     /// Sends a signal that somebody asked for to a live run.
     fn signal(&self, target: &Target, signal: Signal, supervisor: &Supervisor) {
-        if let Target::Process(pid) = target {
-            process::signal_process(*pid, signal);
-        } else {
-            process::signal_group(&self.hunt(target, supervisor), signal);
+        match target {
+            // It was collected since that was asked: its number may be a stranger's by now.
+            Target::Process(pid) if !supervisor.is_leader(*pid) => {}
+            Target::Process(pid) => {
+                process::signal_process(*pid, signal);
+            }
+            Target::Group(_) | Target::Tree { .. } => {
+                process::signal_group(&self.hunt(target, supervisor), signal);
+            }
         }
     }
 
@@ -283,3 +288,34 @@ impl Stops {
 /// busy machine. A turn drains twice.
 const SPAWNS_A_DRAIN: usize = 2;
 const REAPED_A_TURN: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::testing::spawner;
+    use crate::supervisor::Settings;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    fn supervisor() -> Supervisor {
+        let settings = Settings {
+            instance: "k".to_owned(),
+            job_limit: 1,
+            output_memory: 0,
+            shutdown_timeout: Duration::from_secs(9),
+            main: None,
+        };
+        Supervisor::new(settings, Now::default())
+    }
+
+    #[test]
+    fn a_number_that_is_no_runs_any_more_is_not_signalled() {
+        let mut stranger = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Pid(i32::try_from(stranger.id()).unwrap());
+        let processes = Processes::new(spawner(), None);
+        processes.signal(&Target::Process(pid), Signal::KILL, &supervisor());
+        drop(stranger.stdin.take());
+        assert_eq!(stranger.wait().unwrap().into_raw(), 0);
+    }
+}

@@ -331,6 +331,12 @@ impl Connection {
         self.output.get(self.sent..).unwrap_or_default()
     }
 
+    /// Whether the peer has so much to take that it should not ask for more: until it has taken
+    /// some, [`poll`](Connection::poll) has nothing, whatever was read.
+    pub fn is_clogged(&self) -> bool {
+        self.unsent().len() >= self.limits.max_unsent_bytes.max(1)
+    }
+
     /// The socket has taken so many bytes of [`unsent`](Connection::unsent).
     pub fn handle_sent(&mut self, count: usize, now: Now) {
         if count == 0 {
@@ -614,11 +620,6 @@ impl Connection {
             self.output.drain(..mem::take(&mut self.sent));
         }
         &mut self.output
-    }
-
-    /// Whether the peer has so much to take that it should not ask for more.
-    fn is_clogged(&self) -> bool {
-        self.unsent().len() >= self.limits.max_unsent_bytes.max(1)
     }
 
     fn write_deadline(&self) -> Option<Mono> {

@@ -28,9 +28,12 @@ impl FieldError {
     }
 }
 
-/// Writes `restart.policy: must be one of …`.
+/// Writes `restart.policy: must be one of …`; of the document as a whole, what it must be.
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            return write!(f, "The document {}", self.message);
+        }
         write!(f, "{}: {}", self.path.join("."), self.message)
     }
 }

@@ -500,7 +500,7 @@ mod tests {
         check(r#""type":"cron","output":{"limitBytes":-1}"#, "output.limitBytes: must be");
         check(r#""type":"cron","concurrencyPolicy":"wait""#, "concurrencyPolicy: must be one of");
         assert!(spec(r#"{"type":"cron"}"#).unwrap_err().starts_with("executable: is required"));
-        assert!(spec(r#"[]"#).unwrap_err().contains("must be an object, not a list"));
+        assert_eq!(spec(r#"[]"#).unwrap_err(), "The document must be an object, not a list");
     }
 
     #[test]

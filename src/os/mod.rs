@@ -53,4 +53,4 @@ fn errno_of(error: &std::io::Error) -> Errno {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

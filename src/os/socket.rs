@@ -29,7 +29,7 @@ pub fn spare_descriptor(of: &impl AsFd) -> io::Result<OwnedFd> {
     of.as_fd().try_clone_to_owned()
 }
 
-/// Whether accept(2) failed for want of descriptors or memory; not because of its peer.
+/// Whether a call failed for want of descriptors or memory; not because of whom it was about.
 pub fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
     shortages.contains(&super::errno_of(error))

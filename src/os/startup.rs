@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::libc;
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as NixSignal, signal};
 use nix::sys::stat::Mode;
 
 use super::{limits, reason};
@@ -42,7 +42,7 @@ impl Startup {
 /// Makes the process ready to be k1s; call it first thing in main, once.
 ///
 /// In this order: every signal is blocked until [`signals::install`](super::signals::install)
-/// (PID 1 loses those that come without a handler); descriptors 0, 1 and 2 are filled with
+/// (PID 1 loses those that come without a handler), and SIGCHLD is as by default; descriptors 0, 1 and 2 are filled with
 /// `/dev/null` where closed, and all above close on exec; k1s is made non-dumpable, so that a
 /// job of the same user cannot read its memory or environment (and the token in it) from
 /// `/proc`: PR_SET_DUMPABLE(2const); it becomes the subreaper of what jobs leave behind:
@@ -58,6 +58,7 @@ pub fn prepare() -> Startup {
     };
     let blocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
     note("cannot block signals", blocked.map(|_| ()));
+    note("cannot heed SIGCHLD", heed_children());
     note("cannot open /dev/null", fill_standard_descriptors());
     note("cannot mark descriptors close-on-exec", close_rest_on_exec());
     note("cannot hide from jobs", prctl::set_dumpable(false));
@@ -76,6 +77,13 @@ pub fn prepare() -> Startup {
         blocked: blocked.unwrap_or_else(|_| SigSet::empty()),
         nofile,
     }
+}
+
+/// Whoever started k1s may have ignored SIGCHLD, which exec keeps: the kernel would then throw
+/// away how children end, and tell nobody: wait(2), NOTES.
+fn heed_children() -> nix::Result<()> {
+    // SAFETY: no handler of ours stands for it; the default one is none.
+    unsafe { signal(NixSignal::SIGCHLD, SigHandler::SigDfl) }.map(|_| ())
 }
 
 /// Opens `/dev/null` on those of 0, 1 and 2 that are closed; else the first file k1s opens

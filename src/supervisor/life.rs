@@ -520,6 +520,12 @@ impl Job {
         }
     }
 
+    pub(super) fn handle_orphans_reaped(&mut self, run: RunKey, core: &mut Core, now: Now) {
+        if let Some(run) = self.run_mut(run) {
+            run.hasten(core, now);
+        }
+    }
+
     pub(super) fn handle_run_timeout(&mut self, run: RunKey, core: &mut Core, now: Now) {
         if let Some(run) = self.run_mut(run) {
             let tag = run.tag.clone();

@@ -517,7 +517,7 @@ impl Supervisor {
     /// Orphans were reaped: what a run has left may be gone now.
     pub fn handle_orphans_reaped(&mut self, now: Now) {
         for run in self.core.clearing.iter().copied().collect::<Vec<_>>() {
-            self.update(run.job, now, |job, core| job.handle_survey_due(run, core));
+            self.update(run.job, now, |job, core| job.handle_orphans_reaped(run, core, now));
         }
     }
 

@@ -253,6 +253,24 @@ impl Run {
         }
     }
 
+    /// Orphans were reaped, which may have been the rest: a group is asked about at once, which is
+    /// cheap; a tree sooner than planned, but no sooner than is bearable while orphans end one
+    /// after another, as each look is one at all processes.
+    pub(super) fn hasten(&mut self, core: &mut Core, now: Now) {
+        let RunState::Clearing { target, survey: Survey::Resting { next_delay }, .. } = &self.state
+        else {
+            return;
+        };
+        if let Target::Group(_) | Target::Process(_) = target {
+            return self.survey(core);
+        }
+        let at = now.mono + FIRST_SURVEY.max(*next_delay / 8);
+        let timer = Timer::Survey(self.key);
+        if core.timers.deadline(&timer).is_some_and(|planned| planned > at) {
+            core.timers.set(timer, at);
+        }
+    }
+
     /// The answer was about less than is to be cleared: asks again.
     pub(super) fn survey_anew(&mut self, core: &mut Core) {
         if let RunState::Clearing { survey, .. } = &mut self.state

@@ -471,6 +471,11 @@ impl Builder {
         self.around(&["prlimit", &format!("--nofile={most}:{most}")])
     }
 
+    /// Started by one who ignores SIGCHLD, which exec keeps.
+    pub(crate) fn ignoring_sigchld(self) -> Builder {
+        self.around(&IGNORING_SIGCHLD)
+    }
+
     /// Starts it, and waits until it listens.
     pub(crate) fn start(self) -> K1s {
         let mut k1s = self.launch();
@@ -986,6 +991,8 @@ fn process(pid: u32) -> Option<Process> {
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_k1s");
+/// env(1) of coreutils; dash, which `/bin/sh` may be, has no way to say it.
+const IGNORING_SIGCHLD: [&str; 2] = ["env", "--ignore-signal=CHLD"];
 const UNSHARE: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
 const TOKEN: &str = "a-token-of-the-tests";
 /// Long enough for a loaded machine: it only decides how long a failure takes.

@@ -90,6 +90,20 @@ fn head_is_get_without_the_body() {
     assert!(client.ends());
 }
 
+/// A thousand strangers with a body of the largest size each would take a gigabyte.
+#[test]
+fn the_body_of_a_stranger_is_not_read() {
+    let k1s = K1s::start();
+    for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+        let mut stranger = k1s.connect();
+        stranger.send(format!("GET /healthz HTTP/1.1\r\nHost: k1s\r\n{framing}\r\n\r\n"));
+        let reply = stranger.reply();
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "{framing}");
+        stranger.finish_sending();
+        assert!(stranger.ends());
+    }
+}
+
 #[test]
 fn healthz_is_open_and_tells_nothing() {
     let k1s = K1s::start();
@@ -151,6 +165,21 @@ fn a_thousand_pipelined_requests_have_a_thousand_answers() {
     for _ in 0..1000 {
         assert_eq!(client.reply().status, 404);
     }
+}
+
+/// The socket takes an answer larger than what may wait at once: what was pipelined behind it
+/// is answered, though no event comes any more.
+#[test]
+fn pipelined_requests_with_large_answers_are_answered_without_another_event() {
+    let k1s = K1s::start();
+    k1s.run("x", &one_off("head -c 65536 /dev/zero | tr '\\0' x"));
+    let mut client = k1s.connect();
+    client.send(request(&k1s, "GET", "/job/x", "", "").repeat(4));
+    client.send(request(&k1s, "GET", "/job/missing", "", ""));
+    for _ in 0..4 {
+        assert_eq!(client.reply().status, 200);
+    }
+    assert_eq!(client.reply().status, 404);
 }
 
 #[test]
@@ -499,6 +528,29 @@ fn strangers_and_jobs_that_take_all_descriptors_do_not_lock_the_owner_out() {
     }
     wait_until("the others run when there is room", || running(&k1s) == 5);
     assert!(owner.ends(), "it had not shown the token, and was the oldest");
+}
+
+/// Jobs take descriptors by twos: of two limits, one leaves an odd number to connections.
+#[test]
+fn the_owners_own_connections_do_not_lock_the_owner_out() {
+    for nofile in [47, 48] {
+        let k1s = K1s::with().nofile(nofile).start();
+        for number in 0..20 {
+            k1s.create(&format!("x{number}"), &continuous("exec sleep 1000"));
+        }
+        let is_short = || {
+            let starting = k1s.get("/?state=starting").json();
+            starting.as_array().unwrap().iter().any(|job| job["error"].is_string())
+        };
+        wait_until("jobs have taken all there is", is_short);
+        let mut kept = Vec::new();
+        for _ in 0..10 {
+            let mut client = k1s.connect();
+            client.send(request(&k1s, "GET", "/job/missing", "", ""));
+            assert_eq!(client.reply().status, 404);
+            kept.push(client);
+        }
+    }
 }
 
 #[test]

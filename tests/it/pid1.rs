@@ -13,6 +13,7 @@ use crate::harness::{
 
 both_ways! {
     jobs_run_and_end
+    an_ignored_sigchld_loses_no_exit
     a_shutdown_stops_all_jobs_and_exits_with_0
     a_shutdown_gives_jobs_time
     a_shutdown_has_an_end
@@ -31,6 +32,18 @@ fn jobs_run_and_end(start: Builder) {
     k1s.put("/job/z/kill");
     assert_eq!(k1s.in_state("z", "killed")["results"][0]["exitCode"], 143);
     wait_until("no process is left, no zombie either", || k1s.descendants().is_empty());
+}
+
+/// Exec keeps an ignored signal ignored, and with SIGCHLD the kernel keeps no exit for wait(2):
+/// jobs ran for ever, and a shutdown never ended.
+fn an_ignored_sigchld_loses_no_exit(start: Builder) {
+    let k1s = start.ignoring_sigchld().start();
+    assert_eq!(k1s.run("x", &one_off("exit 3"))["exitCode"], 3);
+    k1s.create("y", &continuous("exec sleep 1000"));
+    k1s.in_state("y", "running");
+    k1s.signal(Signal::SIGTERM);
+    let (status, stderr) = k1s.exit();
+    assert_eq!(status.code(), Some(0), "{stderr}");
 }
 
 fn a_shutdown_stops_all_jobs_and_exits_with_0(start: Builder) {

@@ -171,8 +171,9 @@ fn the_next_run_starts_when_the_group_is_empty(start: Builder) {
     let script = "if [ -e left ]; then kill -0 $(cat left) 2>/dev/null && echo left >second; \
         echo >>second; exec sleep 1000; fi; sleep 1000 & echo $! >left";
     k1s.create("x", &patient(continuous(script)));
-    wait_until("the second run", || k1s.dir().join("second").exists());
-    assert_eq!(fs::read_to_string(k1s.dir().join("second")).unwrap(), "\n");
+    let second = || fs::read_to_string(k1s.dir().join("second")).unwrap_or_default();
+    wait_until("the second run", || second().ends_with('\n'));
+    assert_eq!(second(), "\n");
 }
 
 /// A new job of the same id has runs of the same numbers.
