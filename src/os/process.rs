@@ -437,7 +437,7 @@ mod tests {
     use super::*;
     use crate::job::ExitStatus;
     use crate::os::testing::*;
-    use crate::os::{prepare, reap};
+    use crate::os::{limits, prepare, reap};
     use std::io::{BufRead, BufReader};
 
     fn target(leader: i32) -> Target {
@@ -603,6 +603,24 @@ mod tests {
         assert!(!is_alive(other));
         assert!(!signal_exactly(other, Signal::KILL));
         assert!(signal_exactly(own, Signal::CONT));
+    }
+
+    #[test]
+    fn without_descriptors_nobody_is_taken_for_gone() {
+        let name = "os::process::tests::without_descriptors_nobody_is_taken_for_gone";
+        in_own_process(name, || {
+            let own = own_pid();
+            let free = File::open("/dev/null").unwrap().as_raw_fd();
+            let mut limit = limits::nofile().unwrap();
+            // One for the directory, one for each process in turn.
+            for (more, sees) in [(0, false), (1, false), (2, true)] {
+                limit.rlim_cur = u64::try_from(free + more).unwrap();
+                limits::set_nofile(limit).unwrap();
+                let snapshot = Snapshot::take(|_| false);
+                let seen = snapshot.map(|snapshot| snapshot.processes.contains_key(&own));
+                assert_eq!(seen, sees.then_some(true), "{more}");
+            }
+        });
     }
 
     #[test]

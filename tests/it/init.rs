@@ -26,6 +26,7 @@ both_ways! {
     a_removal_of_the_command_begins_the_shutdown
     a_second_kill_of_the_command_does_not_wait
     standard_input_is_the_commands
+    what_the_command_prints_is_passed_on_as_it_is
     a_terminal_is_the_commands
     job_control_works
     the_terminals_keys_and_size_reach_the_command_alone
@@ -273,6 +274,14 @@ fn standard_input_is_the_commands(start: Builder) {
     assert_eq!(fs::read_to_string(dir.join("copy")).unwrap(), text);
 }
 
+fn what_the_command_prints_is_passed_on_as_it_is(start: Builder) {
+    let start = start.stdin(b"x\n\0no newline");
+    let finished = init(start, "cat; echo err >&2; exit 4").run();
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert_eq!(finished.stdout, "x\n\0no newline");
+    assert!(finished.stderr.lines().any(|line| line == "err"), "{finished:?}");
+}
+
 fn a_terminal_is_the_commands(start: Builder) {
     let script = "test -t 0 && test -t 1 && test -t 2 && echo \"on $(tty)\" && \
         test \"$(ps -o tpgid= -p $$)\" -eq $$ && exit 3";
@@ -348,12 +357,6 @@ fn a_slow_reader_of_the_command_loses_nothing() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&shell.stdout).trim(), "199999");
     assert_eq!(String::from_utf8_lossy(&shell.stderr), "");
-}
-
-#[test]
-fn without_a_reader_nothing_is_lost_but_the_output() {
-    let finished = init(K1s::with(), "echo out; echo err >&2; exit 4").run();
-    assert_eq!(finished.code, Some(4), "{finished:?}");
 }
 
 // ---- What the tests share ----
