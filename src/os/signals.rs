@@ -74,18 +74,25 @@ impl SignalFd {
         Ok(SignalFd(NixSignalFd::with_flags(&through_signalfd(), flags)?))
     }
 
-    /// Reads until nothing is left: at most two signals, as those of one number are one.
+    /// Reads all that is there, in one call: at most two signals, as those of one number are one.
     pub fn drain(&self) -> Came {
         let mut came = Came::default();
-        while let Ok(Some(info)) = self.0.read_signal() {
-            if info.ssi_signo == NixSignal::SIGCHLD as u32 {
+        let mut buffer = [0; 2 * INFO_BYTES];
+        let count = nix::unistd::read(&self.0, &mut buffer).unwrap_or(0);
+        for info in buffer.get(..count).unwrap_or_default().chunks_exact(INFO_BYTES) {
+            if number_at(info, SIGNO) == Some(NixSignal::SIGCHLD as u32) {
                 came.child = true;
-            } else if info.ssi_pid != std::process::id() {
+            } else if number_at(info, SENDER) != Some(std::process::id()) {
                 came.pipe = true;
             }
         }
         came
     }
+}
+
+/// A field of a `signalfd_siginfo`: signalfd(2).
+fn number_at(info: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*info.get(offset..)?.first_chunk()?))
 }
 
 impl AsFd for SignalFd {
@@ -99,6 +106,11 @@ impl AsRawFd for SignalFd {
         self.0.as_fd().as_raw_fd()
     }
 }
+
+/// Where `ssi_signo` and `ssi_pid` stand in a `signalfd_siginfo`.
+const SIGNO: usize = 0;
+const SENDER: usize = 12;
+const INFO_BYTES: usize = size_of::<nix::libc::signalfd_siginfo>();
 
 /// Blocked in k1s for good.
 pub(super) fn through_signalfd() -> SigSet {
