@@ -905,8 +905,16 @@ impl Job {
 
     /// A run was stopped before it was spawned: its number is free again.
     fn cancel_run(&mut self, index: usize, core: &mut Core) {
-        if self.runs.get(index).is_some_and(|run| run.key.number == self.last_run) {
+        if let Some(run) = self.runs.get(index)
+            && run.key.number == self.last_run
+        {
             self.last_run -= 1;
+            // Or the next run of this number would take its place among those that are to start.
+            if matches!(run.state, RunState::Queued)
+                && let Some(place) = core.starts.iter().rposition(|start| *start == run.key)
+            {
+                core.starts.remove(place);
+            }
         }
         self.drop_run(index, core);
     }
