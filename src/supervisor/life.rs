@@ -610,7 +610,8 @@ impl Job {
             Phase::Ended { .. } if core.shutdown.is_some() => None,
             Phase::Ended { since, .. } => match &self.spec.kind {
                 Kind::OneOff { ttl_after_finished, .. } => {
-                    ttl_after_finished.map(|ttl| *since + ttl)
+                    // Not in the turn of its end: whoever waits for the result is answered first.
+                    ttl_after_finished.map(|ttl| *since + ttl.max(Duration::from_millis(1)))
                 }
                 Kind::Continuous { .. } | Kind::Cron(_) => None,
             },

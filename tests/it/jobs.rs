@@ -609,3 +609,16 @@ fn wait_for_shell(k1s: &K1s, id: &str) {
         k1s.descendants().iter().any(|process| process.parent == pid)
     });
 }
+
+/// The result is told before the job removes itself.
+#[test]
+fn whoever_waits_for_a_job_that_leaves_at_once_gets_its_result() {
+    let k1s = K1s::start();
+    let payload = with(one_off("exit 3"), json!({"ttlSecondsAfterFinished": 0}));
+    for number in 0..20 {
+        let reply = k1s.post(&format!("/job/x{number}?wait=30"), &payload);
+        assert_eq!(reply.status, 200, "{}", reply.json());
+        assert_eq!(reply.json()["results"][0]["exitCode"], 3);
+    }
+    wait_until("they are gone", || k1s.get("/").json() == json!([]));
+}
