@@ -340,9 +340,8 @@ impl Sim {
         let Some(key) = key else {
             return assert_eq!(answer, Err(Refusal::NotFound));
         };
+        let is_main = self.is_main(id);
         let job = self.jobs.get_mut(&key).unwrap();
-        // The main job stays until k1s ends.
-        let is_main = self.settings.main.as_ref().is_some_and(|main| main.as_str() == id);
         job.is_removed |= name == "remove" && !is_main;
         job.reasons += u64::from(matches!(name, "start" | "restart" | "run"));
         if answer.is_ok() && matches!(name, "kill" | "remove" | "restart") {
@@ -661,6 +660,11 @@ impl Sim {
         assert!(!is_late, "the shutdown has no end");
     }
 
+    /// Whether this is the main job, which stays until k1s ends.
+    fn is_main(&self, id: &str) -> bool {
+        self.settings.main.as_ref().is_some_and(|main| main.as_str() == id)
+    }
+
     /// Removes everything, or shuts down: it comes to an end, and nothing is left.
     fn wind_up(&mut self) {
         self.is_winding_up = true;
@@ -672,8 +676,9 @@ impl Sim {
             for id in IDS {
                 if let Some(key) = self.supervisor.job(id).map(Job::key) {
                     self.supervisor.remove(id, self.now).unwrap();
-                    self.jobs.get_mut(&key).unwrap().is_removed = true;
+                    self.jobs.get_mut(&key).unwrap().is_removed = !self.is_main(id);
                     self.ask(Some(key));
+                    self.notice_shutdown();
                 }
             }
         } else if self.shutdown.is_none() {
