@@ -384,3 +384,16 @@ fn assert_no_children() {
     let result = Errno::result(unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG) });
     assert_eq!(result, Err(Errno::ECHILD));
 }
+
+/// What the machine is short of is no fault of the job: fork(2), pipe(2), execve(2).
+#[test]
+fn a_shortage_of_the_machine_is_told_from_a_fault_of_the_job() {
+    for errno in [Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM] {
+        let error = SpawnError::at("clone", errno);
+        assert!(matches!(error, SpawnError::Busy(_)), "{error:?}");
+    }
+    for errno in [Errno::EPERM, Errno::EACCES, Errno::ENOENT, Errno::EINVAL] {
+        let error = SpawnError::at("clone", errno);
+        assert!(matches!(error, SpawnError::Failed(_)), "{error:?}");
+    }
+}
