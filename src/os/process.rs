@@ -609,6 +609,8 @@ mod tests {
     fn without_descriptors_nobody_is_taken_for_gone() {
         let name = "os::process::tests::without_descriptors_nobody_is_taken_for_gone";
         in_own_process(name, || {
+            // A session from outside of this pid namespace has no number, and would not be seen.
+            nix::unistd::setsid().unwrap();
             let own = own_pid();
             let free = File::open("/dev/null").unwrap().as_raw_fd();
             let mut limit = limits::nofile().unwrap();

@@ -236,9 +236,18 @@ impl K1s {
         })
     }
 
-    /// The process id of a job's run, once it has one.
+    /// The process id of a job's run, once it has one, as k1s sees it: as PID 1 it counts from 1.
     pub(crate) fn pid_of(&self, id: &str) -> u32 {
         wait_for(&format!("{id} has a pid"), || as_pid(&self.job(id)["pid"]))
+    }
+
+    /// The process id of a job's run, as this process sees it: to be looked at and signalled.
+    pub(crate) fn process_of(&self, id: &str) -> u32 {
+        let pid = self.pid_of(id);
+        wait_for(&format!("{id} is seen from here"), || {
+            let mut pids = self.descendants().into_iter().map(|process| process.pid);
+            pids.find(|seen| innermost_pid(*seen) == Some(pid))
+        })
     }
 
     /// Sends k1s itself a signal.
@@ -987,6 +996,13 @@ fn process(pid: u32) -> Option<Process> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     Some(Process { pid, parent, zombie: matches!(state, "Z" | "X") })
+}
+
+/// The process id in the namespace that a process lives in: proc_pid_status(5).
+fn innermost_pid(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_whitespace().last()?.parse().ok()
 }
 
 /// The binary under test.

@@ -96,7 +96,7 @@ fn an_interrupt_is_for_the_command_alone(start: Builder) {
     let start = start.config(BESIDE);
     let k1s = start.clone().init(&["sh", "-c", &noting("INT")]).start();
     up(&k1s);
-    let beside = k1s.pid_of("beside");
+    let beside = k1s.process_of("beside");
     for count in 1..=3 {
         k1s.signal(Signal::SIGINT);
         wait_until("it came", || lines(&k1s.dir().join("got")).len() == count);
@@ -187,7 +187,7 @@ fn ends_side_by_side(start: Builder, ask: impl Fn(&K1s)) {
     let k1s = start.config(other).init(&["sh", "-c", waits]).start();
     up(&k1s);
     wait_until("up", || k1s.dir().join("up-too").exists());
-    let main = k1s.pid_of("main");
+    let main = k1s.process_of("main");
     ask(&k1s);
     wait_until("the other is asked", || k1s.dir().join("asked").exists());
     assert!(is_alive(main));
