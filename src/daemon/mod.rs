@@ -188,7 +188,7 @@ impl Daemon {
             for event in &events {
                 match event.token() {
                     SIGNALS => self.handle_signals(),
-                    CHILDREN => self.handle_children(),
+                    CHILDREN => self.processes.handle_child_ended(self.now),
                     CLOCK => self.clock.handle_watch(),
                     peers::LISTENER => self.peers.handle_listener(),
                     token if self.console.handle_event(token) => {}
@@ -210,7 +210,15 @@ impl Daemon {
         self.outputs.read(&mut Sinks { supervisor, console, now: *now });
     }
 
+    /// Reaps when that is due. The signal is read just before: from then on another one tells of
+    /// whoever ends; while one is pending no other comes (signal(7)), and k1s can sleep.
     fn reap(&mut self) {
+        if self.processes.poll_timeout().is_none_or(|at| at > self.now.mono) {
+            return;
+        }
+        if self.children.drain() {
+            self.handle_signal(Signal::PIPE);
+        }
         let Daemon { supervisor, console, now, .. } = self;
         self.processes.reap(&mut self.outputs, Sinks { supervisor, console, now: *now });
     }
@@ -258,10 +266,8 @@ impl Daemon {
 
     /// Waits until something happens or is due; not at all while something is ready.
     fn wait(&mut self, events: &mut Events) {
-        let is_busy = self.supervisor.has_spawns()
-            || self.processes.has_more()
-            || self.outputs.has_more()
-            || self.peers.has_more();
+        let is_busy =
+            self.supervisor.has_spawns() || self.outputs.has_more() || self.peers.has_more();
         let timeout = if is_busy { Some(Duration::ZERO) } else { self.sleep() };
         if let Err(error) = self.poll.poll(events, timeout) {
             // EINTR is every signal that has a handler: its own event tells of it. Anything else
@@ -274,8 +280,9 @@ impl Daemon {
     fn sleep(&self) -> Option<Duration> {
         let now = os::clock::mono();
         let job = self.supervisor.poll_timeout().map(|at| punctual(at.since(now)));
-        let peer = self.peers.poll_timeout().map(|at| at.since(now));
-        let wait = job.into_iter().chain(peer).min()?;
+        let others = [self.peers.poll_timeout(), self.processes.poll_timeout()];
+        let others = others.into_iter().flatten().map(|at| at.since(now));
+        let wait = job.into_iter().chain(others).min()?;
         Some(self.clock.longest_sleep().map_or(wait, |longest| wait.min(longest)))
     }
 
@@ -298,16 +305,6 @@ impl Daemon {
             init.forward(signal, &self.supervisor);
         } else {
             self.ignore(signal);
-        }
-    }
-
-    fn handle_children(&mut self) {
-        let came = self.children.drain();
-        if came.child {
-            self.processes.handle_child_ended();
-        }
-        if came.pipe {
-            self.handle_signal(Signal::PIPE);
         }
     }
 

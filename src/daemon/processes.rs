@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::rc::Rc;
+use std::time::Duration;
 
 use mio::Registry;
 
@@ -13,7 +14,7 @@ use crate::job::{ExitStatus, Pid, Signal};
 use crate::os;
 use crate::os::process::{self, Proc};
 use crate::supervisor::{Action, Launch, Supervisor, Target};
-use crate::time::Now;
+use crate::time::{Mono, Now};
 
 /// The hands of the supervisor.
 #[derive(Debug)]
@@ -21,8 +22,10 @@ pub(super) struct Processes {
     spawner: os::Spawner,
     /// `output.forward`, if it was given.
     forward: Option<Forward>,
-    /// Whether children may have ended that have not been reaped.
-    has_children_to_reap: bool,
+    /// When to reap, once a child may have ended.
+    reap_at: Option<Mono>,
+    /// When orphans were reaped, and nothing else, the last time that anything was.
+    orphans_at: Option<Mono>,
     /// No orphan was there after the last run had ended, so no run that has ended has left
     /// anything: who could have started it since?
     is_calm: bool,
@@ -33,35 +36,39 @@ pub(super) struct Processes {
 
 impl Processes {
     pub(super) fn new(spawner: os::Spawner, forward: Option<Forward>) -> Processes {
-        // Orphans may have been inherited before the loop began.
         Processes {
             spawner,
             forward,
-            has_children_to_reap: true,
+            // Orphans may have been inherited before the loop began.
+            reap_at: Some(Mono(0)),
+            orphans_at: None,
             is_calm: false,
             strays: BTreeMap::new(),
         }
     }
 
-    /// Whether there is work that no event will tell of.
-    pub(super) fn has_more(&self) -> bool {
-        self.has_children_to_reap
+    /// A child may have ended: it is reaped in this turn; but while orphans come one upon
+    /// another, with those of the next millisecond, as nobody waits for them and a turn for each
+    /// would cost more than the orphan.
+    pub(super) fn handle_child_ended(&mut self, now: Now) {
+        let is_flood = self.orphans_at.is_some_and(|at| now.mono <= at + FLOOD_PAUSE);
+        let at = if is_flood { now.mono + FLOOD_PAUSE } else { now.mono };
+        self.reap_at.get_or_insert(at);
     }
 
-    /// SIGCHLD has come: signals of one kind are one, so all that have ended are reaped.
-    pub(super) fn handle_child_ended(&mut self) {
-        self.has_children_to_reap = true;
+    /// When [`Processes::reap`] is to be called, if there is anything to reap.
+    pub(super) fn poll_timeout(&self) -> Option<Mono> {
+        self.reap_at
     }
 
     /// Reaps what has ended, up to a turn's share: the output that came before an end is read
     /// first, then the supervisor is told.
     pub(super) fn reap(&mut self, outputs: &mut Outputs, mut sinks: Sinks<'_>) {
-        if !self.has_children_to_reap {
-            return;
-        }
         let ended: Vec<(Pid, ExitStatus)> =
             std::iter::from_fn(os::reap).take(REAPED_A_TURN).collect();
-        self.has_children_to_reap = ended.len() == REAPED_A_TURN;
+        let now = sinks.now;
+        self.reap_at = (ended.len() == REAPED_A_TURN).then_some(now.mono);
+        let count = ended.len();
         let mut orphans = 0;
         for (pid, status) in ended {
             let Some(run) = sinks.supervisor.run_of(pid) else {
@@ -80,7 +87,10 @@ impl Processes {
             sinks.supervisor.handle_exit(pid, status, group_is_alive, sinks.now);
         }
         if orphans > 0 {
-            sinks.supervisor.handle_orphans_reaped(sinks.now);
+            sinks.supervisor.handle_orphans_reaped(now);
+        }
+        if count > 0 {
+            self.orphans_at = (orphans == count).then_some(now.mono);
         }
     }
 
@@ -290,15 +300,18 @@ impl Stops {
 /// busy machine. A turn drains twice.
 const SPAWNS_A_DRAIN: usize = 2;
 const REAPED_A_TURN: usize = 128;
+const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::testing::spawner;
+    use crate::config::{LogFormat, LogLevel};
+    use crate::daemon::console::Console;
+    use crate::daemon::log::Log;
+    use crate::os::testing::{in_own_process, shell, spawn, spawner, wait_for_zombie};
     use crate::supervisor::Settings;
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
-    use std::time::Duration;
 
     fn supervisor() -> Supervisor {
         let settings = Settings {
@@ -319,5 +332,34 @@ mod tests {
         processes.signal(&Target::Process(pid), Signal::KILL, &supervisor());
         drop(stranger.stdin.take());
         assert_eq!(stranger.wait().unwrap().into_raw(), 0);
+    }
+
+    /// Lets one who is no job's end, and reaps.
+    fn reap_an_orphan(processes: &mut Processes, supervisor: &mut Supervisor, now: Now) {
+        let pid = spawn(&mut spawner(), &shell("exit")).unwrap().pid;
+        wait_for_zombie(pid);
+        let log = Log { format: LogFormat::Text, level: LogLevel::Error };
+        let mut console = Console::new(log, Forward::None);
+        processes.reap(&mut Outputs::default(), Sinks { supervisor, console: &mut console, now });
+        assert!(!os::process::signal_process(pid, Signal::CONT), "it was reaped");
+    }
+
+    #[test]
+    fn orphans_that_come_one_upon_another_are_reaped_together() {
+        let name =
+            "daemon::processes::tests::orphans_that_come_one_upon_another_are_reaped_together";
+        in_own_process(name, || {
+            let at = |millis| Now { mono: Mono(millis), ..Now::default() };
+            let mut processes = Processes::new(spawner(), None);
+            let mut supervisor = supervisor();
+            reap_an_orphan(&mut processes, &mut supervisor, at(10));
+            for (told, reaped) in [(11, 12), (12, 13), (15, 15), (16, 17)] {
+                assert_eq!(processes.poll_timeout(), None);
+                processes.handle_child_ended(at(told));
+                processes.handle_child_ended(at(told + 1));
+                assert_eq!(processes.poll_timeout(), Some(Mono(reaped)), "{told}");
+                reap_an_orphan(&mut processes, &mut supervisor, at(reaped));
+            }
+        });
     }
 }

@@ -94,6 +94,15 @@ pub(crate) fn wait(pid: Pid) -> ExitStatus {
     reap::exit_status(status).unwrap()
 }
 
+/// Waits until this child has ended, and leaves it to be reaped.
+pub(crate) fn wait_for_zombie(pid: Pid) {
+    let id = libc::id_t::try_from(pid.0).unwrap();
+    let flags = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: a null pointer asks for no information.
+    let result = unsafe { libc::waitid(libc::P_PID, id, std::ptr::null_mut(), flags) };
+    assert_eq!(result, 0);
+}
+
 /// Runs the test `name` (its full path) as the only thread of a process of its own, for what
 /// belongs to a process: its limits, its signals, its children.
 pub(crate) fn in_own_process(name: &str, test: impl FnOnce()) {
