@@ -268,6 +268,9 @@ impl Daemon {
     fn wait(&mut self, events: &mut Events) {
         let is_busy =
             self.supervisor.has_spawns() || self.outputs.has_more() || self.peers.has_more();
+        if !is_busy {
+            os::memory::give_back();
+        }
         let timeout = if is_busy { Some(Duration::ZERO) } else { self.sleep() };
         if let Err(error) = self.poll.poll(events, timeout) {
             // EINTR is every signal that has a handler: its own event tells of it. Anything else

@@ -8,6 +8,7 @@
 //!  reap      a process → its exit status
 //!  process   who is alive, who belongs to whom; sending signals
 //!  console   k1s's own stdout and stderr, never blocking
+//!  memory    giving back what was freed
 //!  terminal, pipe, socket, clock, random   small things that the loop asks for
 //! ```
 //!
@@ -22,6 +23,7 @@ mod environment;
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 mod glibc;
 mod limits;
+pub mod memory;
 pub mod pipe;
 pub mod process;
 mod random;
