@@ -944,13 +944,6 @@ fn has_same_times(one: &Kind, other: &Kind) -> bool {
     one.schedule == other.schedule && one.suspend == other.suspend && one.jitter == other.jitter
 }
 
-impl Core {
-    /// No grace period outlasts the shutdown.
-    pub(super) fn bound_by_shutdown(&self, at: Mono) -> Mono {
-        self.shutdown.as_ref().map_or(at, |shutdown| at.min(shutdown.deadline))
-    }
-}
-
 /// Why a run of a cron job is not started.
 enum Skip {
     Forbidden,
