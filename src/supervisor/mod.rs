@@ -14,7 +14,7 @@
 //!        Job: a Phase (what happens next)  and its live Runs, each a state machine of its own
 //! ```
 //!
-//! - [`Job`] (`life.rs`) decides *whether* to run: restarts, retries, schedules, stops.
+//! - [`Job`] (`life/`) decides *whether* to run: restarts, retries, schedules, stops.
 //! - `Run` (`run.rs`) is one process from its spawn until nothing of it is left.
 //! - `request.rs` is what somebody asks of the jobs, `shutdown.rs` how everything is stopped,
 //!   `action.rs` and `event.rs` what is to be done and what is told.
@@ -280,7 +280,7 @@ impl Supervisor {
                     self.update(run.job, now, |job, core| job.handle_run_timeout(run, core, now));
                 }
                 Timer::Kill(run) => {
-                    self.update(run.job, now, |job, core| job.handle_grace_over(run, core, now));
+                    self.update(run.job, now, |job, core| job.handle_grace_over(run, core));
                 }
                 Timer::Survey(run) => {
                     self.update(run.job, now, |job, core| job.handle_survey_due(run, core));
