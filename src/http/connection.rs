@@ -456,7 +456,13 @@ impl Connection {
         };
         let input = self.input.get(self.taken..).unwrap_or_default();
         let Some(end) = scan.advance(input, &self.limits)? else {
-            return self.miss_rest_of_head();
+            if self.eof && !scan.is_blank(input) {
+                return Err(Refusal::bad("the head is cut off"));
+            }
+            if self.eof {
+                self.end();
+            }
+            return Ok(None);
         };
         let bytes = input.get(scan.start()..end).unwrap_or_default();
         let head = parse_head(bytes, &self.limits)?;
@@ -472,27 +478,6 @@ impl Connection {
         Ok(Some(Incoming::Head(head)))
     }
 
-    /// The head is not complete; when it cannot become so, that is the end.
-    fn miss_rest_of_head(&mut self) -> Result<Option<Incoming>, Refusal> {
-        match &self.state {
-            State::Head { scan, .. } if self.eof => {
-                if !scan.is_blank(self.buffered()) {
-                    return Err(Refusal::bad("the head is cut off"));
-                }
-                self.end();
-            }
-            State::Head { .. }
-            | State::Decide { .. }
-            | State::Body(_)
-            | State::Answer { .. }
-            | State::Stream { .. }
-            | State::Flush { .. }
-            | State::Linger { .. }
-            | State::Finished => {}
-        }
-        Ok(None)
-    }
-
     fn poll_body(&mut self) -> Result<Option<Incoming>, Refusal> {
         let State::Body(reading) = &mut self.state else {
             return Ok(None);
@@ -506,21 +491,12 @@ impl Connection {
                 false => Ok(None),
             };
         }
-        let exchange = reading.exchange;
-        let state = mem::replace(&mut self.state, State::Answer { exchange });
+        let answer = State::Answer { exchange: reading.exchange };
         self.take(count);
-        Ok(match state {
-            State::Body(reading) => {
-                Some(Incoming::Request(Request { head: reading.head, body: reading.body }))
-            }
-            State::Head { .. }
-            | State::Decide { .. }
-            | State::Answer { .. }
-            | State::Stream { .. }
-            | State::Flush { .. }
-            | State::Linger { .. }
-            | State::Finished => None,
-        })
+        let State::Body(reading) = mem::replace(&mut self.state, answer) else {
+            return Ok(None);
+        };
+        Ok(Some(Incoming::Request(Request { head: reading.head, body: reading.body })))
     }
 
     /// The request that is to be answered, and whether the connection goes on after that:
