@@ -57,7 +57,7 @@ impl Supervisor {
         self.core.timers.set(Timer::Shutdown, deadline);
         // Only when all have been asked is it known whether there is anything to wait for.
         for job in self.jobs.values_mut() {
-            job.stop_for_shutdown(&mut self.core, now);
+            job.stop_for_good(&mut self.core, now);
         }
         self.revision += 1;
         for key in self.jobs.keys().copied().collect::<Vec<_>>() {

@@ -93,6 +93,8 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
     End(Outcome),
+    /// It had ended already, and stays so.
+    StayEnded(Outcome),
     Begin,
     Gone,
 }

@@ -14,16 +14,15 @@ impl Job {
         let is_one_off = matches!(self.spec.kind, Kind::OneOff { .. });
         match &self.phase {
             Phase::Ended { .. } if is_one_off => return Err(Refusal::Over),
-            Phase::Stopping { then: Then::End(_) } if self.kill_requested => self.force(core),
-            Phase::Ended { outcome, .. } | Phase::Stopping { then: Then::End(outcome) } => {
-                let outcome = *outcome;
-                self.stop(Then::End(outcome), core, now);
+            Phase::Stopping { then: Then::End(_) | Then::StayEnded(_) } if self.kill_requested => {
+                self.force(core);
             }
             Phase::Waiting
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
-            | Phase::Stopping { .. } => self.stop(Then::End(Outcome::Killed), core, now),
+            | Phase::Stopping { .. }
+            | Phase::Ended { .. } => self.stop_for_good(core, now),
             Phase::Expired | Phase::Gone => return Err(Refusal::NotFound),
         }
         self.kill_requested = true;
@@ -35,7 +34,9 @@ impl Job {
         match &mut self.phase {
             Phase::Ended { .. } => self.begin(core, now),
             Phase::Backoff { .. } => self.restart_now(core, now),
-            Phase::Stopping { then: then @ Then::End(_) } => *then = Then::Begin,
+            Phase::Stopping { then: then @ (Then::End(_) | Then::StayEnded(_)) } => {
+                *then = Then::Begin;
+            }
             Phase::Waiting
             | Phase::Active
             | Phase::Scheduled { .. }

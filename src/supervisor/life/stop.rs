@@ -17,21 +17,20 @@ use crate::supervisor::{Core, RunKey, Target};
 use crate::time::Now;
 
 impl Job {
-    pub(in crate::supervisor) fn stop_for_shutdown(&mut self, core: &mut Core, now: Now) {
-        match &self.phase {
-            Phase::Waiting => self.end(Outcome::Killed, core, now),
-            Phase::Ended { outcome, .. } | Phase::Stopping { then: Then::End(outcome) } => {
-                let outcome = *outcome;
-                self.stop(Then::End(outcome), core, now);
-            }
-            Phase::Active
+    /// Stops the job until somebody starts it. One that has ended stays as it is: only what it
+    /// has left behind is stopped.
+    pub(in crate::supervisor) fn stop_for_good(&mut self, core: &mut Core, now: Now) {
+        let then = match &self.phase {
+            Phase::Ended { outcome, .. } => Then::StayEnded(*outcome),
+            Phase::Stopping { then: then @ (Then::End(_) | Then::StayEnded(_)) } => *then,
+            Phase::Waiting
+            | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
-            | Phase::Stopping { .. } => {
-                self.stop(Then::End(Outcome::Killed), core, now);
-            }
-            Phase::Expired | Phase::Gone => {}
-        }
+            | Phase::Stopping { then: Then::Begin | Then::Gone } => Then::End(Outcome::Killed),
+            Phase::Expired | Phase::Gone => return,
+        };
+        self.stop(then, core, now);
     }
 
     /// Kills at once what is being stopped.
@@ -58,6 +57,10 @@ impl Job {
     pub(super) fn stopped(&mut self, then: Then, core: &mut Core, now: Now) {
         match then {
             Then::End(outcome) => self.end(outcome, core, now),
+            // That was told when it ended.
+            Then::StayEnded(outcome) => {
+                self.enter(Phase::Ended { outcome, since: now.mono }, core, now);
+            }
             Then::Begin => self.begin(core, now),
             Then::Gone => self.enter(Phase::Gone, core, now),
         }
