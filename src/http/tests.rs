@@ -281,6 +281,16 @@ fn targets_are_decoded_once_and_after_they_are_split() {
 }
 
 #[test]
+fn a_query_has_so_many_pairs_and_no_more() {
+    let asked = |pairs: usize| {
+        let query = "a&".repeat(pairs);
+        World::new().receive(format!("GET /x?&{query} HTTP/1.1\r\nHost: a\r\n\r\n")).statuses()
+    };
+    assert_eq!(asked(100), [200]);
+    assert_eq!(asked(101), [400]);
+}
+
+#[test]
 fn the_bearer_token_is_found_in_any_case_of_its_scheme() {
     let check = |value: &str, token: Option<&str>| {
         let head = head_of(&format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {value}\r\n\r\n"));
