@@ -170,4 +170,6 @@ fn millis(duration: Duration) -> i64 {
 /// suspended one is not.
 const LATENESS: Duration = Duration::from_secs(10);
 
-const COUNTED: usize = 1000;
+/// Of an expression, so many missed runs are counted at a time and no more, as in Kubernetes: each
+/// is a search of up to half a microsecond, and a turn may deal with 64 jobs.
+const COUNTED: usize = 100;
