@@ -21,7 +21,7 @@ use crate::time::{Mono, Now, Wall};
 pub struct Skipped {
     /// Another run was going, and the policy is `forbid`.
     pub forbidden: u64,
-    /// One run was waiting already, and the policy is `queue` or `replace`.
+    /// One run was waiting already: to be spawned, or by the policy `queue` or `replace`.
     pub queue_full: u64,
     /// Its moment had passed by more than the starting deadline.
     pub missed: u64,

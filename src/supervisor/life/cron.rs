@@ -3,6 +3,7 @@
 use super::{Job, Phase};
 use crate::job::spec::{Concurrency, Kind};
 use crate::supervisor::due::{Due, Timetable};
+use crate::supervisor::run::Run;
 use crate::supervisor::{Core, Happened, SkipReason};
 use crate::time::Now;
 
@@ -38,7 +39,7 @@ impl Job {
         }
         self.enter(Phase::Scheduled { due: verdict.next, pending }, core, now);
         if verdict.run
-            && let Err(skip) = self.fire(core, now)
+            && let Err(skip) = self.fire_by_schedule(core, now)
         {
             let reason = match skip {
                 Skip::Forbidden => {
@@ -52,6 +53,17 @@ impl Job {
             };
             self.tell(Happened::Skipped(reason), core);
         }
+    }
+
+    /// What the schedule wants does not pile up: of runs that may be side by side, one at most
+    /// waits to be spawned.
+    fn fire_by_schedule(&mut self, core: &mut Core, now: Now) -> Result<(), Skip> {
+        let may_be_beside =
+            matches!(&self.spec.kind, Kind::Cron(cron) if cron.concurrency == Concurrency::Allow);
+        if may_be_beside && self.runs.iter().any(Run::is_to_spawn) {
+            return Err(Skip::QueueFull);
+        }
+        self.fire(core, now)
     }
 
     /// Starts a run of a cron job, as far as its policy lets it.

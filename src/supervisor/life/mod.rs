@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A phase says what happens next; the processes are in `runs`. [`Job::enter`] arms what the
-//! job's own timer is for, and nothing else sets or cancels it but `arm`, for a new specification.
+//! job's own timer is for; nothing else sets it, but for a new specification.
 //!
 //! - `request.rs`: what somebody asks of it.
 //! - `runs.rs`: what happens to its runs, from the first wish to the last process.
