@@ -34,7 +34,7 @@
 //! - [`schedule`]: an interval or a cron expression → the next time.
 //! - [`job`]: what a job is: its specification, its runs' records, the output that is kept.
 //! - [`supervisor`]: what should run, when, and what becomes of it. The heart: read the pictures
-//!   at the top of `life.rs` (a job) and `run.rs` (one process) first.
+//!   at the top of `life/mod.rs` (a job) and `run.rs` (one process) first.
 //! - [`http`]: the server's side of HTTP/1.1, as bytes in and bytes out.
 //!
 //! Translation:

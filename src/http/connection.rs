@@ -161,9 +161,12 @@ impl Connection {
     /// limit by one read.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Now) {
         let is_caught_up = self.buffered().is_empty();
+        // One empty line after another gains no time.
+        let begins_head =
+            !self.has_begun_head() && !bytes.iter().all(|byte| b"\r\n".contains(byte));
         let mut rest = bytes;
         match &mut self.state {
-            State::Head { since, .. } if is_caught_up => *since = now.mono,
+            State::Head { since, .. } if is_caught_up || begins_head => *since = now.mono,
             State::Body(reading) if is_caught_up => match reading.feed(bytes, &self.limits) {
                 Ok(count) => rest = bytes.get(count..).unwrap_or_default(),
                 Err(refusal) => return self.refuse(refusal, now),
@@ -349,7 +352,7 @@ impl Connection {
             self.output = Vec::new();
             self.sent = 0;
         }
-        let starts_anew = self.buffered().is_empty() || (was_clogged && !self.is_clogged());
+        let starts_anew = !self.has_begun_head() || (was_clogged && !self.is_clogged());
         if let State::Head { since, .. } = &mut self.state
             && starts_anew
         {
@@ -390,7 +393,7 @@ impl Connection {
     /// Since when the connection has been idle between requests; `None` when it is not.
     pub fn idle_since(&self) -> Option<Mono> {
         match self.state {
-            State::Head { since, .. } if self.buffered().is_empty() && self.unsent().is_empty() => {
+            State::Head { since, .. } if !self.has_begun_head() && self.unsent().is_empty() => {
                 Some(since)
             }
             State::Head { .. }
@@ -423,7 +426,7 @@ impl Connection {
         }
         let late = |reason| Refusal::new(Status::RequestTimeout, reason);
         match &self.state {
-            State::Head { scan, .. } if scan.is_blank(self.buffered()) => self.finish(),
+            State::Head { .. } if !self.has_begun_head() => self.finish(),
             State::Head { .. } => self.refuse(late("the head took too long"), now),
             State::Body(_) => self.refuse(late("the body took too long"), now),
             State::Linger { .. } => self.finish(),
@@ -456,7 +459,13 @@ impl Connection {
         };
         let input = self.input.get(self.taken..).unwrap_or_default();
         let Some(end) = scan.advance(input, &self.limits)? else {
-            return self.miss_rest_of_head();
+            if self.eof && !scan.is_blank(input) {
+                return Err(Refusal::bad("the head is cut off"));
+            }
+            if self.eof {
+                self.end();
+            }
+            return Ok(None);
         };
         let bytes = input.get(scan.start()..end).unwrap_or_default();
         let head = parse_head(bytes, &self.limits)?;
@@ -472,27 +481,6 @@ impl Connection {
         Ok(Some(Incoming::Head(head)))
     }
 
-    /// The head is not complete; when it cannot become so, that is the end.
-    fn miss_rest_of_head(&mut self) -> Result<Option<Incoming>, Refusal> {
-        match &self.state {
-            State::Head { scan, .. } if self.eof => {
-                if !scan.is_blank(self.buffered()) {
-                    return Err(Refusal::bad("the head is cut off"));
-                }
-                self.end();
-            }
-            State::Head { .. }
-            | State::Decide { .. }
-            | State::Body(_)
-            | State::Answer { .. }
-            | State::Stream { .. }
-            | State::Flush { .. }
-            | State::Linger { .. }
-            | State::Finished => {}
-        }
-        Ok(None)
-    }
-
     fn poll_body(&mut self) -> Result<Option<Incoming>, Refusal> {
         let State::Body(reading) = &mut self.state else {
             return Ok(None);
@@ -506,21 +494,12 @@ impl Connection {
                 false => Ok(None),
             };
         }
-        let exchange = reading.exchange;
-        let state = mem::replace(&mut self.state, State::Answer { exchange });
+        let answer = State::Answer { exchange: reading.exchange };
         self.take(count);
-        Ok(match state {
-            State::Body(reading) => {
-                Some(Incoming::Request(Request { head: reading.head, body: reading.body }))
-            }
-            State::Head { .. }
-            | State::Decide { .. }
-            | State::Answer { .. }
-            | State::Stream { .. }
-            | State::Flush { .. }
-            | State::Linger { .. }
-            | State::Finished => None,
-        })
+        let State::Body(reading) = mem::replace(&mut self.state, answer) else {
+            return Ok(None);
+        };
+        Ok(Some(Incoming::Request(Request { head: reading.head, body: reading.body })))
     }
 
     /// The request that is to be answered, and whether the connection goes on after that:
@@ -603,6 +582,11 @@ impl Connection {
         self.input.get(self.taken..).unwrap_or_default()
     }
 
+    /// Whether there is something of the next request, and not only empty lines before it.
+    fn has_begun_head(&self) -> bool {
+        matches!(&self.state, State::Head { scan, .. } if !scan.is_blank(self.buffered()))
+    }
+
     fn take(&mut self, count: usize) {
         self.taken += count;
         if self.taken >= self.input.len() {
@@ -630,7 +614,7 @@ impl Connection {
         let limits = &self.limits;
         match &self.state {
             State::Head { .. } if self.is_clogged() => None,
-            State::Head { since, .. } if !self.buffered().is_empty() => {
+            State::Head { since, .. } if self.has_begun_head() => {
                 Some(*since + limits.head_timeout)
             }
             State::Head { .. } if !self.unsent().is_empty() => None,

@@ -341,7 +341,7 @@ fn check_content_length(bytes: &[u8], head: &Head) {
 }
 
 fn print_head(head: &Head) -> Vec<u8> {
-    let mut text = format!("{} {} ", method_name(head.method), print_target(head));
+    let mut text = format!("{} {} ", head.method.name(), print_target(head));
     text += match head.version {
         Version::Http10 => "HTTP/1.0\r\n",
         Version::Http11 => "HTTP/1.1\r\n",
@@ -393,19 +393,6 @@ fn encode(text: &str) -> String {
             _ => format!("%{byte:02x}"),
         })
         .collect()
-}
-
-fn method_name(method: Method) -> &'static str {
-    match method {
-        Method::Get => "GET",
-        Method::Head => "HEAD",
-        Method::Post => "POST",
-        Method::Put => "PUT",
-        Method::Delete => "DELETE",
-        Method::Options => "OPTIONS",
-        Method::Patch => "PATCH",
-        Method::Trace => "TRACE",
-    }
 }
 
 /// A body, and how many bytes it took; `None` when its end has not come.

@@ -69,8 +69,11 @@ fn parse_path(text: &[u8]) -> Result<Path, Refusal> {
 }
 
 fn parse_query(text: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
-    text.split(|byte| *byte == b'&')
-        .filter(|pair| !pair.is_empty())
+    let pairs = || text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
+    if pairs().nth(MAX_PAIRS).is_some() {
+        return Err(Refusal::bad("too many pairs in the query"));
+    }
+    pairs()
         .map(|pair| {
             let end = pair.iter().position(|byte| *byte == b'=');
             let (name, value) = pair.split_at(end.unwrap_or(pair.len()));
@@ -161,3 +164,6 @@ fn is_port(text: &[u8]) -> bool {
     });
     number.is_some()
 }
+
+/// More than any route has names for. A pair takes up to forty times the memory of its text.
+const MAX_PAIRS: usize = 100;

@@ -281,6 +281,16 @@ fn targets_are_decoded_once_and_after_they_are_split() {
 }
 
 #[test]
+fn a_query_has_so_many_pairs_and_no_more() {
+    let asked = |pairs: usize| {
+        let query = "a&".repeat(pairs);
+        World::new().receive(format!("GET /x?&{query} HTTP/1.1\r\nHost: a\r\n\r\n")).statuses()
+    };
+    assert_eq!(asked(100), [200]);
+    assert_eq!(asked(101), [400]);
+}
+
+#[test]
 fn the_bearer_token_is_found_in_any_case_of_its_scheme() {
     let check = |value: &str, token: Option<&str>| {
         let head = head_of(&format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {value}\r\n\r\n"));
@@ -545,6 +555,12 @@ fn silence_is_met_with_silence() {
     let mut world = World::new();
     world.receive("\r\n").wait(Duration::from_secs(10));
     assert!(world.connection.is_finished() && world.take().is_empty());
+    // or several,
+    let mut world = World::new();
+    for byte in "\r\n\r\n\r".bytes() {
+        world.receive([byte]).wait(Duration::from_secs(2));
+    }
+    assert!(world.connection.is_finished() && world.take().is_empty());
     // and between requests.
     let mut world = World::new();
     world.receive(GET).take();
@@ -553,6 +569,32 @@ fn silence_is_met_with_silence() {
     assert_eq!(world.connection.memory(), 0);
     world.wait(Duration::from_secs(75));
     assert!(world.connection.is_finished() && world.take().is_empty());
+}
+
+/// RFC 9112, section 2.2: some clients send one after a body.
+#[test]
+fn an_empty_line_after_a_request_begins_no_other() {
+    let mut world = World::new();
+    world.request(&format!("{GET}\r\n"));
+    world.connection.respond(Reply::json(Status::Ok), world.now, |body| {
+        body.extend_from_slice(&[b'x'; 100]);
+    });
+    // Who takes the answer slowly has all of it in the end,
+    for _ in 0..3 {
+        assert!(world.connection.poll(world.now).is_none());
+        world.sent.extend_from_slice(&world.connection.unsent()[..20]);
+        world.connection.handle_sent(20, world.now);
+        world.now.mono = world.now.mono + Duration::from_secs(20);
+        world.connection.handle_deadline(world.now);
+    }
+    assert!(world.serve().take().ends_with(&"x".repeat(100)));
+    // is idle then,
+    assert_eq!(world.connection.idle_since(), Some(Mono(60_000)));
+    assert_eq!(world.connection.deadline(), Some(Mono(60_000 + 75_000)));
+    // and has all its time for the next request.
+    world.wait(Duration::from_secs(70)).receive("GET ");
+    assert_eq!(world.connection.deadline(), Some(Mono(130_000 + 10_000)));
+    assert_eq!(world.receive(GET.trim_start_matches("GET ")).statuses(), [200]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::time::{Mono, Now, Wall};
 pub struct Skipped {
     /// Another run was going, and the policy is `forbid`.
     pub forbidden: u64,
-    /// One run was waiting already, and the policy is `queue` or `replace`.
+    /// One run was waiting already: to be spawned, or by the policy `queue` or `replace`.
     pub queue_full: u64,
     /// Its moment had passed by more than the starting deadline.
     pub missed: u64,
@@ -170,4 +170,6 @@ fn millis(duration: Duration) -> i64 {
 /// suspended one is not.
 const LATENESS: Duration = Duration::from_secs(10);
 
-const COUNTED: usize = 1000;
+/// Of an expression, so many missed runs are counted at a time and no more, as in Kubernetes: each
+/// is a search of up to half a microsecond, and a turn may deal with 64 jobs.
+const COUNTED: usize = 100;

@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{JobKey, State};
-use crate::job::{JobId, Pid, Reason, RunEnd, Signal};
+use super::{JobKey, Request, State};
+use crate::job::{JobId, Pid, Reason, RunEnd};
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,18 +90,6 @@ pub enum Happened {
     Finished(State),
     /// It was removed, and nothing of it runs.
     Removed,
-}
-
-/// What can be asked of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "named as the requests of the API")]
-pub enum Request {
-    Start,
-    Restart,
-    Run,
-    Signal(Signal),
-    Kill,
-    Remove,
 }
 
 /// Why a run that the schedule wanted is not started.

@@ -14,36 +14,43 @@
 //!        Job: a Phase (what happens next)  and its live Runs, each a state machine of its own
 //! ```
 //!
-//! - [`Job`] (`life.rs`) decides *whether* to run: restarts, retries, schedules, stops.
+//! - [`Job`] (`life/`) decides *whether* to run: restarts, retries, schedules, stops.
 //! - `Run` (`run.rs`) is one process from its spawn until nothing of it is left.
-//! - [`OutputMemory`](memory) keeps all captured output within one budget.
+//! - `request.rs` is what somebody asks of the jobs, `shutdown.rs` how everything is stopped,
+//!   `action.rs` and `event.rs` what is to be done and what is told.
+//! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
 //!
 //! Whoever drives it keeps three rules: after [`Supervisor::poll_spawn`] hands out a launch, the
 //! next call says what came of it; each end of a child is told to [`Supervisor::handle_exit`]
 //! exactly once, after the output that came before it; and every [`Action::Survey`] is answered.
 
+mod action;
 mod backoff;
 mod due;
 mod event;
 mod life;
 mod memory;
+mod request;
 mod run;
+mod shutdown;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::rc::Rc;
 use std::time::Duration;
 
-use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
+use crate::job::{ExitStatus, JobId, Pid, SpawnFailure, Stream};
 use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
+pub use action::{Action, Launch, Target};
 pub use due::Skipped;
 use event::Events;
-pub use event::{Event, Happened, Request, SkipReason};
+pub use event::{Event, Happened, SkipReason};
 pub use life::Job;
 use memory::OutputMemory;
+pub use request::{Put, Refusal, Request};
+use shutdown::Shutdown;
 pub use view::State;
 
 /// What a supervisor needs to know from the start.
@@ -89,105 +96,6 @@ pub struct RunKey {
     pub number: u64,
 }
 
-/// Something to be done to processes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Send a signal that was asked for to the target's processes, and nothing else.
-    Signal {
-        /// To which processes: one, or a group.
-        target: Target,
-        /// Which signal.
-        signal: Signal,
-    },
-    /// Send a signal to all of the target's processes that is to end them, and, unless it is
-    /// SIGKILL, SIGCONT, so that stopped ones can act on it.
-    Stop {
-        /// To which processes.
-        target: Target,
-        /// Which signal.
-        signal: Signal,
-    },
-    /// Find out whether any process of the target is left, and say so with
-    /// [`Supervisor::handle_survey`].
-    Survey {
-        /// The run that waits for the answer.
-        run: RunKey,
-        /// Which processes.
-        target: Target,
-    },
-    /// Everything has been stopped, or its time is up: end with this exit code.
-    Exit {
-        /// k1s's own exit code.
-        code: u8,
-    },
-}
-
-/// Which processes are meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// One process.
-    Process(Pid),
-    /// A process group, by its leader, which may be gone.
-    Group(Pid),
-    /// All that a run or a job has left behind: the group, what descends from the leader, and
-    /// orphans by the `K1S_RUN` in their environment.
-    Tree {
-        /// The first process, whose id is also its group's and its session's.
-        leader: Option<Pid>,
-        /// The value of `K1S_RUN`, or, ending in a dot, all values that have only a number after.
-        tag: Rc<str>,
-    },
-}
-
-/// A process to be started.
-#[derive(Clone, Debug)]
-pub struct Launch {
-    /// The run it is for.
-    pub run: RunKey,
-    /// The value of `K1S_JOB`.
-    pub job_id: JobId,
-    /// The value of `K1S_RUN`.
-    pub tag: Rc<str>,
-    /// What to execute.
-    pub spec: Rc<JobSpec>,
-}
-
-/// Why a request was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// There is no such job.
-    NotFound,
-    /// The id is taken.
-    Exists,
-    /// There are as many jobs as there may be.
-    TooManyJobs,
-    /// k1s is shutting down.
-    ShuttingDown,
-    /// The one-off job is over.
-    Over,
-    /// The job is of another type than the new one.
-    OtherType,
-    /// Continuous jobs are not run by hand.
-    NotRunnable,
-    /// The job was killed, and waits for a start.
-    Killed,
-    /// A run is going, and the job's policy forbids another.
-    Forbidden,
-    /// No process of the job is running.
-    NotRunning,
-}
-
-/// What became of a job that was put.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
-    /// There was none of this id.
-    Created,
-    /// It has the new specification now.
-    Replaced,
-    /// It had the same specification.
-    Unchanged,
-}
-
 /// What the jobs share: timers, and what is to be done.
 #[derive(Debug)]
 struct Core {
@@ -227,17 +135,6 @@ enum Timer {
     Survey(RunKey),
     /// The time for the shutdown is up: everything is killed, or given up on.
     Shutdown,
-}
-
-#[derive(Debug)]
-struct Shutdown {
-    exit_code: u8,
-    /// A critical job's end began it: no other job's code counts.
-    is_critical: bool,
-    /// When what is left is killed.
-    deadline: Mono,
-    killed: bool,
-    exited: bool,
 }
 
 impl Supervisor {
@@ -288,16 +185,6 @@ impl Supervisor {
         self.revision
     }
 
-    /// Whether k1s is shutting down.
-    pub fn is_shutting_down(&self) -> bool {
-        self.core.shutdown.is_some()
-    }
-
-    /// When a shutdown that has begun is to be over.
-    pub fn shutdown_deadline(&self) -> Option<Mono> {
-        self.core.shutdown.as_ref().map(|shutdown| shutdown.deadline)
-    }
-
     /// How many runs have processes or are about to.
     pub fn live_runs(&self) -> usize {
         self.core.live_runs
@@ -316,159 +203,6 @@ impl Supervisor {
     /// Whether this is the first process of a run, and alive.
     pub fn is_leader(&self, pid: Pid) -> bool {
         self.core.pids.contains_key(&pid)
-    }
-
-    // What somebody asks for.
-
-    /// Registers a job; it starts as soon as no process of a removed one of the same id is left.
-    ///
-    /// # Errors
-    /// `Exists`, `TooManyJobs`, `ShuttingDown`.
-    pub fn create(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<(), Refusal> {
-        if self.is_shutting_down() {
-            return Err(Refusal::ShuttingDown);
-        }
-        if self.ids.contains_key(&id) {
-            return Err(Refusal::Exists);
-        }
-        // A removed job makes room at once, though its processes may take a while to leave.
-        let limit = self.core.settings.job_limit;
-        if self.ids.len() >= limit || self.jobs.len() >= limit.saturating_mul(2) {
-            return Err(Refusal::TooManyJobs);
-        }
-        self.last_key += 1;
-        let key = JobKey(self.last_key);
-        self.ids.insert(id.clone(), key);
-        self.core.events.tell(key, &id, Happened::Created);
-        self.jobs.insert(key, Box::new(Job::new(key, id, spec, now)));
-        self.update(key, now, |job, core| job.begin(core, now));
-        Ok(())
-    }
-
-    /// Registers a job, or gives the one of this id a new specification. Results, run numbers
-    /// and the time of creation stay.
-    ///
-    /// # Errors
-    /// `OtherType`, `TooManyJobs`, `ShuttingDown`.
-    pub fn put(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<Put, Refusal> {
-        if self.is_shutting_down() {
-            return Err(Refusal::ShuttingDown);
-        }
-        if !self.ids.contains_key(&id) {
-            return self.create(id, spec, now).map(|()| Put::Created);
-        }
-        self.change(id.as_str(), now, |job, core| job.replace(spec, core, now))
-    }
-
-    /// Stops the job for good; a second request while it is being stopped kills it at once.
-    ///
-    /// # Errors
-    /// `NotFound`; `Over` when a one-off job has ended.
-    pub fn kill(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
-        self.request(id, Request::Kill, now, |job, core| job.kill(core, now))?;
-        if self.is_main(id) && !self.is_shutting_down() {
-            self.shutdown(0, now);
-        }
-        Ok(())
-    }
-
-    /// Starts a job that was killed or has ended; one that waits for its restart starts at once.
-    ///
-    /// # Errors
-    /// `NotFound`, `ShuttingDown`.
-    pub fn start(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
-        self.refuse_in_shutdown(id)?;
-        self.request(id, Request::Start, now, |job, core| {
-            job.start(core, now);
-            Ok(())
-        })
-    }
-
-    /// Stops what runs of the job, then starts it.
-    ///
-    /// # Errors
-    /// `NotFound`, `ShuttingDown`.
-    pub fn restart(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
-        self.refuse_in_shutdown(id)?;
-        self.request(id, Request::Restart, now, |job, core| {
-            job.restart(core, now);
-            Ok(())
-        })
-    }
-
-    /// Runs a cron or one-off job now.
-    ///
-    /// # Errors
-    /// `NotFound`, `ShuttingDown`, `NotRunnable` for continuous jobs, `Killed`, and `Forbidden`
-    /// when a run is going and there may be but one.
-    pub fn run(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
-        self.refuse_in_shutdown(id)?;
-        self.request(id, Request::Run, now, |job, core| job.run_by_hand(core, now))
-    }
-
-    /// Sends a signal to the first process of each running run, or to their whole groups.
-    ///
-    /// # Errors
-    /// `NotFound`, `NotRunning`.
-    pub fn signal(
-        &mut self,
-        id: &str,
-        signal: Signal,
-        group: bool,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        self.request(id, Request::Signal(signal), now, |job, core| job.signal(signal, group, core))
-    }
-
-    /// Removes a job: its id is free at once, its processes are stopped. The main job is not
-    /// removed, it is stopped with everything else.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn remove(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
-        let key = self.key(id)?;
-        if self.is_main(id) {
-            // It stays until k1s ends, whose exit code it holds.
-            if !self.is_shutting_down() {
-                self.shutdown(0, now);
-            }
-            return Ok(());
-        }
-        self.detach(key);
-        self.update(key, now, |job, core| {
-            core.events.tell(key, job.id(), Happened::Asked(Request::Remove));
-            job.remove(core, now);
-        });
-        Ok(())
-    }
-
-    /// Stops everything, side by side, and then hands out [`Action::Exit`]. A second call kills
-    /// whatever is left.
-    pub fn shutdown(&mut self, exit_code: u8, now: Now) {
-        if self.core.shutdown.is_some() {
-            self.kill_everything(false, now);
-        } else {
-            self.begin_shutdown(exit_code, None, now);
-        }
-    }
-
-    fn begin_shutdown(&mut self, exit_code: u8, because_of: Option<JobId>, now: Now) {
-        let is_critical = because_of.is_some();
-        self.core.events.push(Event::ShuttingDown { exit_code, because_of });
-        let deadline = now.mono + self.core.settings.shutdown_timeout;
-        let (killed, exited) = (false, false);
-        self.core.shutdown = Some(Shutdown { exit_code, is_critical, deadline, killed, exited });
-        self.core.starts.clear();
-        self.core.timers.set(Timer::Shutdown, deadline);
-        // Only when all have been asked is it known whether there is anything to wait for.
-        for job in self.jobs.values_mut() {
-            job.stop_for_shutdown(&mut self.core, now);
-        }
-        self.revision += 1;
-        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.settle(key, now);
-        }
-        self.finish_shutdown();
     }
 
     // What happened.
@@ -546,7 +280,7 @@ impl Supervisor {
                     self.update(run.job, now, |job, core| job.handle_run_timeout(run, core, now));
                 }
                 Timer::Kill(run) => {
-                    self.update(run.job, now, |job, core| job.handle_grace_over(run, core, now));
+                    self.update(run.job, now, |job, core| job.handle_grace_over(run, core));
                 }
                 Timer::Survey(run) => {
                     self.update(run.job, now, |job, core| job.handle_survey_due(run, core));
@@ -595,50 +329,6 @@ impl Supervisor {
     /// When [`Supervisor::handle_timeout`] is to be called at the latest.
     pub fn poll_timeout(&self) -> Option<Mono> {
         if self.told_of_step.is_some() { Some(Mono(0)) } else { self.core.timers.next() }
-    }
-
-    fn is_main(&self, id: &str) -> bool {
-        self.core.settings.main.as_ref().is_some_and(|main| main.as_str() == id)
-    }
-
-    fn key(&self, id: &str) -> Result<JobKey, Refusal> {
-        let id = JobId::parse(id).map_err(|_| Refusal::NotFound)?;
-        self.ids.get(&id).copied().ok_or(Refusal::NotFound)
-    }
-
-    /// Does what somebody asks of a job, and tells of it unless it is refused.
-    fn request(
-        &mut self,
-        id: &str,
-        request: Request,
-        now: Now,
-        ask: impl FnOnce(&mut Job, &mut Core) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        self.change(id, now, |job, core| {
-            core.events.tell(job.key, &job.id, Happened::Asked(request));
-            let answer = ask(job, core);
-            if answer.is_err() {
-                core.events.take_back();
-            }
-            answer
-        })
-    }
-
-    fn change<T>(
-        &mut self,
-        id: &str,
-        now: Now,
-        ask: impl FnOnce(&mut Job, &mut Core) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        let key = self.key(id)?;
-        let mut answer = Err(Refusal::NotFound);
-        self.update(key, now, |job, core| answer = ask(job, core));
-        answer
-    }
-
-    fn refuse_in_shutdown(&self, id: &str) -> Result<(), Refusal> {
-        self.key(id)?;
-        if self.is_shutting_down() { Err(Refusal::ShuttingDown) } else { Ok(()) }
     }
 
     /// Changes one job, and then draws the consequences that reach beyond it.
@@ -729,51 +419,7 @@ impl Supervisor {
             job.retry(run, &mut self.core, now);
         }
     }
-
-    fn kill_everything(&mut self, is_overdue: bool, now: Now) {
-        self.core.events.push(Event::KillingAll { is_overdue });
-        if let Some(shutdown) = &mut self.core.shutdown
-            && !std::mem::replace(&mut shutdown.killed, true)
-        {
-            self.core.timers.set(Timer::Shutdown, now.mono + GIVE_UP_AFTER);
-        }
-        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.update(key, now, |job, core| job.force(core));
-        }
-    }
-
-    fn handle_shutdown_timeout(&mut self, now: Now) {
-        match &mut self.core.shutdown {
-            Some(shutdown) if shutdown.killed => self.exit(),
-            Some(_) => self.kill_everything(true, now),
-            None => {}
-        }
-    }
-
-    fn finish_shutdown(&mut self) {
-        if self.core.shutdown.is_some() && self.core.live_runs == 0 {
-            self.exit();
-        }
-    }
-
-    fn exit(&mut self) {
-        let main = self.core.settings.main.as_ref().and_then(|id| self.ids.get(id));
-        let main_code =
-            main.and_then(|key| self.jobs.get(key)).and_then(|job| job.final_exit_code());
-        let Some(shutdown) = &mut self.core.shutdown else {
-            return;
-        };
-        if !std::mem::replace(&mut shutdown.exited, true) {
-            let code = main_code.filter(|_| !shutdown.is_critical).unwrap_or(shutdown.exit_code);
-            self.core.timers.cancel(&Timer::Shutdown);
-            self.core.actions.push_back(Action::Exit { code });
-        }
-    }
 }
-
-/// How long after SIGKILL a process may still be there, in uninterruptible sleep perhaps, before
-/// a shutdown no longer waits for it.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
 
 /// How many deadlines are acted on at a time: thousands of jobs may be due with one minute.
 const TIMERS_A_TURN: usize = 64;

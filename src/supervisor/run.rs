@@ -106,6 +106,11 @@ impl Run {
         }
     }
 
+    /// Whether it waits to be spawned.
+    pub(super) fn is_to_spawn(&self) -> bool {
+        matches!(self.state, RunState::Queued | RunState::Deferred { .. })
+    }
+
     /// The leader, which is gone, of the group that is being cleared.
     pub(super) fn cleared_leader(&self) -> Option<Pid> {
         match &self.state {

@@ -236,6 +236,11 @@ impl K1s {
         })
     }
 
+    /// Waits until a job has made this file in the directory that k1s was started in.
+    pub(crate) fn wait_for_file(&self, name: &str) {
+        wait_until(&format!("there is a file {name}"), || self.dir().join(name).exists());
+    }
+
     /// The process id of a job's run, once it has one, as k1s sees it: as PID 1 it counts from 1.
     pub(crate) fn pid_of(&self, id: &str) -> u32 {
         wait_for(&format!("{id} has a pid"), || as_pid(&self.job(id)["pid"]))

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use crate::harness::{Builder, K1s, both_ways, one_off, skip, wait_until, with};
+use crate::harness::{Builder, K1s, both_ways, one_off, skip, with};
 
 both_ways! {
     a_run_starts_clean_however_k1s_was_started
@@ -126,7 +126,7 @@ fn without_standard_descriptors_k1s_works(start: Builder) {
         stdin = \"text\"";
     let closed = ["sh", "-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"];
     let k1s = start.config(job).around(&closed).launch();
-    wait_until("it has run", || k1s.dir().join("over").exists());
+    k1s.wait_for_file("over");
     assert_eq!(fs::read_to_string(k1s.dir().join("in")).unwrap(), "text");
     assert_eq!(fs::read_to_string(k1s.dir().join("over")).unwrap(), "0 1 2 3\n");
     k1s.signal(Signal::SIGTERM);

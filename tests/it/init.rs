@@ -81,7 +81,7 @@ fn what_cannot_be_started_is_127_or_126(start: Builder) {
 fn every_signal_that_can_be_is_forwarded(start: Builder) {
     let traps: String = FORWARDED.map(|s| format!("trap 'echo {s} >>got' {s}\n")).concat();
     let k1s = init(start, &format!("{traps} trap 'exit 9' TERM; {UP_AND_WAIT}")).launch();
-    up(&k1s);
+    k1s.wait_for_file("up");
     let mut expected = Vec::new();
     for signal in FORWARDED {
         send(&k1s, signal);
@@ -95,7 +95,7 @@ fn every_signal_that_can_be_is_forwarded(start: Builder) {
 fn an_interrupt_is_for_the_command_alone(start: Builder) {
     let start = start.config(BESIDE);
     let k1s = start.clone().init(&["sh", "-c", &noting("INT")]).start();
-    up(&k1s);
+    k1s.wait_for_file("up");
     let beside = k1s.process_of("beside");
     for count in 1..=3 {
         k1s.signal(Signal::SIGINT);
@@ -116,7 +116,7 @@ fn a_terminate_is_forwarded_and_starts_the_clock(start: Builder) {
         .config(BESIDE)
         .init(&["sh", "-c", &noting("TERM")])
         .start();
-    up(&k1s);
+    k1s.wait_for_file("up");
     let processes = k1s.descendants();
     let dir = k1s.keep_dir();
     k1s.signal(Signal::SIGTERM);
@@ -130,7 +130,7 @@ fn a_second_terminate_kills(start: Builder) {
         .config("[shutdown]\ntimeout_seconds = 3600")
         .init(&["sh", "-c", &noting("TERM")])
         .start();
-    up(&k1s);
+    k1s.wait_for_file("up");
     k1s.signal(Signal::SIGTERM);
     wait_until("it was asked", || !lines(&k1s.dir().join("got")).is_empty());
     k1s.signal(Signal::SIGTERM);
@@ -185,11 +185,11 @@ fn ends_side_by_side(start: Builder, ask: impl Fn(&K1s)) {
     let other = "[job.other]\ntype = \"continuous\"\nexecutable = \"sh\"\narguments = [\"-c\", \
         \"trap 'echo >asked; exit' TERM; echo >up-too; while :; do sleep 0.02; done\"]";
     let k1s = start.config(other).init(&["sh", "-c", waits]).start();
-    up(&k1s);
+    k1s.wait_for_file("up");
     wait_until("up", || k1s.dir().join("up-too").exists());
     let main = k1s.process_of("main");
     ask(&k1s);
-    wait_until("the other is asked", || k1s.dir().join("asked").exists());
+    k1s.wait_for_file("asked");
     assert!(is_alive(main));
     assert_eq!(k1s.post("/job/new", &one_off("true")).status, 503);
     fs::write(k1s.dir().join("go"), "").unwrap();
@@ -214,7 +214,7 @@ fn a_second_kill_of_the_command_does_not_wait(start: Builder) {
         .config("[shutdown]\ntimeout_seconds = 3600")
         .init(&["sh", "-c", &noting("TERM")])
         .start();
-    up(&k1s);
+    k1s.wait_for_file("up");
     k1s.put("/job/main/kill");
     wait_until("it was asked", || !lines(&k1s.dir().join("got")).is_empty());
     k1s.put("/job/main/kill");
@@ -238,7 +238,7 @@ fn who_asks_for_no_api_opens_no_door() {
     let bare = || K1s::with().bare().without_port();
     let check = |start: Builder, expected: &[&str]| {
         let k1s = start.init(&waits).launch();
-        up(&k1s);
+        k1s.wait_for_file("up");
         let Some(doors) = listening(k1s.pid()) else {
             return Some("the sockets of a process that is not dumpable are root's to see");
         };
@@ -317,7 +317,7 @@ fn job_control_works(start: Builder) {
 fn the_terminals_keys_and_size_reach_the_command_alone(start: Builder) {
     let traps = "trap 'echo INT >>got' INT; trap 'stty size >>got' WINCH; trap 'exit 6' QUIT";
     let k1s = init(start, &format!("{traps}; {UP_AND_WAIT}")).on_terminal().launch();
-    up(&k1s);
+    k1s.wait_for_file("up");
     let got = k1s.dir().join("got");
     assert_eq!(stat(k1s.pid()).terminal, 0, "k1s has no terminal that could signal it");
     for count in 1..=2 {
@@ -337,7 +337,7 @@ fn the_terminal_of_another_session_is_left_to_it() {
     let script = format!("trap 'echo INT >>got; exit 5' INT; {UP_AND_WAIT}");
     let shell = ["sh", "-c", "trap '' INT; \"$0\" \"$@\"; exit $?"];
     let k1s = init(K1s::with().on_terminal().around(&shell), &script).launch();
-    up(&k1s);
+    k1s.wait_for_file("up");
     k1s.terminal().type_in("\x03");
     let dir = k1s.keep_dir();
     let (status, said) = finish(k1s);
@@ -364,10 +364,6 @@ fn a_slow_reader_of_the_command_loses_nothing() {
 /// A command that notes a signal and goes on.
 fn noting(signal: &str) -> String {
     format!("trap 'echo {signal} >>got' {signal}; {UP_AND_WAIT}")
-}
-
-fn up(k1s: &K1s) {
-    wait_until("the command is up", || k1s.dir().join("up").exists());
 }
 
 /// By name or number.

@@ -133,7 +133,7 @@ fn passing_on_can_be_switched_while_a_job_runs() {
 fn a_line_that_was_begun_is_passed_on_when_k1s_ends() {
     let k1s = K1s::start();
     k1s.create("j", &one_off("printf 'no end'; touch written; exec sleep 1000"));
-    wait_until("it is written", || k1s.dir().join("written").exists());
+    k1s.wait_for_file("written");
     let (stdout, _) = k1s.end();
     assert_eq!(stdout, "j | no end\n");
 }

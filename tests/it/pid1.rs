@@ -75,7 +75,7 @@ fn a_shutdown_gives_jobs_time(start: Builder) {
     let script =
         "trap 'sleep 0.2; echo done >done; exit' TERM; echo >up; while :; do sleep 0.02; done";
     k1s.create("x", &continuous(script));
-    wait_until("up", || k1s.dir().join("up").exists());
+    k1s.wait_for_file("up");
     let done = k1s.dir().join("done");
     let dir = k1s.keep_dir();
     k1s.signal(Signal::SIGTERM);
@@ -96,7 +96,7 @@ fn a_second_signal_does_not_wait(start: Builder) {
     let k1s = start.config("[shutdown]\ntimeout_seconds = 3600").start();
     let (jobs, _dir) = stubborn(&k1s);
     k1s.signal(Signal::SIGTERM);
-    wait_until("the first signal reached the job", || k1s.dir().join("asked").exists());
+    k1s.wait_for_file("asked");
     k1s.signal(Signal::SIGTERM);
     assert_eq!(k1s.exit().0.code(), Some(0));
     wait_until("nothing survives", || !jobs.iter().any(|pid| is_alive(*pid)));
@@ -140,7 +140,7 @@ fn orphans_of_a_job_are_reaped(start: Builder) {
     let script =
         "n=0; while [ $n -lt 200 ]; do n=$((n + 1)); (true &); done; echo >up; exec sleep 1000";
     k1s.create("x", &continuous(script));
-    wait_until("up", || k1s.dir().join("up").exists());
+    k1s.wait_for_file("up");
     wait_until("the job alone is left", || k1s.descendants().len() == 1);
     let job = k1s.job("x");
     assert_eq!((&job["state"], &job["results"]), (&json!("running"), &json!([])), "{job}");
@@ -155,7 +155,7 @@ fn as_pid_1_nothing_in_the_namespace_outlives_it() {
     // The inner shell has left the job's session, ignores what is sent to it, and is orphaned.
     let script = "setsid sh -c 'trap \"\" TERM; echo >up; exec sleep 1000' & exec sleep 1000";
     k1s.create("x", &continuous(script));
-    wait_until("up", || k1s.dir().join("up").exists());
+    k1s.wait_for_file("up");
     let jobs = k1s.descendants();
     assert!(jobs.len() >= 2, "{jobs:?}");
     k1s.signal(Signal::SIGTERM);
@@ -199,7 +199,7 @@ fn a_kill_that_reaches_all_processes_of_the_namespace_spares_k1s() {
 fn stubborn(k1s: &K1s) -> (Vec<u32>, Arc<TempDir>) {
     let script = "trap 'echo >asked' TERM; echo >up; while :; do sleep 0.02; done";
     k1s.create("stubborn", &with(continuous(script), json!({"stop": {"timeoutSeconds": 3600}})));
-    wait_until("up", || k1s.dir().join("up").exists());
+    k1s.wait_for_file("up");
     let pids = k1s.descendants().iter().map(|process| process.pid).collect();
     (pids, k1s.keep_dir())
 }

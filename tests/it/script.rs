@@ -24,6 +24,7 @@
 //! turn COMMAND; COMMAND; …      all of them before the core's wishes are looked at
 //! show ID                       its results, counters and flags
 //! memory | timers
+//! told                          what has been told since the last time
 //! ```
 //!
 //! `K1S_SCRIPT_UPDATE=1` writes down what the core does as what is expected: to be read with care.
@@ -45,7 +46,9 @@ use k1s::job::{
     ExitStatus, JobId, JobSpec, Pid, RunRecord, Signal, SpawnFailure, Spelling, Stream, Value,
 };
 use k1s::schedule::{Schedule, format_rfc3339};
-use k1s::supervisor::{Action, Job, JobKey, Put, Refusal, RunKey, Settings, Supervisor, Target};
+use k1s::supervisor::{
+    Action, Event, Job, JobKey, Put, Refusal, RunKey, Settings, Supervisor, Target,
+};
 use k1s::time::{Mono, Now, Wall};
 
 #[test]
@@ -195,6 +198,7 @@ impl Stage {
                 let next = self.supervisor.poll_timeout().map(|at| at.0);
                 self.say(next.map_or("none".into(), |at| format!("next @{at}")));
             }
+            "told" => self.told(),
             other => panic!("no command: {other:?}"),
         }
     }
@@ -368,6 +372,17 @@ impl Stage {
             skipped.missed,
         ));
         lines.into_iter().for_each(|line| self.say(line));
+    }
+
+    fn told(&mut self) {
+        while let Some(event) = self.supervisor.poll_event() {
+            match event {
+                Event::Job { id, what, .. } => self.say(format!("{id}: {what:?}")),
+                Event::ShuttingDown { .. } | Event::KillingAll { .. } => {
+                    self.say(format!("{event:?}"));
+                }
+            }
+        }
     }
 
     fn name(&self, run: RunKey) -> String {

@@ -91,7 +91,7 @@ fn what_has_left_the_session_is_killed_when_its_grace_is_over(start: Builder) {
         let stray = "(setsid sh -c 'trap \"\" TERM; echo >up; while :; do sleep 0.02; done' &)";
         let payload = continuous(&format!("{stray}; exec sleep 1000"));
         k1s.create("x", &with(payload, json!({"stop": {"timeoutSeconds": 0.2}})));
-        wait_until("up", || k1s.dir().join("up").exists());
+        k1s.wait_for_file("up");
         let all = k1s.descendants();
         let dir = k1s.keep_dir();
         ask(&k1s);
@@ -106,9 +106,9 @@ fn what_has_left_the_session_is_asked_before_it_is_killed(start: Builder) {
     // Its pipes are closed when the first process ends: a word of the shell's would end it.
     let payload = continuous(&format!("(setsid sh -c '{trap}' 2>/dev/null &); exec sleep 1000"));
     k1s.create("x", &patient(payload));
-    wait_until("up", || k1s.dir().join("up").exists());
+    k1s.wait_for_file("up");
     k1s.put("/job/x/kill");
-    wait_until("asked", || k1s.dir().join("asked").exists());
+    k1s.wait_for_file("asked");
     // The first process has ended, the stray goes on: the job is not over.
     k1s.results("x", 1);
     assert_eq!(k1s.job("x")["state"], "stopping");
@@ -182,7 +182,7 @@ fn a_job_is_known_by_its_processes_not_by_its_id(start: Builder) {
     let stubborn = "(setsid sh -c 'trap \"\" TERM; echo >up; sleep 1000; sleep 1000' &)
         while [ ! -e up ]; do sleep 0.01; done; exec sleep 1000";
     k1s.create("x", &with(continuous(stubborn), json!({"stop": {"timeoutSeconds": 0.3}})));
-    wait_until("up", || k1s.dir().join("up").exists());
+    k1s.wait_for_file("up");
     k1s.delete("/job/x");
     k1s.create("x", &continuous("exec sleep 2000"));
     assert_eq!(k1s.job("x")["state"], "waiting");

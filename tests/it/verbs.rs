@@ -79,7 +79,7 @@ fn what_a_process_cannot_see_is_taken_over_in_place(start: Builder) {
     let k1s = start.start();
     let payload = continuous("trap '' TERM; echo >up; while :; do sleep 0.02; done");
     k1s.create("x", &with(payload.clone(), json!({"stop": {"timeoutSeconds": 3600}})));
-    wait_until("up", || k1s.dir().join("up").exists());
+    k1s.wait_for_file("up");
     let pid = k1s.pid_of("x");
     for unseen in [
         json!({"restart": {"initialDelayMs": 5}}),
@@ -182,7 +182,7 @@ fn a_start_while_a_job_is_being_stopped_starts_it_afterwards() {
     let starts = || fs::read_to_string(k1s.dir().join("up")).unwrap_or_default().lines().count();
     wait_until("up", || starts() == 1);
     k1s.put("/job/x/kill");
-    wait_until("asked", || k1s.dir().join("asked").exists());
+    k1s.wait_for_file("asked");
     k1s.put("/job/x/start");
     assert_eq!(k1s.job("x")["state"], "stopping");
     fs::write(k1s.dir().join("go"), "").unwrap();

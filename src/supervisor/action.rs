@@ -1,0 +1,70 @@
+//! What the supervisor hands out to be done: to processes that are there, and processes to be
+//! started. Whoever drives it does it, and tells what came of it.
+
+use std::rc::Rc;
+
+use super::RunKey;
+use crate::job::{JobId, JobSpec, Pid, Signal};
+
+/// Something to be done to processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a signal that was asked for to the target's processes, and nothing else.
+    Signal {
+        /// To which processes: one, or a group.
+        target: Target,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Send a signal to all of the target's processes that is to end them, and, unless it is
+    /// SIGKILL, SIGCONT, so that stopped ones can act on it.
+    Stop {
+        /// To which processes.
+        target: Target,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Find out whether any process of the target is left, and say so with
+    /// [`Supervisor::handle_survey`](super::Supervisor::handle_survey).
+    Survey {
+        /// The run that waits for the answer.
+        run: RunKey,
+        /// Which processes.
+        target: Target,
+    },
+    /// Everything has been stopped, or its time is up: end with this exit code.
+    Exit {
+        /// k1s's own exit code.
+        code: u8,
+    },
+}
+
+/// Which processes are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One process.
+    Process(Pid),
+    /// A process group, by its leader, which may be gone.
+    Group(Pid),
+    /// All that a run or a job has left behind: the group, what descends from the leader, and
+    /// orphans by the `K1S_RUN` in their environment.
+    Tree {
+        /// The first process, whose id is also its group's and its session's.
+        leader: Option<Pid>,
+        /// The value of `K1S_RUN`, or, ending in a dot, all values that have only a number after.
+        tag: Rc<str>,
+    },
+}
+
+/// A process to be started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The run it is for.
+    pub run: RunKey,
+    /// The value of `K1S_JOB`.
+    pub job_id: JobId,
+    /// The value of `K1S_RUN`.
+    pub tag: Rc<str>,
+    /// What to execute.
+    pub spec: Rc<JobSpec>,
+}

@@ -1,0 +1,113 @@
+//! A cron job between its runs: which is due next, and what the policy says when one is going.
+
+use super::{Job, Phase};
+use crate::job::spec::{Concurrency, Kind};
+use crate::supervisor::due::{Due, Timetable};
+use crate::supervisor::run::Run;
+use crate::supervisor::{Core, Happened, SkipReason};
+use crate::time::Now;
+
+/// Why a run of a cron job is not started.
+pub(super) enum Skip {
+    Forbidden,
+    QueueFull,
+}
+
+impl Job {
+    /// Waits for the first run after now; what was kept before, perhaps by another schedule or
+    /// another clock, no longer counts.
+    pub(super) fn schedule(&mut self, pending: bool, core: &mut Core, now: Now) {
+        self.kept = None;
+        let due = self.timetable().and_then(|table| table.first(now));
+        self.enter(Phase::Scheduled { due, pending }, core, now);
+    }
+
+    /// A scheduled run may be due.
+    pub(super) fn handle_due(&mut self, due: Due, core: &mut Core, now: Now) {
+        let (Phase::Scheduled { pending, .. }, Some(table)) = (&self.phase, self.timetable())
+        else {
+            return;
+        };
+        let pending = *pending;
+        let verdict = table.check(due, now);
+        if verdict.next != Some(due) {
+            self.kept = Some(table.passed(now));
+        }
+        self.skipped.missed += verdict.missed;
+        if verdict.missed > 0 {
+            self.tell(Happened::Skipped(SkipReason::Missed(verdict.missed)), core);
+        }
+        self.enter(Phase::Scheduled { due: verdict.next, pending }, core, now);
+        if verdict.run
+            && let Err(skip) = self.fire_by_schedule(core, now)
+        {
+            let reason = match skip {
+                Skip::Forbidden => {
+                    self.skipped.forbidden += 1;
+                    SkipReason::Forbidden
+                }
+                Skip::QueueFull => {
+                    self.skipped.queue_full += 1;
+                    SkipReason::QueueFull
+                }
+            };
+            self.tell(Happened::Skipped(reason), core);
+        }
+    }
+
+    /// What the schedule wants does not pile up: of runs that may be side by side, one at most
+    /// waits to be spawned.
+    fn fire_by_schedule(&mut self, core: &mut Core, now: Now) -> Result<(), Skip> {
+        let may_be_beside =
+            matches!(&self.spec.kind, Kind::Cron(cron) if cron.concurrency == Concurrency::Allow);
+        if may_be_beside && self.runs.iter().any(Run::is_to_spawn) {
+            return Err(Skip::QueueFull);
+        }
+        self.fire(core, now)
+    }
+
+    /// Starts a run of a cron job, as far as its policy lets it.
+    pub(super) fn fire(&mut self, core: &mut Core, now: Now) -> Result<(), Skip> {
+        let (Kind::Cron(cron), Phase::Scheduled { due, pending }) = (&self.spec.kind, &self.phase)
+        else {
+            return Err(Skip::Forbidden);
+        };
+        let (concurrency, due, pending) = (cron.concurrency, *due, *pending);
+        if self.runs.is_empty() || concurrency == Concurrency::Allow {
+            self.add_run(core, now);
+            return Ok(());
+        }
+        if concurrency == Concurrency::Forbid {
+            return Err(Skip::Forbidden);
+        }
+        if pending {
+            return Err(Skip::QueueFull);
+        }
+        self.enter(Phase::Scheduled { due, pending: true }, core, now);
+        if concurrency == Concurrency::Replace {
+            self.stop_runs(None, core, now);
+            if self.runs.is_empty() {
+                self.enter(Phase::Scheduled { due, pending: false }, core, now);
+                self.add_run(core, now);
+            }
+        }
+        Ok(())
+    }
+
+    pub(in crate::supervisor) fn handle_clock_step(&mut self, core: &mut Core, now: Now) {
+        if let Phase::Scheduled { due: Some(due), pending } = self.phase
+            && let Some(table) = self.timetable()
+        {
+            let (due, kept) = table.after_step(due, self.kept, now);
+            self.kept = kept;
+            self.enter(Phase::Scheduled { due, pending }, core, now);
+        }
+    }
+
+    pub(in crate::supervisor) fn timetable(&self) -> Option<Timetable<'_>> {
+        match &self.spec.kind {
+            Kind::Cron(spec) => Some(Timetable::new(spec, &self.id, self.created)),
+            Kind::Continuous { .. } | Kind::OneOff { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! One job's life.
+//!
+//! ```text
+//!             Waiting (for the processes of a removed job of the same id)
+//!                │
+//!                ▼ begin
+//!   continuous, one-off: Active ◄────────── Backoff
+//!                cron: Scheduled   restart     ▲
+//!                │         │       or retry    │
+//!                │         └───────────────────┘
+//!                ├─ no more to do ──► Ended ──► Expired (time to live)
+//!                └─ kill, remove, restart, shutdown ──► Stopping ──► Ended, begin, or Gone
+//! ```
+//!
+//! A phase says what happens next; the processes are in `runs`. [`Job::enter`] arms what the
+//! job's own timer is for; nothing else sets it, but for a new specification.
+//!
+//! - `request.rs`: what somebody asks of it.
+//! - `runs.rs`: what happens to its runs, from the first wish to the last process.
+//! - `restart.rs`: whether it is started again, and how soon.
+//! - `cron.rs`: which scheduled run is next, and whether it may start.
+//! - `stop.rs`: how all that it runs is stopped.
+//! - `results.rs`: what is kept of the runs that are over.
+
+mod cron;
+mod request;
+mod restart;
+mod results;
+mod runs;
+mod stop;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::due::{Due, Skipped};
+use super::run::{End, Run, RunState};
+use super::{Core, Happened, JobKey, Launch, RunKey, Timer};
+use crate::job::spec::Kind;
+use crate::job::{JobId, JobSpec, Pid};
+use crate::time::{Mono, Now, Wall};
+
+use results::Finished;
+
+/// A registered job.
+#[derive(Debug)]
+pub struct Job {
+    pub(super) key: JobKey,
+    pub(super) id: JobId,
+    pub(super) spec: Rc<JobSpec>,
+    pub(super) created: Now,
+    pub(super) phase: Phase,
+    /// Oldest first; more than one only where a cron job allows it.
+    pub(super) runs: Vec<Run>,
+    pub(super) results: VecDeque<Finished>,
+    pub(super) last_run: u64,
+    pub(super) last_started: Option<Wall>,
+    pub(super) last_exit_code: Option<u8>,
+    /// How many restarts or retries in a row.
+    pub(super) streak: u32,
+    pub(super) restarts: u64,
+    pub(super) kill_requested: bool,
+    pub(super) skipped: Skipped,
+    /// Up to when the schedule's nominal times have been dealt with.
+    pub(super) kept: Option<i64>,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    Waiting,
+    /// One run is live.
+    Active,
+    Backoff {
+        until: Mono,
+    },
+    Scheduled {
+        due: Option<Due>,
+        pending: bool,
+    },
+    Stopping {
+        then: Then,
+    },
+    Ended {
+        outcome: Outcome,
+        since: Mono,
+    },
+    /// Its time to live is over: it is to be removed.
+    Expired,
+    Gone,
+}
+
+/// What follows once nothing of the job runs any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    End(Outcome),
+    /// It had ended already, and stays so.
+    StayEnded(Outcome),
+    Begin,
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Succeeded,
+    Failed,
+    Killed,
+}
+
+// What the supervisor needs to know of it.
+impl Job {
+    pub(super) fn new(key: JobKey, id: JobId, spec: JobSpec, now: Now) -> Job {
+        Job {
+            key,
+            id,
+            spec: Rc::new(spec),
+            created: now,
+            phase: Phase::Waiting,
+            runs: Vec::new(),
+            results: VecDeque::new(),
+            last_run: 0,
+            last_started: None,
+            last_exit_code: None,
+            streak: 0,
+            restarts: 0,
+            kill_requested: false,
+            skipped: Skipped::default(),
+            kept: None,
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Stopping { then: Then::Gone } | Phase::Gone)
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.phase, Phase::Gone)
+    }
+
+    pub(super) fn has_expired(&self) -> bool {
+        matches!(self.phase, Phase::Expired)
+    }
+
+    /// The exit code that k1s is to end with, when this job is critical and has ended for good.
+    pub(super) fn critical_end(&self) -> Option<u8> {
+        let over = matches!(self.phase, Phase::Ended { .. } | Phase::Gone);
+        (self.spec.critical && over).then_some(self.last_exit_code.unwrap_or(0))
+    }
+
+    /// The exit code of a k1s whose main job this is: 137, SIGKILL's, while it cannot be ended;
+    /// none when it has never run.
+    pub(super) fn final_exit_code(&self) -> Option<u8> {
+        if self.pid().is_some() { Some(137) } else { self.last_exit_code }
+    }
+
+    pub(super) fn is_clearing_group(&self, run: RunKey, pid: Pid) -> bool {
+        self.runs.iter().any(|r| r.key == run && r.cleared_leader() == Some(pid))
+    }
+
+    /// The launch of a run that waits for it.
+    pub(super) fn launch(&self, run: RunKey) -> Option<Launch> {
+        let run = self.runs.iter().find(|r| r.key == run)?;
+        matches!(run.state, RunState::Queued).then(|| Launch {
+            run: run.key,
+            job_id: self.id.clone(),
+            tag: run.tag.clone(),
+            spec: run.spec.clone(),
+        })
+    }
+
+    /// Gives back all that it holds of what the jobs share.
+    pub(super) fn release(&mut self, core: &mut Core) {
+        core.timers.cancel(&Timer::Job(self.key));
+        for finished in &self.results {
+            core.memory.release(finished.place);
+        }
+    }
+}
+
+// From phase to phase.
+impl Job {
+    /// Starts the job's life, or starts it anew.
+    pub(super) fn begin(&mut self, core: &mut Core, now: Now) {
+        if core.shutdown.is_some() {
+            return self.end(Outcome::Killed, core, now);
+        }
+        if core.leaving.contains_key(&self.id) {
+            return self.enter(Phase::Waiting, core, now);
+        }
+        match &self.spec.kind {
+            Kind::Continuous { .. } | Kind::OneOff { .. } => self.run_now(core, now),
+            Kind::Cron(_) => {
+                self.schedule(false, core, now);
+            }
+        }
+    }
+
+    /// The job that it waited for has left.
+    pub(super) fn handle_predecessor_gone(&mut self, core: &mut Core, now: Now) {
+        if let Phase::Waiting = self.phase {
+            self.begin(core, now);
+        }
+    }
+
+    /// The job's own timer: what it is for depends on the phase.
+    pub(super) fn handle_timer(&mut self, core: &mut Core, now: Now) {
+        match &self.phase {
+            Phase::Backoff { .. } => self.restart_now(core, now),
+            Phase::Scheduled { due: Some(due), .. } => {
+                let due = *due;
+                self.handle_due(due, core, now);
+            }
+            Phase::Ended { .. } => self.enter(Phase::Expired, core, now),
+            Phase::Waiting
+            | Phase::Active
+            | Phase::Scheduled { due: None, .. }
+            | Phase::Stopping { .. }
+            | Phase::Expired
+            | Phase::Gone => {}
+        }
+    }
+
+    /// Nothing of a run is left: what now?
+    fn follow(&mut self, end: End, core: &mut Core, now: Now) {
+        match &self.phase {
+            Phase::Stopping { then } => {
+                let then = *then;
+                if self.runs.is_empty() {
+                    self.stopped(then, core, now);
+                }
+            }
+            Phase::Active => self.run_again_or_end(end, core, now),
+            Phase::Scheduled { due, pending: true } if self.runs.is_empty() => {
+                let due = *due;
+                self.enter(Phase::Scheduled { due, pending: false }, core, now);
+                self.add_run(core, now);
+            }
+            Phase::Scheduled { .. } => {}
+            Phase::Waiting
+            | Phase::Backoff { .. }
+            | Phase::Ended { .. }
+            | Phase::Expired
+            | Phase::Gone => {}
+        }
+    }
+
+    /// Goes over to another phase, whose timer is set; that of the phase before is cancelled.
+    fn enter(&mut self, phase: Phase, core: &mut Core, now: Now) {
+        self.phase = phase;
+        self.arm(core, now);
+    }
+
+    /// Sets the timer of the phase, or none.
+    fn arm(&self, core: &mut Core, now: Now) {
+        let at = match &self.phase {
+            Phase::Backoff { until } => Some(*until),
+            Phase::Scheduled { due, .. } => due
+                .and_then(|due| self.timetable().map(|table| table.wait(due, now)))
+                .map(|wait| now.mono + wait),
+            // In a shutdown there is nothing to make room for.
+            Phase::Ended { .. } if core.shutdown.is_some() => None,
+            Phase::Ended { since, .. } => match &self.spec.kind {
+                Kind::OneOff { ttl_after_finished, .. } => {
+                    // Not in the turn of its end: whoever waits for the result is answered first.
+                    ttl_after_finished.map(|ttl| *since + ttl.max(Duration::from_millis(1)))
+                }
+                Kind::Continuous { .. } | Kind::Cron(_) => None,
+            },
+            Phase::Waiting
+            | Phase::Active
+            | Phase::Stopping { .. }
+            | Phase::Expired
+            | Phase::Gone => None,
+        };
+        match at {
+            Some(at) => core.timers.set(Timer::Job(self.key), at),
+            None => {
+                core.timers.cancel(&Timer::Job(self.key));
+            }
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome, core: &mut Core, now: Now) {
+        self.enter(Phase::Ended { outcome, since: now.mono }, core, now);
+        self.tell(Happened::Finished(self.state()), core);
+    }
+
+    fn tell(&self, what: Happened, core: &mut Core) {
+        core.events.tell(self.key, &self.id, what);
+    }
+
+    /// What every `K1S_RUN` of the job begins with. The key tells it from a job of the same id
+    /// that was removed, whose runs have the same numbers.
+    fn tags(&self, core: &Core) -> String {
+        format!("{}-{}.{}.", core.settings.instance, self.key.0, self.id)
+    }
+
+    fn index(&self, run: RunKey) -> Option<usize> {
+        self.runs.iter().position(|r| r.key == run)
+    }
+
+    fn run_mut(&mut self, run: RunKey) -> Option<&mut Run> {
+        self.runs.iter_mut().find(|r| r.key == run)
+    }
+}

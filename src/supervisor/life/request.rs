@@ -1,0 +1,175 @@
+//! What somebody asks of one job, in whatever phase it is.
+
+use std::rc::Rc;
+
+use super::{Job, Outcome, Phase, Then};
+use crate::job::spec::Kind;
+use crate::job::{JobSpec, Signal};
+use crate::supervisor::run::Run;
+use crate::supervisor::{Action, Core, Happened, Put, Refusal, Target};
+use crate::time::Now;
+
+impl Job {
+    pub(in crate::supervisor) fn kill(&mut self, core: &mut Core, now: Now) -> Result<(), Refusal> {
+        let is_one_off = matches!(self.spec.kind, Kind::OneOff { .. });
+        match &self.phase {
+            Phase::Ended { .. } if is_one_off => return Err(Refusal::Over),
+            Phase::Stopping { then: Then::End(_) | Then::StayEnded(_) } if self.kill_requested => {
+                self.force(core);
+            }
+            Phase::Waiting
+            | Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Scheduled { .. }
+            | Phase::Stopping { .. }
+            | Phase::Ended { .. } => self.stop_for_good(core, now),
+            Phase::Expired | Phase::Gone => return Err(Refusal::NotFound),
+        }
+        self.kill_requested = true;
+        Ok(())
+    }
+
+    pub(in crate::supervisor) fn start(&mut self, core: &mut Core, now: Now) {
+        self.forget_kill();
+        match &mut self.phase {
+            Phase::Ended { .. } => self.begin(core, now),
+            Phase::Backoff { .. } => self.restart_now(core, now),
+            Phase::Stopping { then: then @ (Then::End(_) | Then::StayEnded(_)) } => {
+                *then = Then::Begin;
+            }
+            Phase::Waiting
+            | Phase::Active
+            | Phase::Scheduled { .. }
+            | Phase::Stopping { then: Then::Begin | Then::Gone }
+            | Phase::Expired
+            | Phase::Gone => {}
+        }
+    }
+
+    pub(in crate::supervisor) fn restart(&mut self, core: &mut Core, now: Now) {
+        self.forget_kill();
+        match &self.phase {
+            Phase::Waiting | Phase::Expired | Phase::Gone => {}
+            Phase::Ended { .. } => self.begin(core, now),
+            Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Scheduled { .. }
+            | Phase::Stopping { .. } => {
+                self.stop(Then::Begin, core, now);
+            }
+        }
+    }
+
+    pub(in crate::supervisor) fn run_by_hand(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        if matches!(self.spec.kind, Kind::Continuous { .. }) {
+            return Err(Refusal::NotRunnable);
+        }
+        match &self.phase {
+            Phase::Ended { outcome: Outcome::Killed, .. } => Err(Refusal::Killed),
+            Phase::Ended { .. } => {
+                self.forget_kill();
+                self.begin(core, now);
+                Ok(())
+            }
+            Phase::Scheduled { .. } => self.fire(core, now).map_err(|_| Refusal::Forbidden),
+            Phase::Waiting | Phase::Active | Phase::Backoff { .. } | Phase::Stopping { .. } => {
+                Err(Refusal::Forbidden)
+            }
+            Phase::Expired | Phase::Gone => Err(Refusal::NotFound),
+        }
+    }
+
+    pub(in crate::supervisor) fn signal(
+        &self,
+        signal: Signal,
+        group: bool,
+        core: &mut Core,
+    ) -> Result<(), Refusal> {
+        let mut pids = self.runs.iter().filter_map(Run::pid).peekable();
+        pids.peek().ok_or(Refusal::NotRunning)?;
+        for pid in pids {
+            let target = if group { Target::Group(pid) } else { Target::Process(pid) };
+            core.actions.push_back(Action::Signal { target, signal });
+        }
+        Ok(())
+    }
+
+    pub(in crate::supervisor) fn remove(&mut self, core: &mut Core, now: Now) {
+        match &self.phase {
+            Phase::Waiting => self.enter(Phase::Gone, core, now),
+            Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Scheduled { .. }
+            | Phase::Stopping { .. }
+            | Phase::Ended { .. }
+            | Phase::Expired => self.stop(Then::Gone, core, now),
+            Phase::Gone => {}
+        }
+    }
+
+    /// Takes another specification. What a running process cannot see is taken over in place;
+    /// for the rest, what runs is stopped and the job begins anew. A killed job stays killed.
+    pub(in crate::supervisor) fn replace(
+        &mut self,
+        spec: JobSpec,
+        core: &mut Core,
+        now: Now,
+    ) -> Result<Put, Refusal> {
+        if std::mem::discriminant(&spec.kind) != std::mem::discriminant(&self.spec.kind) {
+            return Err(Refusal::OtherType);
+        }
+        if spec == *self.spec {
+            return Ok(Put::Unchanged);
+        }
+        let same_process = spec.command == self.spec.command;
+        self.tell(Happened::Replaced, core);
+        let old = std::mem::replace(&mut self.spec, Rc::new(spec));
+        self.trim_results(core);
+        self.arm(core, now);
+        if same_process {
+            self.take_over(&old, core, now);
+            return Ok(Put::Replaced);
+        }
+        match &self.phase {
+            Phase::Waiting | Phase::Expired | Phase::Gone => {}
+            Phase::Ended { outcome: Outcome::Killed, .. } | Phase::Stopping { .. } => {}
+            Phase::Ended { .. } => {
+                self.forget_kill();
+                self.begin(core, now);
+            }
+            Phase::Active | Phase::Backoff { .. } | Phase::Scheduled { .. } => {
+                self.streak = 0;
+                self.stop(Then::Begin, core, now);
+            }
+        }
+        Ok(Put::Replaced)
+    }
+
+    fn take_over(&mut self, old: &JobSpec, core: &mut Core, now: Now) {
+        for run in &mut self.runs {
+            run.take_over(self.spec.clone(), core);
+        }
+        if let Phase::Scheduled { pending, .. } = self.phase
+            && !has_same_times(&old.kind, &self.spec.kind)
+        {
+            self.schedule(pending, core, now);
+        }
+    }
+
+    fn forget_kill(&mut self) {
+        self.kill_requested = false;
+        self.streak = 0;
+    }
+}
+
+/// Whether two schedules want the same runs at the same times.
+fn has_same_times(one: &Kind, other: &Kind) -> bool {
+    let (Kind::Cron(one), Kind::Cron(other)) = (one, other) else {
+        return false;
+    };
+    one.schedule == other.schedule && one.suspend == other.suspend && one.jitter == other.jitter
+}

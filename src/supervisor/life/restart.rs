@@ -1,0 +1,59 @@
+//! Whether a job is started again when a run of it is over, and how soon.
+
+use super::{Job, Outcome, Phase};
+use crate::job::spec::{Backoff, Kind, RestartPolicy};
+use crate::supervisor::run::End;
+use crate::supervisor::{Core, Happened, backoff};
+use crate::time::Now;
+
+impl Job {
+    pub(super) fn run_again_or_end(&mut self, end: End, core: &mut Core, now: Now) {
+        let outcome = if end.success { Outcome::Succeeded } else { Outcome::Failed };
+        let (backoff, again, most) = match &self.spec.kind {
+            Kind::Continuous { restart, .. } => {
+                let again = match restart.policy {
+                    RestartPolicy::Always => true,
+                    RestartPolicy::OnFailure => !end.success,
+                    RestartPolicy::Never => false,
+                    RestartPolicy::OnSuccess => end.success,
+                };
+                if end.lived >= restart.backoff.reset_after && !end.spawn_failed {
+                    self.streak = 0;
+                }
+                (restart.backoff.clone(), again, restart.max_restarts)
+            }
+            Kind::OneOff { retries, backoff, .. } => {
+                (backoff.clone(), !end.success, Some(*retries))
+            }
+            Kind::Cron(_) => return,
+        };
+        if !again {
+            return self.end(outcome, core, now);
+        }
+        if most.is_some_and(|most| self.streak >= most) {
+            return self.end(Outcome::Failed, core, now);
+        }
+        self.streak = self.streak.saturating_add(1);
+        self.back_off(&backoff, end.spawn_failed, core, now);
+    }
+
+    fn back_off(&mut self, backoff: &Backoff, spawn_failed: bool, core: &mut Core, now: Now) {
+        let delay = backoff::delay(backoff, self.streak, spawn_failed, &self.id);
+        self.tell(Happened::Restarting { after: delay, streak: self.streak }, core);
+        if delay.is_zero() {
+            self.restart_now(core, now);
+        } else {
+            self.enter(Phase::Backoff { until: now.mono + delay }, core, now);
+        }
+    }
+
+    pub(super) fn restart_now(&mut self, core: &mut Core, now: Now) {
+        self.restarts += 1;
+        self.run_now(core, now);
+    }
+
+    pub(super) fn run_now(&mut self, core: &mut Core, now: Now) {
+        self.enter(Phase::Active, core, now);
+        self.add_run(core, now);
+    }
+}

@@ -1,0 +1,83 @@
+//! The results of a job: what is kept of its finished runs, within the job's limit and the budget
+//! for all output.
+
+use std::time::Duration;
+
+use super::Job;
+use crate::job::{Capture, Reason, RunEnd, RunRecord};
+use crate::supervisor::Core;
+use crate::supervisor::memory::Place;
+use crate::time::Now;
+
+#[derive(Debug)]
+pub(in crate::supervisor) struct Finished {
+    pub(in crate::supervisor) record: RunRecord,
+    pub(in crate::supervisor) place: Option<Place>,
+}
+
+impl Job {
+    /// Writes down how a run ended, and returns how long it lived.
+    pub(super) fn record(
+        &mut self,
+        index: usize,
+        end: RunEnd,
+        reason: Reason,
+        core: &mut Core,
+        now: Now,
+    ) -> Duration {
+        let Some(run) = self.runs.get_mut(index) else {
+            return Duration::ZERO;
+        };
+        let duration = now.mono.since(run.started.mono);
+        core.memory.release(run.place.take());
+        let record = RunRecord {
+            number: run.key.number,
+            end,
+            reason,
+            started_at: run.started.wall,
+            finished_at: now.wall,
+            duration,
+            stdout: std::mem::replace(&mut run.stdout, Capture::new(0)).finish(),
+            stderr: std::mem::replace(&mut run.stderr, Capture::new(0)).finish(),
+        };
+        let bytes = record.stdout.allocated() + record.stderr.allocated();
+        let place = core.memory.hold(None, run.key, false, bytes);
+        self.last_exit_code = Some(record.exit_code());
+        self.make_room_for_result();
+        self.results.push_back(Finished { record, place });
+        self.trim_results(core);
+        duration
+    }
+
+    /// Room begins with one result, which is all that a one-off job has, and doubles to no more
+    /// than is ever kept.
+    fn make_room_for_result(&mut self) {
+        let (length, room) = (self.results.len(), self.results.capacity());
+        if length == room {
+            let most = self.spec.output.history_limit.saturating_add(1);
+            let wanted = room.saturating_mul(2).min(most).max(length + 1);
+            self.results.reserve_exact(wanted - length);
+        }
+    }
+
+    pub(super) fn trim_results(&mut self, core: &mut Core) {
+        while self.results.len() > self.spec.output.history_limit {
+            if let Some(oldest) = self.results.pop_front() {
+                core.memory.release(oldest.place);
+            }
+        }
+    }
+
+    pub(in crate::supervisor) fn discard_output(&mut self, number: u64) {
+        let run = self.runs.iter_mut().find(|run| run.key.number == number && run.place.is_some());
+        if let Some(run) = run {
+            return run.discard_output();
+        }
+        let finished = self.results.iter_mut().find(|finished| finished.record.number == number);
+        if let Some(finished) = finished {
+            finished.record.stdout.discard();
+            finished.record.stderr.discard();
+            finished.place = None;
+        }
+    }
+}

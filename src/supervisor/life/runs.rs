@@ -1,0 +1,238 @@
+//! What happens to the runs of a job, from the moment one is wanted until nothing of it is left.
+//!
+//! Each `handle_*` leads a run from one of its states to the next (`run.rs` draws them); with
+//! the last of them the run is dropped, and the job decides what follows.
+
+use std::time::Duration;
+
+use super::Job;
+use crate::job::{ExitStatus, Pid, Reason, RunEnd, SpawnFailure, Stream};
+use crate::supervisor::run::{End, Kill, Run, RunState, Survey};
+use crate::supervisor::{Core, Happened, RunKey, Target};
+use crate::time::Now;
+
+impl Job {
+    pub(super) fn add_run(&mut self, core: &mut Core, now: Now) {
+        self.last_run += 1;
+        let key = RunKey { job: self.key, number: self.last_run };
+        let tag = format!("{}{}", self.tags(core), key.number);
+        self.runs.push(Run::new(key, self.spec.clone(), tag.into(), now));
+        core.starts.push_back(key);
+        core.live_runs += 1;
+    }
+
+    pub(in crate::supervisor) fn handle_spawned(
+        &mut self,
+        run: RunKey,
+        pid: Pid,
+        core: &mut Core,
+        now: Now,
+    ) {
+        let Some(run) = self.run_mut(run) else { return };
+        run.started = now;
+        run.enter(RunState::Running { pid }, core, now);
+        let run = run.key.number;
+        self.last_started = Some(now.wall);
+        self.tell(Happened::Started { run, pid }, core);
+    }
+
+    pub(in crate::supervisor) fn handle_spawn_failed(
+        &mut self,
+        run: RunKey,
+        failure: SpawnFailure,
+        core: &mut Core,
+        now: Now,
+    ) {
+        let Some(index) = self.index(run) else { return };
+        self.last_started = Some(now.wall);
+        if let Some(run) = self.runs.get_mut(index) {
+            run.started = now;
+        }
+        let end = RunEnd::NotSpawned(Box::new(failure));
+        let lived = self.record(index, end.clone(), Reason::SpawnFailed, core, now);
+        let (run, reason) = (run.number, Reason::SpawnFailed);
+        self.tell(Happened::Ended { run, end, reason, lived, success: false }, core);
+        self.drop_run(index, core);
+        self.follow(End { success: false, spawn_failed: true, lived }, core, now);
+    }
+
+    pub(in crate::supervisor) fn handle_spawn_deferred(
+        &mut self,
+        run: RunKey,
+        error: String,
+        core: &mut Core,
+        now: Now,
+    ) {
+        let Some(run) = self.run_mut(run) else { return };
+        let delay = FIRST_DEFERRAL.saturating_mul(1 << run.deferrals.min(16)).min(LONGEST_DEFERRAL);
+        run.deferrals += 1;
+        let (number, is_first) = (run.key.number, run.deferrals == 1);
+        run.enter(RunState::Deferred { error: error.clone(), delay }, core, now);
+        self.tell(Happened::Deferred { run: number, error, is_first }, core);
+    }
+
+    pub(in crate::supervisor) fn handle_output(
+        &mut self,
+        run: RunKey,
+        stream: Stream,
+        bytes: &[u8],
+        core: &mut Core,
+    ) {
+        if let Some(run) = self.run_mut(run) {
+            run.append(stream, bytes, core);
+        }
+    }
+
+    pub(in crate::supervisor) fn handle_exit(
+        &mut self,
+        run: RunKey,
+        status: ExitStatus,
+        group_is_alive: bool,
+        core: &mut Core,
+        now: Now,
+    ) {
+        let Some(index) = self.index(run) else { return };
+        let Some(run) = self.runs.get(index) else {
+            return;
+        };
+        let kill = Kill::At(core.bound_by_shutdown(now.mono + run.spec.stop.timeout));
+        let (reason, left) = match &run.state {
+            RunState::Stopping { why, target, kill, .. } => (*why, Some((target.clone(), *kill))),
+            RunState::Running { pid } => {
+                let reason = match status {
+                    ExitStatus::Code(_) => Reason::Exited,
+                    ExitStatus::Signal(_) => Reason::Signaled,
+                };
+                (reason, group_is_alive.then_some((Target::Group(*pid), kill)))
+            }
+            RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => return,
+        };
+        let (spec, run_number) = (run.spec.clone(), run.key.number);
+        let lived = self.record(index, RunEnd::Process(status), reason, core, now);
+        let good = self.last_exit_code.is_some_and(|code| spec.is_success(code.into()));
+        let success = reason == Reason::Killed || (reason != Reason::TimedOut && good);
+        let (run, end) = (run_number, RunEnd::Process(status));
+        self.tell(Happened::Ended { run, end, reason, lived, success }, core);
+        let end = End { success, spawn_failed: false, lived };
+        match (left, self.runs.get_mut(index)) {
+            (Some((target, kill)), Some(run)) => {
+                if matches!(target, Target::Group(_)) {
+                    run.ask_to_end(&target, core);
+                    run.clear(end, target, kill, core, now);
+                } else {
+                    run.clear(end, target, kill, core, now);
+                    run.survey(core);
+                }
+            }
+            (None, _) | (_, None) => {
+                self.drop_run(index, core);
+                self.follow(end, core, now);
+            }
+        }
+    }
+
+    pub(in crate::supervisor) fn handle_survey(
+        &mut self,
+        run: RunKey,
+        is_alive: bool,
+        core: &mut Core,
+        now: Now,
+    ) {
+        let Some(index) = self.index(run) else { return };
+        let Some(run) = self.runs.get_mut(index) else {
+            return;
+        };
+        let RunState::Clearing { end, survey: Survey::Asked { is_outdated, .. }, .. } = run.state
+        else {
+            return;
+        };
+        if is_alive {
+            run.rest(core, now);
+        } else if is_outdated {
+            run.survey_anew(core);
+        } else {
+            self.drop_run(index, core);
+            self.follow(end, core, now);
+        }
+    }
+
+    /// No process is left in the group that the run led.
+    pub(in crate::supervisor) fn handle_group_gone(
+        &mut self,
+        run: RunKey,
+        core: &mut Core,
+        now: Now,
+    ) {
+        let Some(index) = self.index(run) else { return };
+        let Some(RunState::Clearing { end, target, .. }) =
+            self.runs.get_mut(index).map(|run| &mut run.state)
+        else {
+            return;
+        };
+        match target {
+            Target::Tree { leader, .. } => *leader = None,
+            Target::Process(_) | Target::Group(_) => {
+                let end = *end;
+                self.drop_run(index, core);
+                self.follow(end, core, now);
+            }
+        }
+    }
+
+    pub(in crate::supervisor) fn handle_survey_due(&mut self, run: RunKey, core: &mut Core) {
+        if let Some(run) = self.run_mut(run) {
+            run.survey(core);
+        }
+    }
+
+    pub(in crate::supervisor) fn handle_orphans_reaped(
+        &mut self,
+        run: RunKey,
+        core: &mut Core,
+        now: Now,
+    ) {
+        if let Some(run) = self.run_mut(run) {
+            run.hasten(core, now);
+        }
+    }
+
+    pub(in crate::supervisor) fn handle_run_timeout(
+        &mut self,
+        run: RunKey,
+        core: &mut Core,
+        now: Now,
+    ) {
+        if let Some(run) = self.run_mut(run) {
+            let tag = run.tag.clone();
+            run.stop(Reason::TimedOut, tag, core, now);
+        }
+    }
+
+    pub(in crate::supervisor) fn handle_grace_over(&mut self, run: RunKey, core: &mut Core) {
+        if let Some(run) = self.run_mut(run) {
+            run.force(core);
+            let run = run.key.number;
+            self.tell(Happened::Overdue { run }, core);
+        }
+    }
+
+    pub(in crate::supervisor) fn retry(&mut self, run: RunKey, core: &mut Core, now: Now) {
+        if let Some(run) = self.run_mut(run)
+            && let RunState::Deferred { .. } = run.state
+        {
+            run.enter(RunState::Queued, core, now);
+        }
+    }
+
+    /// A run is over.
+    pub(super) fn drop_run(&mut self, index: usize, core: &mut Core) {
+        let mut run = self.runs.remove(index);
+        run.leave(core);
+        core.memory.release(run.place.take());
+        core.live_runs -= 1;
+        core.has_freed = true;
+    }
+}
+
+const FIRST_DEFERRAL: Duration = Duration::from_millis(100);
+const LONGEST_DEFERRAL: Duration = Duration::from_secs(30);
