@@ -369,6 +369,8 @@ impl Job {
     pub(super) fn handle_spawned(&mut self, run: RunKey, pid: Pid, core: &mut Core, now: Now) {
         let Some(run) = self.run_mut(run) else { return };
         run.started = now;
+        // Where it has found room, there may be room for the next one that waits.
+        core.has_freed |= run.deferrals > 0;
         run.enter(RunState::Running { pid }, core, now);
         let run = run.key.number;
         self.last_started = Some(now.wall);
@@ -567,6 +569,15 @@ impl Job {
             self.kept = kept;
             self.enter(Phase::Scheduled { due, pending }, core, now);
         }
+    }
+
+    /// Something was freed: a run that waits for room is tried at once. However often, its waits
+    /// do not get longer by it.
+    pub(super) fn hurry(&mut self, run: RunKey, core: &mut Core, now: Now) {
+        if let Some(run) = self.run_mut(run) {
+            run.deferrals = run.deferrals.saturating_sub(1).max(1);
+        }
+        self.retry(run, core, now);
     }
 
     pub(super) fn retry(&mut self, run: RunKey, core: &mut Core, now: Now) {

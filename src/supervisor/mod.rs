@@ -207,7 +207,7 @@ struct Core {
     deferred: BTreeSet<RunKey>,
     memory: OutputMemory,
     live_runs: usize,
-    /// A run has ended since deferred ones were last tried.
+    /// There may be room again since deferred runs were last tried.
     has_freed: bool,
     shutdown: Option<Shutdown>,
 }
@@ -490,6 +490,12 @@ impl Supervisor {
         self.update(run.job, now, |job, core| job.handle_spawn_deferred(run, error, core, now));
     }
 
+    /// Something was freed that is not a run's: a run that the machine had no room for is tried again.
+    pub fn handle_freed(&mut self, now: Now) {
+        self.core.has_freed = true;
+        self.retry_deferred(now);
+    }
+
     /// A run has written something.
     pub fn handle_output(&mut self, run: RunKey, stream: Stream, bytes: &[u8]) {
         let Some(job) = self.jobs.get_mut(&run.job) else {
@@ -726,7 +732,7 @@ impl Supervisor {
         if let Some(run) = self.core.deferred.first().copied()
             && let Some(job) = self.jobs.get_mut(&run.job)
         {
-            job.retry(run, &mut self.core, now);
+            job.hurry(run, &mut self.core, now);
         }
     }
 
