@@ -237,6 +237,9 @@ impl Daemon {
             init.deliver(&self.supervisor);
         }
         self.peers.leave_room(self.outputs.descriptors());
+        if self.peers.take_freed() {
+            self.supervisor.handle_freed(self.now);
+        }
         let revision = self.supervisor.revision();
         if std::mem::replace(&mut self.shown, revision) != revision {
             self.peers.wake_waiting();

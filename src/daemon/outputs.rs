@@ -44,6 +44,13 @@ struct Pipe {
     is_hung_up: bool,
 }
 
+/// The pipes of a run that is about to be spawned. Dropped, they are watched no more.
+#[derive(Debug)]
+pub(super) struct Watched {
+    stdout: (Token, Receiver),
+    stderr: (Token, Receiver),
+}
+
 /// Where what is read goes.
 pub(super) struct Sinks<'a> {
     /// Keeps it.
@@ -78,23 +85,42 @@ impl Default for Outputs {
 }
 
 impl Outputs {
-    /// Watches the two streams of a run that was just spawned, and passes on what they carry in
-    /// this way, where its job wants that. One that cannot be watched is read when the run ends.
-    pub(super) fn open(
+    /// Creates the two pipes of a run that is to be spawned, and watches them already: one that
+    /// could not be watched would be read when the run ends, and a run that fills it would not.
+    ///
+    /// # Errors
+    /// [`os::SpawnError::Busy`]: there are no descriptors for them, no memory, or as many are
+    /// watched as the user may (`ENOSPC`, epoll_ctl(2)).
+    pub(super) fn watch(
         &mut self,
-        launch: &Launch,
-        pipes: os::OutputPipes,
-        forward: Forward,
-        is_patient: bool,
         registry: &Registry,
-    ) {
-        let (run, is_on) = (launch.run, launch.spec.output.forward);
-        for (stream, fd) in [(Stream::Stdout, pipes.stdout), (Stream::Stderr, pipes.stderr)] {
+    ) -> Result<(Watched, os::pipe::WriteEnds), os::SpawnError> {
+        let (pipes, ends) = os::pipe::captured()?;
+        let mut watch = |fd| {
             // Pipes have the even tokens, connections the odd ones.
             self.last_token += 2;
             let token = Token(self.last_token);
             let mut receiver = Receiver::from(fd);
-            let _ = registry.register(&mut receiver, token, Interest::READABLE);
+            registry
+                .register(&mut receiver, token, Interest::READABLE)
+                .map_err(|error| os::SpawnError::busy("epoll", &error))?;
+            Ok((token, receiver))
+        };
+        Ok((Watched { stdout: watch(pipes.stdout)?, stderr: watch(pipes.stderr)? }, ends))
+    }
+
+    /// The pipes are those of this run, which was spawned: passes on what they carry in this way,
+    /// where its job wants that.
+    pub(super) fn open(
+        &mut self,
+        launch: &Launch,
+        pipes: Watched,
+        forward: Forward,
+        is_patient: bool,
+    ) {
+        let (run, is_on) = (launch.run, launch.spec.output.forward);
+        let streams = [(Stream::Stdout, pipes.stdout), (Stream::Stderr, pipes.stderr)];
+        for (stream, (token, receiver)) in streams {
             self.tokens.insert((run, stream), token);
             let id = launch.job_id.clone();
             let forwarder = Forwarder::new(forward, is_on, is_patient, id, run.number, stream);

@@ -49,6 +49,8 @@ pub(super) struct Peers {
     spare: Option<OwnedFd>,
     api: Option<Api>,
     peers: BTreeMap<Token, Peer>,
+    /// A descriptor was freed since that was last asked.
+    has_freed: bool,
     /// Those who have not shown the token; the oldest first.
     strangers: BTreeSet<Token>,
     /// Those whose answer waits for a job.
@@ -143,6 +145,7 @@ impl Peers {
             spare: None,
             api: None,
             peers: BTreeMap::new(),
+            has_freed: false,
             strangers: BTreeSet::new(),
             waiting: BTreeSet::new(),
             ready: VecDeque::new(),
@@ -171,6 +174,11 @@ impl Peers {
     /// Why nobody could be accepted since it was last asked.
     pub(super) fn poll_accept_error(&mut self) -> Option<io::Error> {
         self.accept_error.take()
+    }
+
+    /// Whether a connection has ended since that was last asked: its descriptor is free.
+    pub(super) fn take_freed(&mut self) -> bool {
+        std::mem::take(&mut self.has_freed)
     }
 
     /// Somebody waits to be accepted.
@@ -340,7 +348,7 @@ impl Peers {
     }
 
     fn drop_peer(&mut self, token: Token) {
-        self.peers.remove(&token);
+        self.has_freed |= self.peers.remove(&token).is_some();
         self.strangers.remove(&token);
         self.waiting.remove(&token);
         self.timers.cancel(&token);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mio::Registry;
 
 use super::init::{Init, MAIN, Stdio};
-use super::outputs::{Outputs, Sinks};
+use super::outputs::{Outputs, Sinks, Watched};
 use crate::config::Forward;
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::os;
@@ -248,30 +248,15 @@ impl Processes {
         registry: &Registry,
         now: Now,
     ) {
-        let (stdin, output, controlling_terminal) = match stdio {
-            None => (os::Stdin::Given, os::Output::Captured, false),
-            Some(Stdio::Captured) => (os::Stdin::Inherited, os::Output::Captured, false),
-            Some(Stdio::Terminal { is_controlling }) => {
-                (os::Stdin::Inherited, os::Output::Inherited, is_controlling)
-            }
-        };
-        let started = self.spawner.spawn(&os::Launch {
-            command: &launch.spec.command,
-            job_id: launch.job_id.as_str(),
-            run_tag: &launch.tag,
-            stdin,
-            output,
-            controlling_terminal,
-        });
-        match started {
-            Ok(spawned) => {
-                if let Some(pipes) = spawned.output {
+        match self.start(launch, stdio, outputs, registry) {
+            Ok((pid, pipes)) => {
+                if let Some(pipes) = pipes {
                     let is_main = stdio.is_some();
                     let default = if is_main { Forward::Raw } else { Forward::Prefix };
                     let forward = self.forward.unwrap_or(default);
-                    outputs.open(launch, pipes, forward, is_main, registry);
+                    outputs.open(launch, pipes, forward, is_main);
                 }
-                supervisor.handle_spawned(launch.run, spawned.pid, now);
+                supervisor.handle_spawned(launch.run, pid, now);
             }
             Err(os::SpawnError::Failed(failure)) => {
                 supervisor.handle_spawn_failed(launch.run, failure, now);
@@ -280,6 +265,38 @@ impl Processes {
                 supervisor.handle_spawn_deferred(launch.run, error, now);
             }
         }
+    }
+
+    /// Its pipes first, unless it writes to k1s's own terminal.
+    fn start(
+        &mut self,
+        launch: &Launch,
+        stdio: Option<Stdio>,
+        outputs: &mut Outputs,
+        registry: &Registry,
+    ) -> Result<(Pid, Option<Watched>), os::SpawnError> {
+        let (stdin, terminal) = match stdio {
+            None => (os::Stdin::Given, None),
+            Some(Stdio::Captured) => (os::Stdin::Inherited, None),
+            Some(Stdio::Terminal { is_controlling }) => {
+                (os::Stdin::Inherited, Some(is_controlling))
+            }
+        };
+        let (pipes, output) = if terminal.is_some() {
+            (None, os::Output::Inherited)
+        } else {
+            let (pipes, ends) = outputs.watch(registry)?;
+            (Some(pipes), os::Output::Captured(ends))
+        };
+        let pid = self.spawner.spawn(os::Launch {
+            command: &launch.spec.command,
+            job_id: launch.job_id.as_str(),
+            run_tag: &launch.tag,
+            stdin,
+            output,
+            controlling_terminal: terminal.unwrap_or(false),
+        })?;
+        Ok((pid, pipes))
     }
 }
 

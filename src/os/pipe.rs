@@ -1,4 +1,7 @@
 //! Pipes: one end for the loop, the other for a child.
+//!
+//! They are there, and watched, before the child is: where there is no room for them nothing is
+//! started, rather than something whose output nobody reads.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -6,16 +9,34 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
-/// A pipe: (read end for k1s, non-blocking; write end for a child, blocking). Both are
-/// close-on-exec. pipe2(2) would make both ends non-blocking, which no program expects of
-/// its standard output.
+use super::SpawnError;
+
+/// k1s's ends of a run's output: non-blocking, close-on-exec.
+#[derive(Debug)]
+pub struct ReadEnds {
+    /// What it writes to descriptor 1.
+    pub stdout: OwnedFd,
+    /// What it writes to descriptor 2.
+    pub stderr: OwnedFd,
+}
+
+/// What a run writes to: blocking, close-on-exec. Closed with their owner, so that the end of
+/// what is written is seen.
+#[derive(Debug)]
+pub struct WriteEnds {
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
+/// The two pipes of a run's output.
 ///
 /// # Errors
-/// `EMFILE`, `ENFILE`, `ENOMEM`: the machine's, not the job's.
-pub(super) fn captured() -> nix::Result<(OwnedFd, OwnedFd)> {
-    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-    fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok((read, write))
+/// [`SpawnError::Busy`]: there is no room for them.
+pub fn captured() -> Result<(ReadEnds, WriteEnds), SpawnError> {
+    let failed = |errno| SpawnError::at("pipe", errno);
+    let (stdout, child_stdout) = pipe().map_err(failed)?;
+    let (stderr, child_stderr) = pipe().map_err(failed)?;
+    Ok((ReadEnds { stdout, stderr }, WriteEnds { stdout: child_stdout, stderr: child_stderr }))
 }
 
 /// How many bytes are waiting to be read: `FIONREAD`, ioctl_pipe(2). What is there when a
@@ -31,6 +52,18 @@ pub fn bytes_pending(pipe: &impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(pending).unwrap_or(0))
 }
 
+/// A pipe: (read end for k1s, non-blocking; write end for a child, blocking). Both are
+/// close-on-exec. pipe2(2) would make both ends non-blocking, which no program expects of
+/// its standard output.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`, `ENOMEM`: the machine's, not the job's.
+fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((read, write))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,7 +72,7 @@ mod tests {
 
     #[test]
     fn only_the_read_end_is_non_blocking_and_both_are_close_on_exec() {
-        let (read, write) = captured().unwrap();
+        let (read, write) = pipe().unwrap();
         let flags = |fd: &OwnedFd, what| fcntl(fd, what).unwrap();
         let nonblocking = OFlag::O_NONBLOCK.bits();
         assert_ne!(flags(&read, FcntlArg::F_GETFL) & nonblocking, 0);
@@ -51,7 +84,7 @@ mod tests {
 
     #[test]
     fn pending_bytes_are_those_not_yet_read() {
-        let (read, write) = captured().unwrap();
+        let (read, write) = pipe().unwrap();
         assert_eq!(bytes_pending(&read).unwrap(), 0);
         let (mut read, mut write) = (File::from(read), File::from(write));
         write.write_all(b"hello").unwrap();

@@ -654,7 +654,7 @@ mod tests {
     fn check_gone(script: &str, signals: &[Signal], end: ExitStatus) {
         let mut spawner = spawner();
         let spawned = spawn(&mut spawner, &shell(script)).unwrap();
-        let pipe = spawned.output.unwrap().stdout;
+        let pipe = spawned.output.stdout;
         blocking(&pipe);
         let mut reader = BufReader::new(File::from(pipe));
         reader.read_line(&mut String::new()).unwrap();

@@ -1,8 +1,8 @@
 //! Starting a process: k1s's side.
 //!
 //! ```text
-//! Launch ─► Plan (all strings, ids, limits) ─► pipes ─► slots ─► clone ─► child::run ─► execve
-//!                                                          k1s stands still ┘    └ Report on failure
+//! Launch ─► Plan (all strings, ids, limits) ─► slots ─► clone ─► child::run ─► execve
+//!                                                 k1s stands still ┘    └ Report on failure
 //! ```
 //!
 //! The clone shares memory (see [`child`]) and, where the kernel can (close_range(2), Linux
@@ -27,9 +27,10 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use super::child::{self, Failure, Ids, Plan, Report, Step};
 use super::environment::Inherited;
+use super::pipe::WriteEnds;
 use super::stdio::{ChildEnds, Slots, text_file};
 use super::user::{self, Account};
-use super::{Startup, errno_of, limits, pipe, reason};
+use super::{Startup, errno_of, limits, reason};
 use crate::job::spec::Command;
 use crate::job::{Pid, SpawnFailure};
 
@@ -44,7 +45,7 @@ pub struct Launch<'a> {
     pub run_tag: &'a str,
     /// Its standard input.
     pub stdin: Stdin,
-    /// Its standard output and error.
+    /// Its standard output and error. k1s's copies are closed, whatever comes of the spawn.
     pub output: Output,
     /// Make standard input the controlling terminal of the run's session, if it is free:
     /// [`terminal::release`](super::terminal::release).
@@ -61,30 +62,12 @@ pub enum Stdin {
 }
 
 /// Where a run writes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Output {
-    /// Pipes that k1s reads.
-    Captured,
+    /// Pipes that k1s reads, and watches already: [`pipe::captured`](super::pipe::captured).
+    Captured(WriteEnds),
     /// k1s's own.
     Inherited,
-}
-
-/// A process that has been started: it executes what was asked for.
-#[derive(Debug)]
-pub struct Spawned {
-    /// The process, leader of a session and a group of its own.
-    pub pid: Pid,
-    /// The read ends of its output, non-blocking and close-on-exec; `None` when inherited.
-    pub output: Option<OutputPipes>,
-}
-
-/// The read ends of captured output.
-#[derive(Debug)]
-pub struct OutputPipes {
-    /// What it writes to descriptor 1.
-    pub stdout: OwnedFd,
-    /// What it writes to descriptor 2.
-    pub stderr: OwnedFd,
 }
 
 /// Why nothing was started.
@@ -92,8 +75,8 @@ pub struct OutputPipes {
 pub enum SpawnError {
     /// It cannot run as it is: the run has failed.
     Failed(SpawnFailure),
-    /// The machine has no room for it now (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`): try again
-    /// later. With what ran out, for people. Where execve itself says so and the job has
+    /// The machine has no room for it now (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`, `ENOSPC`): try
+    /// again later. With what ran out, for people. Where execve itself says so and the job has
     /// `limits`, they are taken for the cause: that is a failed run.
     Busy(String),
 }
@@ -103,7 +86,6 @@ pub enum SpawnError {
 pub struct Spawner {
     inherited: Inherited,
     nofile: libc::rlimit64,
-    null: OwnedFd,
     slots: Slots,
     stack: Stack,
     shares_descriptors: bool,
@@ -116,25 +98,23 @@ impl Spawner {
     /// # Errors
     /// `/dev/null` cannot be opened, or the system is out of descriptors or memory.
     pub fn new(startup: &Startup) -> std::io::Result<Spawner> {
-        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
         Ok(Spawner {
             inherited: Inherited::new(std::env::vars_os()),
             nofile: startup.nofile,
-            slots: Slots::new(&null)?,
-            null,
+            slots: Slots::new(open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?)?,
             stack: Stack::new()?,
             shares_descriptors: true,
         })
     }
 
-    /// Starts a process, in a session of its own, with descriptors 0, 1 and 2 alone, default
-    /// dispositions and no signal blocked.
+    /// Starts a process, leader of a session and a group of its own, with descriptors 0, 1 and 2
+    /// alone, default dispositions and no signal blocked.
     ///
     /// k1s stands still until the process has executed its program, or failed to.
     ///
     /// # Errors
     /// See [`SpawnError`]; nothing is left of the attempt.
-    pub fn spawn(&mut self, launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
+    pub fn spawn(&mut self, launch: Launch<'_>) -> Result<Pid, SpawnError> {
         let command = launch.command;
         let account = command.user.as_deref().map(user::account).transpose()?;
         let environment = self
@@ -157,12 +137,12 @@ impl Spawner {
             ids: ids(command, account.as_ref())?,
             report: Report::default(),
         };
-        let (ends, output) = open_stdio(launch, &self.null, &plan.ids)?;
-        plan.stdio = self.slots.fill(ends).map_err(busy_at("descriptors"))?;
+        let ends = child_ends(launch, &self.slots.null, &plan.ids)?;
+        plan.stdio = self.slots.fill(ends).map_err(at("descriptors"))?;
         let started = start(&mut plan, &self.stack, &self.slots, &mut self.shares_descriptors);
-        self.slots.clear(&self.null);
+        self.slots.clear();
         match started {
-            Ok(pid) => Ok(Spawned { pid, output }),
+            Ok(pid) => Ok(pid),
             Err(NotStarted::Clone(errno)) => Err(SpawnError::at("clone", errno)),
             Err(NotStarted::Child(failure)) => Err(explain(failure, command, &plan, path)),
         }
@@ -170,6 +150,11 @@ impl Spawner {
 }
 
 impl SpawnError {
+    /// What k1s could not do for the run's sake, whatever the reason: not for the job to answer for.
+    pub fn busy(step: &str, error: &std::io::Error) -> SpawnError {
+        SpawnError::Busy(format!("{step}: {}", reason(errno_of(error))))
+    }
+
     /// The machine's when it ran out of something, else the job's.
     pub(super) fn at(step: &str, errno: Errno) -> SpawnError {
         let text = format!("{step}: {}", reason(errno));
@@ -281,31 +266,24 @@ impl Drop for Stack {
     }
 }
 
-fn open_stdio(
-    launch: &Launch<'_>,
-    null: &OwnedFd,
-    ids: &Ids,
-) -> Result<(ChildEnds, Option<OutputPipes>), SpawnError> {
+fn child_ends(launch: Launch<'_>, null: &OwnedFd, ids: &Ids) -> Result<ChildEnds, SpawnError> {
     let stdin = match (launch.stdin, &launch.command.stdin) {
         (Stdin::Inherited, _) => None,
-        (Stdin::Given, Some(text)) => Some(text_file(text).map_err(busy_at("standard input"))?),
+        (Stdin::Given, Some(text)) => Some(text_file(text).map_err(at("standard input"))?),
         (Stdin::Given, None) => Some(
             null.try_clone().map_err(|error| SpawnError::at("standard input", errno_of(&error)))?,
         ),
     };
-    if launch.output == Output::Inherited {
-        return Ok(([stdin, None, None], None));
-    }
-    let (stdout, child_stdout) = pipe::captured().map_err(busy_at("pipe"))?;
-    let (stderr, child_stderr) = pipe::captured().map_err(busy_at("pipe"))?;
+    let Output::Captured(WriteEnds { stdout, stderr }) = launch.output else {
+        return Ok([stdin, None, None]);
+    };
     if let Some(uid) = ids.uid {
-        for end in [&child_stdout, &child_stderr] {
+        for end in [&stdout, &stderr] {
             // So that the user can open /dev/stdout. Where it cannot be, writing still works.
             let _ = fchown(end, Some(Uid::from_raw(uid)), ids.gid.map(Gid::from_raw));
         }
     }
-    let ends = [stdin, Some(child_stdout), Some(child_stderr)];
-    Ok((ends, Some(OutputPipes { stdout, stderr })))
+    Ok([stdin, Some(stdout), Some(stderr)])
 }
 
 /// Whom the child becomes. Without privileges k1s cannot become anybody, so being asked for
@@ -408,13 +386,13 @@ fn holds_nul(what: &str) -> SpawnError {
     cannot_run(format!("{what}: holds a NUL byte"))
 }
 
-fn busy_at(step: &str) -> impl Fn(Errno) -> SpawnError {
+fn at(step: &str) -> impl Fn(Errno) -> SpawnError {
     move |errno| SpawnError::at(step, errno)
 }
 
 /// What the machine ran out of, and may have again.
 pub(super) fn is_shortage(errno: Errno) -> bool {
-    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM)
+    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOSPC)
 }
 
 /// close_range(2) is not there, or a sandbox refuses what it does not know.

@@ -18,43 +18,52 @@ use super::errno_of;
 /// What becomes the child's 0, 1 and 2; `None` leaves k1s's own.
 pub(super) type ChildEnds = [Option<OwnedFd>; 3];
 
-/// Low descriptors that hold the child's standard input, output and error during a spawn.
+/// Low descriptors that hold the child's standard input, output and error during a spawn, and
+/// `/dev/null` between spawns.
 #[derive(Debug)]
-pub(super) struct Slots([OwnedFd; 3]);
+pub(super) struct Slots {
+    /// `/dev/null`, to read and write.
+    pub(super) null: OwnedFd,
+    slots: [OwnedFd; 3],
+}
 
 impl Slots {
-    pub(super) fn new(null: &OwnedFd) -> nix::Result<Slots> {
+    /// `null` is `/dev/null`, to read and write.
+    pub(super) fn new(null: OwnedFd) -> nix::Result<Slots> {
         let slot = || {
-            let raw = fcntl(null, FcntlArg::F_DUPFD_CLOEXEC(3))?;
+            let raw = fcntl(&null, FcntlArg::F_DUPFD_CLOEXEC(3))?;
             // SAFETY: the descriptor is new and nobody else's.
             Ok(unsafe { OwnedFd::from_raw_fd(raw) })
         };
-        Ok(Slots([slot()?, slot()?, slot()?]))
+        let slots = [slot()?, slot()?, slot()?];
+        Ok(Slots { null, slots })
     }
 
-    /// Moves the child's ends here; their numbers, in the same places.
+    /// Moves the child's ends here; their numbers, in the same places. All of them, or none.
     pub(super) fn fill(&mut self, ends: ChildEnds) -> nix::Result<[Option<RawFd>; 3]> {
         let mut numbers = [None; 3];
-        for ((slot, end), number) in self.0.iter_mut().zip(ends).zip(&mut numbers) {
-            if let Some(end) = end {
-                dup3(end, slot, OFlag::O_CLOEXEC)?;
-                *number = Some(slot.as_raw_fd());
+        for ((slot, end), number) in self.slots.iter_mut().zip(ends).zip(&mut numbers) {
+            let Some(end) = end else { continue };
+            if let Err(errno) = dup3(end, slot, OFlag::O_CLOEXEC) {
+                self.clear();
+                return Err(errno);
             }
+            *number = Some(slot.as_raw_fd());
         }
         Ok(numbers)
     }
 
     /// Lets go of the child's ends: were they kept, k1s would never read the end of output.
-    pub(super) fn clear(&mut self, null: &OwnedFd) {
-        for slot in &mut self.0 {
+    pub(super) fn clear(&mut self) {
+        for slot in &mut self.slots {
             // Both are open, so there is nothing to fail.
-            let _ = dup3(null, slot, OFlag::O_CLOEXEC);
+            let _ = dup3(&self.null, slot, OFlag::O_CLOEXEC);
         }
     }
 
     /// The first descriptor above all slots.
     pub(super) fn end(&self) -> u32 {
-        let numbers = self.0.iter().map(AsRawFd::as_raw_fd);
+        let numbers = self.slots.iter().map(AsRawFd::as_raw_fd);
         numbers.max().map_or(3, |highest| highest.unsigned_abs() + 1)
     }
 }
@@ -75,4 +84,29 @@ pub(super) fn text_file(text: &str) -> nix::Result<OwnedFd> {
     let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))?;
     Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::limits;
+    use crate::os::testing::in_own_process;
+    use nix::sys::stat::Mode;
+    use nix::unistd::{pipe, read};
+
+    /// Somebody may have lowered the limit of descriptors below the slots: prlimit(2).
+    #[test]
+    fn slots_that_cannot_be_filled_keep_nothing() {
+        in_own_process("os::stdio::tests::slots_that_cannot_be_filled_keep_nothing", || {
+            let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR, Mode::empty()).unwrap();
+            let mut slots = Slots::new(null).unwrap();
+            let (reader, first) = pipe().unwrap();
+            let second = first.try_clone().unwrap();
+            let mut limit = limits::nofile().unwrap();
+            limit.rlim_cur = u64::from(slots.end()) - 2;
+            limits::set_nofile(limit).unwrap();
+            assert_eq!(slots.fill([Some(first), Some(second), None]), Err(Errno::EBADF));
+            assert_eq!(read(&reader, &mut [0]), Ok(0), "nobody can write any more");
+        });
+    }
 }

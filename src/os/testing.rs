@@ -7,7 +7,8 @@ use std::process::Command as Process;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
-use super::spawn::{Launch, Output, SpawnError, Spawned, Spawner, Stdin};
+use super::pipe::{ReadEnds, captured};
+use super::spawn::{Launch, Output, SpawnError, Spawner, Stdin};
 use super::{Startup, limits, reap};
 use crate::job::spec::Command;
 use crate::job::{ExitStatus, Pid};
@@ -46,21 +47,30 @@ pub(crate) fn spawner() -> Spawner {
     .unwrap()
 }
 
+/// A process that was started.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) pid: Pid,
+    pub(crate) output: ReadEnds,
+}
+
 pub(crate) fn spawn(spawner: &mut Spawner, command: &Command) -> Result<Spawned, SpawnError> {
-    spawner.spawn(&Launch {
+    let (output, ends) = captured()?;
+    let pid = spawner.spawn(Launch {
         command,
         job_id: "job",
         run_tag: "instance.job.1",
         stdin: Stdin::Given,
-        output: Output::Captured,
+        output: Output::Captured(ends),
         controlling_terminal: false,
-    })
+    })?;
+    Ok(Spawned { pid, output })
 }
 
 /// Runs a command to its end: how it ended, and what it wrote to stdout and to stderr.
 pub(crate) fn finish(spawner: &mut Spawner, command: &Command) -> (ExitStatus, String, String) {
     let spawned = spawn(spawner, command).unwrap();
-    let pipes = spawned.output.unwrap();
+    let pipes = spawned.output;
     let (stdout, stderr) = (read_all(pipes.stdout), read_all(pipes.stderr));
     (wait(spawned.pid), stdout, stderr)
 }

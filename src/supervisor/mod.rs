@@ -115,7 +115,7 @@ struct Core {
     deferred: BTreeSet<RunKey>,
     memory: OutputMemory,
     live_runs: usize,
-    /// A run has ended since deferred ones were last tried.
+    /// There may be room again since deferred runs were last tried.
     has_freed: bool,
     shutdown: Option<Shutdown>,
 }
@@ -222,6 +222,12 @@ impl Supervisor {
     /// The machine had no room for the launch that was handed out last: it is tried again.
     pub fn handle_spawn_deferred(&mut self, run: RunKey, error: String, now: Now) {
         self.update(run.job, now, |job, core| job.handle_spawn_deferred(run, error, core, now));
+    }
+
+    /// Something was freed that is not a run's: a run that the machine had no room for is tried again.
+    pub fn handle_freed(&mut self, now: Now) {
+        self.core.has_freed = true;
+        self.retry_deferred(now);
     }
 
     /// A run has written something.
@@ -416,7 +422,7 @@ impl Supervisor {
         if let Some(run) = self.core.deferred.first().copied()
             && let Some(job) = self.jobs.get_mut(&run.job)
         {
-            job.retry(run, &mut self.core, now);
+            job.hurry(run, &mut self.core, now);
         }
     }
 }

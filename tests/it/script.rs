@@ -17,6 +17,7 @@
 //! left RUN                      the run has left processes; surveys will find them
 //! gone RUN                      no longer
 //! orphan                        an orphan was reaped
+//! freed                         something was freed that is not a run's
 //! write RUN STREAM BYTES
 //! + TIME                        time passes: 5ms, 3s, 2m, 1h; timers fire at their moments
 //! late TIME                     the same, but the core is looked at only at the end
@@ -177,6 +178,7 @@ impl Stage {
             "exit" => self.exit(words[0], words[1], words.get(2) == Some(&"left")),
             "left" => assert!(self.left.insert(words[0].to_owned())),
             "gone" => assert!(self.left.remove(words[0]), "{} has left nothing", words[0]),
+            "freed" => self.supervisor.handle_freed(now),
             "orphan" => self.supervisor.handle_orphans_reaped(now),
             "write" => self.write(words[0], words[1], words[2].parse().unwrap()),
             "+" => self.pass(time(words[0])),

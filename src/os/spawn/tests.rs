@@ -62,7 +62,7 @@ fn check_clean(spawner: &mut Spawner) {
     let links = ["/proc/self/fd/0"];
     assert_eq!(stdout_of(spawner, &command("readlink", &links)), "/dev/null\n");
     let spawned = spawn(spawner, &command("cat", &["/proc/self/stat"])).unwrap();
-    let stat = read_all(spawned.output.unwrap().stdout);
+    let stat = read_all(spawned.output.stdout);
     let fields: Vec<&str> = stat.split(' ').collect();
     let pid = spawned.pid.0.to_string();
     // pid, group, session; no controlling terminal.
@@ -183,7 +183,7 @@ fn executables_are_looked_up_as_execvp_does() {
             expected.map(str::to_owned).map_err(|(code, error)| (code, error.replace('@', base)));
         let result = match spawn(&mut spawner(), &command) {
             Ok(spawned) => {
-                let stdout = read_all(spawned.output.unwrap().stdout);
+                let stdout = read_all(spawned.output.stdout);
                 assert_eq!(wait(spawned.pid), ExitStatus::Code(0));
                 Ok(stdout)
             }
@@ -285,7 +285,7 @@ fn a_limit_of_the_jobs_own_is_no_shortage_of_the_machine() {
     let limit = ResourceLimit { resource, soft, hard };
     // The limit is that of all processes of the user: one is there already.
     let (stdin, hold) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
-    dup3(&stdin, &mut spawner.null, OFlag::O_CLOEXEC).unwrap();
+    dup3(&stdin, &mut spawner.slots.null, OFlag::O_CLOEXEC).unwrap();
     let first = spawn(&mut spawner, &command).unwrap();
     command.limits = vec![limit];
     let error = "executable /bin/sh: Try again (EAGAIN)".into();
@@ -388,7 +388,7 @@ fn assert_no_children() {
 /// What the machine is short of is no fault of the job: fork(2), pipe(2), execve(2).
 #[test]
 fn a_shortage_of_the_machine_is_told_from_a_fault_of_the_job() {
-    for errno in [Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM] {
+    for errno in [Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM, Errno::ENOSPC] {
         let error = SpawnError::at("clone", errno);
         assert!(matches!(error, SpawnError::Busy(_)), "{error:?}");
     }

@@ -30,6 +30,8 @@ impl Job {
     ) {
         let Some(run) = self.run_mut(run) else { return };
         run.started = now;
+        // Where it has found room, there may be room for the next one that waits.
+        core.has_freed |= run.deferrals > 0;
         run.enter(RunState::Running { pid }, core, now);
         let run = run.key.number;
         self.last_started = Some(now.wall);
@@ -214,6 +216,15 @@ impl Job {
             let run = run.key.number;
             self.tell(Happened::Overdue { run }, core);
         }
+    }
+
+    /// Something was freed: a run that waits for room is tried at once. However often, its waits
+    /// do not get longer by it.
+    pub(in crate::supervisor) fn hurry(&mut self, run: RunKey, core: &mut Core, now: Now) {
+        if let Some(run) = self.run_mut(run) {
+            run.deferrals = run.deferrals.saturating_sub(1).max(1);
+        }
+        self.retry(run, core, now);
     }
 
     pub(in crate::supervisor) fn retry(&mut self, run: RunKey, core: &mut Core, now: Now) {
