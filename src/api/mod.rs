@@ -9,6 +9,7 @@
 //! is alive: the token is asked for before it is looked whether a path or a job exists.
 
 mod later;
+mod object;
 mod view;
 
 use std::time::Duration;
@@ -23,8 +24,8 @@ use crate::supervisor::{Put, Refusal, Supervisor};
 use crate::time::Now;
 
 pub use later::Later;
-use later::{Listing, Wait};
-use view::{Filter, JobView, Shown};
+use later::Wait;
+use view::{Filter, Shown};
 
 /// One thing that can be asked of a path.
 #[derive(Debug)]
@@ -123,11 +124,10 @@ impl Api {
                 out.extend_from_slice(text.as_bytes())
             }),
             Ok(Answer::Show(job, shown)) => {
-                if let Some(job) = supervisor.job(job) {
-                    respond_json(connection, Status::Ok, &JobView { job, shown, now }, now);
-                }
+                let job = supervisor.job(job)?;
+                return later::show(job, shown, Status::Ok, connection, now);
             }
-            Ok(Answer::List(filter)) => return Listing::begin(filter, connection, now),
+            Ok(Answer::List(filter)) => return later::list(filter, connection, now),
             Ok(Answer::Wait(wait)) => return Some(Later::Wait(wait)),
             Err(refused) => refused.respond(connection, now),
         }
@@ -188,7 +188,7 @@ impl Api {
         supervisor.create(job_id, spec, now).map_err(|refusal| Refused::by(refusal, id))?;
         match (wait, supervisor.job(id)) {
             (Some(wait), Some(job)) => {
-                Ok(Answer::Wait(Wait { job: job.key(), id: id.into(), until: now.mono + wait }))
+                Ok(Answer::Wait(Wait { job: job.key(), until: now.mono + wait }))
             }
             (None, _) | (_, None) => Ok(Answer::Said(Said::about(message, Some(id)))),
         }
@@ -306,10 +306,14 @@ impl Refused {
         Refused { closes: true, ..Refused::new(status, error) }
     }
 
+    fn not_found() -> Refused {
+        Refused::new(Status::NotFound, "Job not found")
+    }
+
     fn by(refusal: Refusal, id: &str) -> Refused {
         let bad = |error: &str| Refused::new(Status::BadRequest, error);
         match refusal {
-            Refusal::NotFound => Refused::new(Status::NotFound, "Job not found"),
+            Refusal::NotFound => Refused::not_found(),
             Refusal::Exists => bad(&format!("Job with id {id} already exists")),
             Refusal::TooManyJobs => Refused::new(
                 Status::ServiceUnavailable,
