@@ -142,6 +142,7 @@ impl Api {
         now: Now,
     ) -> Result<Answer<'a>, Refused> {
         let id = found.id;
+        refuse_wait(found.handler, &request.head)?;
         let asked = |result: Result<(), Refusal>, what: &str| match result {
             Ok(()) => Ok(Answer::Said(Said::about(format!("{what} requested for job {id}"), None))),
             Err(refusal) => Err(Refused::by(refusal, id)),
@@ -394,6 +395,19 @@ fn matches<'a>(pattern: &str, path: &'a Path) -> Option<&'a str> {
 fn document(body: &[u8]) -> Result<Value, Refused> {
     serde_json::from_slice(body)
         .map_err(|error| Refused::new(Status::BadRequest, format!("The body is not JSON: {error}")))
+}
+
+/// Whoever asks for an answer that waits is told who gives one; elsewhere, what is asked in a
+/// query and means nothing is ignored.
+fn refuse_wait(handler: Handler, head: &Head) -> Result<(), Refused> {
+    let may_ask = matches!(handler, Handler::Create | Handler::Health | Handler::OpenApi);
+    if may_ask || head.query_value("wait").is_none() {
+        return Ok(());
+    }
+    Err(Refused::new(
+        Status::BadRequest,
+        "wait: only POST /job/{id}, which creates a job, waits for its first run",
+    ))
 }
 
 fn wait_seconds(head: &Head) -> Result<Option<Duration>, Refused> {
