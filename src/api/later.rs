@@ -1,25 +1,34 @@
-//! Answers that take more than one turn: long listings, and waiting for a run.
+//! Answers that take more than one turn: long documents, and waiting for a run.
 
-use super::view::{Filter, JobView, Shown};
-use super::{Refused, respond_json, write_json};
+use super::Refused;
+use super::object::{Object, is_small};
+use super::view::{Filter, Shown};
 use crate::http::{Connection, Reply, Status};
-use crate::supervisor::{JobKey, Refusal, Supervisor};
+use crate::supervisor::{Job, JobKey, Supervisor};
 use crate::time::{Mono, Now};
 
 /// An answer that is not finished. It is told to go on when its connection has room, when the
 /// supervisor has changed, and at its deadline.
 #[derive(Debug)]
 pub enum Later {
-    /// A listing: goes on as the socket drains.
-    Listing(Listing),
+    /// A listing, or a large job: goes on as the socket drains.
+    Document(Document),
     /// A job that was created, whose first run is waited for.
     Wait(Wait),
 }
 
-/// `GET /` under way. Each object is whole; a job that is created or removed meanwhile may be in
-/// it or not.
+/// JSON under way, in bounded slices: all jobs that a filter lets through, or one job.
 #[derive(Debug)]
-pub struct Listing {
+pub struct Document {
+    /// What is left of the job that is being written.
+    object: Option<Object>,
+    /// Where the next one comes from; one that is created or removed meanwhile may be in it or
+    /// not.
+    listing: Option<Listing>,
+}
+
+#[derive(Debug)]
+struct Listing {
     filter: Filter,
     /// The last job that was looked at.
     at: Option<JobKey>,
@@ -30,8 +39,40 @@ pub struct Listing {
 #[derive(Debug)]
 pub struct Wait {
     pub(super) job: JobKey,
-    pub(super) id: Box<str>,
     pub(super) until: Mono,
+}
+
+/// Answers with a job's object: at once when it is small, else as the socket drains.
+pub(super) fn show(
+    job: &Job,
+    shown: Shown,
+    status: Status,
+    connection: &mut Connection,
+    now: Now,
+) -> Option<Later> {
+    let mut object = None;
+    let reply = Reply::json(status);
+    if is_small(job, shown) {
+        connection.respond(reply, now, |out| {
+            object = Object::begin(job, shown, out, usize::MAX, now);
+        });
+    } else if connection.start_stream(reply, now) {
+        connection.push(now, |out| {
+            let until = out.len() + CHUNK_BYTES;
+            object = Object::begin(job, shown, out, until, now);
+        });
+        if object.is_none() {
+            connection.finish_stream(now);
+        }
+    }
+    Some(Later::Document(Document { object: Some(object?), listing: None }))
+}
+
+/// Begins to answer with all jobs that the filter lets through.
+pub(super) fn list(filter: Filter, connection: &mut Connection, now: Now) -> Option<Later> {
+    let listing = Some(Listing { filter, at: None, is_first: true });
+    let under_way = connection.start_stream(Reply::json(Status::Ok), now);
+    under_way.then_some(Later::Document(Document { object: None, listing }))
 }
 
 impl Later {
@@ -43,15 +84,22 @@ impl Later {
         now: Now,
     ) -> bool {
         match self {
-            Later::Listing(listing) => listing.go_on(supervisor, connection, now),
-            Later::Wait(wait) => wait.go_on(supervisor, connection, now),
+            Later::Document(document) => document.go_on(supervisor, connection, now),
+            Later::Wait(wait) if !wait.is_over(supervisor, now) => false,
+            Later::Wait(wait) => match wait.answer(supervisor, connection, now) {
+                None => true,
+                Some(rest) => {
+                    *self = rest;
+                    false
+                }
+            },
         }
     }
 
     /// When it is to be told to go on, if nothing else happens.
     pub fn deadline(&self) -> Option<Mono> {
         match self {
-            Later::Listing(_) => None,
+            Later::Document(_) => None,
             Later::Wait(wait) => Some(wait.until),
         }
     }
@@ -62,12 +110,7 @@ impl Later {
     }
 }
 
-impl Listing {
-    pub(super) fn begin(filter: Filter, connection: &mut Connection, now: Now) -> Option<Later> {
-        let under_way = connection.start_stream(Reply::json(Status::Ok), now);
-        under_way.then_some(Later::Listing(Listing { filter, at: None, is_first: true }))
-    }
-
+impl Document {
     fn go_on(&mut self, supervisor: &Supervisor, connection: &mut Connection, now: Now) -> bool {
         let mut budget = SLICE_BYTES;
         while connection.wants_output() {
@@ -86,8 +129,8 @@ impl Listing {
         connection.is_finished()
     }
 
-    /// Adds objects until there are enough bytes for one chunk, or the budget, in bytes, is used
-    /// up. Returns whether the listing is whole.
+    /// Adds to the document until there are enough bytes for one chunk, or the budget, in bytes,
+    /// is used up. Returns whether the document is whole.
     fn write_slice(
         &mut self,
         supervisor: &Supervisor,
@@ -95,49 +138,80 @@ impl Listing {
         budget: &mut usize,
         now: Now,
     ) -> bool {
-        let begin = out.len();
-        if self.is_first && self.at.is_none() {
-            out.push(b'[');
-        }
-        while *budget > 0 && out.len() < begin + CHUNK_BYTES {
-            let Some(job) = supervisor.job_after(self.at) else {
-                out.push(b']');
-                return true;
-            };
-            self.at = Some(job.key());
-            *budget = budget.saturating_sub(BYTES_A_LOOK);
-            if !self.filter.lets_through(job) {
-                continue;
+        let until = out.len() + CHUNK_BYTES;
+        while *budget > 0 && out.len() < until {
+            let begin = out.len();
+            match (&mut self.object, &mut self.listing) {
+                (Some(object), listing) => {
+                    if object.go_on(supervisor, out, until) {
+                        self.object = None;
+                        if listing.is_none() {
+                            return true;
+                        }
+                    }
+                }
+                (None, Some(listing)) => {
+                    listing.begin(out);
+                    let Some(job) = supervisor.job_after(listing.at) else {
+                        out.push(b']');
+                        return true;
+                    };
+                    self.object = listing.write(job, out, until, now);
+                    *budget = budget.saturating_sub(BYTES_A_LOOK);
+                }
+                (None, None) => return true,
             }
-            if !std::mem::replace(&mut self.is_first, false) {
-                out.push(b',');
-            }
-            let before = out.len();
-            write_json(out, &JobView { job, shown: self.filter.shown, now });
-            *budget = budget.saturating_sub(out.len() - before);
+            *budget = budget.saturating_sub(out.len() - begin);
         }
         false
     }
 }
 
-impl Wait {
-    fn go_on(&mut self, supervisor: &Supervisor, connection: &mut Connection, now: Now) -> bool {
-        let Some(job) = supervisor.job(&self.id).filter(|job| job.key() == self.job) else {
-            Refused::by(Refusal::NotFound, &self.id).respond(connection, now);
-            return true;
-        };
-        let is_over = job.last_exit_code().is_some();
-        if !is_over && now.mono < self.until {
-            return false;
+impl Listing {
+    fn begin(&self, out: &mut Vec<u8>) {
+        if self.at.is_none() {
+            out.push(b'[');
         }
-        let status = if is_over { Status::Ok } else { Status::Accepted };
-        let view = JobView { job, shown: Shown::everything(), now };
-        respond_json(connection, status, &view, now);
-        true
+    }
+
+    /// Writes a job, if it is one of the listing; returns what is left of it.
+    fn write(&mut self, job: &Job, out: &mut Vec<u8>, until: usize, now: Now) -> Option<Object> {
+        self.at = Some(job.key());
+        if !self.filter.lets_through(job) {
+            return None;
+        }
+        if !std::mem::replace(&mut self.is_first, false) {
+            out.push(b',');
+        }
+        Object::begin(job, self.filter.shown, out, until, now)
     }
 }
 
-/// A chunk ends with the first object that goes over this.
+impl Wait {
+    /// Whether it is time to answer: the run is over, or the job is gone, or the deadline is here.
+    fn is_over(&self, supervisor: &Supervisor, now: Now) -> bool {
+        let job = supervisor.job_of(self.job);
+        now.mono >= self.until || job.is_none_or(|job| job.last_exit_code().is_some())
+    }
+
+    fn answer(
+        &self,
+        supervisor: &Supervisor,
+        connection: &mut Connection,
+        now: Now,
+    ) -> Option<Later> {
+        let Some(job) = supervisor.job_of(self.job) else {
+            Refused::not_found().respond(connection, now);
+            return None;
+        };
+        let is_over = job.last_exit_code().is_some();
+        let status = if is_over { Status::Ok } else { Status::Accepted };
+        show(job, Shown::everything(), status, connection, now)
+    }
+}
+
+/// A chunk ends as soon as it is longer than this: by the fields of a job, or by a few KiB of
+/// output, escaped.
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// How many bytes may be added at a time.

@@ -9,6 +9,7 @@
 //! is alive: the token is asked for before it is looked whether a path or a job exists.
 
 mod later;
+mod object;
 mod view;
 
 use std::time::Duration;
@@ -23,8 +24,8 @@ use crate::supervisor::{Put, Refusal, Supervisor};
 use crate::time::Now;
 
 pub use later::Later;
-use later::{Listing, Wait};
-use view::{Filter, JobView, Shown};
+use later::Wait;
+use view::{Filter, Shown};
 
 /// One thing that can be asked of a path.
 #[derive(Debug)]
@@ -123,11 +124,10 @@ impl Api {
                 out.extend_from_slice(text.as_bytes())
             }),
             Ok(Answer::Show(job, shown)) => {
-                if let Some(job) = supervisor.job(job) {
-                    respond_json(connection, Status::Ok, &JobView { job, shown, now }, now);
-                }
+                let job = supervisor.job(job)?;
+                return later::show(job, shown, Status::Ok, connection, now);
             }
-            Ok(Answer::List(filter)) => return Listing::begin(filter, connection, now),
+            Ok(Answer::List(filter)) => return later::list(filter, connection, now),
             Ok(Answer::Wait(wait)) => return Some(Later::Wait(wait)),
             Err(refused) => refused.respond(connection, now),
         }
@@ -142,6 +142,7 @@ impl Api {
         now: Now,
     ) -> Result<Answer<'a>, Refused> {
         let id = found.id;
+        refuse_wait(found.handler, &request.head)?;
         let asked = |result: Result<(), Refusal>, what: &str| match result {
             Ok(()) => Ok(Answer::Said(Said::about(format!("{what} requested for job {id}"), None))),
             Err(refusal) => Err(Refused::by(refusal, id)),
@@ -188,7 +189,7 @@ impl Api {
         supervisor.create(job_id, spec, now).map_err(|refusal| Refused::by(refusal, id))?;
         match (wait, supervisor.job(id)) {
             (Some(wait), Some(job)) => {
-                Ok(Answer::Wait(Wait { job: job.key(), id: id.into(), until: now.mono + wait }))
+                Ok(Answer::Wait(Wait { job: job.key(), until: now.mono + wait }))
             }
             (None, _) | (_, None) => Ok(Answer::Said(Said::about(message, Some(id)))),
         }
@@ -306,10 +307,14 @@ impl Refused {
         Refused { closes: true, ..Refused::new(status, error) }
     }
 
+    fn not_found() -> Refused {
+        Refused::new(Status::NotFound, "Job not found")
+    }
+
     fn by(refusal: Refusal, id: &str) -> Refused {
         let bad = |error: &str| Refused::new(Status::BadRequest, error);
         match refusal {
-            Refusal::NotFound => Refused::new(Status::NotFound, "Job not found"),
+            Refusal::NotFound => Refused::not_found(),
             Refusal::Exists => bad(&format!("Job with id {id} already exists")),
             Refusal::TooManyJobs => Refused::new(
                 Status::ServiceUnavailable,
@@ -390,6 +395,19 @@ fn matches<'a>(pattern: &str, path: &'a Path) -> Option<&'a str> {
 fn document(body: &[u8]) -> Result<Value, Refused> {
     serde_json::from_slice(body)
         .map_err(|error| Refused::new(Status::BadRequest, format!("The body is not JSON: {error}")))
+}
+
+/// Whoever asks for an answer that waits is told who gives one; elsewhere, what is asked in a
+/// query and means nothing is ignored.
+fn refuse_wait(handler: Handler, head: &Head) -> Result<(), Refused> {
+    let may_ask = matches!(handler, Handler::Create | Handler::Health | Handler::OpenApi);
+    if may_ask || head.query_value("wait").is_none() {
+        return Ok(());
+    }
+    Err(Refused::new(
+        Status::BadRequest,
+        "wait: only POST /job/{id}, which creates a job, waits for its first run",
+    ))
 }
 
 fn wait_seconds(head: &Head) -> Result<Option<Duration>, Refused> {

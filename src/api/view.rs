@@ -4,27 +4,51 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use serde::Serialize;
-use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+use serde::ser::{SerializeMap, Serializer};
 
 use super::Refused;
 use crate::http::{Head, Status};
-use crate::job::RunRecord;
 use crate::job::spec::{JobSpec, Kind};
+use crate::job::{RunRecord, Signal};
 use crate::schedule::{Schedule, format_rfc3339};
 use crate::supervisor::{Job, Skipped, State};
 use crate::time::{Now, Wall};
 
-/// A job, as the API shows it.
+/// A job's own fields, as the API shows them: all but its results.
 pub(super) struct JobView<'a> {
     pub(super) job: &'a Job,
-    pub(super) shown: Shown,
     pub(super) now: Now,
+}
+
+/// What the API shows of a finished run before its output.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ResultView<'a> {
+    run: u64,
+    exit_code: u8,
+    signal: Option<Shows<Signal>>,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    started_at: Time,
+    finished_at: Time,
+    duration_ms: u64,
+}
+
+/// What the API shows of a finished run behind its output.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct OutputView {
+    pub(super) stdout_bytes: u64,
+    pub(super) stderr_bytes: u64,
+    pub(super) stdout_truncated: bool,
+    pub(super) stderr_truncated: bool,
 }
 
 /// How much of a job is shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shown {
-    output: bool,
+    pub(super) output: bool,
 }
 
 /// Which jobs a listing shows.
@@ -108,7 +132,6 @@ impl Serialize for JobView<'_> {
         if let Some(error) = job.error() {
             map.serialize_entry("error", error)?;
         }
-        map.serialize_entry("results", &Results { job, shown: self.shown })?;
         map.end()
     }
 }
@@ -140,47 +163,8 @@ impl JobView<'_> {
     }
 }
 
-struct Results<'a> {
-    job: &'a Job,
-    shown: Shown,
-}
-
-impl Serialize for Results<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let records = self.job.results();
-        let mut list = serializer.serialize_seq(Some(records.len()))?;
-        for record in records {
-            list.serialize_element(&ResultView::of(record, self.shown))?;
-        }
-        list.end()
-    }
-}
-
-/// A finished run, as the API shows it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ResultView<'a> {
-    run: u64,
-    exit_code: u8,
-    signal: Option<Shows<crate::job::Signal>>,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    started_at: Time,
-    finished_at: Time,
-    duration_ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stdout: Option<Lossy<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stderr: Option<Lossy<'a>>,
-    stdout_bytes: u64,
-    stderr_bytes: u64,
-    stdout_truncated: bool,
-    stderr_truncated: bool,
-}
-
 impl ResultView<'_> {
-    fn of(record: &RunRecord, shown: Shown) -> ResultView<'_> {
+    pub(super) fn of(record: &RunRecord) -> ResultView<'_> {
         ResultView {
             run: record.number,
             exit_code: record.exit_code(),
@@ -190,12 +174,6 @@ impl ResultView<'_> {
             started_at: Time(record.started_at),
             finished_at: Time(record.finished_at),
             duration_ms: u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX),
-            stdout: shown.output.then_some(Lossy(record.stdout.bytes())),
-            stderr: shown.output.then_some(Lossy(record.stderr.bytes())),
-            stdout_bytes: record.stdout.written(),
-            stderr_bytes: record.stderr.written(),
-            stdout_truncated: record.stdout.is_truncated(),
-            stderr_truncated: record.stderr.is_truncated(),
         }
     }
 }
@@ -231,19 +209,6 @@ impl Serialize for Environment<'_> {
             })
             .collect();
         shown.serialize(serializer)
-    }
-}
-
-/// Bytes as text: what is not UTF-8 is shown as U+FFFD.
-struct Lossy<'a>(&'a [u8]);
-
-impl Serialize for Lossy<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Most output is UTF-8, which is faster to find out than to repair.
-        match str::from_utf8(self.0) {
-            Ok(text) => serializer.serialize_str(text),
-            Err(_) => serializer.serialize_str(&String::from_utf8_lossy(self.0)),
-        }
     }
 }
 

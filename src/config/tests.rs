@@ -240,6 +240,18 @@ fn jobs_that_are_wrong_are_named_with_their_place() {
         "k1s.toml:4: job.web.restart.polcy: unknown field; did you mean `policy`?",
     );
     check(
+        "workng_directory = \"/\"",
+        "k1s.toml:4: job.web.workng_directory: unknown field; did you mean `working_directory`?",
+    );
+    check(
+        "workngDirectory = \"/\"",
+        "k1s.toml:4: job.web.workngDirectory: unknown field; did you mean `workingDirectory`?",
+    );
+    check(
+        "output.zzzz = 1",
+        "k1s.toml:4: job.web.output.zzzz: unknown field; known are limit_bytes",
+    );
+    check(
         "[job.web.restart]\npolicy = \"x\"",
         "k1s.toml:5: job.web.restart.policy: must be one of",
     );

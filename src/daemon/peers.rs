@@ -434,7 +434,7 @@ impl Peer {
 
     /// Whether an answer under way has room again.
     fn can_go_on(&self) -> bool {
-        matches!(self.later, Some(Later::Listing(_)))
+        matches!(self.later, Some(Later::Document(_)))
             && self.connection.wants_output()
             && self.can_write
     }

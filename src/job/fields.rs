@@ -52,6 +52,16 @@ impl Spelling {
     pub fn matches(self, given: &str, name: &str) -> bool {
         given == name || (self == Spelling::CamelOrSnake && given == snake_case(name))
     }
+
+    /// The field that the API calls `name`, in the spelling of whoever has written `given`: where
+    /// both are known, that of TOML, unless they write as the API does.
+    fn like(self, given: &str, name: &str) -> String {
+        let is_camel = given.bytes().any(|letter| letter.is_ascii_uppercase());
+        match self {
+            Spelling::CamelOrSnake if !is_camel => snake_case(name),
+            Spelling::CamelOrSnake | Spelling::Camel => name.to_owned(),
+        }
+    }
 }
 
 /// The fields of one table that have not been read yet.
@@ -71,7 +81,7 @@ impl Fields {
         let mut seen: Vec<&str> = Vec::new();
         for (given, _) in &entries {
             let Some(name) = known.iter().find(|name| spelling.matches(given, name)) else {
-                return Err(FieldError::new(given, unknown(given, known)));
+                return Err(FieldError::new(given, unknown(given, known, spelling)));
             };
             if seen.contains(name) {
                 return Err(FieldError::new(given, "is given twice, in two spellings"));
@@ -289,8 +299,10 @@ pub fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     (best <= given.chars().count().max(name.len()).div_ceil(3)).then_some(name)
 }
 
-fn unknown(given: &str, known: &[&str]) -> String {
-    match closest(given, known) {
+fn unknown(given: &str, known: &[&str], spelling: Spelling) -> String {
+    let known: Vec<String> = known.iter().map(|name| spelling.like(given, name)).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    match closest(given, &known) {
         Some(name) => format!("unknown field; did you mean `{name}`?"),
         None => format!("unknown field; known are {}", known.join(", ")),
     }

@@ -32,7 +32,10 @@ pub fn parse_rfc3339(text: &str) -> Result<Wall, String> {
     if !is_shaped_like_rfc3339(text.as_bytes()) {
         return Err(wrong());
     }
-    let at: Timestamp = text.parse().map_err(|_| wrong())?;
+    let at: Timestamp = text.parse().map_err(|_| match is_beyond_calendar(text) {
+        true => format!("{text:?} is beyond the calendar, which ends at {}", calendar_end()),
+        false => wrong(),
+    })?;
     let millis = at.as_nanosecond().div_euclid(1_000_000);
     i64::try_from(millis).map(Wall).map_err(|_| wrong())
 }
@@ -103,6 +106,18 @@ fn is_shaped_like_rfc3339(text: &[u8]) -> bool {
     is_offset && has_shape(&seconds.to_ascii_uppercase(), b"dddd-dd-ddTdd:dd:dd")
 }
 
+/// Whether a text of that shape is a time that RFC 3339 has and jiff has not, as its calendar ends
+/// a day earlier, so that all offsets have a place.
+fn is_beyond_calendar(text: &str) -> bool {
+    let (end, _) = civil(Wall(END_OF_CALENDAR));
+    let civil = text.get(..19).and_then(|text| text.parse::<DateTime>().ok());
+    civil.is_some_and(|at| at.date() >= end.date())
+}
+
+fn calendar_end() -> impl fmt::Display {
+    format_rfc3339_seconds(Wall(END_OF_CALENDAR))
+}
+
 /// Whether a text is like a pattern, in which `d` is a digit.
 fn has_shape(text: &[u8], pattern: &[u8]) -> bool {
     let fits = |(byte, shape): (&u8, &u8)| match shape {
@@ -163,6 +178,19 @@ mod tests {
     }
 
     #[test]
+    fn a_time_after_the_last_is_refused_as_such() {
+        for text in [
+            "9999-12-31T23:59:59Z",
+            "9999-12-30T22:00:01Z",
+            "9999-12-31T23:59:60.5+01:00",
+            "9999-12-30T21:59:59-00:01",
+        ] {
+            let end = "is beyond the calendar, which ends at 9999-12-30T22:00:00Z";
+            assert_eq!(parse_rfc3339(text), Err(format!("{text:?} {end}")));
+        }
+    }
+
+    #[test]
     fn what_is_not_rfc3339_is_refused() {
         for text in [
             "",
@@ -187,7 +215,6 @@ mod tests {
             "2026-03-29T01:60:00Z",
             "2026-03-29T01:30:61Z",
             "2026-03-29T01:30:00+99:00",
-            "9999-12-31T23:59:59Z",
             "٢026-03-29T01:30:00Z",
         ] {
             let refusal = parse_rfc3339(text).expect_err(text);

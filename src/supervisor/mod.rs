@@ -172,6 +172,11 @@ impl Supervisor {
         self.jobs.get(key).map(Box::as_ref)
     }
 
+    /// The job of this key, unless it was removed.
+    pub fn job_of(&self, key: JobKey) -> Option<&Job> {
+        self.jobs.get(&key).map(Box::as_ref).filter(|job| !job.is_leaving())
+    }
+
     /// The first job that was created after `after`: a listing may be taken up again at any
     /// moment, whatever was created or removed meanwhile.
     pub fn job_after(&self, after: Option<JobKey>) -> Option<&Job> {

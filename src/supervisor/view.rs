@@ -81,6 +81,11 @@ impl Job {
         self.results.iter().map(|finished| &finished.record)
     }
 
+    /// One of [`Job::results`]: 0 is the oldest. New ones come at the end, the oldest go first.
+    pub fn result_at(&self, index: usize) -> Option<&RunRecord> {
+        self.results.get(index).map(|finished| &finished.record)
+    }
+
     /// The exit code of the newest finished run.
     pub fn last_exit_code(&self) -> Option<u8> {
         self.last_exit_code

@@ -300,6 +300,13 @@ impl K1s {
             .sum()
     }
 
+    /// The memory of k1s that is resident, in bytes: proc_pid_status(5).
+    pub(crate) fn resident(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim_end_matches("kB").trim().parse::<usize>().unwrap() * 1024
+    }
+
     /// The processes below k1s that are alive, or that nobody has waited for.
     pub(crate) fn descendants(&self) -> Vec<Process> {
         descendants(self.pid)
@@ -787,6 +794,21 @@ impl Client {
         reply
     }
 
+    /// The head of a reply whose body is chunked; [`Client::chunk`] takes that.
+    pub(crate) fn chunked_head(&mut self) -> Reply {
+        let reply = self.head();
+        assert_eq!(reply.header("transfer-encoding"), Some("chunked"));
+        reply
+    }
+
+    /// The next chunk of a body; `None` at its end.
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
+        let size = usize::from_str_radix(&self.line(), 16).expect("a chunk size");
+        let chunk = self.take(size);
+        assert_eq!(self.line(), "", "a chunk ends with CRLF");
+        (size > 0).then_some(chunk)
+    }
+
     /// Whether the peer closes the connection without another byte.
     pub(crate) fn ends(&mut self) -> bool {
         self.unread.is_empty() && !self.read_more()
@@ -817,15 +839,7 @@ impl Client {
     }
 
     fn chunks(&mut self) -> Vec<u8> {
-        let mut body = Vec::new();
-        loop {
-            let size = usize::from_str_radix(&self.line(), 16).expect("a chunk size");
-            body.extend(self.take(size));
-            assert_eq!(self.line(), "", "a chunk ends with CRLF");
-            if size == 0 {
-                return body;
-            }
-        }
+        std::iter::from_fn(|| self.chunk()).flatten().collect()
     }
 
     fn line(&mut self) -> String {

@@ -3,9 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::{Value, json};
 
-use crate::harness::{Client, K1s, Reply, continuous, one_off, skip, stays_true, wait_until};
+use crate::harness::{Client, K1s, Reply, continuous, one_off, skip, stays_true, wait_until, with};
 
 // ---- Methods and paths ----
 
@@ -224,6 +225,86 @@ fn the_listing_is_chunked_in_1_1_and_ends_with_the_connection_in_1_0() {
     let reply = client.reply();
     assert_eq!((reply.header("transfer-encoding"), reply.header("content-length")), (None, None));
     assert_eq!(reply.json().as_array().unwrap().len(), 300);
+}
+
+// ---- Large answers ----
+
+#[test]
+fn a_large_job_is_streamed_and_a_small_one_has_a_length() {
+    let k1s = K1s::start();
+    let large = one_off(&print(40_000));
+    k1s.run("small", &one_off(&print(4000)));
+    k1s.run("large", &large);
+    for (target, is_large) in
+        [("/job/small", false), ("/job/large", true), ("/job/large?output=false", false)]
+    {
+        let reply = k1s.get(target);
+        let coding = reply.header("transfer-encoding");
+        assert_eq!(coding, is_large.then_some("chunked"), "{target}");
+        assert_eq!(reply.header("content-length").is_none(), is_large, "{target}");
+        assert_eq!(reply.json()["state"], "succeeded", "{target}");
+        let mut client = k1s.connect();
+        client.send(request(&k1s, "HEAD", target, "Connection: close\r\n", ""));
+        let head = client.reply_to("HEAD");
+        assert_eq!(head.header("content-length"), reply.header("content-length"), "{target}");
+        assert!(client.ends(), "{target}: no body follows");
+    }
+    let mut client = k1s.connect();
+    client.send(format!("GET /job/large HTTP/1.0\r\n{}\r\n", k1s.authorization()));
+    let reply = client.reply();
+    assert_eq!((reply.header("transfer-encoding"), reply.header("content-length")), (None, None));
+    assert_eq!(reply.json(), k1s.job("large"));
+    let reply = k1s.post("/job/awaited?wait=1000", &large);
+    assert_eq!((reply.status, reply.header("transfer-encoding")), (200, Some("chunked")));
+    assert_eq!(reply.json()["results"][0]["stdout"], "x".repeat(40_000));
+}
+
+/// A second copy would be as large as the output, and take one long turn.
+#[test]
+fn the_output_of_a_large_job_is_not_copied_for_a_slow_reader() {
+    let k1s = with_large_job();
+    for target in ["/job/large", "/"] {
+        let before = k1s.resident();
+        let mut client = k1s.connect();
+        client.send(request(&k1s, "GET", target, "", ""));
+        client.chunked_head();
+        let (mut body, mut looked_at) = (Vec::new(), 0);
+        loop {
+            if body.len() >= looked_at {
+                let grown = k1s.resident().saturating_sub(before);
+                assert!(grown < LARGE_BYTES / 4, "{grown} bytes more for GET {target}");
+                assert_eq!(k1s.get("/healthz").status, 200, "others are served meanwhile");
+                looked_at += SAMPLE_BYTES;
+            }
+            let Some(chunk) = client.chunk() else { break };
+            body.extend(chunk);
+        }
+        let seen: Value = serde_json::from_slice(&body).unwrap();
+        let job = if target == "/" { &seen[0] } else { &seen };
+        assert_eq!(job["results"][0]["stdout"].as_str().unwrap().len(), LARGE_BYTES);
+        assert_eq!(job["results"][0]["stdoutTruncated"], false);
+    }
+}
+
+#[test]
+fn a_job_that_is_removed_while_it_is_read_is_still_an_answer() {
+    for target in ["/job/large", "/"] {
+        let k1s = with_large_job();
+        let mut client = k1s.connect();
+        client.send(request(&k1s, "GET", target, "", ""));
+        client.send(request(&k1s, "GET", "/job/large", "", ""));
+        client.chunked_head();
+        let mut body = client.chunk().unwrap();
+        assert_eq!(k1s.delete("/job/large").status, 200);
+        body.extend(std::iter::from_fn(|| client.chunk()).flatten());
+        let seen: Value = serde_json::from_slice(&body).unwrap();
+        let job = if target == "/" { &seen[0] } else { &seen };
+        let result = &job["results"][0];
+        assert!(result["stdout"].as_str().unwrap().len() < LARGE_BYTES);
+        assert_eq!(result["stdoutBytes"], LARGE_BYTES);
+        assert_eq!(result["stdoutTruncated"], true);
+        assert_eq!(client.reply().status, 404, "the connection goes on");
+    }
 }
 
 #[test]
@@ -482,6 +563,49 @@ fn silent_strangers_do_not_lock_the_owner_out() {
     assert_eq!(newest.reply().status, 200, "the newest has not");
 }
 
+/// The limits are the default, but the time for a head: who comes in comes in without waiting
+/// for anybody's to run out.
+#[test]
+fn more_strangers_than_connections_do_not_lock_the_owner_out() {
+    if let Err(reason) = may_have_descriptors(2 * MOST_STRANGERS as u64 + 200) {
+        skip!(reason);
+    }
+    for (number, said) in [
+        (1024, ""),
+        (MOST_STRANGERS, ""),
+        (MOST_STRANGERS, "GET / HTTP/1.1\r\nHost: k1s\r\nAuthorization: Bear"),
+    ] {
+        let k1s = K1s::with().http("head_timeout_seconds = 3600").start();
+        let mut known = k1s.connect();
+        known.send(request(&k1s, "GET", "/", "", ""));
+        assert_eq!(known.reply().status, 200);
+        let mut strangers: Vec<Client> = (0..number).map(|_| k1s.connect()).collect();
+        strangers.iter_mut().for_each(|stranger| stranger.send(said));
+        let context = format!("{number} strangers that say {said:?}");
+        for _ in 0..10 {
+            assert_eq!(k1s.get("/").status, 200, "{context}: the owner comes in");
+        }
+        known.send(request(&k1s, "GET", "/", "", ""));
+        assert_eq!(known.reply().status, 200, "{context}: who has shown the token stays");
+        assert!(strangers[0].ends(), "{context}: the oldest has made room");
+        let newest = strangers.last_mut().unwrap();
+        newest.send(if said.is_empty() { head(&k1s, "GET /", "") } else { "er x\r\n\r\n".into() });
+        let status = if said.is_empty() { 200 } else { 403 };
+        assert_eq!(newest.reply().status, status, "{context}: the newest has not");
+    }
+}
+
+/// Sees to it that this process may have so many descriptors, and with it each k1s that it
+/// starts; says why when it may not. A k1s keeps half of its own for jobs.
+fn may_have_descriptors(wanted: u64) -> Result<(), String> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    if soft >= wanted {
+        return Ok(());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard).unwrap();
+    if hard >= wanted { Ok(()) } else { Err(format!("only {hard} descriptors may be open")) }
+}
+
 #[test]
 fn who_is_idle_for_longest_makes_room_for_the_next_but_strangers_first() {
     let k1s = K1s::with().http("max_connections = 3").start();
@@ -652,6 +776,21 @@ fn an_unfinished_request_is_not_answered() {
     assert_eq!(client.reply().status, 200);
 }
 
+/// A script that prints so many times `x`.
+fn print(count: usize) -> String {
+    format!("head -c {count} /dev/zero | tr '\\0' x")
+}
+
+/// A k1s with the job `large`, whose only run is over and has printed [`LARGE_BYTES`].
+fn with_large_job() -> K1s {
+    let k1s = K1s::start();
+    let keeps = json!({"output": {"limitBytes": LARGE_BYTES, "forward": false}});
+    k1s.create("large", &with(one_off(&print(LARGE_BYTES)), keeps));
+    let is_over = || k1s.get("/job/large?output=false").json()["state"] == "succeeded";
+    wait_until("it is over", is_over);
+    k1s
+}
+
 /// A whole request with the token.
 fn request(k1s: &K1s, method: &str, target: &str, headers: &str, body: &str) -> String {
     let length = format!("Content-Length: {}\r\n", body.len());
@@ -685,3 +824,10 @@ fn refused(k1s: &K1s, text: &str, status: u16) {
     assert!(!reply.error().is_empty());
     assert!(client.ends(), "{:.80}", text);
 }
+
+/// More than there may be connections.
+const MOST_STRANGERS: usize = 1100;
+/// More than sockets take by themselves.
+const LARGE_BYTES: usize = 16 << 20;
+/// How much is read between two looks at k1s.
+const SAMPLE_BYTES: usize = 1 << 20;

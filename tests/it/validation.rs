@@ -215,3 +215,30 @@ fn ids_that_are_some() {
         assert_eq!(k1s.job(target)["id"], id);
     }
 }
+
+/// What waits for a run waits for the first; whoever asks for that elsewhere would take an answer
+/// that did not wait for one that did.
+#[test]
+fn nothing_waits_but_the_creation_of_a_job() {
+    let k1s = K1s::start();
+    k1s.run("x", &one_off("true"));
+    let payload = one_off("false").to_string();
+    for (method, target) in [
+        ("PUT", "/job/x"),
+        ("PUT", "/job/new"),
+        ("PUT", "/job/x/run"),
+        ("PUT", "/job/x/kill"),
+        ("DELETE", "/job/x"),
+        ("GET", "/job/x"),
+        ("GET", "/"),
+    ] {
+        let reply = k1s.request(method, &format!("{target}?wait=5"), payload.as_bytes());
+        assert_eq!(reply.status, 400, "{method} {target}");
+        let error = reply.error();
+        assert!(error.starts_with("wait: only POST /job/{id}"), "{method} {target}: {error}");
+    }
+    assert_eq!(k1s.get("/").json(), json!([k1s.job("x")]), "nothing was done");
+    let results = k1s.results("x", 1);
+    assert_eq!((results.len(), &results[0]["exitCode"]), (1, &json!(0)));
+    assert_eq!(k1s.get("/job/x?unknown=5").status, 200, "what means nothing is ignored");
+}

@@ -1,0 +1,594 @@
+//! The object of one job, written slice by slice.
+//!
+//! ```text
+//!   begin ─▶ the job's fields ─▶ ( a result's fields ─▶ stdout ─▶ stderr ─▶ its counts )… ─▶ ]}
+//!                                └ a slice ends behind a result, or within its output ┘
+//! ```
+//!
+//! One run may have kept as much output as all jobs may together, and there may be a hundred
+//! thousand runs: neither is copied at once, nor kept for whoever reads slowly. Each slice looks
+//! up again what is still there, and what has been written stays JSON that is true:
+//!
+//! - The job's own fields are as they were at the beginning. They have come in one body, whose
+//!   limit is theirs.
+//! - The results are those of the beginning: a job that is started again and again comes to an
+//!   end. Whatever was dropped before its turn is left out, as all are of a job that was removed.
+//! - Output that is dropped while it is written ends there, and is said to be truncated. A slice
+//!   ends where a character does, so that the slices make the text that the whole would.
+
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+use std::io;
+
+use super::view::{JobView, OutputView, ResultView, Shown};
+use super::write_json;
+use crate::job::{Captured, RunRecord, Stream};
+use crate::supervisor::{Job, JobKey, Supervisor};
+use crate::time::Now;
+
+/// What is left to be written of a job's object.
+#[derive(Debug)]
+pub(super) struct Object {
+    job: JobKey,
+    shown: Shown,
+    /// The newest result that there was at the beginning.
+    last: Option<Mark>,
+    /// The result that was written last, or whose output is being written.
+    current: Option<Mark>,
+    output: Option<Output>,
+}
+
+/// Which result, and where it was when it was last looked for.
+#[derive(Debug)]
+struct Mark {
+    index: usize,
+    run: u64,
+}
+
+/// The output of a result, being written.
+#[derive(Debug)]
+struct Output {
+    stream: Stream,
+    stdout: Text,
+    stderr: Text,
+}
+
+/// A stream's output, in bytes.
+#[derive(Debug)]
+struct Text {
+    /// How much the run wrote.
+    written: u64,
+    /// How much of what is kept of it was shown.
+    shown: usize,
+}
+
+/// Whether the object is so small that it is written at once. It may be longer than it seems,
+/// as what JSON has to escape takes up to six bytes.
+pub(super) fn is_small(job: &Job, shown: Shown) -> bool {
+    let mut room = SMALL_BYTES;
+    job.results().all(|record| {
+        let output = record.stdout.bytes().len().saturating_add(record.stderr.bytes().len());
+        let size = RESULT_BYTES.saturating_add(if shown.output { output } else { 0 });
+        let left = room.checked_sub(size);
+        room = left.unwrap_or(0);
+        left.is_some()
+    })
+}
+
+impl Object {
+    /// Writes an object until `out` is `until` bytes long, or a little longer. Returns what is
+    /// left of it.
+    pub(super) fn begin(
+        job: &Job,
+        shown: Shown,
+        out: &mut Vec<u8>,
+        until: usize,
+        now: Now,
+    ) -> Option<Object> {
+        open_object(out, &JobView { job, now });
+        out.extend_from_slice(b",\"results\":[");
+        let newest = job.results().len().checked_sub(1);
+        let last = newest.and_then(|index| Some(Mark::of(index, job.result_at(index)?)));
+        let mut object = Object { job: job.key(), shown, last, current: None, output: None };
+        (!object.write(Some(job), out, until)).then_some(object)
+    }
+
+    /// Goes on until `out` is `until` bytes long, or a little longer. Returns whether the object
+    /// is whole.
+    pub(super) fn go_on(
+        &mut self,
+        supervisor: &Supervisor,
+        out: &mut Vec<u8>,
+        until: usize,
+    ) -> bool {
+        self.write(supervisor.job_of(self.job), out, until)
+    }
+
+    fn write(&mut self, job: Option<&Job>, out: &mut Vec<u8>, until: usize) -> bool {
+        while out.len() < until {
+            if self.output.is_some() {
+                self.write_output(job, out);
+            } else if let Some((mark, record)) = job.and_then(|job| self.next_result(job)) {
+                self.begin_result(mark, record, out);
+            } else {
+                out.extend_from_slice(b"]}");
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The result after the current one; when that is gone, all before it are, too.
+    fn next_result<'a>(&mut self, job: &'a Job) -> Option<(Mark, &'a RunRecord)> {
+        let last = self.last.as_mut()?.find(job)?;
+        let current = self.current.as_mut().and_then(|mark| mark.find(job));
+        let index = current.map_or(0, |index| index + 1);
+        let record = job.result_at(index).filter(|_| index <= last)?;
+        Some((Mark::of(index, record), record))
+    }
+
+    fn begin_result(&mut self, mark: Mark, record: &RunRecord, out: &mut Vec<u8>) {
+        if self.current.replace(mark).is_some() {
+            out.push(b',');
+        }
+        open_object(out, &ResultView::of(record));
+        if !self.shown.output {
+            return close_object(
+                out,
+                &OutputView {
+                    stdout_bytes: record.stdout.written(),
+                    stderr_bytes: record.stderr.written(),
+                    stdout_truncated: record.stdout.is_truncated(),
+                    stderr_truncated: record.stderr.is_truncated(),
+                },
+            );
+        }
+        out.extend_from_slice(b",\"stdout\":\"");
+        self.output = Some(Output {
+            stream: Stream::Stdout,
+            stdout: Text::of(&record.stdout),
+            stderr: Text::of(&record.stderr),
+        });
+    }
+
+    /// Writes some of the current result's output, and what comes behind it.
+    fn write_output(&mut self, job: Option<&Job>, out: &mut Vec<u8>) {
+        let record =
+            job.zip(self.current.as_mut()).and_then(|(job, mark)| job.result_at(mark.find(job)?));
+        let Some(output) = &mut self.output else { return };
+        match output.stream {
+            Stream::Stdout => {
+                if output.stdout.write(record.map(|record| &record.stdout), out) {
+                    out.extend_from_slice(b"\",\"stderr\":\"");
+                    output.stream = Stream::Stderr;
+                }
+            }
+            Stream::Stderr => {
+                if output.stderr.write(record.map(|record| &record.stderr), out) {
+                    out.push(b'"');
+                    close_object(out, &output.counts());
+                    self.output = None;
+                }
+            }
+        }
+    }
+}
+
+impl Mark {
+    fn of(index: usize, record: &RunRecord) -> Mark {
+        Mark { index, run: record.number }
+    }
+
+    /// Where the result is now: no result ever moves but to the front, as those before it are
+    /// dropped. Runs that overlap end in any order, so their numbers do not tell.
+    fn find(&mut self, job: &Job) -> Option<usize> {
+        let is_it =
+            |index: &usize| job.result_at(*index).is_some_and(|record| record.number == self.run);
+        self.index = (0..=self.index).rev().find(is_it)?;
+        Some(self.index)
+    }
+}
+
+impl Output {
+    fn counts(&self) -> OutputView {
+        OutputView {
+            stdout_bytes: self.stdout.written,
+            stderr_bytes: self.stderr.written,
+            stdout_truncated: self.stdout.is_truncated(),
+            stderr_truncated: self.stderr.is_truncated(),
+        }
+    }
+}
+
+impl Text {
+    fn of(captured: &Captured) -> Text {
+        Text { written: captured.written(), shown: 0 }
+    }
+
+    fn is_truncated(&self) -> bool {
+        self.written > self.shown as u64
+    }
+
+    /// Writes some more of what is kept, if it still is; returns whether that was the rest.
+    fn write(&mut self, captured: Option<&Captured>, out: &mut Vec<u8>) -> bool {
+        let kept = captured.map(Captured::bytes).unwrap_or_default();
+        let rest = kept.get(self.shown..).unwrap_or_default();
+        let slice = slice_of_text(rest, TEXT_BYTES);
+        write_text(out, slice);
+        self.shown += slice.len();
+        slice.len() == rest.len()
+    }
+}
+
+/// The first bytes of a text, `at_most` so many, which are 4 or more: up to where a character
+/// begins. What is no continuation byte begins one, whether it is valid or not, and no character
+/// has more than three of them (RFC 3629).
+fn slice_of_text(text: &[u8], at_most: usize) -> &[u8] {
+    let begins_character = |at: &usize| text.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
+    let end = (at_most.saturating_sub(3)..=at_most).rev().find(begins_character);
+    text.get(..end.unwrap_or(at_most)).unwrap_or(text)
+}
+
+/// Writes bytes as they stand within a JSON string: what is not UTF-8 is shown as U+FFFD.
+fn write_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    let mut serializer = Serializer::with_formatter(out, Unquoted);
+    // Most output is UTF-8, which is faster to find out than to repair. Writing to memory
+    // cannot fail.
+    let _ = match str::from_utf8(bytes) {
+        Ok(text) => text.serialize(&mut serializer),
+        Err(_) => String::from_utf8_lossy(bytes).serialize(&mut serializer),
+    };
+}
+
+/// Compact JSON whose strings have no quotation marks around them.
+struct Unquoted;
+
+impl Formatter for Unquoted {
+    fn begin_string<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end_string<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes an object, but for its closing brace: more fields follow.
+fn open_object(out: &mut Vec<u8>, fields: &impl Serialize) {
+    write_json(out, fields);
+    out.pop();
+}
+
+/// Adds the last fields to an object that was opened.
+fn close_object(out: &mut Vec<u8>, fields: &impl Serialize) {
+    let begin = out.len();
+    write_json(out, fields);
+    if let Some(brace) = out.get_mut(begin) {
+        *brace = b',';
+    }
+}
+
+/// As much as most answers have at most.
+const SMALL_BYTES: usize = 16 * 1024;
+
+/// About what the fields of a result take.
+const RESULT_BYTES: usize = 256;
+
+/// How much output is looked at before the next look at how much was written.
+const TEXT_BYTES: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::job::{self, ExitStatus, JobId, Pid, Spelling};
+    use crate::supervisor::{Action, RunKey, Settings};
+    use crate::time::{Mono, Wall};
+
+    #[test]
+    fn slices_of_text_make_the_text_that_the_whole_would() {
+        let pieces: [&[u8]; 14] = [
+            b"a",
+            b"\"\\\n\x01\x7f",
+            "é".as_bytes(),
+            "€".as_bytes(),
+            "🦀".as_bytes(),
+            b"\x80",
+            b"\xbf\x80\x80\x80\x80",
+            b"\xc3",
+            b"\xe2\x82",
+            b"\xf0\x9f\xa6",
+            b"\xf0\x9f",
+            b"\xed\xa0\x80",
+            b"\xc0\xaf",
+            b"\xff\xfe",
+        ];
+        for first in pieces {
+            for second in pieces {
+                for third in pieces {
+                    let text = [first, second, third, first].concat();
+                    for at_most in 4..=text.len() + 1 {
+                        check_text(&text, at_most);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_text(text: &[u8], at_most: usize) {
+        let (mut rest, mut out) = (text, b"\"".to_vec());
+        while !rest.is_empty() {
+            let slice = slice_of_text(rest, at_most);
+            assert!((1..=at_most).contains(&slice.len()), "{text:x?} by {at_most}");
+            write_text(&mut out, slice);
+            rest = &rest[slice.len()..];
+        }
+        out.push(b'"');
+        let whole = serde_json::to_vec(&String::from_utf8_lossy(text)).unwrap();
+        assert_eq!(out, whole, "{text:x?} by {at_most}");
+    }
+
+    #[test]
+    fn slices_of_an_object_make_the_bytes_that_the_whole_would() {
+        let mut world = World::new(100, 1 << 30);
+        for size in [0, 1, TEXT_BYTES - 1, TEXT_BYTES, TEXT_BYTES + 1, 3 * TEXT_BYTES] {
+            world.result(&b"\xe2\x82\xac".repeat(size / 3 + 1)[..size], &vec![0xff; size / 2]);
+            world.result(b"", &vec![b'"'; size]);
+        }
+        for shown in [Shown::everything(), Shown { output: false }] {
+            let mut whole = Vec::new();
+            let left = Object::begin(world.job(), shown, &mut whole, usize::MAX, world.now);
+            assert!(left.is_none());
+            for length in [1, 100, 5000, 16_384, 100_000] {
+                let slices = world.slices(shown, length, |_, _| ());
+                assert_eq!(slices.concat(), whole, "by {length}");
+                assert!(slices.iter().all(|slice| slice.len() < length + 6 * TEXT_BYTES + 1000));
+            }
+        }
+    }
+
+    #[test]
+    fn an_object_has_the_results_of_runs_in_the_order_in_which_they_ended() {
+        let mut world = World::new(100, 1 << 30);
+        let (first, second) = (world.start(), world.start());
+        world.end(second, b"second", b"");
+        world.end(first, b"first", b"err");
+        let object = world.object(1, |_, _| ());
+        let shows = |index: usize, name: &str| object["results"][index][name].clone();
+        assert_eq!([shows(0, "run"), shows(1, "run")], [2, 1]);
+        assert_eq!([shows(0, "stdout"), shows(1, "stdout")], ["second", "first"]);
+        assert_eq!([shows(0, "stderr"), shows(1, "stderr")], ["", "err"]);
+    }
+
+    /// Whatever happens to the job before any of the slices, they are an object, and what it
+    /// says is true: some of the results that there were, and as much of each output as it says.
+    fn check_between_slices(what: &str, happens: impl Fn(&mut World)) {
+        for length in [1, 3000] {
+            let count = World::with_results().slices(Shown::everything(), length, |_, _| ()).len();
+            for moment in 1..count {
+                let mut world = World::with_results();
+                let object = world.object(length, |world, slice| {
+                    if slice == moment {
+                        happens(world);
+                    }
+                });
+                let results = object["results"].as_array().unwrap();
+                let runs: Vec<_> = results.iter().map(|it| it["run"].as_u64().unwrap()).collect();
+                let context = format!("{what} before slice {moment} by {length}: {runs:?}");
+                assert!(runs.is_sorted_by(|one, next| one < next), "{context}");
+                assert!(runs.iter().all(|run| (1..=RESULTS).contains(run)), "{context}");
+                for result in results {
+                    check_result(result, &context);
+                }
+            }
+        }
+    }
+
+    fn check_result(result: &Value, context: &str) {
+        let run = result["run"].as_u64().unwrap() as usize;
+        for (stream, byte, size) in [("stdout", "o", stdout_size(run)), ("stderr", "e", 10)] {
+            let shown = result[stream].as_str().unwrap();
+            assert!(byte.repeat(size).starts_with(shown), "{context}");
+            assert_eq!(result[format!("{stream}Bytes")], size, "{context}");
+            assert_eq!(result[format!("{stream}Truncated")], shown.len() < size, "{context}");
+        }
+    }
+
+    #[test]
+    fn whatever_happens_between_slices_they_are_a_true_object() {
+        let of = |fields: Value| move |world: &mut World| world.put(fields.clone());
+        check_between_slices("nothing", |_| ());
+        check_between_slices("it is removed", World::remove);
+        check_between_slices("it is made anew", |world| {
+            world.remove();
+            world.put(json!({}));
+            world.result(b"another", b"");
+        });
+        check_between_slices("it is replaced", of(json!({"arguments": ["other"]})));
+        check_between_slices("no result is kept", of(json!({"output": {"historyLimit": 0}})));
+        check_between_slices("two are kept", of(json!({"output": {"historyLimit": 2}})));
+        check_between_slices("one more is kept, and all else dropped", |world| {
+            world.put(json!({"output": {"historyLimit": 1}}));
+            world.result(b"new", b"");
+        });
+        check_between_slices("a run ends", |world| world.result(b"new", b"new"));
+        check_between_slices("many runs end", |world| {
+            (0..20).for_each(|_| world.result(b"new", b"new"));
+        });
+        check_between_slices("output is dropped to make room", |world| {
+            world.result(&vec![b'n'; World::BUDGET - 20_000], b"");
+        });
+        check_between_slices("all output is dropped to make room", |world| {
+            world.result(&vec![b'n'; World::BUDGET], b"");
+        });
+    }
+
+    #[test]
+    fn what_is_dropped_before_its_turn_is_left_out_and_what_comes_later_too() {
+        let mut world = World::with_results();
+        let object = world.object(1, |world, slice| {
+            if slice == 2 {
+                world.put(json!({"output": {"historyLimit": 3}}));
+                world.result(b"new", b"");
+            }
+        });
+        let runs: Vec<_> =
+            object["results"].as_array().unwrap().iter().map(|it| &it["run"]).collect();
+        assert_eq!(runs, [1, 4, 5], "the first was begun");
+        let object = world.object(1, |world, slice| {
+            if slice == 2 {
+                world.remove();
+            }
+        });
+        let results = object["results"].as_array().unwrap();
+        assert_eq!((results.len(), &results[0]["run"]), (1, &json!(4)));
+    }
+
+    #[test]
+    fn output_that_is_dropped_while_it_is_written_ends_there() {
+        let mut world = World::with_results();
+        let object = world.object(1, |world, slice| {
+            if slice == 4 {
+                world.result(&vec![b'n'; World::BUDGET], b"");
+            }
+        });
+        let result = &object["results"][0];
+        assert_eq!(result["stdout"].as_str().unwrap().len(), 2 * TEXT_BYTES);
+        assert_eq!(
+            (&result["stdoutBytes"], &result["stdoutTruncated"]),
+            (&json!(20_000), &json!(true))
+        );
+        assert_eq!((&result["stderr"], &result["stderrTruncated"]), (&json!(""), &json!(true)));
+    }
+
+    #[test]
+    fn an_object_is_small_by_what_it_shows() {
+        let without = Shown { output: false };
+        let mut world = World::new(1000, 1 << 30);
+        world.result(&[b'x'; 16_000], b"");
+        assert!(is_small(world.job(), Shown::everything()));
+        world.result(b"", &[b'x'; 1000]);
+        assert!(!is_small(world.job(), Shown::everything()));
+        assert!(is_small(world.job(), without));
+        (0..100).for_each(|_| world.result(b"", b""));
+        assert!(!is_small(world.job(), without));
+    }
+
+    /// A supervisor with one job, `x`, whose runs may overlap.
+    struct World {
+        supervisor: Supervisor,
+        now: Now,
+        runs: i32,
+    }
+
+    impl World {
+        const BUDGET: usize = 100_000;
+
+        fn new(history: usize, output_memory: usize) -> World {
+            let now = Now { mono: Mono(1_000), wall: Wall(1_774_656_000_000) };
+            let settings = Settings {
+                instance: "k".into(),
+                job_limit: 2,
+                output_memory,
+                shutdown_timeout: Duration::from_secs(9),
+                main: None,
+            };
+            let mut world = World { supervisor: Supervisor::new(settings, now), now, runs: 0 };
+            world.put(json!({"output": {"historyLimit": history, "limitBytes": 1 << 20}}));
+            world
+        }
+
+        fn with_results() -> World {
+            let mut world = World::new(RESULTS as usize, World::BUDGET);
+            for run in 1..=RESULTS as usize {
+                world.result(&vec![b'o'; stdout_size(run)], &[b'e'; 10]);
+            }
+            world
+        }
+
+        fn job(&self) -> &Job {
+            self.supervisor.job("x").unwrap()
+        }
+
+        fn put(&mut self, fields: Value) {
+            let mut payload = json!({
+                "type": "cron", "executable": "x", "scheduleInSeconds": 1_000_000,
+                "concurrencyPolicy": "allow",
+                "output": {"historyLimit": RESULTS, "limitBytes": 1 << 20},
+            });
+            payload.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            let payload = serde_json::from_value(payload).unwrap();
+            let spec = job::parse(payload, "/srv", Spelling::Camel).unwrap();
+            self.supervisor.put(JobId::parse("x").unwrap(), spec, self.now).unwrap();
+        }
+
+        fn remove(&mut self) {
+            self.supervisor.remove("x", self.now).unwrap();
+            self.settle();
+        }
+
+        fn start(&mut self) -> (RunKey, Pid) {
+            self.supervisor.run("x", self.now).unwrap();
+            let run = self.supervisor.poll_spawn().unwrap().run;
+            self.runs += 1;
+            self.supervisor.handle_spawned(run, Pid(self.runs), self.now);
+            (run, Pid(self.runs))
+        }
+
+        fn end(&mut self, (run, pid): (RunKey, Pid), stdout: &[u8], stderr: &[u8]) {
+            self.supervisor.handle_output(run, Stream::Stdout, stdout);
+            self.supervisor.handle_output(run, Stream::Stderr, stderr);
+            self.supervisor.handle_exit(pid, ExitStatus::Code(0), false, self.now);
+            self.settle();
+        }
+
+        fn settle(&mut self) {
+            while let Some(action) = self.supervisor.poll_action() {
+                if let Action::Survey { run, .. } = action {
+                    self.supervisor.handle_survey(run, false, self.now);
+                }
+            }
+        }
+
+        fn result(&mut self, stdout: &[u8], stderr: &[u8]) {
+            let run = self.start();
+            self.end(run, stdout, stderr);
+        }
+
+        /// The slices of the job's object, each of a length or a little more; `before` is told
+        /// the number of the slice that is next, from 1.
+        fn slices(
+            &mut self,
+            shown: Shown,
+            length: usize,
+            before: impl Fn(&mut World, usize),
+        ) -> Vec<Vec<u8>> {
+            let mut slices = vec![Vec::new()];
+            let mut left = Object::begin(self.job(), shown, &mut slices[0], length, self.now);
+            while let Some(object) = &mut left {
+                before(self, slices.len());
+                let mut slice = Vec::new();
+                if object.go_on(&self.supervisor, &mut slice, length) {
+                    left = None;
+                }
+                slices.push(slice);
+            }
+            slices
+        }
+
+        fn object(&mut self, length: usize, before: impl Fn(&mut World, usize)) -> Value {
+            let text = self.slices(Shown::everything(), length, before).concat();
+            serde_json::from_slice(&text)
+                .unwrap_or_else(|error| unreachable!("{error}: {}", String::from_utf8_lossy(&text)))
+        }
+    }
+
+    fn stdout_size(run: usize) -> usize {
+        [0, 20_000, 3, 0, 9000, 17_000][run]
+    }
+
+    const RESULTS: u64 = 5;
+}
