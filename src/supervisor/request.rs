@@ -82,7 +82,7 @@ impl Supervisor {
     }
 
     /// Registers a job, or gives the one of this id a new specification. Results, run numbers
-    /// and the time of creation stay.
+    /// and the time of creation stay; the main job stays critical.
     ///
     /// # Errors
     /// `OtherType`, `TooManyJobs`, `ShuttingDown`.
@@ -93,6 +93,9 @@ impl Supervisor {
         if !self.ids.contains_key(&id) {
             return self.create(id, spec, now).map(|()| Put::Created);
         }
+        // k1s ends with the main job, whatever that is replaced by.
+        let critical = spec.critical || self.is_main(id.as_str());
+        let spec = JobSpec { critical, ..spec };
         self.change(id.as_str(), now, |job, core| job.replace(spec, core, now))
     }
 

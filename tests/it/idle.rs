@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{K1s, continuous, cron, one_off, skip, stays_true, wait_until};
+use crate::harness::{K1s, continuous, cron, one_off, skip, stays_true, wait_until, with};
 
 /// Every wake-up is a context switch: in a window without one, k1s made no system call.
 fn rests(k1s: &K1s) {
@@ -40,6 +40,22 @@ fn with_jobs_that_run_nothing_happens() {
         k1s.in_state(&format!("c{number}"), "running");
     }
     rests(&k1s);
+}
+
+#[test]
+fn memory_of_jobs_that_are_gone_is_given_back() {
+    let k1s = K1s::start();
+    let before = k1s.resident();
+    let spec = with(cron("true", 3600), json!({"labels": {"text": "x".repeat(4096)}}));
+    for number in 0..2000 {
+        k1s.create(&format!("d{number}"), &spec);
+    }
+    let full = k1s.resident();
+    assert!(full > before + 8 * 1024 * 1024, "{before} {full}");
+    for number in 0..2000 {
+        k1s.delete(&format!("/job/d{number}"));
+    }
+    wait_until("it is given back", || k1s.resident() < before + 3 * 1024 * 1024);
 }
 
 #[test]

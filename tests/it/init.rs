@@ -24,6 +24,7 @@ both_ways! {
     a_critical_job_ends_the_container_with_its_code
     a_kill_of_the_command_begins_the_shutdown
     a_removal_of_the_command_begins_the_shutdown
+    a_command_that_was_replaced_still_ends_the_container
     a_second_kill_of_the_command_does_not_wait
     standard_input_is_the_commands
     what_the_command_prints_is_passed_on_as_it_is
@@ -207,6 +208,15 @@ fn a_removal_of_the_command_begins_the_shutdown(start: Builder) {
             assert_eq!(reply.status, 200, "{}", reply.text());
         }
     });
+}
+
+fn a_command_that_was_replaced_still_ends_the_container(start: Builder) {
+    let k1s = start.init(&["sleep", "1000"]).start();
+    k1s.in_state("main", "running");
+    let reply =
+        k1s.request("PUT", "/job/main", one_off("sleep 0.2; exit 6").to_string().as_bytes());
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(k1s.exit().0.code(), Some(6));
 }
 
 fn a_second_kill_of_the_command_does_not_wait(start: Builder) {
