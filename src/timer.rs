@@ -86,11 +86,6 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
         Some(Mono(self.nodes[node as usize].at))
     }
 
-    /// Whether the timer of `key` is set.
-    pub fn is_set(&self, key: &K) -> bool {
-        self.index.contains_key(key)
-    }
-
     /// When to call [`expire`](Self::expire): the first deadline; `None` when there is none.
     ///
     /// It is never late. It is early only when the first timer of a slot has been cancelled or
@@ -379,7 +374,6 @@ mod tests {
         assert_eq!(wheel.expire(Mono(20)), Some('b'), "'a' was set later");
         assert!(wheel.cancel(&'a'));
         assert!(!wheel.cancel(&'a'));
-        assert!(!wheel.is_set(&'a'));
         assert_eq!(wheel.deadline(&'a'), None);
         assert_eq!(wheel.next(), None);
         assert_eq!(wheel.expire(Mono(u64::MAX)), None);
