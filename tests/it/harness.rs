@@ -19,7 +19,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -586,6 +586,8 @@ impl Builder {
         if self.has_config {
             let path = self.dir.path().join("k1s.toml");
             fs::write(&path, format!("[http]\n{}\n{}", self.http, self.config)).unwrap();
+            // k1s may run as another user, whatever the umask.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
             command.arg("-c").arg(path);
         }
         command
@@ -715,14 +717,23 @@ pub(crate) fn with(mut payload: Value, fields: Value) -> Value {
 pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
-    /// A new, empty one. Its path holds no symbolic link.
+    /// A new, empty one, that all may enter. Its path holds no symbolic link.
     pub(crate) fn new() -> TempDir {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let base = fs::canonicalize(std::env::temp_dir()).unwrap();
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = base.join(format!("k1s-it-{}-{number}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        TempDir(path)
+        loop {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = base.join(format!("k1s-it-{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                // One of another process, which had this number, or has it in its namespace.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                created => {
+                    created.unwrap();
+                    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+                    return TempDir(path);
+                }
+            }
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
