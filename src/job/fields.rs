@@ -223,9 +223,14 @@ pub(crate) fn number(range: RangeInclusive<f64>) -> impl Fn(Value) -> Parsed<f64
     }
 }
 
-/// A time in seconds, decimals allowed, from `least` seconds to a hundred years.
+/// A time in seconds, decimals allowed, from `least` seconds to a hundred years; rounded to
+/// milliseconds, as clocks are read here, but to none only when it is none.
 pub(crate) fn seconds(least: f64) -> impl Fn(Value) -> Parsed<Duration> {
-    move |value| number(least..=HUNDRED_YEARS as f64)(value).map(Duration::from_secs_f64)
+    move |value| {
+        let seconds = number(least..=HUNDRED_YEARS as f64)(value)?;
+        let least = u64::from(seconds > 0.0);
+        Ok(Duration::from_millis(((seconds * 1000.0).round() as u64).max(least)))
+    }
 }
 
 /// A time in whole milliseconds, to a hundred years.
@@ -347,6 +352,20 @@ const HUNDRED_YEARS: i64 = 100 * 366 * 24 * 60 * 60;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_rounded_to_milliseconds_but_not_to_none() {
+        for (given, millis) in [
+            (0.0, 0),
+            (0.1, 100),
+            (0.0004, 1),
+            (1.0006, 1001),
+            (2.592_337_203_685_477e8, 259_233_720_369),
+        ] {
+            let read = seconds(0.0)(Value::Float(given));
+            assert_eq!(read, Ok(Duration::from_millis(millis)), "{given}");
+        }
+    }
 
     #[test]
     fn the_closest_name_is_suggested_and_a_far_one_is_not() {

@@ -131,7 +131,7 @@ fn borrow(fd: RawFd) -> BorrowedFd<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::testing::{blocking, in_own_process, is_root};
+    use crate::os::testing::{blocking, in_own_process, may_become_others};
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
     use std::io::{ErrorKind, Read};
     use std::os::fd::{AsFd, OwnedFd};
@@ -238,7 +238,7 @@ mod tests {
     fn a_hidden_process_of_an_ordinary_user_opens_its_own_pipe_anew() {
         let name =
             "os::console::tests::a_hidden_process_of_an_ordinary_user_opens_its_own_pipe_anew";
-        if !is_root(name) {
+        if !may_become_others(name) {
             return;
         }
         in_own_process(name, || {

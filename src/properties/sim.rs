@@ -391,7 +391,10 @@ impl Sim {
                     self.ask(Some(key));
                 }
             }
-            Ok(Put::Unchanged) => assert_eq!(old.unwrap().1, spec),
+            Ok(Put::Unchanged) => {
+                let critical = spec.critical || self.is_main(id);
+                assert_eq!(old.unwrap().1, JobSpec { critical, ..spec });
+            }
             Err(Refusal::ShuttingDown) => assert!(self.shutdown.is_some()),
             Err(Refusal::TooManyJobs) => assert!(old.is_none()),
             Err(refusal) => {

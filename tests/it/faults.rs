@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::unistd::{SysconfVar, geteuid, sysconf};
+use nix::unistd::{SysconfVar, sysconf};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Builder, Client, K1s, both_ways, continuous, is_alive, one_off, send_signal, skip, stays_true,
-    wait_for, wait_until, with,
+    Builder, Client, K1s, both_ways, continuous, is_alive, may_become_others, one_off, send_signal,
+    skip, stays_true, wait_for, wait_until, with,
 };
 
 both_ways! {
@@ -60,7 +60,7 @@ fn is_deferred(k1s: &K1s, id: &str, word: &str) {
 // ---- Shortages ----
 
 fn without_room_for_a_process_a_job_waits_for_it(start: Builder) {
-    if !geteuid().is_root() {
+    if !may_become_others() {
         skip!("root alone may count the processes of a user that nobody else is");
     }
     // The limit counts all processes of the user: one that this test alone is.
@@ -126,7 +126,7 @@ fn without_descriptors_a_job_waits_for_them(start: Builder) {
     k1s.put(&format!("/job/{}/kill", running[1]));
     k1s.put(&format!("/job/{}/kill", running[2]));
     k1s.in_state(last, "running");
-    if geteuid().is_root() {
+    if may_become_others() {
         k1s.in_state("user", "running");
     }
     k1s.signal(Signal::SIGTERM);

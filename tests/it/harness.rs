@@ -658,6 +658,13 @@ pub(crate) fn cannot_unshare() -> Option<String> {
     }
 }
 
+/// Whether this may become any user. Root of a user namespace may become those alone that it has
+/// numbers for: user_namespaces(7).
+pub(crate) fn may_become_others() -> bool {
+    let other = ["--reuid=60000", "--regid=60000", "--clear-groups", "true"];
+    Command::new("setpriv").args(other).output().is_ok_and(|it| it.status.success())
+}
+
 /// A process as /proc shows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process {

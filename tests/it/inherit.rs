@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use nix::sys::signal::Signal;
-use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use crate::harness::{Builder, K1s, both_ways, one_off, skip, with};
+use crate::harness::{Builder, K1s, both_ways, may_become_others, one_off, skip, with};
 
 both_ways! {
     a_run_starts_clean_however_k1s_was_started
@@ -79,7 +78,7 @@ fn limits_umask_and_nice_are_the_jobs(start: Builder) {
 }
 
 fn a_run_becomes_the_user_and_no_more(start: Builder) {
-    if !geteuid().is_root() {
+    if !may_become_others() {
         skip!("only root becomes somebody else");
     }
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
