@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use mio::Registry;
@@ -19,6 +20,9 @@ use crate::time::Now;
 #[derive(Debug)]
 pub(super) struct Processes {
     spawner: os::Spawner,
+    /// Closed while it is looked who is there: that takes a descriptor, and to stop a run is what
+    /// frees some.
+    spare: Option<OwnedFd>,
     /// `output.forward`, if it was given.
     forward: Option<Forward>,
     /// Whether children may have ended that have not been reaped.
@@ -35,6 +39,7 @@ impl Processes {
     pub(super) fn new(spawner: os::Spawner, forward: Option<Forward>) -> Processes {
         // Orphans may have been inherited before the loop began.
         Processes {
+            spare: spawner.spare_descriptor(),
             spawner,
             forward,
             has_children_to_reap: true,
@@ -118,15 +123,17 @@ impl Processes {
                     Action::Exit { code } => exit = Some(code),
                 }
             }
-            self.stop(stops, supervisor);
-            if surveys.is_empty() {
+            if stops.0.is_empty() && surveys.is_empty() {
                 return exit;
             }
+            self.spare = None;
+            self.stop(stops, supervisor);
             let mut snapshot = None;
             for (run, target) in surveys {
                 let is_left = self.is_left(&target, &mut snapshot, supervisor);
                 supervisor.handle_survey(run, is_left, now);
             }
+            self.spare = self.spawner.spare_descriptor();
         }
     }
 

@@ -119,7 +119,7 @@ pub fn group_is_there(target: &Target) -> bool {
 
 /// Whether this very process is alive, and not a zombie.
 pub fn is_alive(process: Proc) -> bool {
-    Stat::read(process.pid).is_ok_and(|stat| stat.is_the(process) && !stat.is_dead)
+    is_known_alive(process) == Some(true)
 }
 
 /// SIGKILL to every process of the namespace but k1s: kill(2) with -1. What PID 1 ends with.
@@ -427,11 +427,23 @@ fn has_no_environment(pid: Pid) -> bool {
 /// has the number, and is used if that is the one. Without (Linux before 5.3, no descriptor
 /// free), a moment remains in which the number could change hands.
 fn signal_exactly(process: Proc, signal: Signal) -> bool {
-    let pidfd = pidfd_open(process.pid);
-    if pidfd.as_ref().is_err_and(|errno| *errno == Errno::ESRCH) || !is_alive(process) {
-        return false;
-    }
-    let Ok(pidfd) = pidfd else {
+    let pidfd = match pidfd_open(process.pid) {
+        Err(Errno::ESRCH) => return false,
+        result => result.ok(),
+    };
+    let pidfd = match is_known_alive(process) {
+        Some(true) => pidfd,
+        Some(false) => return false,
+        // The last descriptor is the pidfd: looking who has the number is worth more.
+        None => {
+            drop(pidfd);
+            if !is_alive(process) {
+                return false;
+            }
+            None
+        }
+    };
+    let Some(pidfd) = pidfd else {
         return kill(process.pid.0, signal.number());
     };
     // SAFETY: a null pointer asks for the usual siginfo.
@@ -445,6 +457,12 @@ fn signal_exactly(process: Proc, signal: Signal) -> bool {
         )
     };
     result == 0
+}
+
+/// `None` when there is no descriptor or memory to look with.
+fn is_known_alive(process: Proc) -> Option<bool> {
+    let stat = known(Stat::read(process.pid))?;
+    Some(stat.is_some_and(|stat| stat.is_the(process) && !stat.is_dead))
 }
 
 fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
