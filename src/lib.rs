@@ -64,9 +64,14 @@
 //!   from run to run.
 //! - Nothing waits but the poll (and a spawn, until the new process executes its program), and
 //!   nothing holds the loop: each socket, pipe, burst of exits or of spawns has a bounded share
-//!   of a turn. At rest there is no system call at all.
+//!   of a turn. At rest there is no system call at all. The exception: a file system that hangs
+//!   under a job's directory or executable, or a SIGSTOP to the new process before it executes
+//!   its program, holds the loop until that is over, as it would hold posix_spawn(3). The two
+//!   share their memory until then, so k1s cannot go on; a copy of it would cost each spawn more.
 //! - Nothing that a peer, a job, a file or the kernel does ends k1s: no panic, no `unwrap`, no
-//!   index that may be out of range. Input is answered, bugs are asserted.
+//!   index that may be out of range. Input is answered, bugs are asserted. The exceptions:
+//!   SIGKILL, and an allocation of k1s's own that is refused.
+//! - No process is started whose output nobody watches: its pipes are there, and watched, first.
 //! - Nothing is without a limit: jobs, connections, heads, bodies, unsent answers, output. What
 //!   they are is a key of the config or a constant at the end of the file that uses it.
 //! - No timer is stale: a state arms its timers as it is entered and disarms them as it is left,

@@ -308,7 +308,10 @@ impl Peers {
         }
         self.last_token += 2;
         let token = Token(self.last_token);
-        if registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE).is_err() {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = registry.register(&mut socket, token, interest) {
+            // No event would tell of it: the peer sees its connection end.
+            self.accept_error = Some(error);
             return;
         }
         let connection = Connection::new(self.limits.clone(), now);

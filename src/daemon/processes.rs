@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::time::{Mono, Now};
 #[derive(Debug)]
 pub(super) struct Processes {
     spawner: os::Spawner,
+    /// Closed while it is looked who is there: that takes a descriptor, and to stop a run is what
+    /// frees some.
+    spare: Option<OwnedFd>,
     /// `output.forward`, if it was given.
     forward: Option<Forward>,
     /// When to reap, once a child may have ended.
@@ -37,6 +41,7 @@ pub(super) struct Processes {
 impl Processes {
     pub(super) fn new(spawner: os::Spawner, forward: Option<Forward>) -> Processes {
         Processes {
+            spare: spawner.spare_descriptor(),
             spawner,
             forward,
             // Orphans may have been inherited before the loop began.
@@ -128,15 +133,17 @@ impl Processes {
                     Action::Exit { code } => exit = Some(code),
                 }
             }
-            self.stop(stops, supervisor);
-            if surveys.is_empty() {
+            if stops.0.is_empty() && surveys.is_empty() {
                 return exit;
             }
+            self.spare = None;
+            self.stop(stops, supervisor);
             let mut snapshot = None;
             for (run, target) in surveys {
                 let is_left = self.is_left(&target, &mut snapshot, supervisor);
                 supervisor.handle_survey(run, is_left, now);
             }
+            self.spare = self.spawner.spare_descriptor();
         }
     }
 
@@ -226,9 +233,7 @@ impl Processes {
                 self.is_calm = snapshot.as_ref().is_some_and(|snapshot| !snapshot.has_orphans());
             }
             // Who cannot look does not know that nothing is left, and looks again later.
-            snapshot.as_ref().is_none_or(|snapshot| {
-                snapshot.group_is_alive(&hunt) || !snapshot.strays(&hunt).is_empty()
-            })
+            snapshot.as_ref().is_none_or(|snapshot| snapshot.may_be_left(&hunt))
         };
         if !is_left {
             for tag in self.tags_of(&hunt).cloned().collect::<Vec<_>>() {

@@ -70,7 +70,7 @@ pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pi
     let mut signalled = BTreeSet::new();
     for round in 0..MAX_ROUNDS {
         let snapshot = Snapshot::take(&is_leader);
-        let mut news = false;
+        let mut news = snapshot.as_ref().is_some_and(|snapshot| !snapshot.is_whole);
         for target in &mut *targets {
             if round == 0 {
                 stop_group(target, signal);
@@ -119,7 +119,7 @@ pub fn group_is_there(target: &Target) -> bool {
 
 /// Whether this very process is alive, and not a zombie.
 pub fn is_alive(process: Proc) -> bool {
-    Stat::read(process.pid).is_ok_and(|stat| stat.is_the(process) && !stat.is_dead)
+    is_known_alive(process) == Some(true)
 }
 
 /// SIGKILL to every process of the namespace but k1s: kill(2) with -1. What PID 1 ends with.
@@ -145,6 +145,8 @@ pub struct Snapshot {
     /// Children of k1s that lead no run, by their `K1S_RUN`.
     orphans: BTreeMap<String, Vec<Pid>>,
     has_orphans: bool,
+    /// Of every orphan it is known whether it has a `K1S_RUN`.
+    is_whole: bool,
 }
 
 impl Snapshot {
@@ -159,7 +161,7 @@ impl Snapshot {
     /// `None` when there is no descriptor or no memory to look with: who is alive is not known.
     pub fn take(is_leader: impl Fn(Pid) -> bool) -> Option<Snapshot> {
         let mut processes = Vec::new();
-        for pid in known(list())?.into_iter().flatten() {
+        for pid in list().ok()? {
             let Some(session) = session_of(pid).filter(|session| session.0 > 0) else { continue };
             if group_of_process(pid) == Some(session) && is_leader(session) {
                 processes.push(Stat::in_group(pid, session));
@@ -205,6 +207,13 @@ impl Snapshot {
             .any(|stat| !stat.is_dead && stat.group == group)
     }
 
+    /// Whether anything of a run may be left: of its group, outside of it, or an orphan that will
+    /// be found to be the run's when it is looked at again.
+    pub fn may_be_left(&self, target: &Target) -> bool {
+        let may_be_hidden = !self.is_whole && !target.tag.is_empty();
+        self.group_is_alive(target) || may_be_hidden || !self.strays(target).is_empty()
+    }
+
     /// Whether k1s has a living child that leads no run: something that a run has left behind.
     pub fn has_orphans(&self) -> bool {
         self.has_orphans
@@ -214,7 +223,7 @@ impl Snapshot {
         processes: impl Iterator<Item = Stat>,
         own: Pid,
         is_leader: impl Fn(Pid) -> bool,
-        run_tag: impl Fn(Pid) -> Option<String>,
+        run_tag: impl Fn(Pid) -> Tag,
     ) -> Snapshot {
         let mut snapshot = Snapshot {
             own,
@@ -223,6 +232,7 @@ impl Snapshot {
             by_session: BTreeMap::new(),
             orphans: BTreeMap::new(),
             has_orphans: false,
+            is_whole: true,
         };
         for stat in processes {
             let pid = stat.process.pid;
@@ -231,8 +241,10 @@ impl Snapshot {
             snapshot.by_session.entry(stat.session).or_default().push(pid);
             let is_orphan = stat.parent == own && !stat.is_dead && !is_leader(pid);
             snapshot.has_orphans |= is_orphan;
-            if let Some(tag) = is_orphan.then(|| run_tag(pid)).flatten() {
-                snapshot.orphans.entry(tag).or_default().push(pid);
+            match if is_orphan { run_tag(pid) } else { Tag::None } {
+                Tag::Run(tag) => snapshot.orphans.entry(tag).or_default().push(pid),
+                Tag::None => {}
+                Tag::Hidden => snapshot.is_whole = false,
             }
             snapshot.processes.insert(pid, stat);
         }
@@ -296,8 +308,7 @@ impl Stat {
 
     fn read(pid: Pid) -> io::Result<Stat> {
         let mut buffer = [0u8; STAT_BYTES];
-        let length = File::open(format!("/proc/{}/stat", pid.0))?.read(&mut buffer)?;
-        let line = buffer.get(..length).unwrap_or_default();
+        let line = read_file(pid, "stat", &mut buffer)?;
         Stat::parse(line).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
@@ -337,10 +348,14 @@ fn group_of_process(pid: Pid) -> Option<Pid> {
     nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
 }
 
-/// The numbers in `/proc`.
-fn list() -> io::Result<impl Iterator<Item = Pid>> {
-    let entries = std::fs::read_dir("/proc")?;
-    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid)))
+/// The numbers in `/proc`. The directory is closed again before a process is looked at: one
+/// descriptor must do for both.
+fn list() -> io::Result<Vec<Pid>> {
+    let mut pids = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(Pid));
+    }
+    Ok(pids)
 }
 
 /// What was read, or that there is nothing to read (a process that is gone meanwhile); `None`
@@ -353,26 +368,82 @@ fn known<T>(result: io::Result<T>) -> Option<Option<T>> {
     }
 }
 
-/// `K1S_RUN` in the environment that the process was started with: proc_pid_environ(5).
-/// `None` also when it may not be read.
-fn run_tag(pid: Pid) -> Option<String> {
-    let mut environment = Vec::new();
-    let file = File::open(format!("/proc/{}/environ", pid.0)).ok()?;
-    file.take(ENVIRON_BYTES).read_to_end(&mut environment).ok()?;
+/// What the environment of a process says of where it comes from.
+#[derive(Debug, PartialEq, Eq)]
+enum Tag {
+    /// `K1S_RUN`.
+    Run(String),
+    /// No `K1S_RUN`, or it may not be read.
+    None,
+    /// Not to be seen now: there is no descriptor or memory to look with, or the process is just
+    /// executing a program, and has no environment meanwhile.
+    Hidden,
+}
+
+/// From the environment that the process was started with: proc_pid_environ(5).
+fn run_tag(pid: Pid) -> Tag {
+    let mut buffer = vec![0; ENVIRON_BYTES];
+    let environment = match read_file(pid, "environ", &mut buffer) {
+        Ok(environment) => environment,
+        Err(error) if is_shortage(errno_of(&error)) => return Tag::Hidden,
+        Err(_) => return Tag::None,
+    };
+    if environment.is_empty() && !has_no_environment(pid) {
+        return Tag::Hidden;
+    }
     let mut variables = environment.split(|byte| *byte == 0);
-    let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="))?;
-    String::from_utf8(value.to_vec()).ok()
+    let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="));
+    value.and_then(|value| String::from_utf8(value.to_vec()).ok()).map_or(Tag::None, Tag::Run)
+}
+
+/// In one call: between two the process may execute a program, and the second finds no more.
+fn read_file<'a>(pid: Pid, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let mut file = File::open(format!("/proc/{}/{name}", pid.0))?;
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            length => return Ok(buffer.get(..length?).unwrap_or_default()),
+        }
+    }
+}
+
+/// Whether a process has been given an empty environment, or is gone. In the midst of execve(2)
+/// it has memory in which no program is known yet (Linux, `load_elf_binary` in fs/binfmt_elf.c);
+/// right after, it has an environment.
+fn has_no_environment(pid: Pid) -> bool {
+    let mut buffer = [0u8; STAT_BYTES];
+    let line = match read_file(pid, "stat", &mut buffer) {
+        Ok(line) => String::from_utf8_lossy(line),
+        Err(error) => return !is_shortage(errno_of(&error)),
+    };
+    let fields = line.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - STATE).copied();
+    let is_executing = field(END_OF_CODE) == Some("0");
+    field(MEMORY) == Some("0") || !is_executing && field(ENV_START) == field(ENV_END)
 }
 
 /// To this process and no other that got its number meanwhile: a pidfd holds on to whoever
 /// has the number, and is used if that is the one. Without (Linux before 5.3, no descriptor
 /// free), a moment remains in which the number could change hands.
 fn signal_exactly(process: Proc, signal: Signal) -> bool {
-    let pidfd = pidfd_open(process.pid);
-    if pidfd.as_ref().is_err_and(|errno| *errno == Errno::ESRCH) || !is_alive(process) {
-        return false;
-    }
-    let Ok(pidfd) = pidfd else {
+    let pidfd = match pidfd_open(process.pid) {
+        Err(Errno::ESRCH) => return false,
+        result => result.ok(),
+    };
+    let pidfd = match is_known_alive(process) {
+        Some(true) => pidfd,
+        Some(false) => return false,
+        // The last descriptor is the pidfd: looking who has the number is worth more.
+        None => {
+            drop(pidfd);
+            if !is_alive(process) {
+                return false;
+            }
+            None
+        }
+    };
+    let Some(pidfd) = pidfd else {
         return kill(process.pid.0, signal.number());
     };
     // SAFETY: a null pointer asks for the usual siginfo.
@@ -386,6 +457,12 @@ fn signal_exactly(process: Proc, signal: Signal) -> bool {
         )
     };
     result == 0
+}
+
+/// `None` when there is no descriptor or memory to look with.
+fn is_known_alive(process: Proc) -> Option<bool> {
+    let stat = known(Stat::read(process.pid))?;
+    Some(stat.is_some_and(|stat| stat.is_the(process) && !stat.is_dead))
 }
 
 fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
@@ -426,11 +503,16 @@ const MAX_ROUNDS: usize = 8;
 /// More than a line of `/proc/PID/stat` takes: 52 numbers and a short name.
 const STAT_BYTES: usize = 2048;
 /// How much of an environment is searched; `K1S_RUN` is put first.
-const ENVIRON_BYTES: u64 = 256 * 1024;
+const ENVIRON_BYTES: usize = 256 * 1024;
 /// Fields of `/proc/PID/stat`, counted from 1.
+const STATE: usize = 3;
 const SESSION: usize = 6;
 const NUM_THREADS: usize = 20;
 const START_TIME: usize = 22;
+const MEMORY: usize = 23;
+const END_OF_CODE: usize = 27;
+const ENV_START: usize = 50;
+const ENV_END: usize = 51;
 
 #[cfg(test)]
 mod tests {
@@ -449,7 +531,7 @@ mod tests {
         }
     }
 
-    /// `pid parent group session` each; a `z` behind: a zombie, `=TAG`: its `K1S_RUN`.
+    /// `pid parent group session` each; a `z` behind: a zombie, `=TAG`: its `K1S_RUN`, `=?`: hidden.
     /// k1s is 10, in session 9; leaders are 100 and 200.
     fn snapshot(world: &'static [&'static str]) -> Snapshot {
         let line = |text: &str| {
@@ -465,8 +547,12 @@ mod tests {
         };
         let tag = |pid: Pid| {
             let start = format!("{} ", pid.0);
-            let text = world.iter().find(|text| text.starts_with(&start))?;
-            Some(text.split_once('=')?.1.to_owned())
+            let text = world.iter().find(|text| text.starts_with(&start)).unwrap();
+            match text.split_once('=') {
+                Some((_, "?")) => Tag::Hidden,
+                Some((_, tag)) => Tag::Run(tag.to_owned()),
+                None => Tag::None,
+            }
         };
         let is_leader = |pid: Pid| pid.0 % 100 == 0;
         Snapshot::new(world.iter().map(|text| line(text)), Pid(10), is_leader, tag)
@@ -511,6 +597,52 @@ mod tests {
             "108 10 108 108",
         ];
         check(world, &target(100), &[105, 106]);
+    }
+
+    #[test]
+    fn while_an_orphan_cannot_be_told_nothing_is_taken_for_gone() {
+        let gone = &["10 1 9 9", "105 10 105 105=instance.job.2"];
+        assert!(!snapshot(gone).may_be_left(&target(100)));
+        let hidden = &["10 1 9 9", "105 10 105 105=?"];
+        assert!(snapshot(hidden).may_be_left(&target(100)));
+        check(hidden, &target(100), &[]);
+        let group = Target { tag: String::new(), ..target(100) };
+        assert!(!snapshot(hidden).may_be_left(&group), "it is in no group");
+        let child_of_another = &["10 1 9 9", "200 10 200 200", "105 200 105 105=?"];
+        assert!(!snapshot(child_of_another).may_be_left(&target(100)));
+    }
+
+    /// A stray that was stopped in the moment that it executed a program was taken for a
+    /// stranger's, and lived on.
+    #[test]
+    fn a_process_that_executes_a_program_is_no_strangers() {
+        let endless = shell("f=$(mktemp); printf 'exec sh %s' $f > $f; echo $f; exec sh $f");
+        let spawned = spawn(&mut spawner(), &endless).unwrap();
+        let mut file = String::new();
+        blocking(&spawned.output.stdout);
+        BufReader::new(File::from(spawned.output.stdout)).read_line(&mut file).unwrap();
+        let tags: Vec<Tag> = (0..20_000).map(|_| run_tag(spawned.pid)).collect();
+        assert!(signal_process(spawned.pid, Signal::KILL));
+        wait(spawned.pid);
+        std::fs::remove_file(file.trim()).unwrap();
+        assert!(!tags.contains(&Tag::None));
+        assert!(tags.contains(&Tag::Run("instance.job.1".into())));
+        assert_eq!(run_tag(spawned.pid), Tag::None, "it is gone");
+    }
+
+    #[test]
+    fn a_process_without_an_environment_has_no_tag() {
+        let spawned = spawn(&mut spawner(), &command("env", &["-i", "sleep", "1000"])).unwrap();
+        let is_sleep = || {
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", spawned.pid.0));
+            name.unwrap() == "sleep\n"
+        };
+        while !is_sleep() || run_tag(spawned.pid) == Tag::Hidden {
+            std::thread::yield_now();
+        }
+        assert_eq!(run_tag(spawned.pid), Tag::None);
+        assert!(signal_process(spawned.pid, Signal::KILL));
+        wait(spawned.pid);
     }
 
     #[test]
@@ -614,8 +746,8 @@ mod tests {
             let own = own_pid();
             let free = File::open("/dev/null").unwrap().as_raw_fd();
             let mut limit = limits::nofile().unwrap();
-            // One for the directory, one for each process in turn.
-            for (more, sees) in [(0, false), (1, false), (2, true)] {
+            // The directory is looked at first, then each process in turn.
+            for (more, sees) in [(0, false), (1, true)] {
                 limit.rlim_cur = u64::try_from(free + more).unwrap();
                 limits::set_nofile(limit).unwrap();
                 let snapshot = Snapshot::take(|_| false);

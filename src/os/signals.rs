@@ -9,6 +9,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd as NixSignalFd};
 use signal_hook_mio::v1_0::Signals as HookSignals;
@@ -69,7 +70,13 @@ impl SignalFd {
     /// pipe are left out: the write said so.
     pub fn drain(&self) -> bool {
         let mut buffer = [0; 2 * INFO_BYTES];
-        let count = nix::unistd::read(&self.0, &mut buffer).unwrap_or(0);
+        let count = loop {
+            match nix::unistd::read(&self.0, &mut buffer) {
+                // Nothing would tell of what is there a second time.
+                Err(Errno::EINTR) => {}
+                result => break result.unwrap_or(0),
+            }
+        };
         let mut infos = buffer.get(..count).unwrap_or_default().chunks_exact(INFO_BYTES);
         infos.any(|info| {
             number_at(info, SIGNO) == Some(NixSignal::SIGPIPE as u32)

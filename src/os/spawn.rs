@@ -107,6 +107,12 @@ impl Spawner {
         })
     }
 
+    /// A descriptor that stands for nothing but its number: closing it makes room for another.
+    /// `None` when there is no room for it.
+    pub fn spare_descriptor(&self) -> Option<OwnedFd> {
+        self.slots.null.try_clone().ok()
+    }
+
     /// Starts a process, leader of a session and a group of its own, with descriptors 0, 1 and 2
     /// alone, default dispositions and no signal blocked.
     ///

@@ -111,6 +111,7 @@ pub(crate) struct K1s {
     stderr: Captured,
     terminal: Option<Terminal>,
     dir: Arc<TempDir>,
+    insists: bool,
 }
 
 impl K1s {
@@ -169,16 +170,23 @@ impl K1s {
         Client::to(self.address)
     }
 
+    /// From here on a request whose connection ends without an answer is sent again.
+    pub(crate) fn insist(&mut self) {
+        self.insists = true;
+    }
+
     /// One request with the token, on a connection of its own.
     pub(crate) fn request(&self, method: &str, target: &str, body: &[u8]) -> Reply {
-        let mut client = self.connect();
         let head = format!(
             "{method} {target} HTTP/1.1\r\nHost: k1s\r\n{}Content-Length: {}\r\nConnection: close\r\n\r\n",
             self.authorization(),
             body.len()
         );
-        client.send([head.as_bytes(), body].concat());
-        client.reply_to(method)
+        wait_for("an answer", || {
+            let mut client = self.connect();
+            client.send([head.as_bytes(), body].concat());
+            (!self.insists || client.is_answered()).then(|| client.reply_to(method))
+        })
     }
 
     /// GET.
@@ -382,6 +390,11 @@ impl Builder {
         }
     }
 
+    /// The same once more, in a directory of its own.
+    pub(crate) fn again(&self) -> Builder {
+        Builder { dir: Arc::new(TempDir::new()), ..self.clone() }
+    }
+
     /// The directory that it will be started in.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
@@ -527,7 +540,7 @@ impl Builder {
         };
         let (token, dir) = (self.token, self.dir);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        K1s { child, pid, address, token, stdout, stderr, terminal, dir }
+        K1s { child, pid, address, token, stdout, stderr, terminal, dir, insists: false }
     }
 
     /// Starts it, and waits until it has ended by itself.
@@ -827,9 +840,14 @@ impl Client {
         (size > 0).then_some(chunk)
     }
 
+    /// Whether the peer sends something before it closes the connection.
+    fn is_answered(&mut self) -> bool {
+        !self.unread.is_empty() || self.read_more()
+    }
+
     /// Whether the peer closes the connection without another byte.
     pub(crate) fn ends(&mut self) -> bool {
-        self.unread.is_empty() && !self.read_more()
+        !self.is_answered()
     }
 
     /// Every byte up to the end of the connection.
