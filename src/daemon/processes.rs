@@ -130,6 +130,12 @@ impl Processes {
                     Action::Signal { target, signal } => self.signal(&target, signal, supervisor),
                     Action::Stop { target, signal } => stops.add(target, signal),
                     Action::Survey { run, target } => surveys.push((run, target)),
+                    Action::Glance { run, leader } => {
+                        let hunt = self.hunt(&Target::Group(leader), supervisor);
+                        if !process::group_is_there(&hunt) {
+                            supervisor.handle_group_gone(run, now);
+                        }
+                    }
                     Action::Exit { code } => exit = Some(code),
                 }
             }

@@ -166,6 +166,7 @@ impl Service {
                 }
             }
             Action::Survey { run, .. } => self.supervisor.handle_survey(run, false, self.now),
+            Action::Glance { run, .. } => self.supervisor.handle_group_gone(run, self.now),
             Action::Exit { .. } => {}
         }
     }

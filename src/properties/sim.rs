@@ -496,6 +496,12 @@ impl Sim {
                 self.notice_shutdown();
                 self.note("survey", |_| format!("{run:?}: {members:?}"));
             }
+            Action::Glance { run, leader } => {
+                if self.world.members(&Target::Group(leader), &self.leaders).is_empty() {
+                    self.supervisor.handle_group_gone(run, self.now);
+                    self.notice_shutdown();
+                }
+            }
             Action::Exit { .. } => self.exit(),
         }
     }

@@ -32,6 +32,14 @@ pub enum Action {
         /// Which processes.
         target: Target,
     },
+    /// Look whether the group still is there, which takes no search: kill(2). If not, say so with
+    /// [`Supervisor::handle_group_gone`](super::Supervisor::handle_group_gone).
+    Glance {
+        /// The run that waits for it.
+        run: RunKey,
+        /// The group's leader, which is gone.
+        leader: Pid,
+    },
     /// Everything has been stopped, or its time is up: end with this exit code.
     Exit {
         /// k1s's own exit code.

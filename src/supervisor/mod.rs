@@ -111,8 +111,9 @@ struct Core {
     pids: BTreeMap<Pid, RunKey>,
     /// Runs whose first process is over while others may be left.
     clearing: BTreeSet<RunKey>,
-    /// Runs that the machine had no room for.
-    deferred: BTreeSet<RunKey>,
+    /// Runs that the machine had no room for, in the order in which they were last tried.
+    deferred: BTreeMap<u64, RunKey>,
+    last_deferral: u64,
     memory: OutputMemory,
     live_runs: usize,
     /// There may be room again since deferred runs were last tried.
@@ -154,7 +155,8 @@ impl Supervisor {
                 leaving: BTreeMap::new(),
                 pids: BTreeMap::new(),
                 clearing: BTreeSet::new(),
-                deferred: BTreeSet::new(),
+                deferred: BTreeMap::new(),
+                last_deferral: 0,
                 memory: OutputMemory::new(settings.output_memory),
                 live_runs: 0,
                 has_freed: false,
@@ -269,6 +271,11 @@ impl Supervisor {
         for run in self.core.clearing.iter().copied().collect::<Vec<_>>() {
             self.update(run.job, now, |job, core| job.handle_orphans_reaped(run, core, now));
         }
+    }
+
+    /// What an [`Action::Glance`] was for: nothing is left of the group that the run led.
+    pub fn handle_group_gone(&mut self, run: RunKey, now: Now) {
+        self.update(run.job, now, |job, core| job.handle_group_gone(run, core, now));
     }
 
     /// The answer to an [`Action::Survey`].
@@ -415,16 +422,17 @@ impl Supervisor {
         };
         let old: Vec<RunKey> = self.core.clearing.iter().copied().filter(holds).collect();
         for run in old {
-            self.update(run.job, now, |job, core| job.handle_group_gone(run, core, now));
+            self.handle_group_gone(run, now);
         }
     }
 
-    /// Something was freed: the first run that the machine had no room for is tried again.
+    /// Something was freed: of the runs that the machine had no room for, the one that was not
+    /// tried for longest is, before any that is new. So each comes to its turn.
     fn retry_deferred(&mut self, now: Now) {
         if !std::mem::take(&mut self.core.has_freed) {
             return;
         }
-        if let Some(run) = self.core.deferred.first().copied()
+        if let Some(run) = self.core.deferred.values().next().copied()
             && let Some(job) = self.jobs.get_mut(&run.job)
         {
             job.hurry(run, &mut self.core, now);

@@ -47,7 +47,7 @@ pub(super) enum RunState {
     /// It waits for its turn to be spawned.
     Queued,
     /// The machine had no room for it.
-    Deferred { error: String, delay: Duration },
+    Deferred { error: String, delay: Duration, place: u64 },
     /// Its first process lives.
     Running { pid: Pid },
     /// It has been asked to end.
@@ -131,8 +131,8 @@ impl Run {
         self.state = state;
         match &self.state {
             RunState::Queued => core.starts.push_back(self.key),
-            RunState::Deferred { delay, .. } => {
-                core.deferred.insert(self.key);
+            RunState::Deferred { delay, place, .. } => {
+                core.deferred.insert(*place, self.key);
                 core.timers.set(Timer::Retry(self.key), now.mono + *delay);
             }
             RunState::Running { .. } => self.arm_timeout(core),
@@ -141,7 +141,7 @@ impl Run {
                 core.clearing.insert(self.key);
                 arm_kill(*kill, self.key, core);
                 if let Survey::Resting { next_delay } = survey {
-                    core.timers.set(Timer::Survey(self.key), now.mono + *next_delay);
+                    core.timers.set(Timer::Survey(self.key), survey_after(*next_delay, now));
                 }
             }
         }
@@ -151,8 +151,8 @@ impl Run {
     pub(super) fn leave(&mut self, core: &mut Core) {
         match &self.state {
             RunState::Queued => {}
-            RunState::Deferred { .. } => {
-                core.deferred.remove(&self.key);
+            RunState::Deferred { place, .. } => {
+                core.deferred.remove(place);
                 core.timers.cancel(&Timer::Retry(self.key));
             }
             RunState::Running { .. } => {
@@ -258,18 +258,19 @@ impl Run {
         }
     }
 
-    /// Orphans were reaped, which may have been the rest: a group is asked about at once, which is
-    /// cheap; a tree sooner than planned, but no sooner than is bearable while orphans end one
+    /// Orphans were reaped, which may have been the rest: a group is glanced at, which is cheap; a
+    /// tree is looked at sooner than planned, but no sooner than is bearable while orphans end one
     /// after another, as each look is one at all processes.
     pub(super) fn hasten(&mut self, core: &mut Core, now: Now) {
         let RunState::Clearing { target, survey: Survey::Resting { next_delay }, .. } = &self.state
         else {
             return;
         };
-        if let Target::Group(_) | Target::Process(_) = target {
-            return self.survey(core);
+        if let Target::Group(leader) | Target::Process(leader) = target {
+            core.actions.push_back(Action::Glance { run: self.key, leader: *leader });
+            return;
         }
-        let at = now.mono + FIRST_SURVEY.max(*next_delay / 8);
+        let at = survey_after(FIRST_SURVEY.max(*next_delay / 8), now);
         let timer = Timer::Survey(self.key);
         if core.timers.deadline(&timer).is_some_and(|planned| planned > at) {
             core.timers.set(timer, at);
@@ -297,7 +298,7 @@ impl Run {
             return;
         };
         *survey = Survey::Resting { next_delay: (next_delay * 2).min(LONGEST_SURVEY) };
-        core.timers.set(Timer::Survey(self.key), now.mono + next_delay);
+        core.timers.set(Timer::Survey(self.key), survey_after(next_delay, now));
         let signal = match *kill {
             Kill::At(_) => return,
             Kill::Sent => Signal::KILL,
@@ -360,6 +361,14 @@ fn arm_kill(kill: Kill, run: RunKey, core: &mut Core) {
     }
 }
 
+/// When to look again after so long, or a little later: at a whole multiple, so that all who look
+/// as seldom look together, and share one look.
+fn survey_after(delay: Duration, now: Now) -> Mono {
+    let Mono(due) = now.mono + delay;
+    let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+    Mono(due.checked_next_multiple_of(millis).unwrap_or(due))
+}
+
 /// What is left is looked for again after so long, then twice as long, up to the longest.
 const FIRST_SURVEY: Duration = Duration::from_millis(5);
-const LONGEST_SURVEY: Duration = Duration::from_millis(500);
+const LONGEST_SURVEY: Duration = Duration::from_millis(320);

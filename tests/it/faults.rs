@@ -22,6 +22,7 @@ use crate::harness::{
 both_ways! {
     without_room_for_a_process_a_job_waits_for_it
     without_descriptors_a_job_waits_for_them
+    without_descriptors_each_job_comes_to_its_turn
     without_descriptors_a_stop_still_finds_all
     without_descriptors_a_stop_still_asks_all
     without_descriptors_connections_make_room
@@ -134,6 +135,20 @@ fn without_descriptors_a_job_waits_for_them(start: Builder) {
     }
     k1s.signal(Signal::SIGTERM);
     assert_eq!(k1s.exit().0.code(), Some(0));
+}
+
+/// Those that end make room, which their next runs would take before a job that was never started.
+fn without_descriptors_each_job_comes_to_its_turn(start: Builder) {
+    let k1s = start.nofile(40).start();
+    let ends = with(continuous("sleep 0.02"), json!({"restart": {"initialDelayMs": 0}}));
+    let ids: Vec<String> = (0..30).map(|number| format!("x{number}")).collect();
+    ids.iter().for_each(|id| k1s.create(id, &ends));
+    for _ in 0..3 {
+        let before: Vec<Value> = ids.iter().map(|id| k1s.job(id)["startedAt"].clone()).collect();
+        for (id, before) in ids.iter().zip(before) {
+            wait_until("it is started again", || k1s.job(id)["startedAt"] != before);
+        }
+    }
 }
 
 /// To look who is there takes descriptors: whoever cannot look does not know that all are gone.

@@ -289,6 +289,15 @@ impl Stage {
                 self.say(format!("survey {name} {}: {found}", describe(&target)));
                 self.supervisor.handle_survey(run, is_left, self.now);
             }
+            Action::Glance { run, leader } => {
+                let name = self.name(run);
+                let is_left = self.left.contains(&name);
+                let found = if is_left { "there" } else { "gone" };
+                self.say(format!("glance {name} group {}: {found}", leader.0));
+                if !is_left {
+                    self.supervisor.handle_group_gone(run, self.now);
+                }
+            }
             Action::Exit { code } => self.say(format!("EXIT {code}")),
         }
     }

@@ -69,7 +69,9 @@ impl Job {
         let delay = FIRST_DEFERRAL.saturating_mul(1 << run.deferrals.min(16)).min(LONGEST_DEFERRAL);
         run.deferrals += 1;
         let (number, is_first) = (run.key.number, run.deferrals == 1);
-        run.enter(RunState::Deferred { error: error.clone(), delay }, core, now);
+        core.last_deferral += 1;
+        let place = core.last_deferral;
+        run.enter(RunState::Deferred { error: error.clone(), delay, place }, core, now);
         self.tell(Happened::Deferred { run: number, error, is_first }, core);
     }
 
@@ -218,13 +220,16 @@ impl Job {
         }
     }
 
-    /// Something was freed: a run that waits for room is tried at once. However often, its waits
-    /// do not get longer by it.
+    /// Something was freed: a run that waits for room is tried at once, before all others. However
+    /// often, its waits do not get longer by it.
     pub(in crate::supervisor) fn hurry(&mut self, run: RunKey, core: &mut Core, now: Now) {
-        if let Some(run) = self.run_mut(run) {
+        if let Some(run) = self.run_mut(run)
+            && let RunState::Deferred { .. } = run.state
+        {
             run.deferrals = run.deferrals.saturating_sub(1).max(1);
+            run.enter(RunState::Queued, core, now);
+            core.starts.rotate_right(1);
         }
-        self.retry(run, core, now);
     }
 
     pub(in crate::supervisor) fn retry(&mut self, run: RunKey, core: &mut Core, now: Now) {
