@@ -226,9 +226,7 @@ impl Processes {
                 self.is_calm = snapshot.as_ref().is_some_and(|snapshot| !snapshot.has_orphans());
             }
             // Who cannot look does not know that nothing is left, and looks again later.
-            snapshot.as_ref().is_none_or(|snapshot| {
-                snapshot.group_is_alive(&hunt) || !snapshot.strays(&hunt).is_empty()
-            })
+            snapshot.as_ref().is_none_or(|snapshot| snapshot.may_be_left(&hunt))
         };
         if !is_left {
             for tag in self.tags_of(&hunt).cloned().collect::<Vec<_>>() {

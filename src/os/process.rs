@@ -76,6 +76,7 @@ pub fn signal_runs(targets: &mut [Target], signal: Signal, is_leader: impl Fn(Pi
                 stop_group(target, signal);
             }
             let Some(snapshot) = &snapshot else { continue };
+            news |= snapshot.has_unknown;
             target.strays = snapshot.strays(target);
             for stray in &target.strays {
                 if signalled.insert(*stray) {
@@ -112,7 +113,7 @@ pub fn signal_process(pid: Pid, signal: Signal) -> bool {
 ///
 /// Zombies count. Those that k1s inherits are gone as soon as it collects them; one whose
 /// parent lives outside the group and does not wait for it stays, and then
-/// [`Snapshot::group_is_alive`] knows better.
+/// [`Snapshot::may_be_left`] knows better.
 pub fn group_is_there(target: &Target) -> bool {
     group_of(target).is_some_and(|group| kill(-group.0, 0))
 }
@@ -145,6 +146,8 @@ pub struct Snapshot {
     /// Children of k1s that lead no run, by their `K1S_RUN`.
     orphans: BTreeMap<String, Vec<Pid>>,
     has_orphans: bool,
+    /// Whose orphan one of them is cannot be told at this moment.
+    has_unknown: bool,
 }
 
 impl Snapshot {
@@ -195,9 +198,17 @@ impl Snapshot {
             .collect()
     }
 
+    /// Whether anything of the target is left, or may be: while whose an orphan is cannot be told, it
+    /// may be anybody's.
+    pub fn may_be_left(&self, target: &Target) -> bool {
+        self.group_is_alive(target)
+            || !self.strays(target).is_empty()
+            || (self.has_unknown && !target.tag.is_empty())
+    }
+
     /// Whether a process that is not a zombie is left of a run's group. All of a group are of one
     /// session: setpgid(2).
-    pub fn group_is_alive(&self, target: &Target) -> bool {
+    fn group_is_alive(&self, target: &Target) -> bool {
         let Some(group) = self.group_number(target) else { return false };
         let members = self.by_session.get(&group).into_iter().flatten();
         members
@@ -214,7 +225,7 @@ impl Snapshot {
         processes: impl Iterator<Item = Stat>,
         own: Pid,
         is_leader: impl Fn(Pid) -> bool,
-        run_tag: impl Fn(Pid) -> Option<String>,
+        run_tag: impl Fn(Pid) -> Option<Option<String>>,
     ) -> Snapshot {
         let mut snapshot = Snapshot {
             own,
@@ -223,6 +234,7 @@ impl Snapshot {
             by_session: BTreeMap::new(),
             orphans: BTreeMap::new(),
             has_orphans: false,
+            has_unknown: false,
         };
         for stat in processes {
             let pid = stat.process.pid;
@@ -231,8 +243,10 @@ impl Snapshot {
             snapshot.by_session.entry(stat.session).or_default().push(pid);
             let is_orphan = stat.parent == own && !stat.is_dead && !is_leader(pid);
             snapshot.has_orphans |= is_orphan;
-            if let Some(tag) = is_orphan.then(|| run_tag(pid)).flatten() {
-                snapshot.orphans.entry(tag).or_default().push(pid);
+            match is_orphan.then(|| run_tag(pid)) {
+                Some(Some(Some(tag))) => snapshot.orphans.entry(tag).or_default().push(pid),
+                Some(None) => snapshot.has_unknown = true,
+                Some(Some(None)) | None => {}
             }
             snapshot.processes.insert(pid, stat);
         }
@@ -353,15 +367,37 @@ fn known<T>(result: io::Result<T>) -> Option<Option<T>> {
     }
 }
 
-/// `K1S_RUN` in the environment that the process was started with: proc_pid_environ(5).
-/// `None` also when it may not be read.
-fn run_tag(pid: Pid) -> Option<String> {
-    let mut environment = Vec::new();
-    let file = File::open(format!("/proc/{}/environ", pid.0)).ok()?;
-    file.take(ENVIRON_BYTES).read_to_end(&mut environment).ok()?;
-    let mut variables = environment.split(|byte| *byte == 0);
-    let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="))?;
-    String::from_utf8(value.to_vec()).ok()
+/// `K1S_RUN` in the environment that the process was started with: proc_pid_environ(5). There is
+/// none also when it may not be read, or when no k1s has made it, as it is too long: every orphan of
+/// a job may have forged one.
+///
+/// `None` in the middle of execve(2), when the old environment is gone and the new one not there yet.
+fn run_tag(pid: Pid) -> Option<Option<String>> {
+    // In one call, which tells of one environment.
+    let mut buffer = vec![0; ENVIRON_BYTES];
+    let read =
+        File::open(format!("/proc/{}/environ", pid.0)).and_then(|mut it| it.read(&mut buffer));
+    let Ok(length) = read else { return Some(None) };
+    if length == 0 {
+        return has_no_environment(pid).then_some(None);
+    }
+    let mut variables = buffer.get(..length).unwrap_or_default().split(|byte| *byte == 0);
+    let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="));
+    let tag = value.filter(|value| value.len() <= TAG_BYTES);
+    Some(tag.and_then(|tag| String::from_utf8(tag.to_vec()).ok()))
+}
+
+/// Whether a process whose environment reads as empty has none: it begins and ends at one place in
+/// memory. As long as execve(2) puts it there, that of the program's code is 0. Who is dead has none
+/// any more.
+fn has_no_environment(pid: Pid) -> bool {
+    let Ok(line) = std::fs::read(format!("/proc/{}/stat", pid.0)) else { return true };
+    let line = String::from_utf8_lossy(&line);
+    let mut fields = line.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    let is_dead = matches!(fields.next(), Some("Z" | "X" | "x"));
+    let code = fields.nth(START_CODE - STATE - 1);
+    let (start, end) = (fields.nth(ENV_START - START_CODE - 1), fields.next());
+    is_dead || (code.is_some_and(|code| code != "0") && start == end)
 }
 
 /// To this process and no other that got its number meanwhile: a pidfd holds on to whoever
@@ -425,12 +461,17 @@ fn own_pid() -> Pid {
 const MAX_ROUNDS: usize = 8;
 /// More than a line of `/proc/PID/stat` takes: 52 numbers and a short name.
 const STAT_BYTES: usize = 2048;
+/// More than a job's id and three numbers take.
+const TAG_BYTES: usize = 256;
 /// How much of an environment is searched; `K1S_RUN` is put first.
-const ENVIRON_BYTES: u64 = 256 * 1024;
+const ENVIRON_BYTES: usize = 256 * 1024;
 /// Fields of `/proc/PID/stat`, counted from 1.
+const STATE: usize = 3;
 const SESSION: usize = 6;
 const NUM_THREADS: usize = 20;
 const START_TIME: usize = 22;
+const START_CODE: usize = 26;
+const ENV_START: usize = 50;
 
 #[cfg(test)]
 mod tests {
@@ -449,12 +490,13 @@ mod tests {
         }
     }
 
-    /// `pid parent group session` each; a `z` behind: a zombie, `=TAG`: its `K1S_RUN`.
+    /// `pid parent group session` each; a `z` behind: a zombie, `=TAG`: its `K1S_RUN`, `?`: it is
+    /// not known now.
     /// k1s is 10, in session 9; leaders are 100 and 200.
     fn snapshot(world: &'static [&'static str]) -> Snapshot {
         let line = |text: &str| {
             let numbers: Vec<i32> =
-                text.split([' ', 'z', '=']).filter_map(|n| n.parse().ok()).collect();
+                text.split([' ', 'z', '=', '?']).filter_map(|n| n.parse().ok()).collect();
             Stat {
                 process: proc(numbers[0]),
                 parent: Pid(numbers[1]),
@@ -466,7 +508,8 @@ mod tests {
         let tag = |pid: Pid| {
             let start = format!("{} ", pid.0);
             let text = world.iter().find(|text| text.starts_with(&start))?;
-            Some(text.split_once('=')?.1.to_owned())
+            let is_known = !text.ends_with('?');
+            is_known.then(|| text.split_once('=').map(|(_, tag)| tag.to_owned()))
         };
         let is_leader = |pid: Pid| pid.0 % 100 == 0;
         Snapshot::new(world.iter().map(|text| line(text)), Pid(10), is_leader, tag)
@@ -511,6 +554,59 @@ mod tests {
             "108 10 108 108",
         ];
         check(world, &target(100), &[105, 106]);
+    }
+
+    #[test]
+    fn an_orphan_that_cannot_be_told_now_may_be_anybodys() {
+        let check = |world, target: &Target, may_be_left| {
+            assert_eq!(snapshot(world).may_be_left(target), may_be_left, "{world:?}");
+            assert!(snapshot(world).strays(target).is_empty());
+        };
+        let ended = Target { leader_ended: true, ..target(100) };
+        check(&["10 1 9 9", "105 10 105 105"], &ended, false);
+        check(&["10 1 9 9", "105 10 105 105?"], &ended, true);
+        // Its parent's, not k1s's; or a leader; or dead.
+        check(&["10 1 9 9", "105 106 105 105?"], &ended, false);
+        check(&["10 1 9 9", "200 10 200 200?"], &ended, false);
+        check(&["10 1 9 9", "105 10 105 105z?"], &ended, false);
+        // Nobody asks for more than the group.
+        check(&["10 1 9 9", "105 10 105 105?"], &Target { tag: String::new(), ..ended }, false);
+    }
+
+    /// As it executes a program it has no environment for a moment, and may be told by nothing
+    /// else: of a hundred such runs that were stopped, one was left alive.
+    #[test]
+    fn who_executes_a_program_is_not_taken_for_one_without_a_tag() {
+        let again = "exec sh -c \"$0\" \"$0\"";
+        let mut sh = std::process::Command::new("sh");
+        let mut child = sh.args(["-c", again, again]).env("K1S_RUN", "tag").spawn().unwrap();
+        let pid = Pid(i32::try_from(child.id()).unwrap());
+        let told: BTreeSet<_> = (0..5000).map(|_| run_tag(pid)).collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!told.contains(&Some(None)), "{told:?}");
+        assert!(told.contains(&Some(Some("tag".to_owned()))), "{told:?}");
+    }
+
+    #[test]
+    fn a_tag_is_none_in_an_empty_environment_or_when_it_is_too_long() {
+        let longest = "x".repeat(TAG_BYTES);
+        let longer = format!("{longest}x");
+        for (variables, expected) in [
+            (&[][..], None),
+            (&[("A", "1"), ("K1S_RUN", "i.j.1")], Some("i.j.1")),
+            (&[("K1S_RUN", &longest)], Some(&*longest)),
+            (&[("K1S_RUN", &longer)], None),
+        ] {
+            let mut cat = std::process::Command::new("/bin/cat");
+            cat.env_clear().envs(variables.iter().copied()).stdin(std::process::Stdio::piped());
+            let mut cat = cat.spawn().unwrap();
+            let pid = Pid(i32::try_from(cat.id()).unwrap());
+            let told = std::iter::repeat_with(|| run_tag(pid)).find_map(|told| told);
+            assert_eq!(told, Some(expected.map(str::to_owned)));
+            drop(cat.stdin.take());
+            assert!(cat.wait().unwrap().success());
+        }
     }
 
     #[test]
