@@ -56,9 +56,10 @@ impl Spelling {
     /// The field that the API calls `name`, in the spelling of whoever has written `given`: where
     /// both are known, that of TOML, unless they write as the API does.
     fn like(self, given: &str, name: &str) -> String {
-        let is_camel = given.bytes().any(|letter| letter.is_ascii_uppercase());
         match self {
-            Spelling::CamelOrSnake if !is_camel => snake_case(name),
+            Spelling::CamelOrSnake if !given.bytes().any(|letter| letter.is_ascii_uppercase()) => {
+                snake_case(name)
+            }
             Spelling::CamelOrSnake | Spelling::Camel => name.to_owned(),
         }
     }
@@ -299,7 +300,10 @@ pub(crate) fn wrong<T>(right: &str, value: &Value) -> Parsed<T> {
 /// The name among `known` that is most like `given`, when one is like it at all: at most a third
 /// of its letters are wrong.
 pub fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distance = |name: &str| edit_distance(&given.to_lowercase(), &name.to_lowercase());
+    // Names are short; a field of a request may be as long as its body.
+    let given: String = given.chars().take(MOST_COMPARED).collect();
+    let lower = given.to_lowercase();
+    let distance = |name: &str| edit_distance(&lower, &name.to_lowercase());
     let (best, name) = known.iter().map(|name| (distance(name), *name)).min()?;
     (best <= given.chars().count().max(name.len()).div_ceil(3)).then_some(name)
 }
@@ -328,11 +332,11 @@ fn snake_case(name: &str) -> String {
     snake
 }
 
-/// Levenshtein's distance, of at most the first 64 characters: names are short, requests are not.
+/// Levenshtein's distance.
 fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
+    let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().take(64).enumerate() {
+    for (i, from) in a.chars().enumerate() {
         let mut diagonal = i;
         let mut left = i + 1;
         for (cell, to) in row.iter_mut().skip(1).zip(&b) {
@@ -347,6 +351,8 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
+/// Of a name that may be meant for another, so many characters are looked at.
+const MOST_COMPARED: usize = 64;
 const HUNDRED_YEARS: i64 = 100 * 366 * 24 * 60 * 60;
 
 #[cfg(test)]
@@ -374,6 +380,7 @@ mod tests {
         assert_eq!(closest("argument", &known), Some("arguments"));
         assert_eq!(closest("working_directory", &known), Some("workingDirectory"));
         assert_eq!(closest("zzz", &known), None);
+        assert_eq!(closest(&"e".repeat(1 << 20), &known), None);
     }
 
     #[test]

@@ -373,7 +373,8 @@ fn known<T>(result: io::Result<T>) -> Option<Option<T>> {
 enum Tag {
     /// `K1S_RUN`.
     Run(String),
-    /// No `K1S_RUN`, or it may not be read.
+    /// No `K1S_RUN`, or it may not be read, or it is longer than k1s makes any: each of many
+    /// orphans may have forged one.
     None,
     /// Not to be seen now: there is no descriptor or memory to look with, or the process is just
     /// executing a program, and has no environment meanwhile.
@@ -393,6 +394,7 @@ fn run_tag(pid: Pid) -> Tag {
     }
     let mut variables = environment.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="));
+    let value = value.filter(|value| value.len() <= TAG_BYTES);
     value.and_then(|value| String::from_utf8(value.to_vec()).ok()).map_or(Tag::None, Tag::Run)
 }
 
@@ -502,6 +504,8 @@ fn own_pid() -> Pid {
 const MAX_ROUNDS: usize = 8;
 /// More than a line of `/proc/PID/stat` takes: 52 numbers and a short name.
 const STAT_BYTES: usize = 2048;
+/// More than a job's id and three numbers take.
+const TAG_BYTES: usize = 256;
 /// How much of an environment is searched; `K1S_RUN` is put first.
 const ENVIRON_BYTES: usize = 256 * 1024;
 /// Fields of `/proc/PID/stat`, counted from 1.

@@ -164,7 +164,7 @@ impl SpawnError {
     /// The machine's when it ran out of something, else the job's.
     pub(super) fn at(step: &str, errno: Errno) -> SpawnError {
         let text = format!("{step}: {}", reason(errno));
-        if is_shortage(errno) { SpawnError::Busy(text) } else { cannot_run(text) }
+        if is_shortage(errno) { SpawnError::Busy(brief(text)) } else { cannot_run(text) }
     }
 }
 
@@ -320,13 +320,19 @@ fn candidates(executable: &str, path: &[u8]) -> Result<Vec<CString>, SpawnError>
     if executable.contains('/') {
         return Ok(vec![string(executable, "executable")?]);
     }
-    let directories = path.split(|byte| *byte == b':');
+    if executable.len() > libc::NAME_MAX as usize {
+        return Err(SpawnError::at(&format!("executable {executable}"), Errno::ENAMETOOLONG));
+    }
+    let directories = || path.split(|byte| *byte == b':');
+    if directories().nth(MOST_DIRECTORIES).is_some() {
+        return Err(cannot_run(format!("PATH: more than {MOST_DIRECTORIES} directories")));
+    }
     let candidate = |directory: &[u8]| {
         // An empty element is the working directory: environ(7).
         let directory = if directory.is_empty() { b"." } else { directory };
         string([directory, b"/", executable.as_bytes()].concat(), "executable")
     };
-    directories.map(candidate).collect()
+    directories().map(candidate).collect()
 }
 
 fn arguments(command: &Command) -> Result<Vec<CString>, SpawnError> {
@@ -369,14 +375,12 @@ fn explain(failure: Failure, command: &Command, plan: &Plan, path: &[u8]) -> Spa
     if missing {
         let searched = step == Step::NotFound && !executable.contains('/');
         let path = String::from_utf8_lossy(path);
-        SpawnError::Failed(SpawnFailure {
-            exit_code: 127,
-            error: if searched {
-                format!("executable {executable}: not found in PATH {path}")
-            } else {
-                format!("{subject}: {}", reason(errno))
-            },
-        })
+        let error = if searched {
+            format!("executable {executable}: not found in PATH {path}")
+        } else {
+            format!("{subject}: {}", reason(errno))
+        };
+        SpawnError::Failed(SpawnFailure { exit_code: 127, error: brief(error) })
     } else if by_limits {
         cannot_run(format!("{subject}: {}", reason(errno)))
     } else {
@@ -385,7 +389,18 @@ fn explain(failure: Failure, command: &Command, plan: &Plan, path: &[u8]) -> Spa
 }
 
 pub(super) fn cannot_run(error: String) -> SpawnError {
-    SpawnError::Failed(SpawnFailure { exit_code: 126, error })
+    SpawnError::Failed(SpawnFailure { exit_code: 126, error: brief(error) })
+}
+
+/// The beginning and the end of a text that is too long to be kept with each run: a PATH or a
+/// name may be as long as the request that it came in.
+fn brief(text: String) -> String {
+    if text.len() <= MOST_ERROR_BYTES {
+        return text;
+    }
+    let (begin, _) = text.split_at(text.floor_char_boundary(MOST_ERROR_BYTES / 2));
+    let (_, end) = text.split_at(text.ceil_char_boundary(text.len() - MOST_ERROR_BYTES / 2));
+    format!("{begin}…{end}")
 }
 
 fn holds_nul(what: &str) -> SpawnError {
@@ -408,6 +423,10 @@ fn is_unknown(failure: Failure) -> bool {
 
 /// Where executables are looked for when the job has no PATH.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+/// Each is looked into while the loop stands still.
+const MOST_DIRECTORIES: usize = 1000;
+/// Of what is said about a run that could not be started.
+const MOST_ERROR_BYTES: usize = 1024;
 /// Of the child's stack; it needs less than a tenth, also in a debug build.
 const STACK_BYTES: usize = 128 * 1024;
 /// A page, also where pages are large.

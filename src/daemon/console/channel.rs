@@ -67,15 +67,20 @@ impl Channel {
         self.queue.push_line(parts);
     }
 
-    /// Writes bytes as they are, at once; what the file does not take waits.
-    pub(super) fn push_raw(&mut self, mut bytes: &[u8], now: Mono) {
+    /// Writes bytes as they are, at once; what the file does not take waits, all of it when
+    /// nothing may be dropped.
+    pub(super) fn push_raw(&mut self, mut bytes: &[u8], may_drop: bool, now: Mono) {
         while self.health == Health::Open && self.queue.is_idle() && !bytes.is_empty() {
             let result = self.file.write(bytes);
             let (written, rest) = bytes.split_at(self.judge(result, now).min(bytes.len()));
             self.queue.note_written(written);
             bytes = rest;
         }
-        self.queue.push_raw(bytes);
+        if may_drop {
+            self.queue.push_raw(bytes);
+        } else {
+            self.queue.push_all(bytes);
+        }
         self.drop_if_broken();
     }
 
@@ -192,7 +197,8 @@ impl Channel {
     }
 }
 
-/// Half of what the queue holds: the rest is room for what is in the pipe when its run ends.
+/// Half of what the queue holds: as much again may come at once when a run ends, or more if it has
+/// made its pipe larger (fcntl(2), `F_SETPIPE_SZ`) or filled two of them.
 const BACKED_UP_BYTES: usize = 128 * 1024;
 
 const BATCH_BYTES: usize = 32 * 1024;

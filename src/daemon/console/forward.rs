@@ -53,7 +53,7 @@ impl Forwarder {
         }
         match self.mode {
             Forward::None => {}
-            Forward::Raw => console.raw(self.stream, bytes, now),
+            Forward::Raw => console.raw(self.stream, bytes, !self.is_patient, now),
             Forward::Prefix => {
                 let (stream, prefix) = (self.stream, self.job.as_str().as_bytes());
                 self.lines.push(bytes, &mut |piece| prefixed(piece, prefix, stream, console, now));

@@ -131,9 +131,9 @@ impl Console {
         }
     }
 
-    /// What a job printed, as it is.
-    fn raw(&mut self, stream: Stream, bytes: &[u8], now: Now) {
-        self.channel(stream).push_raw(bytes, now.mono);
+    /// What a job printed, as it is; `may_drop`: rather than that too much waits.
+    fn raw(&mut self, stream: Stream, bytes: &[u8], may_drop: bool, now: Now) {
+        self.channel(stream).push_raw(bytes, may_drop, now.mono);
     }
 
     fn channel(&mut self, stream: Stream) -> &mut Channel {

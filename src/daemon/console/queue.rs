@@ -7,6 +7,9 @@
 //!           One gap, and one notice in its place.
 //! ```
 //!
+//! What may not be dropped is taken beyond the bound: whoever reads it waits while much is queued,
+//! so that is no more than was in the pipes of one run when it ended.
+//!
 //! Nothing here writes anywhere.
 
 use std::collections::VecDeque;
@@ -59,14 +62,19 @@ impl Queue {
         self.is_mid_line = false;
     }
 
+    /// Takes bytes as they are, whether they fit or not.
+    pub(super) fn push_all(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+        self.is_mid_line = is_mid_line(bytes).unwrap_or(self.is_mid_line);
+    }
+
     /// Takes bytes as they are; of those that do not fit, the whole lines that do.
     pub(super) fn push_raw(&mut self, bytes: &[u8]) {
         let fits = bytes.get(..self.room());
         let whole =
             |part: &[u8]| part.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let (kept, dropped) = bytes.split_at(fits.map_or(bytes.len(), whole));
-        self.bytes.extend(kept);
-        self.is_mid_line = is_mid_line(kept).unwrap_or(self.is_mid_line);
+        self.push_all(kept);
         self.lost.add(newlines(dropped.iter()), dropped.len());
     }
 
@@ -197,6 +205,20 @@ mod tests {
         assert_eq!(queue.lost(), Lost { lines: 1, bytes: 11 });
         queue.push_raw(b"a\n");
         assert_eq!(queue.lost(), Lost { lines: 2, bytes: 13 });
+    }
+
+    #[test]
+    fn what_may_not_be_dropped_is_taken_beyond_the_bound_and_in_a_gap() {
+        let mut queue = Queue::default();
+        queue.push_line(&[&vec![b'x'; MOST_BYTES - 1], b"\n"]);
+        queue.push_all(&[b'y'; MOST_BYTES]);
+        assert_eq!((queue.len(), queue.lost()), (2 * MOST_BYTES, Lost::default()));
+        queue.push_line(&[b"dropped\n"]);
+        queue.push_all(b"z");
+        assert_eq!((queue.len(), queue.lost()), (2 * MOST_BYTES + 1, Lost { lines: 1, bytes: 8 }));
+        queue.consume(2 * MOST_BYTES);
+        queue.close_gap(b"notice\n");
+        assert_eq!(drained(&mut queue), b"z\nnotice\n");
     }
 
     #[test]

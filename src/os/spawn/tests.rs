@@ -114,6 +114,50 @@ fn an_executable_that_is_nowhere_is_named_with_the_path() {
     check_failure(&nope, 127, error);
 }
 
+/// A request may hold a megabyte of them: k1s would stand still for seconds.
+#[test]
+fn a_path_of_too_many_directories_is_not_searched() {
+    let mut nope = command("nope", &[]);
+    nope.environment = [("PATH".into(), "/:".repeat(1000))].into();
+    check_failure(&nope, 126, "PATH: more than 1000 directories");
+}
+
+/// Joined with each directory, a long one would take more memory than there is.
+#[test]
+fn a_name_that_no_file_can_have_is_not_searched_for() {
+    for (length, exit_code, error) in [
+        (255, 127, "executable @: not found in PATH /:/etc"),
+        (256, 126, "executable @: File name too long (ENAMETOOLONG)"),
+    ] {
+        let name = "x".repeat(length);
+        let mut nope = command(&name, &[]);
+        nope.environment = [("PATH".into(), "/:/etc".into())].into();
+        check_failure(&nope, exit_code, &error.replace('@', &name));
+    }
+}
+
+/// Each run's is kept, and no budget bounds them but their length.
+#[test]
+fn what_is_said_of_a_failure_is_short_however_long_the_names() {
+    let long = "€".repeat(200_000);
+    let check = |change: fn(&mut Command, String), begin: &str, end: &str| {
+        let mut command = command("/true", &[]);
+        change(&mut command, long.clone());
+        let Err(SpawnError::Failed(SpawnFailure { error, .. })) = spawn(&mut spawner(), &command)
+        else {
+            unreachable!("it has started");
+        };
+        assert!(error.starts_with(begin) && error.ends_with(end), "{error:.200}");
+        assert!(error.len() <= MOST_ERROR_BYTES + "…".len(), "{}", error.len());
+    };
+    check(
+        |c, long| c.executable = format!("/{long}"),
+        "executable /€",
+        "€: File name too long (ENAMETOOLONG)",
+    );
+    check(|c, long| c.user = Some(long), "user €", "€: no such user in /etc/passwd");
+}
+
 #[test]
 fn a_step_before_the_executable_is_named_with_the_reason() {
     let check = |change: fn(&mut Command), error: &str| {
