@@ -91,7 +91,7 @@ impl Api {
         }
     }
 
-    /// Whether this connection has shown the token; who has not makes room first.
+    /// Whether the request shows the token: whoever has not shown it makes room first.
     pub fn knows(&self, head: &Head) -> bool {
         head.bearer().is_some_and(|token| constant_time_eq(token, &self.token))
     }

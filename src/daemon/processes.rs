@@ -327,7 +327,8 @@ impl Stops {
 /// The loop stands still until the child has called execve(2): half a millisecond, or three on a
 /// busy machine. A turn drains twice.
 const SPAWNS_A_DRAIN: usize = 2;
-const REAPED_A_TURN: usize = 128;
+/// Each may have left two full pipes: of 64 KiB, or of as much as it has set (pipe(7)).
+const REAPED_A_TURN: usize = 32;
 const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! glibc keeps what was freed for whatever comes next: once ten thousand jobs have come and gone,
 //! ten megabytes that nobody uses would stay resident for ever. To look for what can be given back
-//! takes a while, malloc_trim(3); what is in use is counted, so that it is done when much was freed
-//! and not otherwise.
+//! takes a while, malloc_trim(3): some tens of milliseconds for some hundred megabytes. What is in
+//! use is counted, so that it is done when much was freed and not otherwise.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! This is the only room with `unsafe`, and the only one that names nix, libc or signal-hook.
-//! Nothing here knows a job's state, decides anything, or waits: each function does one thing
-//! to the system and says how it went. No library asks NSS: the binary is static.
+//! Nothing here knows a job's state, decides what becomes of one, or waits: each function does one
+//! thing to the system and says how it went. No library asks NSS: the binary is static.
 
 mod child;
 pub mod clock;

@@ -56,7 +56,8 @@ impl Slots {
     /// Lets go of the child's ends: were they kept, k1s would never read the end of output.
     pub(super) fn clear(&mut self) {
         for slot in &mut self.slots {
-            // Both are open, so there is nothing to fail.
+            // Fails only where somebody has lowered the limit below them (prlimit(2)): then the end
+            // of output is not seen, and the pipes are closed when the run ends.
             let _ = dup3(&self.null, slot, OFlag::O_CLOEXEC);
         }
     }
