@@ -36,6 +36,8 @@ pub(super) struct Processes {
     /// What was found outside the groups of what is being stopped, by its tag, until nothing
     /// is left.
     strays: BTreeMap<Rc<str>, BTreeSet<Proc>>,
+    /// How often in a row nothing was found of what carries a tag while an orphan could not be told.
+    doubts: BTreeMap<Rc<str>, u32>,
 }
 
 impl Processes {
@@ -49,6 +51,7 @@ impl Processes {
             orphans_at: None,
             is_calm: false,
             strays: BTreeMap::new(),
+            doubts: BTreeMap::new(),
         }
     }
 
@@ -238,15 +241,31 @@ impl Processes {
                 *snapshot = process::Snapshot::take(|pid| supervisor.is_leader(pid));
                 self.is_calm = snapshot.as_ref().is_some_and(|snapshot| !snapshot.has_orphans());
             }
-            // Who cannot look does not know that nothing is left, and looks again later.
-            snapshot.as_ref().is_none_or(|snapshot| snapshot.may_be_left(&hunt))
+            match snapshot {
+                // Who cannot look does not know that nothing is left, and looks again later.
+                None => true,
+                Some(snapshot) if snapshot.is_left(&hunt) => {
+                    self.doubts.remove(hunt.tag.as_str());
+                    true
+                }
+                Some(snapshot) => snapshot.may_hide(&hunt) && self.doubt(&hunt.tag),
+            }
         };
         if !is_left {
+            self.doubts.remove(hunt.tag.as_str());
             for tag in self.tags_of(&hunt).cloned().collect::<Vec<_>>() {
                 self.strays.remove(&tag);
             }
         }
         is_left
+    }
+
+    /// Whether it is worth another look that an orphan cannot be told. Where many execute programs
+    /// for ever, one of them cannot in most looks: they are not to hold up who is not theirs.
+    fn doubt(&mut self, tag: &str) -> bool {
+        let doubts = self.doubts.entry(tag.into()).or_default();
+        *doubts += 1;
+        *doubts <= MOST_DOUBTS
     }
 
     /// `stdio` is where the main job of `init` reads and writes.
@@ -330,6 +349,8 @@ const SPAWNS_A_DRAIN: usize = 2;
 /// Each may have left two full pipes: of 64 KiB, or of as much as it has set (pipe(7)).
 const REAPED_A_TURN: usize = 32;
 const FLOOD_PAUSE: Duration = Duration::from_millis(1);
+/// The looks of about a second.
+const MOST_DOUBTS: u32 = 7;
 
 #[cfg(test)]
 mod tests {
@@ -371,6 +392,18 @@ mod tests {
         let mut console = Console::new(log, Forward::None);
         processes.reap(&mut Outputs::default(), Sinks { supervisor, console: &mut console, now });
         assert!(!os::process::signal_process(pid, Signal::CONT), "it was reaped");
+    }
+
+    #[test]
+    fn orphans_that_cannot_be_told_hold_nobody_up_for_ever() {
+        let mut processes = Processes::new(spawner(), None);
+        let looks =
+            |processes: &mut Processes| (1..).take_while(|_| processes.doubt("k.j.")).count();
+        assert_eq!(looks(&mut processes), 7);
+        let target = Target::Tree { leader: None, tag: "k.j.".into() };
+        processes.is_calm = true;
+        assert!(!processes.is_left(&target, &mut None, &supervisor()));
+        assert_eq!(looks(&mut processes), 7, "each stop has its own");
     }
 
     #[test]

@@ -207,11 +207,14 @@ impl Snapshot {
             .any(|stat| !stat.is_dead && stat.group == group)
     }
 
-    /// Whether anything of a run may be left: of its group, outside of it, or an orphan that will
-    /// be found to be the run's when it is looked at again.
-    pub fn may_be_left(&self, target: &Target) -> bool {
-        let may_be_hidden = !self.is_whole && !target.tag.is_empty();
-        self.group_is_alive(target) || may_be_hidden || !self.strays(target).is_empty()
+    /// Whether anything is left of a run: of its group, or outside of it.
+    pub fn is_left(&self, target: &Target) -> bool {
+        self.group_is_alive(target) || !self.strays(target).is_empty()
+    }
+
+    /// Whether an orphan may be found to be the run's when it is looked at again.
+    pub fn may_hide(&self, target: &Target) -> bool {
+        !self.is_whole && !target.tag.is_empty()
     }
 
     /// Whether k1s has a living child that leads no run: something that a run has left behind.
@@ -384,14 +387,24 @@ enum Tag {
 /// From the environment that the process was started with: proc_pid_environ(5).
 fn run_tag(pid: Pid) -> Tag {
     let mut buffer = vec![0; ENVIRON_BYTES];
-    let environment = match read_file(pid, "environ", &mut buffer) {
-        Ok(environment) => environment,
-        Err(error) if is_shortage(errno_of(&error)) => return Tag::Hidden,
-        Err(_) => return Tag::None,
-    };
-    if environment.is_empty() && !has_no_environment(pid) {
-        return Tag::Hidden;
+    // One that is not executing, and whose environment again and again is not there, has unmapped it.
+    for _ in 0..ENVIRON_LOOKS {
+        match read_file(pid, "environ", &mut buffer) {
+            Ok([]) => {}
+            Ok(environment) => return tag_in(environment),
+            Err(error) if is_shortage(errno_of(&error)) => return Tag::Hidden,
+            Err(_) => return Tag::None,
+        }
+        match has_environment(pid) {
+            Some(true) => {}
+            Some(false) => return Tag::None,
+            None => return Tag::Hidden,
+        }
     }
+    Tag::None
+}
+
+fn tag_in(environment: &[u8]) -> Tag {
     let mut variables = environment.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="));
     let value = value.filter(|value| value.len() <= TAG_BYTES);
@@ -409,20 +422,23 @@ fn read_file<'a>(pid: Pid, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [
     }
 }
 
-/// Whether a process has been given an empty environment, or is gone. In the midst of execve(2)
-/// it has memory in which no program is known yet (Linux, `load_elf_binary` in fs/binfmt_elf.c);
-/// right after, it has an environment.
-fn has_no_environment(pid: Pid) -> bool {
+/// Whether a process was given an environment that is not empty, and is not gone. In the midst of
+/// execve(2) it has memory in which no program is known yet (Linux, `load_elf_binary` in
+/// fs/binfmt_elf.c): `None`, as for want of a descriptor.
+fn has_environment(pid: Pid) -> Option<bool> {
     let mut buffer = [0u8; STAT_BYTES];
-    let line = match read_file(pid, "stat", &mut buffer) {
-        Ok(line) => String::from_utf8_lossy(line),
-        Err(error) => return !is_shortage(errno_of(&error)),
+    let line = match known(read_file(pid, "stat", &mut buffer))? {
+        Some(line) => String::from_utf8_lossy(line),
+        None => return Some(false),
     };
     let fields = line.rsplit_once(')').map_or("", |(_, fields)| fields);
     let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - STATE).copied();
+    if field(MEMORY) == Some("0") {
+        return Some(false);
+    }
     let is_executing = field(END_OF_CODE) == Some("0");
-    field(MEMORY) == Some("0") || !is_executing && field(ENV_START) == field(ENV_END)
+    (!is_executing).then(|| field(ENV_START) != field(ENV_END))
 }
 
 /// To this process and no other that got its number meanwhile: a pidfd holds on to whoever
@@ -508,6 +524,8 @@ const STAT_BYTES: usize = 2048;
 const TAG_BYTES: usize = 256;
 /// How much of an environment is searched; `K1S_RUN` is put first.
 const ENVIRON_BYTES: usize = 256 * 1024;
+/// A program takes far longer to execute another than these take.
+const ENVIRON_LOOKS: usize = 4;
 /// Fields of `/proc/PID/stat`, counted from 1.
 const STATE: usize = 3;
 const SESSION: usize = 6;
@@ -606,14 +624,15 @@ mod tests {
     #[test]
     fn while_an_orphan_cannot_be_told_nothing_is_taken_for_gone() {
         let gone = &["10 1 9 9", "105 10 105 105=instance.job.2"];
-        assert!(!snapshot(gone).may_be_left(&target(100)));
+        assert!(!snapshot(gone).may_hide(&target(100)));
         let hidden = &["10 1 9 9", "105 10 105 105=?"];
-        assert!(snapshot(hidden).may_be_left(&target(100)));
+        assert!(snapshot(hidden).may_hide(&target(100)));
+        assert!(!snapshot(hidden).is_left(&target(100)));
         check(hidden, &target(100), &[]);
         let group = Target { tag: String::new(), ..target(100) };
-        assert!(!snapshot(hidden).may_be_left(&group), "it is in no group");
+        assert!(!snapshot(hidden).may_hide(&group), "it is in no group");
         let child_of_another = &["10 1 9 9", "200 10 200 200", "105 200 105 105=?"];
-        assert!(!snapshot(child_of_another).may_be_left(&target(100)));
+        assert!(!snapshot(child_of_another).may_hide(&target(100)));
     }
 
     /// A stray that was stopped in the moment that it executed a program was taken for a
@@ -632,6 +651,27 @@ mod tests {
         assert!(!tags.contains(&Tag::None));
         assert!(tags.contains(&Tag::Run("instance.job.1".into())));
         assert_eq!(run_tag(spawned.pid), Tag::None, "it is gone");
+    }
+
+    /// It was looked at again for ever, and no job that was stopped came to its end meanwhile.
+    #[test]
+    fn a_process_that_has_unmapped_its_environment_has_no_tag() {
+        let name = "os::process::tests::a_process_that_has_unmapped_its_environment_has_no_tag";
+        in_own_process(name, || {
+            let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+            let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+            let field = |number: usize| fields[number - STATE].parse::<usize>().unwrap();
+            let start = field(ENV_START) & !0xfff;
+            let protect = |protection| {
+                let length = field(ENV_END) - start;
+                // SAFETY: nobody reads the environment meanwhile.
+                unsafe { libc::mprotect(start as *mut libc::c_void, length, protection) }
+            };
+            assert_eq!(protect(libc::PROT_NONE), 0);
+            let tag = run_tag(own_pid());
+            assert_eq!(protect(libc::PROT_READ | libc::PROT_WRITE), 0);
+            assert_eq!(tag, Tag::None);
+        });
     }
 
     #[test]
