@@ -252,7 +252,7 @@ impl Processes {
             }
         };
         if !is_left {
-            self.doubts.remove(hunt.tag.as_str());
+            self.doubts.retain(|tag, _| !hunt.carries(tag));
             for tag in self.tags_of(&hunt).cloned().collect::<Vec<_>>() {
                 self.strays.remove(&tag);
             }
