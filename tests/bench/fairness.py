@@ -56,6 +56,12 @@ def latencies(port, seconds):
     request = b"GET /healthz HTTP/1.1\r\nHost: k1s\r\n\r\n"
     end = time.monotonic() + seconds
     taken = []
+    # The script comes before whoever it shares its core with, where that is permitted.
+    policy = os.sched_getscheduler(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        print("not permitted: SCHED_FIFO; times hold waiting for the script's own core")
     while time.monotonic() < end:
         began = time.perf_counter_ns()
         s.sendall(request)
@@ -63,6 +69,7 @@ def latencies(port, seconds):
         taken.append(time.perf_counter_ns() - began)
         assert reply.startswith(b"HTTP/1.1 200") and reply.endswith(b'"}'), reply
         time.sleep(0.0005)
+    os.sched_setscheduler(0, policy, os.sched_param(0))
     taken.sort()
     return taken
 
