@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 /// Gives back to the system what was freed, if that is at least as much as is still in use, and at
-/// least [`LEAST_BYTES`]: so it is done once for each time that memory has grown twofold.
+/// least a megabyte: so it is done once for each time that memory has grown twofold.
 pub fn give_back() {
     IN_USE.with(|in_use| {
         let Bytes { now, most } = in_use.get();

@@ -7,6 +7,7 @@
 //!            environment, stdio, user, limits: what it inherits
 //!  reap      a process → its exit status
 //!  process   who is alive, who belongs to whom; sending signals
+//!            proc: what /proc says of one
 //!  console   k1s's own stdout and stderr, never blocking
 //!  memory    giving back what was freed
 //!  terminal, pipe, socket, clock, random   small things that the loop asks for
@@ -25,6 +26,7 @@ mod glibc;
 mod limits;
 pub mod memory;
 pub mod pipe;
+mod proc;
 pub mod process;
 mod random;
 mod reap;

@@ -15,15 +15,13 @@
 //! is left of the run's group and session. Other processes are named by number and start time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
 
-use super::errno_of;
-use super::spawn::is_shortage;
+use super::proc::{Stat, Tag, group_of_process, known, list, own_pid, run_tag, session_of};
 use crate::job::{Pid, Signal};
 
 /// A process for good: no other has the same id and start.
@@ -286,161 +284,6 @@ impl Snapshot {
     }
 }
 
-/// What `/proc/PID/stat` says of a process.
-#[derive(Clone, Copy, Debug)]
-struct Stat {
-    process: Proc,
-    parent: Pid,
-    group: Pid,
-    session: Pid,
-    /// A zombie, of which no thread is left.
-    is_dead: bool,
-}
-
-impl Stat {
-    /// A member of a live run's group: where it belongs is all that is asked of it.
-    fn in_group(pid: Pid, leader: Pid) -> Stat {
-        Stat {
-            process: Proc { pid, start_time: 0 },
-            parent: Pid(0),
-            group: leader,
-            session: leader,
-            is_dead: false,
-        }
-    }
-
-    fn read(pid: Pid) -> io::Result<Stat> {
-        let mut buffer = [0u8; STAT_BYTES];
-        let line = read_file(pid, "stat", &mut buffer)?;
-        Stat::parse(line).ok_or_else(|| io::ErrorKind::InvalidData.into())
-    }
-
-    /// The second field is the name in parentheses, which may itself hold any of `) \n`.
-    fn parse(line: &[u8]) -> Option<Stat> {
-        let end_of_name = line.iter().rposition(|byte| *byte == b')')?;
-        let pid = line.split(|byte| *byte == b' ').next()?;
-        let rest = std::str::from_utf8(line.get(end_of_name + 1..)?).ok()?;
-        let mut fields = rest.split_ascii_whitespace();
-        let state = fields.next()?;
-        let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
-        let (parent, group, session) = (number(0)?, number(0)?, number(0)?);
-        let threads = number(NUM_THREADS - SESSION - 1)?;
-        let start_time = number(START_TIME - NUM_THREADS - 1)?;
-        let to_pid = |number: u64| i32::try_from(number).ok().map(Pid);
-        Some(Stat {
-            process: Proc { pid: Pid(std::str::from_utf8(pid).ok()?.parse().ok()?), start_time },
-            parent: to_pid(parent)?,
-            group: to_pid(group)?,
-            session: to_pid(session)?,
-            is_dead: matches!(state, "X" | "x") || state == "Z" && threads <= 1,
-        })
-    }
-
-    fn is_the(&self, process: Proc) -> bool {
-        self.process == process
-    }
-}
-
-/// The session of a process, unless it is gone.
-fn session_of(pid: Pid) -> Option<Pid> {
-    nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
-}
-
-/// The process group of a process, unless it is gone.
-fn group_of_process(pid: Pid) -> Option<Pid> {
-    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
-}
-
-/// The numbers in `/proc`. The directory is closed again before a process is looked at: one
-/// descriptor must do for both.
-fn list() -> io::Result<Vec<Pid>> {
-    let mut pids = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(Pid));
-    }
-    Ok(pids)
-}
-
-/// What was read, or that there is nothing to read (a process that is gone meanwhile); `None`
-/// when neither is known, for want of a descriptor or memory.
-fn known<T>(result: io::Result<T>) -> Option<Option<T>> {
-    match result {
-        Ok(read) => Some(Some(read)),
-        Err(error) if is_shortage(errno_of(&error)) => None,
-        Err(_) => Some(None),
-    }
-}
-
-/// What the environment of a process says of where it comes from.
-#[derive(Debug, PartialEq, Eq)]
-enum Tag {
-    /// `K1S_RUN`.
-    Run(String),
-    /// No `K1S_RUN`, or it may not be read, or it is longer than k1s makes any: each of many
-    /// orphans may have forged one.
-    None,
-    /// Not to be seen now: there is no descriptor or memory to look with, or the process is just
-    /// executing a program, and has no environment meanwhile.
-    Hidden,
-}
-
-/// From the environment that the process was started with: proc_pid_environ(5).
-fn run_tag(pid: Pid) -> Tag {
-    let mut buffer = vec![0; ENVIRON_BYTES];
-    // One that is not executing, and whose environment again and again is not there, has unmapped it.
-    for _ in 0..ENVIRON_LOOKS {
-        match read_file(pid, "environ", &mut buffer) {
-            Ok([]) => {}
-            Ok(environment) => return tag_in(environment),
-            Err(error) if is_shortage(errno_of(&error)) => return Tag::Hidden,
-            Err(_) => return Tag::None,
-        }
-        match has_environment(pid) {
-            Some(true) => {}
-            Some(false) => return Tag::None,
-            None => return Tag::Hidden,
-        }
-    }
-    Tag::None
-}
-
-fn tag_in(environment: &[u8]) -> Tag {
-    let mut variables = environment.split(|byte| *byte == 0);
-    let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="));
-    let value = value.filter(|value| value.len() <= TAG_BYTES);
-    value.and_then(|value| String::from_utf8(value.to_vec()).ok()).map_or(Tag::None, Tag::Run)
-}
-
-/// In one call: between two the process may execute a program, and the second finds no more.
-fn read_file<'a>(pid: Pid, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    let mut file = File::open(format!("/proc/{}/{name}", pid.0))?;
-    loop {
-        match file.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            length => return Ok(buffer.get(..length?).unwrap_or_default()),
-        }
-    }
-}
-
-/// Whether a process was given an environment that is not empty, and is not gone. In the midst of
-/// execve(2) it has memory in which no program is known yet (Linux, `load_elf_binary` in
-/// fs/binfmt_elf.c): `None`, as for want of a descriptor.
-fn has_environment(pid: Pid) -> Option<bool> {
-    let mut buffer = [0u8; STAT_BYTES];
-    let line = match known(read_file(pid, "stat", &mut buffer))? {
-        Some(line) => String::from_utf8_lossy(line),
-        None => return Some(false),
-    };
-    let fields = line.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
-    let field = |number: usize| fields.get(number - STATE).copied();
-    if field(MEMORY) == Some("0") {
-        return Some(false);
-    }
-    let is_executing = field(END_OF_CODE) == Some("0");
-    (!is_executing).then(|| field(ENV_START) != field(ENV_END))
-}
-
 /// To this process and no other that got its number meanwhile: a pidfd holds on to whoever
 /// has the number, and is used if that is the one. Without (Linux before 5.3, no descriptor
 /// free), a moment remains in which the number could change hands.
@@ -512,29 +355,8 @@ fn kill(pid: i32, signal: i32) -> bool {
     matches!(result, Ok(_) | Err(Errno::EPERM))
 }
 
-fn own_pid() -> Pid {
-    Pid(i32::try_from(std::process::id()).unwrap_or(0))
-}
-
 /// A bound for a run that forks for ever: the kill at the end of its grace comes again.
 const MAX_ROUNDS: usize = 8;
-/// More than a line of `/proc/PID/stat` takes: 52 numbers and a short name.
-const STAT_BYTES: usize = 2048;
-/// More than a job's id and three numbers take.
-const TAG_BYTES: usize = 256;
-/// How much of an environment is searched; `K1S_RUN` is put first.
-const ENVIRON_BYTES: usize = 256 * 1024;
-/// A program takes far longer to execute another than these take.
-const ENVIRON_LOOKS: usize = 4;
-/// Fields of `/proc/PID/stat`, counted from 1.
-const STATE: usize = 3;
-const SESSION: usize = 6;
-const NUM_THREADS: usize = 20;
-const START_TIME: usize = 22;
-const MEMORY: usize = 23;
-const END_OF_CODE: usize = 27;
-const ENV_START: usize = 50;
-const ENV_END: usize = 51;
 
 #[cfg(test)]
 mod tests {
@@ -542,6 +364,7 @@ mod tests {
     use crate::job::ExitStatus;
     use crate::os::testing::*;
     use crate::os::{limits, prepare, reap};
+    use std::fs::File;
     use std::io::{BufRead, BufReader};
 
     fn target(leader: i32) -> Target {
@@ -635,60 +458,6 @@ mod tests {
         assert!(!snapshot(child_of_another).may_hide(&target(100)));
     }
 
-    /// A stray that was stopped in the moment that it executed a program was taken for a
-    /// stranger's, and lived on.
-    #[test]
-    fn a_process_that_executes_a_program_is_no_strangers() {
-        let endless = shell("f=$(mktemp); printf 'exec sh %s' $f > $f; echo $f; exec sh $f");
-        let spawned = spawn(&mut spawner(), &endless).unwrap();
-        let mut file = String::new();
-        blocking(&spawned.output.stdout);
-        BufReader::new(File::from(spawned.output.stdout)).read_line(&mut file).unwrap();
-        let tags: Vec<Tag> = (0..20_000).map(|_| run_tag(spawned.pid)).collect();
-        assert!(signal_process(spawned.pid, Signal::KILL));
-        wait(spawned.pid);
-        std::fs::remove_file(file.trim()).unwrap();
-        assert!(!tags.contains(&Tag::None));
-        assert!(tags.contains(&Tag::Run("instance.job.1".into())));
-        assert_eq!(run_tag(spawned.pid), Tag::None, "it is gone");
-    }
-
-    /// It was looked at again for ever, and no job that was stopped came to its end meanwhile.
-    #[test]
-    fn a_process_that_has_unmapped_its_environment_has_no_tag() {
-        let name = "os::process::tests::a_process_that_has_unmapped_its_environment_has_no_tag";
-        in_own_process(name, || {
-            let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-            let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-            let field = |number: usize| fields[number - STATE].parse::<usize>().unwrap();
-            let start = field(ENV_START) & !0xfff;
-            let protect = |protection| {
-                let length = field(ENV_END) - start;
-                // SAFETY: nobody reads the environment meanwhile.
-                unsafe { libc::mprotect(start as *mut libc::c_void, length, protection) }
-            };
-            assert_eq!(protect(libc::PROT_NONE), 0);
-            let tag = run_tag(own_pid());
-            assert_eq!(protect(libc::PROT_READ | libc::PROT_WRITE), 0);
-            assert_eq!(tag, Tag::None);
-        });
-    }
-
-    #[test]
-    fn a_process_without_an_environment_has_no_tag() {
-        let spawned = spawn(&mut spawner(), &command("env", &["-i", "sleep", "1000"])).unwrap();
-        let is_sleep = || {
-            let name = std::fs::read_to_string(format!("/proc/{}/comm", spawned.pid.0));
-            name.unwrap() == "sleep\n"
-        };
-        while !is_sleep() || run_tag(spawned.pid) == Tag::Hidden {
-            std::thread::yield_now();
-        }
-        assert_eq!(run_tag(spawned.pid), Tag::None);
-        assert!(signal_process(spawned.pid, Signal::KILL));
-        wait(spawned.pid);
-    }
-
     #[test]
     fn strays_of_all_runs_of_a_job_are_found_by_its_tag() {
         let world = &[
@@ -746,29 +515,6 @@ mod tests {
         check(survivor, &run, &[302]);
         assert!(snapshot(survivor).group_is_alive(&run));
         assert!(!snapshot(&["10 1 9 9", "301 10 300 300z"]).group_is_alive(&run));
-    }
-
-    #[test]
-    fn stat_lines_are_read_whatever_the_name() {
-        let rest = "100 101 102 34816 -1 4194304 1 0 0 0 0 0 0 0 20 0 THREADS 0 237131 0\n";
-        for (name, state, threads, is_dead) in [
-            ("cat", "R", "1", false),
-            ("a) Z 1 (b", "S", "1", false),
-            ("Z", "Z", "1", true),
-            ("leader gone", "Z", "2", false),
-            ("dead", "X", "0", true),
-            ("\u{fffd}\n ", "D", "1", false),
-        ] {
-            let rest = rest.replace("THREADS", threads);
-            let stat = Stat::parse(format!("42 ({name}) {state} {rest}").as_bytes()).unwrap();
-            let (pid, start_time) = (Pid(42), 237_131);
-            assert_eq!(stat.process, Proc { pid, start_time });
-            assert_eq!((stat.parent, stat.group, stat.session), (Pid(100), Pid(101), Pid(102)));
-            assert_eq!(stat.is_dead, is_dead, "{name}");
-        }
-        for broken in ["", "42", "42 (cat", "42 (cat)", "42 (cat) R 1 2", "x (cat) R 1 2 3"] {
-            assert!(Stat::parse(broken.as_bytes()).is_none(), "{broken}");
-        }
     }
 
     #[test]
