@@ -79,6 +79,9 @@
 //! - No elapsed time is computed from the wall clock, and no calendar from the other.
 //! - No exit is lost: children are reaped until there are none, in one place, and each is told
 //!   to the supervisor once, after the output that came before it.
+//! - Nobody is woken but by what it waits for: the core says which topic has changed, an answer
+//!   under way names the one that it wants, and nothing compares the whole with before.
+//! - No reader of events takes anything from another: each holds a cursor.
 //! - No token of the poll is used twice: an event for what is gone is found nowhere.
 //! - No library asks NSS or another service: the binary is static and runs in an empty image.
 //!
@@ -90,6 +93,17 @@
 //! - A key of the config: `config/mod.rs`, its line in `config/describe.rs`, the README's table.
 //! - A rule about when jobs run or stop: `supervisor`, with a scene in `tests/it/scripts/`, and
 //!   an event or invariant of the simulation if it can go wrong in an order nobody thinks of.
+//! - Logs, and whoever follows them: what is kept of the output is `job/output.rs`; its order and
+//!   the cursors of readers belong beside it, as `job/log.rs`. A follower is an answer in
+//!   `api/answer/` that wants the topic `Output`; whoever reads events holds a cursor into
+//!   [`supervisor::EventLog`] and wants the topic `Events`.
+//! - Dependencies: `supervisor/depend.rs`, a graph of who waits for whom and the order of stops. It
+//!   sees milestones of a job, and [`supervisor::Supervisor`] draws its consequences where all
+//!   are drawn, in its loop `settle`; a probe is an action and an answer, as a survey is.
+//! - State that survives: a pure room `state`, plain data ↔ bytes, that writes specifications by
+//!   `job/write.rs`; the daemon appends which jobs the topics say have changed, once a turn.
+//! - Reload: `config` reads the whole anew, and the difference is drawn in `supervisor`, on put and
+//!   remove (`supervisor/request.rs`); which settings count at once is said in `config`.
 //! - A system call: `os`, as a function that does one thing and says how it went; then an
 //!   `Action` of the supervisor, or a call in [`daemon`].
 //! - A source of events: a token and an arm in [`daemon`]'s loop, with its share of a turn.

@@ -42,11 +42,12 @@ use crate::job::{JobId, JobSpec, Signal};
 pub use crate::os::{Startup, prepare};
 
 use crate::os;
-use crate::supervisor::{self, Event, Happened, Supervisor};
+use crate::supervisor::{self, Supervisor, Topic};
 use crate::time::{Mono, Now};
 
 use console::Console;
 use init::Init;
+use journal::Journal;
 use log::{Log, Message};
 use outputs::{Outputs, Sinks};
 use peers::Peers;
@@ -66,11 +67,10 @@ pub struct Daemon {
     outputs: Outputs,
     processes: Processes,
     console: Console,
+    journal: Journal,
     init: Option<Init>,
     is_pid_1: bool,
     now: Now,
-    /// The revision of the supervisor that waiting answers have seen.
-    shown: u64,
     /// Signals that were noted to be ignored: once is enough.
     ignored: BTreeSet<Signal>,
     /// When it was last said that nobody could be accepted.
@@ -149,10 +149,10 @@ impl Daemon {
             outputs: Outputs::default(),
             processes: Processes::new(spawner, forward),
             console,
+            journal: Journal::default(),
             init,
             is_pid_1: startup.is_pid_1,
             now,
-            shown: 0,
             ignored: BTreeSet::new(),
             accept_noted: None,
             exit_code: None,
@@ -240,24 +240,30 @@ impl Daemon {
         if self.peers.take_freed() {
             self.supervisor.handle_freed(self.now);
         }
-        let revision = self.supervisor.revision();
-        if std::mem::replace(&mut self.shown, revision) != revision {
-            self.peers.wake_waiting();
+        while let Some(topic) = self.supervisor.poll_changed() {
+            self.handle_changed(topic);
         }
-        self.tell();
+        self.note_accept_error();
     }
 
-    /// Tells people what has happened, and the pipes what concerns them.
-    fn tell(&mut self) {
-        while let Some(event) = self.supervisor.poll_event() {
-            if let Event::Job { id, key, what: Happened::Replaced } = &event
-                && let Some(job) = self.supervisor.job(id.as_str())
-            {
-                let is_on = job.spec().output.forward;
-                self.outputs.set_forwarding(*key, is_on, &mut self.console, self.now);
+    /// Lets everybody go on who waits for a change of this topic.
+    fn handle_changed(&mut self, topic: Topic) {
+        match topic {
+            Topic::Job(key) => {
+                if let Some(job) = self.supervisor.job_of(key) {
+                    let is_on = job.spec().output.forward;
+                    self.outputs.set_forwarding(key, is_on, &mut self.console, self.now);
+                }
             }
-            journal::write(&event, &self.supervisor, &mut self.console, self.now);
+            Topic::Output(_) => {}
+            Topic::Events => {
+                self.journal.write(self.supervisor.events(), &mut self.console, self.now);
+            }
         }
+        self.peers.wake(topic);
+    }
+
+    fn note_accept_error(&mut self) {
         if let Some(error) = self.peers.poll_accept_error()
             && self.accept_noted.is_none_or(|at| self.now.mono >= at + ACCEPT_NOTE_PAUSE)
         {

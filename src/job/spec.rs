@@ -32,6 +32,17 @@ pub struct JobSpec {
     pub secret_environment: BTreeSet<String>,
 }
 
+/// The type of a job, and nothing more of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobType {
+    /// A daemon.
+    Continuous,
+    /// A task.
+    OneOff,
+    /// Runs that a schedule starts.
+    Cron,
+}
+
 /// The three types of job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
@@ -199,6 +210,17 @@ pub struct OutputSpec {
     pub history_limit: usize,
     /// Whether lines also go to k1s's own stdout and stderr.
     pub forward: bool,
+}
+
+impl Kind {
+    /// The type alone.
+    pub fn job_type(&self) -> JobType {
+        match self {
+            Kind::Continuous { .. } => JobType::Continuous,
+            Kind::OneOff { .. } => JobType::OneOff,
+            Kind::Cron(_) => JobType::Cron,
+        }
+    }
 }
 
 impl JobSpec {

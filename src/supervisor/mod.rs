@@ -8,7 +8,7 @@
 //!   handle_* (a spawn succeeded, a process ended, a deadline came …)
 //!   create, kill, start, … (somebody asked)        ┌────────────┐
 //!   ───────────────────────────────────────────────► Supervisor ├──► poll_action, poll_spawn
-//!                                                  └─────┬──────┘     poll_timeout, poll_event
+//!                                                  └─────┬──────┘     poll_timeout, poll_changed
 //!                                                        │ one `Job` each, in order of creation
 //!                                                        ▼
 //!        Job: a Phase (what happens next)  and its live Runs, each a state machine of its own
@@ -19,6 +19,11 @@
 //! - `request.rs` is what somebody asks of the jobs, `shutdown.rs` how everything is stopped,
 //!   `action.rs` and `event.rs` what is to be done and what is told.
 //! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
+//! - [`Topic`] (`topic.rs`) is what may change, for whoever waits for a change.
+//!
+//! Each change to a job is made by [`Supervisor::update`], and what follows from it beyond the job
+//! in one loop, [`Supervisor::settle`]: a removed job leaves, its successor begins, the end of a
+//! critical job begins the shutdown.
 //!
 //! Whoever drives it keeps three rules: after [`Supervisor::poll_spawn`] hands out a launch, the
 //! next call says what came of it; each end of a child is told to [`Supervisor::handle_exit`]
@@ -33,6 +38,7 @@ mod memory;
 mod request;
 mod run;
 mod shutdown;
+mod topic;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -45,12 +51,13 @@ use crate::timer::TimerWheel;
 
 pub use action::{Action, Launch, Target};
 pub use due::Skipped;
-use event::Events;
-pub use event::{Event, Happened, SkipReason};
+pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
 pub use life::Job;
 use memory::OutputMemory;
 pub use request::{Put, Refusal, Request};
 use shutdown::Shutdown;
+use topic::Changed;
+pub use topic::Topic;
 pub use view::State;
 
 /// What a supervisor needs to know from the start.
@@ -77,7 +84,6 @@ pub struct Supervisor {
     jobs: BTreeMap<JobKey, Box<Job>>,
     ids: BTreeMap<JobId, JobKey>,
     last_key: u64,
-    revision: u64,
     /// The last job that has been told of the newest clock step, while others have not.
     told_of_step: Option<JobKey>,
     core: Core,
@@ -102,7 +108,11 @@ struct Core {
     settings: Settings,
     timers: TimerWheel<Timer>,
     actions: VecDeque<Action>,
-    events: Events,
+    events: EventLog,
+    /// What has changed since the loop last asked.
+    changed: Changed,
+    /// Jobs that have changed, with consequences beyond them that were not drawn yet.
+    unsettled: VecDeque<JobKey>,
     /// Runs that are to be spawned; one that was stopped meanwhile is passed over.
     starts: VecDeque<RunKey>,
     /// Jobs that were removed while processes of theirs still live. Their ids are free, but none
@@ -145,12 +155,13 @@ impl Supervisor {
             jobs: BTreeMap::new(),
             ids: BTreeMap::new(),
             last_key: 0,
-            revision: 0,
             told_of_step: None,
             core: Core {
                 timers: TimerWheel::new(now.mono),
                 actions: VecDeque::new(),
-                events: Events::default(),
+                events: EventLog::default(),
+                changed: Changed::default(),
+                unsettled: VecDeque::new(),
                 starts: VecDeque::new(),
                 leaving: BTreeMap::new(),
                 pids: BTreeMap::new(),
@@ -187,9 +198,9 @@ impl Supervisor {
         jobs.find(|job| !job.is_leaving())
     }
 
-    /// Another number whenever a job may look different.
-    pub fn revision(&self) -> u64 {
-        self.revision
+    /// What has happened, for readers that each hold a cursor.
+    pub fn events(&self) -> &EventLog {
+        &self.core.events
     }
 
     /// How many runs have processes or are about to.
@@ -243,9 +254,11 @@ impl Supervisor {
             return;
         };
         job.handle_output(run, stream, bytes, &mut self.core);
+        self.core.changed.note(Topic::Output(run.job));
         while let Some(evicted) = self.core.memory.evict() {
             if let Some(job) = self.jobs.get_mut(&evicted.job) {
                 job.discard_output(evicted.number);
+                self.core.changed.note(Topic::Job(evicted.job));
             }
         }
     }
@@ -300,7 +313,7 @@ impl Supervisor {
                     self.update(run.job, now, |job, core| job.handle_run_timeout(run, core, now));
                 }
                 Timer::Kill(run) => {
-                    self.update(run.job, now, |job, core| job.handle_grace_over(run, core));
+                    self.update(run.job, now, |job, core| job.handle_grace_over(run, core, now));
                 }
                 Timer::Survey(run) => {
                     self.update(run.job, now, |job, core| job.handle_survey_due(run, core));
@@ -325,9 +338,9 @@ impl Supervisor {
         self.core.actions.pop_front()
     }
 
-    /// The next thing that has happened; who does not ask for long misses the oldest.
-    pub fn poll_event(&mut self) -> Option<Event> {
-        self.core.events.pop()
+    /// The next topic that has changed since this was last asked: whoever waits for it can go on.
+    pub fn poll_changed(&mut self) -> Option<Topic> {
+        self.core.changed.take()
     }
 
     /// The next process to be started. The next call must say what came of it.
@@ -355,22 +368,21 @@ impl Supervisor {
     fn update(&mut self, key: JobKey, now: Now, change: impl FnOnce(&mut Job, &mut Core)) {
         if let Some(job) = self.jobs.get_mut(&key) {
             change(job, &mut self.core);
-            self.revision += 1;
-            self.settle(key, now);
+            self.core.note_change(key);
+            self.settle(now);
         }
     }
 
-    fn tell_of_step(&mut self, now: Now) {
-        let Some(told) = self.told_of_step else { return };
-        let rest = self.jobs.range((Bound::Excluded(told), Bound::Unbounded));
-        let share: Vec<JobKey> = rest.map(|(key, _)| *key).take(STEPPED_A_TURN).collect();
-        for key in &share {
-            self.update(*key, now, |job, core| job.handle_clock_step(core, now));
+    /// Draws consequences until there are no more.
+    fn settle(&mut self, now: Now) {
+        while let Some(key) = self.core.unsettled.pop_front() {
+            self.settle_job(key, now);
         }
-        self.told_of_step = share.last().copied().filter(|_| share.len() == STEPPED_A_TURN);
+        self.retry_deferred(now);
+        self.finish_shutdown();
     }
 
-    fn settle(&mut self, key: JobKey, now: Now) {
+    fn settle_job(&mut self, key: JobKey, now: Now) {
         if self.jobs.get(&key).is_some_and(|job| job.has_expired()) {
             self.detach(key);
             if let Some(job) = self.jobs.get_mut(&key) {
@@ -385,8 +397,16 @@ impl Supervisor {
         if let Some((exit_code, id)) = end.filter(|_| self.core.shutdown.is_none()) {
             self.begin_shutdown(exit_code, Some(id), now);
         }
-        self.retry_deferred(now);
-        self.finish_shutdown();
+    }
+
+    fn tell_of_step(&mut self, now: Now) {
+        let Some(told) = self.told_of_step else { return };
+        let rest = self.jobs.range((Bound::Excluded(told), Bound::Unbounded));
+        let share: Vec<JobKey> = rest.map(|(key, _)| *key).take(STEPPED_A_TURN).collect();
+        for key in &share {
+            self.update(*key, now, |job, core| job.handle_clock_step(core, now));
+        }
+        self.told_of_step = share.last().copied().filter(|_| share.len() == STEPPED_A_TURN);
     }
 
     /// Frees the id of a job that is to go.
@@ -396,6 +416,7 @@ impl Supervisor {
         };
         let id = job.id().clone();
         self.ids.remove(&id);
+        self.core.changed.note(Topic::Output(key));
         // One that waits for another to leave has never run: it is gone at once.
         self.core.leaving.entry(id).or_insert(key);
     }
@@ -406,13 +427,17 @@ impl Supervisor {
             return;
         };
         job.release(&mut self.core);
-        self.core.events.tell(key, job.id(), Happened::Removed);
+        job.tell(Happened::Removed, &mut self.core, now);
+        self.core.changed.note(Topic::Output(key));
         if self.core.leaving.get(job.id()) != Some(&key) {
             return;
         }
         self.core.leaving.remove(job.id());
-        if let Some(successor) = self.ids.get(job.id()).copied() {
-            self.update(successor, now, |job, core| job.handle_predecessor_gone(core, now));
+        if let Some(key) = self.ids.get(job.id()).copied()
+            && let Some(successor) = self.jobs.get_mut(&key)
+        {
+            successor.handle_predecessor_gone(&mut self.core, now);
+            self.core.note_change(key);
         }
     }
 
@@ -438,7 +463,21 @@ impl Supervisor {
             && let Some(job) = self.jobs.get_mut(&run.job)
         {
             job.hurry(run, &mut self.core, now);
+            self.core.changed.note(Topic::Job(run.job));
         }
+    }
+}
+
+impl Core {
+    /// The job looks different, and what follows from that beyond it is still to be done.
+    fn note_change(&mut self, key: JobKey) {
+        self.changed.note(Topic::Job(key));
+        self.unsettled.push_back(key);
+    }
+
+    fn tell(&mut self, kind: EventKind, now: Now) {
+        self.events.push(Event { at: now.wall, kind });
+        self.changed.note(Topic::Events);
     }
 }
 

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Core, Event, Supervisor, Timer};
+use super::{Action, Core, EventKind, Supervisor, Timer};
 use crate::job::JobId;
 use crate::time::{Mono, Now};
 
@@ -44,38 +44,40 @@ impl Supervisor {
             self.kill_everything(false, now);
         } else {
             self.begin_shutdown(exit_code, None, now);
+            self.settle(now);
         }
     }
 
+    /// To be settled by the caller.
     pub(super) fn begin_shutdown(&mut self, exit_code: u8, because_of: Option<JobId>, now: Now) {
         let is_critical = because_of.is_some();
-        self.core.events.push(Event::ShuttingDown { exit_code, because_of });
+        let live_runs = self.core.live_runs;
+        self.core.tell(EventKind::ShuttingDown { exit_code, because_of, live_runs }, now);
         let deadline = now.mono + self.core.settings.shutdown_timeout;
         let (killed, exited) = (false, false);
         self.core.shutdown = Some(Shutdown { exit_code, is_critical, deadline, killed, exited });
         self.core.starts.clear();
         self.core.timers.set(Timer::Shutdown, deadline);
         // Only when all have been asked is it known whether there is anything to wait for.
-        for job in self.jobs.values_mut() {
+        for (key, job) in &mut self.jobs {
             job.stop_for_good(&mut self.core, now);
+            self.core.note_change(*key);
         }
-        self.revision += 1;
-        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.settle(key, now);
-        }
-        self.finish_shutdown();
     }
 
     fn kill_everything(&mut self, is_overdue: bool, now: Now) {
-        self.core.events.push(Event::KillingAll { is_overdue });
+        let live_runs = self.core.live_runs;
+        self.core.tell(EventKind::KillingAll { is_overdue, live_runs }, now);
         if let Some(shutdown) = &mut self.core.shutdown
             && !std::mem::replace(&mut shutdown.killed, true)
         {
             self.core.timers.set(Timer::Shutdown, now.mono + GIVE_UP_AFTER);
         }
-        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.update(key, now, |job, core| job.force(core));
+        for (key, job) in &mut self.jobs {
+            job.force(&mut self.core);
+            self.core.note_change(*key);
         }
+        self.settle(now);
     }
 
     pub(super) fn handle_shutdown_timeout(&mut self, now: Now) {

@@ -48,7 +48,7 @@ use k1s::job::{
 };
 use k1s::schedule::{Schedule, format_rfc3339};
 use k1s::supervisor::{
-    Action, Event, Job, JobKey, Put, Refusal, RunKey, Settings, Supervisor, Target,
+    Action, EventKind, EventRead, Job, JobKey, Put, Refusal, RunKey, Settings, Supervisor, Target,
 };
 use k1s::time::{Mono, Now, Wall};
 
@@ -119,6 +119,7 @@ struct Stage {
     /// Runs that have left processes behind.
     left: BTreeSet<String>,
     said: Vec<String>,
+    events_read: u64,
     appearances: BTreeMap<JobKey, String>,
     results: BTreeMap<JobKey, BTreeSet<u64>>,
 }
@@ -143,6 +144,7 @@ impl Stage {
             ids: BTreeMap::new(),
             left: BTreeSet::new(),
             said: Vec::new(),
+            events_read: 0,
             appearances: BTreeMap::new(),
             results: BTreeMap::new(),
         }
@@ -386,14 +388,19 @@ impl Stage {
     }
 
     fn told(&mut self) {
-        while let Some(event) = self.supervisor.poll_event() {
-            match event {
-                Event::Job { id, what, .. } => self.say(format!("{id}: {what:?}")),
-                Event::ShuttingDown { .. } | Event::KillingAll { .. } => {
-                    self.say(format!("{event:?}"));
-                }
-            }
+        let mut told = Vec::new();
+        while let Some(read) = self.supervisor.events().read(&mut self.events_read) {
+            told.push(match read {
+                EventRead::Lost(count) => format!("{count} events were lost"),
+                EventRead::Event(_, event) => match &event.kind {
+                    EventKind::Job { id, what, .. } => format!("{id}: {what:?}"),
+                    kind @ (EventKind::ShuttingDown { .. } | EventKind::KillingAll { .. }) => {
+                        format!("{kind:?}")
+                    }
+                },
+            });
         }
+        told.into_iter().for_each(|line| self.say(line));
     }
 
     fn name(&self, run: RunKey) -> String {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Job;
+use crate::job::spec::Kind;
 use crate::job::{ExitStatus, Pid, Reason, RunEnd, SpawnFailure, Stream};
 use crate::supervisor::run::{End, Kill, Run, RunState, Survey};
 use crate::supervisor::{Core, Happened, RunKey, Target};
@@ -34,8 +35,9 @@ impl Job {
         core.has_freed |= run.deferrals > 0;
         run.enter(RunState::Running { pid }, core, now);
         let run = run.key.number;
+        let streak = if std::mem::take(&mut self.has_backed_off) { self.streak } else { 0 };
         self.last_started = Some(now.wall);
-        self.tell(Happened::Started { run, pid }, core);
+        self.tell(Happened::Started { run, pid, streak }, core, now);
     }
 
     pub(in crate::supervisor) fn handle_spawn_failed(
@@ -53,7 +55,7 @@ impl Job {
         let end = RunEnd::NotSpawned(Box::new(failure));
         let lived = self.record(index, end.clone(), Reason::SpawnFailed, core, now);
         let (run, reason) = (run.number, Reason::SpawnFailed);
-        self.tell(Happened::Ended { run, end, reason, lived, success: false }, core);
+        self.tell(Happened::Ended { run, end, reason, lived, success: false }, core, now);
         self.drop_run(index, core);
         self.follow(End { success: false, spawn_failed: true, lived }, core, now);
     }
@@ -72,7 +74,7 @@ impl Job {
         core.last_deferral += 1;
         let place = core.last_deferral;
         run.enter(RunState::Deferred { error: error.clone(), delay, place }, core, now);
-        self.tell(Happened::Deferred { run: number, error, is_first }, core);
+        self.tell(Happened::Deferred { run: number, error, is_first }, core, now);
     }
 
     pub(in crate::supervisor) fn handle_output(
@@ -116,7 +118,9 @@ impl Job {
         let good = self.last_exit_code.is_some_and(|code| spec.is_success(code.into()));
         let success = reason == Reason::Killed || (reason != Reason::TimedOut && good);
         let (run, end) = (run_number, RunEnd::Process(status));
-        self.tell(Happened::Ended { run, end, reason, lived, success }, core);
+        self.tell(Happened::Ended { run, end, reason, lived, success }, core, now);
+        let exits_at_once = reason == Reason::Exited && good && lived < AT_ONCE;
+        self.count_exit_at_once(exits_at_once, left.is_some(), core, now);
         let end = End { success, spawn_failed: false, lived };
         match (left, self.runs.get_mut(index)) {
             (Some((target, kill)), Some(run)) => {
@@ -132,6 +136,21 @@ impl Job {
                 self.drop_run(index, core);
                 self.follow(end, core, now);
             }
+        }
+    }
+
+    /// A continuous job whose processes go into the background exits at once, with success, time
+    /// after time, or leaves them in its group.
+    fn count_exit_at_once(&mut self, is_one: bool, leaves_any: bool, core: &mut Core, now: Now) {
+        let is_continuous = matches!(self.spec.kind, Kind::Continuous { .. });
+        let before = self.exits_at_once;
+        self.exits_at_once = match (is_one && is_continuous, leaves_any) {
+            (false, _) => 0,
+            (true, false) => before.saturating_add(1),
+            (true, true) => before.max(EXITS_AT_ONCE),
+        };
+        if before < EXITS_AT_ONCE && self.exits_at_once >= EXITS_AT_ONCE {
+            self.tell(Happened::ExitsAtOnce, core, now);
         }
     }
 
@@ -212,11 +231,16 @@ impl Job {
         }
     }
 
-    pub(in crate::supervisor) fn handle_grace_over(&mut self, run: RunKey, core: &mut Core) {
+    pub(in crate::supervisor) fn handle_grace_over(
+        &mut self,
+        run: RunKey,
+        core: &mut Core,
+        now: Now,
+    ) {
         if let Some(run) = self.run_mut(run) {
             run.force(core);
             let run = run.key.number;
-            self.tell(Happened::Overdue { run }, core);
+            self.tell(Happened::Overdue { run }, core, now);
         }
     }
 
@@ -250,5 +274,10 @@ impl Job {
     }
 }
 
+/// A continuous job that exits with success after less than this does not do its work in the
+/// foreground.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// So many times in a row, and it is told.
+const EXITS_AT_ONCE: u32 = 3;
 const FIRST_DEFERRAL: Duration = Duration::from_millis(100);
 const LONGEST_DEFERRAL: Duration = Duration::from_secs(30);
