@@ -11,7 +11,8 @@
 //! - `peers`: the listening socket and every connection of the API.
 //! - `outputs`: the pipes that jobs write to.
 //! - `init`: what a container's first process has beyond that.
-//! - `processes`: spawning, reaping, signalling, for the supervisor.
+//! - `processes`: spawning, reaping, signalling, for the supervisor; `leftovers`: what runs have
+//!   left outside of their groups.
 //! - `console`: k1s's own stdout and stderr; `log` and `journal`: what k1s itself has to say.
 //!
 //! Tokens count up and are never used again, so an event for something that is gone is found
@@ -22,6 +23,7 @@
 mod console;
 mod init;
 mod journal;
+mod leftovers;
 mod log;
 mod outputs;
 mod peers;
@@ -106,8 +108,8 @@ impl Daemon {
     ) -> Result<Daemon, String> {
         let mut console = console_of(&settings, &role);
         let now = clock.now();
-        for note in &startup.notes {
-            console.note(LogLevel::Warn, note, now);
+        for note in startup.notes.iter().cloned().chain(os::obstacle()) {
+            console.note(LogLevel::Warn, &note, now);
         }
         if clock.watch().is_none() {
             console.note(LogLevel::Warn, &UNWATCHED_NOTE, now);
@@ -139,6 +141,7 @@ impl Daemon {
         let forward = settings.forward;
         let api = Api::new(settings.http.token.as_bytes().to_vec(), directory);
         let supervisor = supervisor(settings, main, now)?;
+        let processes = Processes::new(spawner, forward, supervisor.instance());
         Ok(Daemon {
             poll,
             signals,
@@ -147,7 +150,7 @@ impl Daemon {
             supervisor,
             peers: peers.serve(api),
             outputs: Outputs::default(),
-            processes: Processes::new(spawner, forward),
+            processes,
             console,
             init,
             is_pid_1: startup.is_pid_1,
@@ -213,7 +216,7 @@ impl Daemon {
     /// Reaps when that is due. The signal is read just before: from then on another one tells of
     /// whoever ends; while one is pending no other comes (signal(7)), and k1s can sleep.
     fn reap(&mut self) {
-        if self.processes.poll_timeout().is_none_or(|at| at > self.now.mono) {
+        if self.processes.reap_timeout().is_none_or(|at| at > self.now.mono) {
             return;
         }
         if self.children.drain() {
@@ -271,6 +274,7 @@ impl Daemon {
     fn wait(&mut self, events: &mut Events) {
         let is_busy =
             self.supervisor.has_spawns() || self.outputs.has_more() || self.peers.has_more();
+        let is_busy = is_busy || self.supervisor.has_actions();
         if !is_busy {
             os::memory::give_back();
         }
@@ -332,7 +336,7 @@ impl Daemon {
     /// As PID 1, nothing outlives k1s. What jobs have printed is not lost, if somebody reads it.
     fn end(&mut self, code: u8) {
         if self.is_pid_1 {
-            let _ = os::process::kill_all();
+            let _ = os::signalling::stop_all(Signal::KILL);
         }
         self.outputs.finish_lines(&mut self.console, self.now);
         let text = format_args!("shut down; exit code {code}");

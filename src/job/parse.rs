@@ -256,8 +256,14 @@ fn umask(value: Value) -> Parsed<u32> {
 
 /// `{"nofile": 1024, "core": "unlimited", "nproc": {"soft": 10, "hard": 20}}`.
 fn limits(value: Value) -> Parsed<Vec<ResourceLimit>> {
-    let names: Vec<_> = RESOURCES.iter().map(|(name, _)| *name).collect();
+    let mut names: Vec<_> = RESOURCES.iter().map(|(name, _)| *name).collect();
+    names.push(MARK);
     let mut fields = Fields::of(value, &names, Spelling::Camel)?;
+    if fields.optional(MARK, Ok)?.is_some() {
+        let why =
+            "cannot be set: Linux does not use it, and k1s knows the processes of a run by it";
+        return Err(FieldError::new(MARK, why));
+    }
     let mut limits = Vec::new();
     for (name, resource) in RESOURCES {
         if let Some((soft, hard)) = fields.optional(name, limit_pair)? {
@@ -371,13 +377,15 @@ const CONCURRENCY: [(&str, Concurrency); 4] = [
     ("replace", Concurrency::Replace),
 ];
 
-const RESOURCES: [(&str, Resource); 16] = [
+/// The limit that is the mark of a run.
+const MARK: &str = "locks";
+
+const RESOURCES: [(&str, Resource); 15] = [
     ("as", Resource::As),
     ("core", Resource::Core),
     ("cpu", Resource::Cpu),
     ("data", Resource::Data),
     ("fsize", Resource::Fsize),
-    ("locks", Resource::Locks),
     ("memlock", Resource::Memlock),
     ("msgqueue", Resource::Msgqueue),
     ("nice", Resource::Nice),
@@ -490,6 +498,10 @@ mod tests {
         check(
             r#""type":"cron","stop":{"timeoutSeconds":-1}"#,
             "stop.timeoutSeconds: must be a number",
+        );
+        check(
+            r#""type":"cron","limits":{"locks":5}"#,
+            "limits.locks: cannot be set: Linux does not",
         );
         check(r#""type":"cron","stop":{"scope":"session"}"#, "stop.scope: must be one of");
         check(r#""type":"cron","successExitCodes":[]"#, "successExitCodes: must hold at least one");

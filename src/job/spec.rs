@@ -168,7 +168,6 @@ pub enum Resource {
     Cpu,
     Data,
     Fsize,
-    Locks,
     Memlock,
     Msgqueue,
     Nice,

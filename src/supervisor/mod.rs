@@ -39,11 +39,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
+use crate::job::tag::RunTag;
 use crate::job::{ExitStatus, JobId, Pid, SpawnFailure, Stream};
 use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
-pub use action::{Action, Launch, Target};
+pub use action::{Action, Launch, Left, Owner, Target};
 pub use due::Skipped;
 use event::Events;
 pub use event::{Event, Happened, SkipReason};
@@ -94,6 +95,20 @@ pub struct RunKey {
     pub job: JobKey,
     /// The job's first run is 1, and so on.
     pub number: u64,
+}
+
+impl JobKey {
+    /// The number that processes of the job carry.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl RunKey {
+    /// What the run's processes carry.
+    pub fn tag(self) -> RunTag {
+        RunTag { job: self.job.0, run: self.number }
+    }
 }
 
 /// What the jobs share: timers, and what is to be done.
@@ -167,6 +182,11 @@ impl Supervisor {
     }
 
     // What is there.
+
+    /// The first part of every `K1S_RUN`.
+    pub fn instance(&self) -> &str {
+        &self.core.settings.instance
+    }
 
     /// The job of this id.
     pub fn job(&self, id: &str) -> Option<&Job> {
@@ -269,7 +289,7 @@ impl Supervisor {
     /// Orphans were reaped: what a run has left may be gone now. Where very many wait for that, the
     /// first are looked at now, and all others when they would have been.
     pub fn handle_orphans_reaped(&mut self, now: Now) {
-        let first = self.core.clearing.iter().take(HASTENED_A_TURN).copied();
+        let first = self.core.clearing.iter().take(RECHECKED_A_TURN).copied();
         for run in first.collect::<Vec<_>>() {
             self.update(run.job, now, |job, core| job.handle_orphans_reaped(run, core, now));
         }
@@ -281,8 +301,8 @@ impl Supervisor {
     }
 
     /// The answer to an [`Action::Survey`].
-    pub fn handle_survey(&mut self, run: RunKey, is_alive: bool, now: Now) {
-        self.update(run.job, now, |job, core| job.handle_survey(run, is_alive, core, now));
+    pub fn handle_survey(&mut self, run: RunKey, left: Left, now: Now) {
+        self.update(run.job, now, |job, core| job.handle_survey(run, left, core, now));
     }
 
     /// Deadlines may have come: acts on a share of them. As long as there are more,
@@ -323,6 +343,11 @@ impl Supervisor {
     /// The next thing to be done to processes that are there.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.core.actions.pop_front()
+    }
+
+    /// Whether anything is to be done to processes that are there.
+    pub fn has_actions(&self) -> bool {
+        !self.core.actions.is_empty()
     }
 
     /// The next thing that has happened; who does not ask for long misses the oldest.
@@ -443,7 +468,7 @@ impl Supervisor {
 }
 
 /// How many runs with leftovers are looked at whenever orphans were reaped.
-const HASTENED_A_TURN: usize = 64;
+const RECHECKED_A_TURN: usize = 64;
 
 /// How many deadlines are acted on at a time: thousands of jobs may be due with one minute.
 const TIMERS_A_TURN: usize = 64;

@@ -162,7 +162,6 @@ impl Job {
         matches!(run.state, RunState::Queued).then(|| Launch {
             run: run.key,
             job_id: self.id.clone(),
-            tag: run.tag.clone(),
             spec: run.spec.clone(),
         })
     }
@@ -286,12 +285,6 @@ impl Job {
 
     fn tell(&self, what: Happened, core: &mut Core) {
         core.events.tell(self.key, &self.id, what);
-    }
-
-    /// What every `K1S_RUN` of the job begins with. The key tells it from a job of the same id
-    /// that was removed, whose runs have the same numbers.
-    fn tags(&self, core: &Core) -> String {
-        format!("{}-{}.{}.", core.settings.instance, self.key.0, self.id)
     }
 
     fn index(&self, run: RunKey) -> Option<usize> {

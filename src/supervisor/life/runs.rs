@@ -9,15 +9,14 @@ use super::Job;
 use crate::job::spec::StopScope;
 use crate::job::{ExitStatus, Pid, Reason, RunEnd, SpawnFailure, Stream};
 use crate::supervisor::run::{End, Kill, Run, RunState, Survey};
-use crate::supervisor::{Core, Happened, RunKey, Target};
+use crate::supervisor::{Core, Happened, Left, Owner, RunKey, Target};
 use crate::time::Now;
 
 impl Job {
     pub(super) fn add_run(&mut self, core: &mut Core, now: Now) {
         self.last_run += 1;
         let key = RunKey { job: self.key, number: self.last_run };
-        let tag = format!("{}{}", self.tags(core), key.number);
-        self.runs.push(Run::new(key, self.spec.clone(), tag.into(), now));
+        self.runs.push(Run::new(key, self.spec.clone(), now));
         core.starts.push_back(key);
         core.live_runs += 1;
     }
@@ -142,7 +141,7 @@ impl Job {
     pub(in crate::supervisor) fn handle_survey(
         &mut self,
         run: RunKey,
-        is_alive: bool,
+        left: Left,
         core: &mut Core,
         now: Now,
     ) {
@@ -154,11 +153,15 @@ impl Job {
         else {
             return;
         };
-        if is_alive {
+        let number = run.key.number;
+        if left == Left::Something {
             run.rest(core, now);
         } else if is_outdated {
             run.survey_anew(core);
         } else {
+            if left == Left::Unseen {
+                self.tell(Happened::Unseen { run: number }, core);
+            }
             self.drop_run(index, core);
             self.follow(end, core, now);
         }
@@ -200,7 +203,7 @@ impl Job {
         now: Now,
     ) {
         if let Some(run) = self.run_mut(run) {
-            run.hasten(core, now);
+            run.recheck_soon(core, now);
         }
     }
 
@@ -211,8 +214,8 @@ impl Job {
         now: Now,
     ) {
         if let Some(run) = self.run_mut(run) {
-            let tag = run.tag.clone();
-            run.stop(Reason::TimedOut, tag, core, now);
+            let owner = Owner::Run(run.key);
+            run.stop(Reason::TimedOut, owner, core, now);
         }
     }
 
