@@ -140,7 +140,7 @@ impl Daemon {
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
         let forward = settings.forward;
         let api = Api::new(settings.http.token.as_bytes().to_vec(), directory);
-        let supervisor = supervisor(settings, main, now)?;
+        let supervisor = supervisor(settings, main, startup.is_pid_1, now)?;
         let processes = Processes::new(spawner, forward, supervisor.instance());
         Ok(Daemon {
             poll,
@@ -368,6 +368,7 @@ fn console_of(settings: &config::Settings, role: &Role) -> Console {
 fn supervisor(
     settings: config::Settings,
     main: Option<(JobId, JobSpec)>,
+    is_pid_1: bool,
     now: Now,
 ) -> Result<Supervisor, String> {
     let mut supervisor = Supervisor::new(
@@ -380,6 +381,9 @@ fn supervisor(
         },
         now,
     );
+    if is_pid_1 {
+        supervisor.own_namespace();
+    }
     if main.is_some() && settings.jobs.iter().any(|(id, _)| id.as_str() == init::MAIN) {
         return Err("job.main: under `k1s init`, `main` is the command's id".to_owned());
     }

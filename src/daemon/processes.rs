@@ -154,6 +154,13 @@ impl Processes {
                         supervisor.handle_group_gone(run, now);
                     }
                 }
+                Action::Rest { ask } => {
+                    let is_left = match ask {
+                        true => signalling::stop_all(Signal::TERM),
+                        false => signalling::any_is_there(),
+                    };
+                    supervisor.handle_rest(is_left.unwrap_or(false), now);
+                }
                 Action::Exit { code } => exit = Some(code),
             }
         }

@@ -165,6 +165,7 @@ impl Service {
                     self.supervisor.handle_exit(pid, ExitStatus::Signal(signal), false, self.now);
                 }
             }
+            Action::Rest { .. } => self.supervisor.handle_rest(false, self.now),
             Action::Survey { run, .. } => {
                 self.supervisor.handle_survey(run, Left::Nothing, self.now)
             }

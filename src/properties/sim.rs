@@ -511,6 +511,7 @@ impl Sim {
                     self.notice_shutdown();
                 }
             }
+            Action::Rest { .. } => panic!("k1s is not the first process"),
             Action::Exit { .. } => self.exit(),
         }
     }

@@ -40,6 +40,14 @@ pub enum Action {
         /// The group's leader, which is gone.
         leader: Pid,
     },
+    /// All jobs are gone: ask what belongs to none to end, by SIGTERM and SIGCONT, or only look
+    /// whether it has, and say so with
+    /// [`Supervisor::handle_rest`](super::Supervisor::handle_rest). For the first process of a
+    /// pid namespace alone.
+    Rest {
+        /// Whether to ask; otherwise that was done.
+        ask: bool,
+    },
     /// Everything has been stopped, or its time is up: end with this exit code.
     Exit {
         /// k1s's own exit code.

@@ -134,6 +134,8 @@ struct Core {
     /// There may be room again since deferred runs were last tried.
     has_freed: bool,
     shutdown: Option<Shutdown>,
+    /// k1s is the first process of its pid namespace, and all in it ends with it.
+    owns_namespace: bool,
 }
 
 /// A deadline, by what it is for.
@@ -149,6 +151,8 @@ enum Timer {
     Kill(RunKey),
     /// It is time to look again at what a run has left.
     Survey(RunKey),
+    /// It is time to look again whether what belongs to no job has ended.
+    Rest,
     /// The time for the shutdown is up: everything is killed, or given up on.
     Shutdown,
 }
@@ -176,9 +180,16 @@ impl Supervisor {
                 live_runs: 0,
                 has_freed: false,
                 shutdown: None,
+                owns_namespace: false,
                 settings,
             },
         }
+    }
+
+    /// k1s is the first process of its pid namespace: in a shutdown, what belongs to no job is asked
+    /// to end once the jobs are gone.
+    pub fn own_namespace(&mut self) {
+        self.core.owns_namespace = true;
     }
 
     // What is there.
@@ -325,6 +336,7 @@ impl Supervisor {
                 Timer::Survey(run) => {
                     self.update(run.job, now, |job, core| job.handle_survey_due(run, core));
                 }
+                Timer::Rest => self.core.actions.push_back(Action::Rest { ask: false }),
                 Timer::Shutdown => self.handle_shutdown_timeout(now),
             }
         }

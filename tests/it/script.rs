@@ -299,6 +299,7 @@ impl Stage {
                     self.supervisor.handle_group_gone(run, self.now);
                 }
             }
+            Action::Rest { ask } => self.say(format!("what belongs to no job, asked {ask}")),
             Action::Exit { code } => self.say(format!("EXIT {code}")),
         }
     }
