@@ -108,11 +108,9 @@ impl Daemon {
     ) -> Result<Daemon, String> {
         let mut console = console_of(&settings, &role);
         let now = clock.now();
-        for note in startup.notes.iter().cloned().chain(os::obstacle()) {
+        let unwatched = clock.watch().is_none().then(|| UNWATCHED_NOTE.to_owned());
+        for note in startup.notes.iter().cloned().chain(os::obstacle()).chain(unwatched) {
             console.note(LogLevel::Warn, &note, now);
-        }
-        if clock.watch().is_none() {
-            console.note(LogLevel::Warn, &UNWATCHED_NOTE, now);
         }
         console.flush(now);
         let (audience, init, command, opens_api) = match role {
