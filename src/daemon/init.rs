@@ -5,7 +5,7 @@
 //! TERM, which asks the container to end, also begins the shutdown, and its clock.
 
 use crate::job::{self, JobId, JobSpec, Pid, Signal, Spelling, Value};
-use crate::os::{process, terminal};
+use crate::os::{signalling, terminal};
 use crate::supervisor::Supervisor;
 
 /// The id of the job that the command is.
@@ -61,7 +61,7 @@ impl Init {
         let main = supervisor.job(MAIN);
         if let Some(Pid(pid)) = main.and_then(|job| job.pid()) {
             for signal in self.held.drain(..) {
-                process::signal_process(Pid(pid), signal);
+                signalling::signal_process(Pid(pid), signal);
             }
         } else if main.is_none_or(|job| job.last_exit_code().is_some()) {
             self.held.clear();
@@ -82,6 +82,8 @@ pub(super) fn main_job(command: Vec<String>, directory: &str) -> Result<(JobId, 
         ("executable", executable),
         ("arguments", Value::List(words.collect())),
         ("critical", Value::Bool(true)),
+        // As tini does it: the command knows how to end what it has started.
+        ("stop", Value::Table(vec![("scope".to_owned(), text("process"))])),
     ];
     let table = fields.map(|(name, value)| (name.to_owned(), value)).into();
     let spec = job::parse(Value::Table(table), directory, Spelling::Camel)

@@ -107,6 +107,10 @@ fn write_job(
         Happened::Overdue { run } => {
             say(Warn, Some(*run), &"has not ended in its grace period: killing it");
         }
+        Happened::Unseen { run } => {
+            let text = "nothing of it was found, but not all processes could be looked at";
+            say(Warn, Some(*run), &text);
+        }
         Happened::Restarting { after, streak } => {
             let level = if after.is_zero() { Debug } else { Info };
             let after = after.as_millis();

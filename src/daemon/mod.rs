@@ -11,7 +11,8 @@
 //! - `peers`: the listening socket and every connection of the API.
 //! - `outputs`: the pipes that jobs write to.
 //! - `init`: what a container's first process has beyond that.
-//! - `processes`: spawning, reaping, signalling, for the supervisor.
+//! - `processes`: spawning, reaping, signalling, for the supervisor; `leftovers`: what runs have
+//!   left outside of their groups.
 //! - `console`: k1s's own stdout and stderr; `log` and `journal`: what k1s itself has to say.
 //!
 //! Tokens count up and are never used again, so an event for something that is gone is found
@@ -22,6 +23,7 @@
 mod console;
 mod init;
 mod journal;
+mod leftovers;
 mod log;
 mod outputs;
 mod peers;
@@ -106,11 +108,9 @@ impl Daemon {
     ) -> Result<Daemon, String> {
         let mut console = console_of(&settings, &role);
         let now = clock.now();
-        for note in &startup.notes {
-            console.note(LogLevel::Warn, note, now);
-        }
-        if clock.watch().is_none() {
-            console.note(LogLevel::Warn, &UNWATCHED_NOTE, now);
+        let unwatched = clock.watch().is_none().then(|| UNWATCHED_NOTE.to_owned());
+        for note in startup.notes.iter().cloned().chain(os::obstacle()).chain(unwatched) {
+            console.note(LogLevel::Warn, &note, now);
         }
         console.flush(now);
         let (audience, init, command, opens_api) = match role {
@@ -138,7 +138,8 @@ impl Daemon {
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
         let forward = settings.forward;
         let api = Api::new(settings.http.token.as_bytes().to_vec(), directory);
-        let supervisor = supervisor(settings, main, now)?;
+        let supervisor = supervisor(settings, main, startup.is_pid_1, now)?;
+        let processes = Processes::new(spawner, forward, supervisor.instance());
         Ok(Daemon {
             poll,
             signals,
@@ -147,7 +148,7 @@ impl Daemon {
             supervisor,
             peers: peers.serve(api),
             outputs: Outputs::default(),
-            processes: Processes::new(spawner, forward),
+            processes,
             console,
             journal: Journal::default(),
             init,
@@ -213,7 +214,7 @@ impl Daemon {
     /// Reaps when that is due. The signal is read just before: from then on another one tells of
     /// whoever ends; while one is pending no other comes (signal(7)), and k1s can sleep.
     fn reap(&mut self) {
-        if self.processes.poll_timeout().is_none_or(|at| at > self.now.mono) {
+        if self.processes.reap_timeout().is_none_or(|at| at > self.now.mono) {
             return;
         }
         if self.children.drain() {
@@ -277,6 +278,7 @@ impl Daemon {
     fn wait(&mut self, events: &mut Events) {
         let is_busy =
             self.supervisor.has_spawns() || self.outputs.has_more() || self.peers.has_more();
+        let is_busy = is_busy || self.supervisor.has_actions();
         if !is_busy {
             os::memory::give_back();
         }
@@ -338,7 +340,7 @@ impl Daemon {
     /// As PID 1, nothing outlives k1s. What jobs have printed is not lost, if somebody reads it.
     fn end(&mut self, code: u8) {
         if self.is_pid_1 {
-            let _ = os::process::kill_all();
+            let _ = os::signalling::stop_all(Signal::KILL);
         }
         self.outputs.finish_lines(&mut self.console, self.now);
         let text = format_args!("shut down; exit code {code}");
@@ -370,6 +372,7 @@ fn console_of(settings: &config::Settings, role: &Role) -> Console {
 fn supervisor(
     settings: config::Settings,
     main: Option<(JobId, JobSpec)>,
+    is_pid_1: bool,
     now: Now,
 ) -> Result<Supervisor, String> {
     let mut supervisor = Supervisor::new(
@@ -382,6 +385,9 @@ fn supervisor(
         },
         now,
     );
+    if is_pid_1 {
+        supervisor.own_namespace();
+    }
     if main.is_some() && settings.jobs.iter().any(|(id, _)| id.as_str() == init::MAIN) {
         return Err("job.main: under `k1s init`, `main` is the command's id".to_owned());
     }

@@ -45,6 +45,8 @@ pub(super) struct Plan {
     pub(super) nice: Option<i32>,
     /// Resource limits.
     pub(super) limits: Vec<RawLimit>,
+    /// RLIMIT_LOCKS, by which the run's processes are known.
+    pub(super) mark: Option<libc::rlimit64>,
     /// User, group and supplementary groups; each `None` stays as it is.
     pub(super) ids: Ids,
     /// Where the child says what failed.
@@ -173,6 +175,11 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
         let result = unsafe { libc::setrlimit64(limit.resource, &raw const limit.value) };
         at(Step::Limit, Errno::result(c_long::from(result)))
             .map_err(|failure| Failure { index, ..failure })?;
+    }
+    if let Some(mark) = &plan.mark {
+        // Where that is refused, `K1S_RUN` has to do.
+        // SAFETY: an rlimit64 to read from.
+        unsafe { libc::setrlimit64(libc::RLIMIT_LOCKS, mark) };
     }
     become_user(&plan.ids)?;
     // SAFETY: a string that ends in NUL.

@@ -2,6 +2,7 @@
 
 use nix::libc;
 
+use crate::job::Pid;
 use crate::job::spec::{Resource, ResourceLimit};
 
 /// A limit as prlimit(2) takes it.
@@ -33,6 +34,16 @@ pub(super) fn nofile() -> nix::Result<libc::rlimit64> {
     nix::errno::Errno::result(result).map(|_| limit)
 }
 
+/// RLIMIT_LOCKS of a process or of k1s itself: prlimit(2).
+pub(super) fn locks(pid: Option<Pid>) -> nix::Result<libc::rlimit64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let pid = pid.map_or(0, |pid| pid.0);
+    // SAFETY: a null pointer sets nothing; `limit` is an rlimit64 to write to.
+    let result =
+        unsafe { libc::prlimit64(pid, libc::RLIMIT_LOCKS, std::ptr::null(), &raw mut limit) };
+    nix::errno::Errno::result(result).map(|_| limit)
+}
+
 /// Sets k1s's own `nofile` limit: setrlimit(2).
 pub(super) fn set_nofile(limit: libc::rlimit64) -> nix::Result<()> {
     // SAFETY: `limit` is an rlimit64 to read from.
@@ -59,7 +70,6 @@ fn number_and_name(resource: Resource) -> (u32, &'static str) {
         Resource::Cpu => (libc::RLIMIT_CPU, "cpu"),
         Resource::Data => (libc::RLIMIT_DATA, "data"),
         Resource::Fsize => (libc::RLIMIT_FSIZE, "fsize"),
-        Resource::Locks => (libc::RLIMIT_LOCKS, "locks"),
         Resource::Memlock => (libc::RLIMIT_MEMLOCK, "memlock"),
         Resource::Msgqueue => (libc::RLIMIT_MSGQUEUE, "msgqueue"),
         Resource::Nice => (libc::RLIMIT_NICE, "nice"),

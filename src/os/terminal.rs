@@ -103,6 +103,7 @@ mod tests {
             command: &command,
             job_id: "main",
             run_tag: "instance.main.1",
+            mark: None,
             stdin: Stdin::Inherited,
             output: Output::Inherited,
             controlling_terminal: true,

@@ -106,6 +106,11 @@ pub enum Happened {
         /// Which run.
         run: u64,
     },
+    /// Of what a run has left, nothing was found; but a process may be there that cannot be seen.
+    Unseen {
+        /// Which run.
+        run: u64,
+    },
     /// It will be started again.
     Restarting {
         /// How soon.

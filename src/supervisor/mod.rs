@@ -45,11 +45,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
+use crate::job::tag::RunTag;
 use crate::job::{ExitStatus, JobId, Pid, SpawnFailure, Stream};
 use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
-pub use action::{Action, Launch, Target};
+pub use action::{Action, Launch, Left, Owner, Target};
 pub use due::Skipped;
 pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
 pub use life::Job;
@@ -102,6 +103,20 @@ pub struct RunKey {
     pub number: u64,
 }
 
+impl JobKey {
+    /// The number that processes of the job carry.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl RunKey {
+    /// What the run's processes carry.
+    pub fn tag(self) -> RunTag {
+        RunTag { job: self.job.0, run: self.number }
+    }
+}
+
 /// What the jobs share: timers, and what is to be done.
 #[derive(Debug)]
 struct Core {
@@ -129,6 +144,8 @@ struct Core {
     /// There may be room again since deferred runs were last tried.
     has_freed: bool,
     shutdown: Option<Shutdown>,
+    /// k1s is the first process of its pid namespace, and all in it ends with it.
+    owns_namespace: bool,
 }
 
 /// A deadline, by what it is for.
@@ -144,6 +161,8 @@ enum Timer {
     Kill(RunKey),
     /// It is time to look again at what a run has left.
     Survey(RunKey),
+    /// It is time to look again whether what belongs to no job has ended.
+    Rest,
     /// The time for the shutdown is up: everything is killed, or given up on.
     Shutdown,
 }
@@ -172,12 +191,24 @@ impl Supervisor {
                 live_runs: 0,
                 has_freed: false,
                 shutdown: None,
+                owns_namespace: false,
                 settings,
             },
         }
     }
 
+    /// k1s is the first process of its pid namespace: in a shutdown, what belongs to no job is asked
+    /// to end once the jobs are gone.
+    pub fn own_namespace(&mut self) {
+        self.core.owns_namespace = true;
+    }
+
     // What is there.
+
+    /// The first part of every `K1S_RUN`.
+    pub fn instance(&self) -> &str {
+        &self.core.settings.instance
+    }
 
     /// The job of this id.
     pub fn job(&self, id: &str) -> Option<&Job> {
@@ -282,7 +313,7 @@ impl Supervisor {
     /// Orphans were reaped: what a run has left may be gone now. Where very many wait for that, the
     /// first are looked at now, and all others when they would have been.
     pub fn handle_orphans_reaped(&mut self, now: Now) {
-        let first = self.core.clearing.iter().take(HASTENED_A_TURN).copied();
+        let first = self.core.clearing.iter().take(RECHECKED_A_TURN).copied();
         for run in first.collect::<Vec<_>>() {
             self.update(run.job, now, |job, core| job.handle_orphans_reaped(run, core, now));
         }
@@ -294,8 +325,8 @@ impl Supervisor {
     }
 
     /// The answer to an [`Action::Survey`].
-    pub fn handle_survey(&mut self, run: RunKey, is_alive: bool, now: Now) {
-        self.update(run.job, now, |job, core| job.handle_survey(run, is_alive, core, now));
+    pub fn handle_survey(&mut self, run: RunKey, left: Left, now: Now) {
+        self.update(run.job, now, |job, core| job.handle_survey(run, left, core, now));
     }
 
     /// Deadlines may have come: acts on a share of them. As long as there are more,
@@ -318,6 +349,7 @@ impl Supervisor {
                 Timer::Survey(run) => {
                     self.update(run.job, now, |job, core| job.handle_survey_due(run, core));
                 }
+                Timer::Rest => self.core.actions.push_back(Action::Rest { ask: false }),
                 Timer::Shutdown => self.handle_shutdown_timeout(now),
             }
         }
@@ -336,6 +368,11 @@ impl Supervisor {
     /// The next thing to be done to processes that are there.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.core.actions.pop_front()
+    }
+
+    /// Whether anything is to be done to processes that are there.
+    pub fn has_actions(&self) -> bool {
+        !self.core.actions.is_empty()
     }
 
     /// The next topic that has changed since this was last asked: whoever waits for it can go on.
@@ -482,7 +519,7 @@ impl Core {
 }
 
 /// How many runs with leftovers are looked at whenever orphans were reaped.
-const HASTENED_A_TURN: usize = 64;
+const RECHECKED_A_TURN: usize = 64;
 
 /// How many deadlines are acted on at a time: thousands of jobs may be due with one minute.
 const TIMERS_A_TURN: usize = 64;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::job::ExitStatus;
 use crate::job::spec::{Resource, ResourceLimit};
+use crate::os::failure::MOST_ERROR_BYTES;
 use crate::os::testing::*;
 use crate::os::{prepare, signals};
 use nix::sys::signal::{SigHandler, Signal, signal};

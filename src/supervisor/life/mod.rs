@@ -168,7 +168,6 @@ impl Job {
         matches!(run.state, RunState::Queued).then(|| Launch {
             run: run.key,
             job_id: self.id.clone(),
-            tag: run.tag.clone(),
             spec: run.spec.clone(),
         })
     }
@@ -293,12 +292,6 @@ impl Job {
     pub(super) fn tell(&self, what: Happened, core: &mut Core, now: Now) {
         let (key, id, job_type) = (self.key, self.id.clone(), self.spec.kind.job_type());
         core.tell(EventKind::Job { key, id, job_type, what }, now);
-    }
-
-    /// What every `K1S_RUN` of the job begins with. The key tells it from a job of the same id
-    /// that was removed, whose runs have the same numbers.
-    fn tags(&self, core: &Core) -> String {
-        format!("{}-{}.{}.", core.settings.instance, self.key.0, self.id)
     }
 
     fn index(&self, run: RunKey) -> Option<usize> {

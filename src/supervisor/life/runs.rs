@@ -6,18 +6,17 @@
 use std::time::Duration;
 
 use super::Job;
-use crate::job::spec::Kind;
+use crate::job::spec::{Kind, StopScope};
 use crate::job::{ExitStatus, Pid, Reason, RunEnd, SpawnFailure, Stream};
 use crate::supervisor::run::{End, Kill, Run, RunState, Survey};
-use crate::supervisor::{Core, Happened, RunKey, Target};
+use crate::supervisor::{Core, Happened, Left, Owner, RunKey, Target};
 use crate::time::Now;
 
 impl Job {
     pub(super) fn add_run(&mut self, core: &mut Core, now: Now) {
         self.last_run += 1;
         let key = RunKey { job: self.key, number: self.last_run };
-        let tag = format!("{}{}", self.tags(core), key.number);
-        self.runs.push(Run::new(key, self.spec.clone(), tag.into(), now));
+        self.runs.push(Run::new(key, self.spec.clone(), now));
         core.starts.push_back(key);
         core.live_runs += 1;
     }
@@ -128,6 +127,9 @@ impl Job {
                     run.ask_to_end(&target, core);
                     run.clear(end, target, kill, core, now);
                 } else {
+                    if spec.stop.scope == StopScope::Process && matches!(kill, Kill::At(_)) {
+                        run.ask_to_end(&target, core);
+                    }
                     run.clear(end, target, kill, core, now);
                     run.survey(core);
                 }
@@ -157,7 +159,7 @@ impl Job {
     pub(in crate::supervisor) fn handle_survey(
         &mut self,
         run: RunKey,
-        is_alive: bool,
+        left: Left,
         core: &mut Core,
         now: Now,
     ) {
@@ -169,11 +171,15 @@ impl Job {
         else {
             return;
         };
-        if is_alive {
+        let number = run.key.number;
+        if left == Left::Something {
             run.rest(core, now);
         } else if is_outdated {
             run.survey_anew(core);
         } else {
+            if left == Left::Unseen {
+                self.tell(Happened::Unseen { run: number }, core, now);
+            }
             self.drop_run(index, core);
             self.follow(end, core, now);
         }
@@ -215,7 +221,7 @@ impl Job {
         now: Now,
     ) {
         if let Some(run) = self.run_mut(run) {
-            run.hasten(core, now);
+            run.recheck_soon(core, now);
         }
     }
 
@@ -226,8 +232,8 @@ impl Job {
         now: Now,
     ) {
         if let Some(run) = self.run_mut(run) {
-            let tag = run.tag.clone();
-            run.stop(Reason::TimedOut, tag, core, now);
+            let owner = Owner::Run(run.key);
+            run.stop(Reason::TimedOut, owner, core, now);
         }
     }
 
