@@ -4,7 +4,7 @@
 //! and k1s exits with its code. Signals that k1s is sent are meant for it: all are passed on.
 //! TERM, which asks the container to end, also begins the shutdown, and its clock.
 
-use crate::job::{self, JobId, JobSpec, Pid, Signal, Spelling, Value};
+use crate::job::{self, JobId, JobSpec, Signal, Spelling, Value};
 use crate::os::{process, terminal};
 use crate::supervisor::Supervisor;
 
@@ -59,9 +59,11 @@ impl Init {
             return;
         }
         let main = supervisor.job(MAIN);
-        if let Some(Pid(pid)) = main.and_then(|job| job.pid()) {
-            for signal in self.held.drain(..) {
-                process::signal_process(Pid(pid), signal);
+        if let Some(pid) = main.and_then(|job| job.pid()) {
+            // It may have been collected, and its output not been read to the end yet.
+            let is_there = supervisor.is_leader(pid);
+            for signal in self.held.drain(..).filter(|_| is_there) {
+                process::signal_process(pid, signal);
             }
         } else if main.is_none_or(|job| job.last_exit_code().is_some()) {
             self.held.clear();

@@ -12,6 +12,7 @@
 //! - `outputs`: the pipes that jobs write to.
 //! - `init`: what a container's first process has beyond that.
 //! - `processes`: spawning, reaping, signalling, for the supervisor.
+//! - `shares`: how much of a turn each of them may take.
 //! - `console`: k1s's own stdout and stderr; `log` and `journal`: what k1s itself has to say.
 //!
 //! Tokens count up and are never used again, so an event for something that is gone is found
@@ -26,6 +27,7 @@ mod log;
 mod outputs;
 mod peers;
 mod processes;
+mod shares;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -51,6 +53,7 @@ use log::{Log, Message};
 use outputs::{Outputs, Sinks};
 use peers::Peers;
 use processes::Processes;
+use shares::EVENTS_A_TURN;
 
 pub use crate::os::clock::{Clock, now};
 
@@ -199,6 +202,7 @@ impl Daemon {
             self.read_outputs();
             self.peers.serve_ready(self.poll.registry(), &mut self.supervisor, self.now);
             self.reap();
+            self.tell_ends();
             self.drain();
             self.supervisor.handle_timeout(self.now);
             self.peers.handle_timeout(&mut self.supervisor, self.now);
@@ -219,8 +223,12 @@ impl Daemon {
         if self.children.drain() {
             self.handle_signal(Signal::PIPE);
         }
+        self.processes.reap(&mut self.outputs, &mut self.supervisor, self.now);
+    }
+
+    fn tell_ends(&mut self) {
         let Daemon { supervisor, console, now, .. } = self;
-        self.processes.reap(&mut self.outputs, Sinks { supervisor, console, now: *now });
+        self.processes.tell_ends(&mut self.outputs, Sinks { supervisor, console, now: *now });
     }
 
     /// Does what the supervisor wants, and lets answers go on that wait for it.
@@ -406,7 +414,6 @@ const CHILDREN: Token = Token(1);
 const CLOCK: Token = Token(2);
 /// The first token that is handed out to connections and pipes.
 const FIRST_TOKEN: usize = 16;
-const EVENTS_A_TURN: usize = 256;
 const LONG_SLEEP: Duration = Duration::from_secs(2);
 const MOST_SLACK: Duration = Duration::from_millis(100);
 const UNWATCHED_NOTE: &str = "the system does not tell when its clock is set: by a cron expression, \

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
 
 use mio::Registry;
 
 use super::init::{Init, MAIN, Stdio};
 use super::outputs::{Outputs, Sinks, Watched};
+use super::shares::{FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN};
 use crate::config::Forward;
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::os;
 use crate::os::process::{self, Proc};
-use crate::supervisor::{Action, Launch, Supervisor, Target};
+use crate::supervisor::{Action, Launch, RunKey, Supervisor, Target};
 use crate::time::{Mono, Now};
 
 /// The hands of the supervisor.
@@ -28,6 +28,8 @@ pub(super) struct Processes {
     forward: Option<Forward>,
     /// When to reap, once a child may have ended.
     reap_at: Option<Mono>,
+    /// How runs ended whose output is being read: the supervisor is told after it.
+    ended: BTreeMap<RunKey, (Pid, ExitStatus)>,
     /// When orphans were reaped, and nothing else, the last time that anything was.
     orphans_at: Option<Mono>,
     /// No orphan was there after the last run had ended, so no run that has ended has left
@@ -48,6 +50,7 @@ impl Processes {
             forward,
             // Orphans may have been inherited before the loop began.
             reap_at: Some(Mono(0)),
+            ended: BTreeMap::new(),
             orphans_at: None,
             is_calm: false,
             strays: BTreeMap::new(),
@@ -69,36 +72,47 @@ impl Processes {
         self.reap_at
     }
 
-    /// Reaps what has ended, up to a turn's share: the output that came before an end is read
-    /// first, then the supervisor is told.
-    pub(super) fn reap(&mut self, outputs: &mut Outputs, mut sinks: Sinks<'_>) {
-        let ended: Vec<(Pid, ExitStatus)> =
+    /// Reaps what has ended, up to a turn's share. Of a run the output is to be read first:
+    /// [`Processes::tell_ends`].
+    pub(super) fn reap(&mut self, outputs: &mut Outputs, supervisor: &mut Supervisor, now: Now) {
+        let reaped: Vec<(Pid, ExitStatus)> =
             std::iter::from_fn(os::reap).take(REAPED_A_TURN).collect();
-        let now = sinks.now;
-        self.reap_at = (ended.len() == REAPED_A_TURN).then_some(now.mono);
-        let count = ended.len();
+        self.reap_at = (reaped.len() == REAPED_A_TURN).then_some(now.mono);
+        let count = reaped.len();
         let mut orphans = 0;
-        for (pid, status) in ended {
-            let Some(run) = sinks.supervisor.run_of(pid) else {
+        for (pid, status) in reaped {
+            let Some(run) = supervisor.handle_collected(pid) else {
                 orphans += 1;
                 continue;
             };
             self.is_calm = false;
-            outputs.finish(run, &mut sinks);
+            self.ended.insert(run, (pid, status));
+            outputs.finish(run);
+        }
+        if orphans > 0 {
+            supervisor.handle_orphans_reaped(now);
+        }
+        if count > 0 {
+            self.orphans_at = (orphans == count).then_some(now.mono);
+        }
+    }
+
+    /// Reads a turn's share of what runs that are over have written before, and tells the
+    /// supervisor of the end of those of which all is read.
+    pub(super) fn tell_ends(&mut self, outputs: &mut Outputs, mut sinks: Sinks<'_>) {
+        outputs.drain(&mut sinks);
+        while let Some(run) = outputs.poll_drained() {
+            let Some((pid, status)) = self.ended.remove(&run) else { continue };
             let group = process::Target {
                 leader: pid,
                 leader_ended: true,
                 tag: String::new(),
                 strays: Default::default(),
             };
-            let group_is_alive = process::group_is_there(&group);
-            sinks.supervisor.handle_exit(pid, status, group_is_alive, sinks.now);
-        }
-        if orphans > 0 {
-            sinks.supervisor.handle_orphans_reaped(now);
-        }
-        if count > 0 {
-            self.orphans_at = (orphans == count).then_some(now.mono);
+            // Nothing is left of a group whose number another run has by now.
+            let group_is_alive =
+                !sinks.supervisor.is_leader(pid) && process::group_is_there(&group);
+            sinks.supervisor.handle_run_ended(run, status, group_is_alive, sinks.now);
         }
     }
 
@@ -343,12 +357,6 @@ impl Stops {
     }
 }
 
-/// The loop stands still until the child has called execve(2): half a millisecond, or three on a
-/// busy machine. A turn drains twice.
-const SPAWNS_A_DRAIN: usize = 2;
-/// Each may have left two full pipes: of 64 KiB, or of as much as it has set (pipe(7)).
-const REAPED_A_TURN: usize = 32;
-const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 /// The looks of about a second.
 const MOST_DOUBTS: u32 = 7;
 
@@ -358,10 +366,12 @@ mod tests {
     use crate::config::{LogFormat, LogLevel};
     use crate::daemon::console::Console;
     use crate::daemon::log::Log;
+    use crate::job::{self, JobId, Spelling, Value};
     use crate::os::testing::{in_own_process, shell, spawn, spawner, wait_for_zombie};
-    use crate::supervisor::Settings;
+    use crate::supervisor::{Settings, State};
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
+    use std::time::Duration;
 
     fn supervisor() -> Supervisor {
         let settings = Settings {
@@ -390,7 +400,9 @@ mod tests {
         wait_for_zombie(pid);
         let log = Log { format: LogFormat::Text, level: LogLevel::Error };
         let mut console = Console::new(log, Forward::None);
-        processes.reap(&mut Outputs::default(), Sinks { supervisor, console: &mut console, now });
+        let mut outputs = Outputs::default();
+        processes.reap(&mut outputs, supervisor, now);
+        processes.tell_ends(&mut outputs, Sinks { supervisor, console: &mut console, now });
         assert!(!os::process::signal_process(pid, Signal::CONT), "it was reaped");
     }
 
@@ -404,6 +416,47 @@ mod tests {
         processes.is_calm = true;
         assert!(!processes.is_left(&target, &mut None, &supervisor()));
         assert_eq!(looks(&mut processes), 7, "each stop has its own");
+    }
+
+    #[test]
+    fn the_end_of_a_run_is_told_after_its_output_which_is_read_in_shares() {
+        let name = "daemon::processes::tests::\
+                    the_end_of_a_run_is_told_after_its_output_which_is_read_in_shares";
+        in_own_process(name, || {
+            let (mut processes, mut supervisor) = (Processes::new(spawner(), None), supervisor());
+            let (poll, mut outputs) = (mio::Poll::new().unwrap(), Outputs::default());
+            let log = Log { format: LogFormat::Text, level: LogLevel::Error };
+            let mut console = Console::new(log, Forward::Prefix);
+            let now = Now::default();
+            let text = |text: &str| Value::String(text.to_owned());
+            let script = ["-c", "yes '' | head -c 65536"].map(text).into();
+            let fields = [
+                ("type", text("one-off")),
+                ("executable", text("sh")),
+                ("arguments", Value::List(script)),
+            ];
+            let fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
+            let spec = job::parse(Value::Table(fields), "/", Spelling::Camel).unwrap();
+            supervisor.create(JobId::parse("x").unwrap(), spec, now).unwrap();
+            processes.perform(&mut supervisor, &mut outputs, poll.registry(), None, now);
+            let pid = supervisor.job("x").unwrap().pid().unwrap();
+            wait_for_zombie(pid);
+            while supervisor.is_leader(pid) {
+                processes.reap(&mut outputs, &mut supervisor, now);
+            }
+            let mut turns = 0;
+            while supervisor.job("x").unwrap().state() == State::Running {
+                assert!(outputs.has_more() || turns == 0, "no event would tell of the rest");
+                let sinks = Sinks { supervisor: &mut supervisor, console: &mut console, now };
+                processes.tell_ends(&mut outputs, sinks);
+                turns += 1;
+            }
+            assert!(turns > 1, "65,536 lines are more than a share");
+            let job = supervisor.job("x").unwrap();
+            assert_eq!(job.state(), State::Succeeded);
+            assert_eq!(job.results().next().unwrap().stdout.written(), 65536);
+            assert!(!outputs.has_more() && outputs.descriptors() == 0);
+        });
     }
 
     #[test]

@@ -101,7 +101,16 @@ impl Job {
         };
         let kill = Kill::At(core.bound_by_shutdown(now.mono + run.spec.stop.timeout));
         let (reason, left) = match &run.state {
-            RunState::Stopping { why, target, kill, .. } => (*why, Some((target.clone(), *kill))),
+            RunState::Stopping { pid, why, target, kill } => {
+                let mut target = target.clone();
+                // Another run has its number since it was collected, so its group is gone.
+                if let Target::Tree { leader, .. } = &mut target
+                    && core.pids.contains_key(pid)
+                {
+                    *leader = None;
+                }
+                (*why, Some((target, *kill)))
+            }
             RunState::Running { pid } => {
                 let reason = match status {
                     ExitStatus::Code(_) => Reason::Exited,
