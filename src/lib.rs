@@ -59,9 +59,8 @@
 //! The invariants. `tests/it/tidy.rs` holds those that can be seen in the text of the source, the
 //! simulation and the end-to-end tests the others.
 //!
-//! - Nothing in a pure room reads a clock, a file (but the zone of a schedule that is parsed), the
-//!   environment or a random number, makes a system call, or iterates a map whose order changes
-//!   from run to run.
+//! - Nothing in a pure room reads a clock, a file, the environment or a random number, makes a
+//!   system call, or iterates a map whose order changes from run to run.
 //! - Nothing waits but the poll (and a spawn, until the new process executes its program), and
 //!   nothing holds the loop: each socket, pipe, burst of exits or of spawns has a bounded share
 //!   of a turn. At rest there is no system call at all. The exception: a file system that hangs
