@@ -105,7 +105,7 @@ impl Outputs {
     /// could not be watched would be read when the run ends, and a run that fills it would not.
     ///
     /// # Errors
-    /// [`os::SpawnError::Busy`]: there are no descriptors for them, no memory, or as many are
+    /// [`os::SpawnError::Shortage`]: there are no descriptors for them, no memory, or as many are
     /// watched as the user may (`ENOSPC`, epoll_ctl(2)).
     pub(super) fn watch(
         &mut self,
@@ -119,7 +119,7 @@ impl Outputs {
             let mut receiver = Receiver::from(fd);
             registry
                 .register(&mut receiver, token, Interest::READABLE)
-                .map_err(|error| os::SpawnError::busy("epoll", &error))?;
+                .map_err(|error| os::SpawnError::shortage("epoll", &error))?;
             Ok((token, receiver))
         };
         Ok((Watched { stdout: watch(pipes.stdout)?, stderr: watch(pipes.stderr)? }, ends))

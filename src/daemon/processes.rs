@@ -305,7 +305,7 @@ impl Processes {
             Err(os::SpawnError::Failed(failure)) => {
                 supervisor.handle_spawn_failed(launch.run, failure, now);
             }
-            Err(os::SpawnError::Busy(error)) => {
+            Err(os::SpawnError::Shortage(error)) => {
                 supervisor.handle_spawn_deferred(launch.run, error, now);
             }
         }

@@ -62,6 +62,13 @@ pub(super) struct Ids {
     pub(super) uid: Option<u32>,
 }
 
+impl Ids {
+    /// Whether the child becomes anybody else.
+    pub(super) fn is_change(&self) -> bool {
+        self.gid.is_some() || self.uid.is_some()
+    }
+}
+
 /// The steps that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -196,14 +203,39 @@ fn become_user(ids: &Ids) -> Result<(), Failure> {
     if let Some(uid) = ids.uid {
         let arguments = [c_long::from(uid); 3];
         at(Step::User, system_call(libc::SYS_setresuid, arguments))?;
+        at(Step::User, drop_capabilities())?;
     }
-    if ids.gid.is_some() || ids.uid.is_some() {
+    if ids.is_change() {
         // The memory is still k1s's, and a change of ids makes it dumpable again where the
         // sysctl fs.suid_dumpable is 1. What is executed starts dumpable as usual.
         // SAFETY: takes numbers alone.
         unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
     }
     Ok(())
+}
+
+/// Leaves the program that is executed next no capability of k1s's: a change from one user that
+/// is not root to another takes none away, and those that are ambient would survive execve(2):
+/// capabilities(7). Without inheritable ones none is ambient.
+fn drop_capabilities() -> nix::Result<c_long> {
+    let header = [CAPABILITY_VERSION_3, 0];
+    // Effective, permitted and inheritable, the low 32 of each, then the high 32.
+    let mut sets = [0u32; 6];
+    // SAFETY: capget(2) reads a header of 8 bytes and writes 24.
+    let read = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
+    let written = Errno::result(read).and_then(|_| {
+        let [effective, permitted, _, high_effective, high_permitted, _] = sets;
+        let sets = [effective, permitted, 0, high_effective, high_permitted, 0];
+        // SAFETY: capset(2) reads a header of 8 bytes and 24 more.
+        Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) })
+    });
+    // Where a sandbox refuses that, ambient ones alone can still be dropped.
+    written.or_else(|_| {
+        // SAFETY: takes numbers alone.
+        let cleared =
+            unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+        Errno::result(c_long::from(cleared))
+    })
 }
 
 /// Tries the candidates as execvp(3) does, without its shell: one that may not be executed is
@@ -282,6 +314,7 @@ fn at(step: Step, result: nix::Result<c_long>) -> Result<(), Failure> {
     }
 }
 
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 const MASK_BYTES: usize = 8;
 const UNSHARE: c_long = libc::CLOSE_RANGE_UNSHARE as c_long;
 const STEPS: [Step; 11] = [

@@ -4,13 +4,14 @@
 //!  startup   first thing in main: signals, descriptors, limits, subreaper
 //!  signals   what k1s is sent: a signalfd for SIGCHLD, handlers for the rest
 //!  spawn     a command → a process        child   what runs between clone and execve
+//!            executable: whether it may be executed without a wait
 //!            environment, stdio, user, limits: what it inherits
 //!  reap      a process → its exit status
 //!  process   who is alive, who belongs to whom; sending signals
 //!            proc: what /proc says of one
 //!  console   k1s's own stdout and stderr, never blocking
 //!  memory    giving back what was freed
-//!  terminal, pipe, socket, clock, random   small things that the loop asks for
+//!  terminal, file, pipe, socket, clock, random   small things that the loop asks for
 //! ```
 //!
 //! This is the only room with `unsafe`, and the only one that names nix, libc or signal-hook.
@@ -21,6 +22,8 @@ mod child;
 pub mod clock;
 pub mod console;
 mod environment;
+mod executable;
+pub mod file;
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 mod glibc;
 mod limits;

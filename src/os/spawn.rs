@@ -21,6 +21,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
+use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, fchown};
@@ -30,7 +31,7 @@ use super::environment::Inherited;
 use super::pipe::WriteEnds;
 use super::stdio::{ChildEnds, Slots, text_file};
 use super::user::{self, Account};
-use super::{Startup, errno_of, limits, reason};
+use super::{Startup, errno_of, executable, limits, reason};
 use crate::job::spec::Command;
 use crate::job::{Pid, SpawnFailure};
 
@@ -75,17 +76,17 @@ pub enum Output {
 pub enum SpawnError {
     /// It cannot run as it is: the run has failed.
     Failed(SpawnFailure),
-    /// The machine has no room for it now (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`, `ENOSPC`): try
-    /// again later. With what ran out, for people. Where execve itself says so and the job has
+    /// The machine is short of something (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`, `ENOSPC`), or
+    /// somebody holds a lease on the executable: try again later. With what it is, for people. Where execve itself says so and the job has
     /// `limits`, they are taken for the cause: that is a failed run.
-    Busy(String),
+    Shortage(String),
 }
 
 /// What every spawn uses again.
 #[derive(Debug)]
 pub struct Spawner {
     inherited: Inherited,
-    nofile: libc::rlimit64,
+    nofile: Option<libc::rlimit64>,
     slots: Slots,
     stack: Stack,
     shares_descriptors: bool,
@@ -143,9 +144,15 @@ impl Spawner {
             ids: ids(command, account.as_ref())?,
             report: Report::default(),
         };
+        executable::is_free(&plan.candidates, command.working_directory.as_str())?;
         let ends = child_ends(launch, &self.slots.null, &plan.ids)?;
         plan.stdio = self.slots.fill(ends).map_err(at("descriptors"))?;
+        let is_dumpable = plan.ids.is_change() && prctl::get_dumpable() == Ok(true);
         let started = start(&mut plan, &self.stack, &self.slots, &mut self.shares_descriptors);
+        if is_dumpable {
+            // A change of ids in the memory that the child shares has made k1s non-dumpable.
+            let _ = prctl::set_dumpable(true);
+        }
         self.slots.clear();
         match started {
             Ok(pid) => Ok(pid),
@@ -157,14 +164,14 @@ impl Spawner {
 
 impl SpawnError {
     /// What k1s could not do for the run's sake, whatever the reason: not for the job to answer for.
-    pub fn busy(step: &str, error: &std::io::Error) -> SpawnError {
-        SpawnError::Busy(format!("{step}: {}", reason(errno_of(error))))
+    pub fn shortage(step: &str, error: &std::io::Error) -> SpawnError {
+        SpawnError::Shortage(format!("{step}: {}", reason(errno_of(error))))
     }
 
     /// The machine's when it ran out of something, else the job's.
     pub(super) fn at(step: &str, errno: Errno) -> SpawnError {
         let text = format!("{step}: {}", reason(errno));
-        if is_shortage(errno) { SpawnError::Busy(brief(text)) } else { cannot_run(text) }
+        if is_shortage(errno) { SpawnError::Shortage(brief(text)) } else { cannot_run(text) }
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn spawner() -> Spawner {
         is_pid_1: false,
         max_descriptors: 0,
         notes: Vec::new(),
-        nofile: limits::nofile().unwrap(),
+        nofile: limits::nofile().ok(),
     })
     .unwrap()
 }
