@@ -41,6 +41,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::api::Api;
 use crate::config::{self, LogFormat, LogLevel};
 use crate::job::{JobId, JobSpec, Signal};
+pub use crate::os::file::read as read_file;
 pub use crate::os::{Startup, prepare};
 
 use crate::os;
