@@ -5,7 +5,7 @@
 //! TERM, which asks the container to end, also begins the shutdown, and its clock.
 
 use crate::job::{self, JobId, JobSpec, Signal, Spelling, Value};
-use crate::os::{process, terminal};
+use crate::os::{Session, process, terminal};
 use crate::supervisor::Supervisor;
 
 /// The id of the job that the command is.
@@ -29,19 +29,26 @@ pub(super) const NEVER_RAN: u8 = 143;
 pub(super) enum Stdio {
     /// It reads what k1s would; its output is captured.
     Captured,
-    /// All of it is the terminal that k1s was started on; `is_controlling`: which is free to
-    /// become the controlling terminal of the command's session.
-    Terminal { is_controlling: bool },
+    /// All of it is the terminal that k1s was started on.
+    Terminal(Session),
 }
 
 impl Init {
     /// Finds out what k1s was started on. To be called before handlers stand.
     pub(super) fn new() -> Init {
         let stdio = match terminal::stdin_is_terminal() {
-            true => Stdio::Terminal { is_controlling: terminal::release() },
+            true => Stdio::Terminal(terminal::session_for_run()),
             false => Stdio::Captured,
         };
         Init { stdio, held: Vec::new() }
+    }
+
+    /// k1s ends: the terminal is for whoever has started it again.
+    pub(super) fn end(&self) {
+        match self.stdio {
+            Stdio::Terminal(Session::Foreground) => terminal::take_back(),
+            Stdio::Terminal(Session::Own | Session::WithTerminal) | Stdio::Captured => {}
+        }
     }
 
     /// Passes a signal on to the command, now or as soon as it runs: then once, however often it

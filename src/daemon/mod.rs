@@ -350,6 +350,9 @@ impl Daemon {
         // as long as the shutdown may take.
         let deadline = self.supervisor.shutdown_deadline().filter(|_| self.init.is_some());
         self.console.finish(&mut self.poll, deadline.unwrap_or_default(), self.now);
+        if let Some(init) = &self.init {
+            init.end();
+        }
     }
 }
 

@@ -322,9 +322,7 @@ impl Processes {
         let (stdin, terminal) = match stdio {
             None => (os::Stdin::Given, None),
             Some(Stdio::Captured) => (os::Stdin::Inherited, None),
-            Some(Stdio::Terminal { is_controlling }) => {
-                (os::Stdin::Inherited, Some(is_controlling))
-            }
+            Some(Stdio::Terminal(session)) => (os::Stdin::Inherited, Some(session)),
         };
         let (pipes, output) = if terminal.is_some() {
             (None, os::Output::Inherited)
@@ -338,7 +336,7 @@ impl Processes {
             run_tag: &launch.tag,
             stdin,
             output,
-            controlling_terminal: terminal.unwrap_or(false),
+            session: terminal.unwrap_or(os::Session::Own),
         })?;
         Ok((pid, pipes))
     }

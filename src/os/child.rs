@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::limits::RawLimit;
+use super::spawn::Session;
 
 /// Everything the child needs, ready to use. The pointers in `argv` and `envp` are into
 /// strings that the owner of the plan keeps alive.
@@ -37,8 +38,8 @@ pub(super) struct Plan {
     /// With a descriptor table that is shared until now: the first descriptor that the
     /// child's own copy does not need.
     pub(super) unshare_from: Option<u32>,
-    /// Whether 0 becomes the controlling terminal.
-    pub(super) controlling_terminal: bool,
+    /// Which session it is in.
+    pub(super) session: Session,
     /// File mode creation mask.
     pub(super) umask: Option<u32>,
     /// Nice value.
@@ -75,7 +76,7 @@ impl Ids {
 pub(super) enum Step {
     /// Taking a descriptor table of its own.
     Unshare = 1,
-    /// setsid(2).
+    /// setsid(2), setpgid(2).
     Session,
     /// dup2(2) onto 0, 1, 2.
     Descriptors,
@@ -154,7 +155,11 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
         let arguments = [c_long::from(first), c_long::from(u32::MAX), UNSHARE];
         at(Step::Unshare, system_call(libc::SYS_close_range, arguments))?;
     }
-    at(Step::Session, system_call(libc::SYS_setsid, [0; 3]))?;
+    let separate = match plan.session {
+        Session::Own | Session::WithTerminal => libc::SYS_setsid,
+        Session::Foreground => libc::SYS_setpgid,
+    };
+    at(Step::Session, system_call(separate, [0; 3]))?;
     for (target, source) in (0..).zip(plan.stdio) {
         if let Some(source) = source {
             // SAFETY: both are numbers; `source` is never `target`, so CLOEXEC is cleared.
@@ -162,11 +167,7 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
             at(Step::Descriptors, Errno::result(c_long::from(result)))?;
         }
     }
-    if plan.controlling_terminal {
-        // A terminal that is another session's stays there; the run goes on without.
-        // SAFETY: the argument 0 asks not to take it by force.
-        unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
-    }
+    take_terminal(plan.session);
     if let Some(umask) = plan.umask {
         // SAFETY: takes a number and cannot fail. The child has a umask of its own.
         unsafe { libc::umask(umask) };
@@ -187,6 +188,25 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
     at(Step::WorkingDirectory, Errno::result(c_long::from(result)))?;
     empty_mask();
     Ok(())
+}
+
+/// A terminal that cannot be had stays with whoever has it; the run goes on without.
+fn take_terminal(session: Session) {
+    match session {
+        Session::Own => {}
+        Session::WithTerminal => {
+            // SAFETY: the argument 0 asks not to take it by force.
+            unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+        }
+        Session::Foreground => {
+            // SIGTTOU is blocked, as all are: else it would stop who is not in the foreground.
+            // SAFETY: TIOCSPGRP reads the number of a group; that of getpid is the child's own.
+            unsafe {
+                let group = libc::syscall(libc::SYS_getpid) as libc::pid_t;
+                libc::ioctl(0, libc::TIOCSPGRP, &raw const group);
+            }
+        }
+    }
 }
 
 /// By raw system calls: the C library's would have all threads follow, and share its locks.

@@ -45,7 +45,7 @@ pub use console::Console;
 pub use process::{Proc, Snapshot};
 pub use random::instance_id;
 pub use reap::reap;
-pub use spawn::{Launch, Output, SpawnError, Spawner, Stdin};
+pub use spawn::{Launch, Output, Session, SpawnError, Spawner, Stdin};
 pub use startup::{Startup, prepare};
 
 use nix::errno::Errno;

@@ -48,9 +48,19 @@ pub struct Launch<'a> {
     pub stdin: Stdin,
     /// Its standard output and error. k1s's copies are closed, whatever comes of the spawn.
     pub output: Output,
-    /// Make standard input the controlling terminal of the run's session, if it is free:
-    /// [`terminal::release`](super::terminal::release).
-    pub controlling_terminal: bool,
+    /// Which session it is in.
+    pub session: Session,
+}
+
+/// Which session a run is in. In each case it leads a process group of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// One of its own, which has no terminal.
+    Own,
+    /// One of its own, whose controlling terminal is standard input, if that is free.
+    WithTerminal,
+    /// k1s's own; its group is in the foreground of the terminal that is standard input.
+    Foreground,
 }
 
 /// Where a run reads from.
@@ -114,7 +124,7 @@ impl Spawner {
         self.slots.null.try_clone().ok()
     }
 
-    /// Starts a process, leader of a session and a group of its own, with descriptors 0, 1 and 2
+    /// Starts a process, leader of a group of its own and, as a rule, of a session, with descriptors 0, 1 and 2
     /// alone, default dispositions and no signal blocked.
     ///
     /// k1s stands still until the process has executed its program, or failed to.
@@ -137,7 +147,7 @@ impl Spawner {
             working_directory: string(command.working_directory.as_str(), "working directory")?,
             stdio: [None; 3],
             unshare_from: None,
-            controlling_terminal: launch.controlling_terminal,
+            session: launch.session,
             umask: command.umask,
             nice: command.nice,
             limits: limits::of_job(&command.limits, self.nofile),

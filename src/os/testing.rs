@@ -62,7 +62,7 @@ pub(crate) fn spawn(spawner: &mut Spawner, command: &Command) -> Result<Spawned,
         run_tag: "instance.job.1",
         stdin: Stdin::Given,
         output: Output::Captured(ends),
-        controlling_terminal: false,
+        session: crate::os::Session::Own,
     })?;
     Ok(Spawned { pid, output })
 }
