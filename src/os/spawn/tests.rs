@@ -461,7 +461,7 @@ fn an_executable_with_a_lease_is_tried_again_later() {
         };
         if lease(libc::F_WRLCK) == -1 {
             let errno = Errno::last();
-            return eprintln!("SKIPPED: {}: no lease can be had here: {errno}", "spawn");
+            return eprintln!("SKIPPED: no lease can be had here: {errno}");
         }
         for executable in [&program, &script] {
             match spawn(&mut spawner, &command(executable, &[])) {
