@@ -216,6 +216,10 @@ impl Job {
         now: Now,
     ) {
         if let Some(run) = self.run_mut(run) {
+            // It has ended in time, and its output is still being read.
+            if run.pid().is_some_and(|pid| !core.pids.contains_key(&pid)) {
+                return;
+            }
             let tag = run.tag.clone();
             run.stop(Reason::TimedOut, tag, core, now);
         }
