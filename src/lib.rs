@@ -59,14 +59,14 @@
 //! The invariants. `tests/it/tidy.rs` holds those that can be seen in the text of the source, the
 //! simulation and the end-to-end tests the others.
 //!
-//! - Nothing in a pure room reads a clock, a file (but the zone of a schedule that is parsed), the
-//!   environment or a random number, makes a system call, or iterates a map whose order changes
-//!   from run to run.
+//! - Nothing in a pure room reads a clock, a file, the environment or a random number, makes a
+//!   system call, or iterates a map whose order changes from run to run.
 //! - Nothing waits but the poll (and a spawn, until the new process executes its program), and
 //!   nothing holds the loop: each socket, pipe, burst of exits or of spawns has a bounded share
 //!   of a turn. At rest there is no system call at all. The exception: a file system that hangs
-//!   under a job's directory or executable, or a SIGSTOP to the new process before it executes
-//!   its program, holds the loop until that is over, as it would hold posix_spawn(3). The two
+//!   under a job's directory or executable, a SIGSTOP to the new process before it executes its
+//!   program, or a lease on an executable that k1s may not read or that is taken just then, holds
+//!   the loop until that is over, as it would hold posix_spawn(3). The two
 //!   share their memory until then, so k1s cannot go on; a copy of it would cost each spawn more.
 //! - Nothing that a peer, a job, a file or the kernel does ends k1s: no panic, no `unwrap`, no
 //!   index that may be out of range. Input is answered, bugs are asserted. The exceptions:

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::shares::{CHASED_A_TURN, LOOKED_AT_A_TURN};
 use crate::job::tag::RunTag;
 use crate::job::{Pid, Signal};
 use crate::os::{self, Family, Look, Origin, Proc, Signs, Stat, signalling};
@@ -392,12 +393,7 @@ fn is_in_session(process: Proc, session: Option<Pid>) -> bool {
     session.is_some() && os::session_of(process.pid) == session
 }
 
-/// Children of k1s that are looked at while what forks is chased: some thirty looks at few. What
-/// forks for ever is found again by the next survey.
-const CHASED_A_TURN: usize = 1024;
 const CHILDREN_A_MILLISECOND: usize = 400;
-/// Processes below those that are stopped or looked at.
-const LOOKED_AT_A_TURN: usize = 4096;
 /// Looks that are no moment must find nothing so often.
 const LOOKS_IN_A_ROW: u32 = 3;
 /// The looks of about a second: an orphan that cannot be told is not to hold up who is not its.

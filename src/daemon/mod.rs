@@ -13,6 +13,7 @@
 //! - `init`: what a container's first process has beyond that.
 //! - `processes`: spawning, reaping, signalling, for the supervisor; `leftovers`: what runs have
 //!   left outside of their groups.
+//! - `shares`: how much of a turn each of them may take.
 //! - `console`: k1s's own stdout and stderr; `log` and `journal`: what k1s itself has to say.
 //!
 //! Tokens count up and are never used again, so an event for something that is gone is found
@@ -28,6 +29,7 @@ mod log;
 mod outputs;
 mod peers;
 mod processes;
+mod shares;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -41,6 +43,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::api::Api;
 use crate::config::{self, LogFormat, LogLevel};
 use crate::job::{JobId, JobSpec, Signal};
+pub use crate::os::file::read as read_file;
 pub use crate::os::{Startup, prepare};
 
 use crate::os;
@@ -54,6 +57,7 @@ use log::{Log, Message};
 use outputs::{Outputs, Sinks};
 use peers::Peers;
 use processes::Processes;
+use shares::EVENTS_A_TURN;
 
 pub use crate::os::clock::{Clock, now};
 
@@ -200,6 +204,7 @@ impl Daemon {
             self.read_outputs();
             self.peers.serve_ready(self.poll.registry(), &mut self.supervisor, self.now);
             self.reap();
+            self.tell_ends();
             self.drain();
             self.supervisor.handle_timeout(self.now);
             self.peers.handle_timeout(&mut self.supervisor, self.now);
@@ -220,8 +225,12 @@ impl Daemon {
         if self.children.drain() {
             self.handle_signal(Signal::PIPE);
         }
+        self.processes.reap(&mut self.outputs, &mut self.supervisor, self.now);
+    }
+
+    fn tell_ends(&mut self) {
         let Daemon { supervisor, console, now, .. } = self;
-        self.processes.reap(&mut self.outputs, Sinks { supervisor, console, now: *now });
+        self.processes.tell_ends(&mut self.outputs, Sinks { supervisor, console, now: *now });
     }
 
     /// Does what the supervisor wants, and lets answers go on that wait for it.
@@ -349,6 +358,9 @@ impl Daemon {
         // as long as the shutdown may take.
         let deadline = self.supervisor.shutdown_deadline().filter(|_| self.init.is_some());
         self.console.finish(&mut self.poll, deadline.unwrap_or_default(), self.now);
+        if let Some(init) = &self.init {
+            init.end();
+        }
     }
 }
 
@@ -418,7 +430,6 @@ const CHILDREN: Token = Token(1);
 const CLOCK: Token = Token(2);
 /// The first token that is handed out to connections and pipes.
 const FIRST_TOKEN: usize = 16;
-const EVENTS_A_TURN: usize = 256;
 const LONG_SLEEP: Duration = Duration::from_secs(2);
 const MOST_SLACK: Duration = Duration::from_millis(100);
 const UNWATCHED_NOTE: &str = "the system does not tell when its clock is set: by a cron expression, \

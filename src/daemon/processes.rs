@@ -1,13 +1,14 @@
 //! What the supervisor wants done to processes, and what becomes of them.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use mio::Registry;
 
 use super::init::{Init, MAIN, Stdio};
 use super::leftovers::{self, Leftovers, Stop};
 use super::outputs::{Outputs, Sinks, Watched};
+use super::shares::{ANSWERS_A_DRAIN, FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN, STOPS_A_DRAIN};
 use crate::config::Forward;
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::os;
@@ -26,6 +27,8 @@ pub(super) struct Processes {
     forward: Option<Forward>,
     /// When to reap, once a child may have ended.
     reap_at: Option<Mono>,
+    /// How runs ended whose output is being read: the supervisor is told after it.
+    ended: BTreeMap<RunKey, (Pid, ExitStatus)>,
     /// When orphans were reaped, and nothing else, the last time that anything was.
     orphans_at: Option<Mono>,
     /// The first part of every `K1S_RUN`.
@@ -45,6 +48,7 @@ impl Processes {
             forward,
             // Orphans may have been inherited before the loop began.
             reap_at: Some(Mono(0)),
+            ended: BTreeMap::new(),
             orphans_at: None,
             instance: instance.to_owned(),
             leftovers: Leftovers::new(instance),
@@ -73,31 +77,42 @@ impl Processes {
         [self.reap_at, look].into_iter().flatten().min()
     }
 
-    /// Reaps what has ended, up to a turn's share: the output that came before an end is read
-    /// first, then the supervisor is told.
-    pub(super) fn reap(&mut self, outputs: &mut Outputs, mut sinks: Sinks<'_>) {
-        let ended: Vec<(Pid, ExitStatus)> =
+    /// Reaps what has ended, up to a turn's share. Of a run the output is to be read first:
+    /// [`Processes::tell_ends`].
+    pub(super) fn reap(&mut self, outputs: &mut Outputs, supervisor: &mut Supervisor, now: Now) {
+        let reaped: Vec<(Pid, ExitStatus)> =
             std::iter::from_fn(os::reap).take(REAPED_A_TURN).collect();
-        let now = sinks.now;
-        self.reap_at = (ended.len() == REAPED_A_TURN).then_some(now.mono);
-        let count = ended.len();
+        self.reap_at = (reaped.len() == REAPED_A_TURN).then_some(now.mono);
+        let count = reaped.len();
         let mut orphans = 0;
-        for (pid, status) in ended {
+        for (pid, status) in reaped {
             self.leftovers.forget(pid);
-            let Some(run) = sinks.supervisor.run_of(pid) else {
+            let Some(run) = supervisor.handle_collected(pid) else {
                 orphans += 1;
                 continue;
             };
-            outputs.finish(run, &mut sinks);
-            // Once it is collected its number may be a stranger's: then nothing is left of the group.
-            let group_is_alive = !signalling::is_there(pid) && signalling::group_is_there(pid);
-            sinks.supervisor.handle_exit(pid, status, group_is_alive, sinks.now);
+            self.ended.insert(run, (pid, status));
+            outputs.finish(run);
         }
         if orphans > 0 {
-            sinks.supervisor.handle_orphans_reaped(now);
+            supervisor.handle_orphans_reaped(now);
         }
         if count > 0 {
             self.orphans_at = (orphans == count).then_some(now.mono);
+        }
+    }
+
+    /// Reads a turn's share of what runs that are over have written before, and tells the
+    /// supervisor of the end of those of which all is read.
+    pub(super) fn tell_ends(&mut self, outputs: &mut Outputs, mut sinks: Sinks<'_>) {
+        outputs.drain(&mut sinks);
+        while let Some(run) = outputs.poll_drained() {
+            let Some((pid, status)) = self.ended.remove(&run) else { continue };
+            // Its number may be a stranger's by now, or another run's: then nothing is left of the
+            // group.
+            let is_anothers = sinks.supervisor.is_leader(pid) || signalling::is_there(pid);
+            let group_is_alive = !is_anothers && signalling::group_is_there(pid);
+            sinks.supervisor.handle_run_ended(run, status, group_is_alive, sinks.now);
         }
     }
 
@@ -222,7 +237,7 @@ impl Processes {
             Err(os::SpawnError::Failed(failure)) => {
                 supervisor.handle_spawn_failed(launch.run, failure, now);
             }
-            Err(os::SpawnError::Busy(error)) => {
+            Err(os::SpawnError::Shortage(error)) => {
                 supervisor.handle_spawn_deferred(launch.run, error, now);
             }
         }
@@ -239,9 +254,7 @@ impl Processes {
         let (stdin, terminal) = match stdio {
             None => (os::Stdin::Given, None),
             Some(Stdio::Captured) => (os::Stdin::Inherited, None),
-            Some(Stdio::Terminal { is_controlling }) => {
-                (os::Stdin::Inherited, Some(is_controlling))
-            }
+            Some(Stdio::Terminal(session)) => (os::Stdin::Inherited, Some(session)),
         };
         let (pipes, output) = if terminal.is_some() {
             (None, os::Output::Inherited)
@@ -257,7 +270,7 @@ impl Processes {
             mark: self.leftovers.mark(launch.run),
             stdin,
             output,
-            controlling_terminal: terminal.unwrap_or(false),
+            session: terminal.unwrap_or(os::Session::Own),
         })?;
         Ok((pid, pipes))
     }
@@ -281,27 +294,18 @@ fn signal_live(target: &Target, signal: Signal, supervisor: &Supervisor) {
     }
 }
 
-/// The loop stands still until the child has called execve(2): half a millisecond, or three on a
-/// busy machine. A turn drains twice.
-const SPAWNS_A_DRAIN: usize = 2;
-/// Each may have left two full pipes: of 64 KiB, or of as much as it has set (pipe(7)).
-const REAPED_A_TURN: usize = 32;
-const FLOOD_PAUSE: Duration = Duration::from_millis(1);
-/// Each is a group that is signalled and a look at what is below its leader.
-const STOPS_A_DRAIN: usize = 128;
-/// Each may end a job or have it start its next run.
-const ANSWERS_A_DRAIN: usize = 512;
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{LogFormat, LogLevel};
     use crate::daemon::console::Console;
     use crate::daemon::log::Log;
+    use crate::job::{self, JobId, Spelling, Value};
     use crate::os::testing::{in_own_process, shell, spawn, spawner, wait_for_zombie};
-    use crate::supervisor::Settings;
+    use crate::supervisor::{Settings, State};
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
+    use std::time::Duration;
 
     fn supervisor() -> Supervisor {
         let settings = Settings {
@@ -329,8 +333,52 @@ mod tests {
         wait_for_zombie(pid);
         let log = Log { format: LogFormat::Text, level: LogLevel::Error };
         let mut console = Console::new(log, Forward::None);
-        processes.reap(&mut Outputs::default(), Sinks { supervisor, console: &mut console, now });
+        let mut outputs = Outputs::default();
+        processes.reap(&mut outputs, supervisor, now);
+        processes.tell_ends(&mut outputs, Sinks { supervisor, console: &mut console, now });
         assert!(!signalling::signal_process(pid, Signal::CONT), "it was reaped");
+    }
+
+    #[test]
+    fn the_end_of_a_run_is_told_after_its_output_which_is_read_in_shares() {
+        let name = "daemon::processes::tests::\
+                    the_end_of_a_run_is_told_after_its_output_which_is_read_in_shares";
+        in_own_process(name, || {
+            let (mut processes, mut supervisor) =
+                (Processes::new(spawner(), None, "k"), supervisor());
+            let (poll, mut outputs) = (mio::Poll::new().unwrap(), Outputs::default());
+            let log = Log { format: LogFormat::Text, level: LogLevel::Error };
+            let mut console = Console::new(log, Forward::Prefix);
+            let now = Now::default();
+            let text = |text: &str| Value::String(text.to_owned());
+            let script = ["-c", "yes '' | head -c 65536"].map(text).into();
+            let fields = [
+                ("type", text("one-off")),
+                ("executable", text("sh")),
+                ("arguments", Value::List(script)),
+            ];
+            let fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
+            let spec = job::parse(Value::Table(fields), "/", Spelling::Camel).unwrap();
+            supervisor.create(JobId::parse("x").unwrap(), spec, now).unwrap();
+            processes.perform(&mut supervisor, &mut outputs, poll.registry(), None, now);
+            let pid = supervisor.job("x").unwrap().pid().unwrap();
+            wait_for_zombie(pid);
+            while supervisor.is_leader(pid) {
+                processes.reap(&mut outputs, &mut supervisor, now);
+            }
+            let mut turns = 0;
+            while supervisor.job("x").unwrap().state() == State::Running {
+                assert!(outputs.has_more() || turns == 0, "no event would tell of the rest");
+                let sinks = Sinks { supervisor: &mut supervisor, console: &mut console, now };
+                processes.tell_ends(&mut outputs, sinks);
+                turns += 1;
+            }
+            assert!(turns > 1, "65,536 lines are more than a share");
+            let job = supervisor.job("x").unwrap();
+            assert_eq!(job.state(), State::Succeeded);
+            assert_eq!(job.results().next().unwrap().stdout.written(), 65536);
+            assert!(!outputs.has_more() && outputs.descriptors() == 0);
+        });
     }
 
     #[test]

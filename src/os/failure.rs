@@ -10,22 +10,23 @@ use crate::job::SpawnFailure;
 pub enum SpawnError {
     /// It cannot run as it is: the run has failed.
     Failed(SpawnFailure),
-    /// The machine has no room for it now (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`, `ENOSPC`): try
-    /// again later. With what ran out, for people. Where execve itself says so and the job has
-    /// `limits`, they are taken for the cause: that is a failed run.
-    Busy(String),
+    /// The machine is short of something (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`, `ENOSPC`), or
+    /// somebody holds a lease on the executable: try again later. With what it is, for people.
+    /// Where execve itself says so and the job has `limits`, they are taken for the cause: that
+    /// is a failed run.
+    Shortage(String),
 }
 
 impl SpawnError {
     /// What k1s could not do for the run's sake, whatever the reason: not for the job to answer for.
-    pub fn busy(step: &str, error: &std::io::Error) -> SpawnError {
-        SpawnError::Busy(format!("{step}: {}", reason(errno_of(error))))
+    pub fn shortage(step: &str, error: &std::io::Error) -> SpawnError {
+        SpawnError::Shortage(format!("{step}: {}", reason(errno_of(error))))
     }
 
     /// The machine's when it ran out of something, else the job's.
     pub(super) fn at(step: &str, errno: Errno) -> SpawnError {
         let text = format!("{step}: {}", reason(errno));
-        if is_shortage(errno) { SpawnError::Busy(brief(text)) } else { cannot_run(text) }
+        if is_shortage(errno) { SpawnError::Shortage(brief(text)) } else { cannot_run(text) }
     }
 }
 

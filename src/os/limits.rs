@@ -16,10 +16,12 @@ pub(super) struct RawLimit {
     pub(super) value: libc::rlimit64,
 }
 
-/// The limits of a job: its own, and `nofile` as k1s was started with unless it has one.
-pub(super) fn of_job(limits: &[ResourceLimit], nofile: libc::rlimit64) -> Vec<RawLimit> {
+/// The limits of a job: its own, and unless it has one, the `nofile` that k1s has raised for itself.
+pub(super) fn of_job(limits: &[ResourceLimit], nofile: Option<libc::rlimit64>) -> Vec<RawLimit> {
     let mut raw: Vec<RawLimit> = limits.iter().map(to_raw).collect();
-    if !raw.iter().any(|l| l.resource == libc::RLIMIT_NOFILE) {
+    if let Some(nofile) = nofile
+        && !raw.iter().any(|l| l.resource == libc::RLIMIT_NOFILE)
+    {
         let (resource, name) = number_and_name(Resource::Nofile);
         raw.push(RawLimit { resource, name, value: nofile });
     }

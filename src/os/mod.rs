@@ -4,6 +4,7 @@
 //!  startup   first thing in main: signals, descriptors, limits, subreaper
 //!  signals   what k1s is sent: a signalfd for SIGCHLD, handlers for the rest
 //!  spawn     a command → a process        child   what runs between clone and execve
+//!            executable: whether it may be executed without a wait
 //!            environment, stdio, user, limits: what it inherits
 //!  reap      a process → its exit status
 //!  looking   who is there, and which run each process comes from
@@ -11,7 +12,7 @@
 //!  signalling  a signal to a group, to a child, to exactly one process
 //!  console   k1s's own stdout and stderr, never blocking
 //!  memory    giving back what was freed
-//!  terminal, pipe, socket, clock, random   small things that the loop asks for
+//!  terminal, file, pipe, socket, clock, random   small things that the loop asks for
 //! ```
 //!
 //! This is the only room with `unsafe`, and the only one that names nix, libc or signal-hook.
@@ -22,7 +23,9 @@ mod child;
 pub mod clock;
 pub mod console;
 mod environment;
+mod executable;
 mod failure;
+pub mod file;
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 mod glibc;
 mod limits;
@@ -47,7 +50,7 @@ pub use looking::{Family, Look, Origin, Signs, group_of, obstacle, session_of, s
 pub use proc::{Proc, Stat};
 pub use random::instance_id;
 pub use reap::reap;
-pub use spawn::{Launch, Output, SpawnError, Spawner, Stdin};
+pub use spawn::{Launch, Output, Session, SpawnError, Spawner, Stdin};
 pub use startup::{Startup, prepare};
 
 use nix::errno::Errno;

@@ -21,6 +21,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
+use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, fchown};
@@ -32,7 +33,7 @@ use super::failure::{brief, cannot_run};
 use super::pipe::WriteEnds;
 use super::stdio::{ChildEnds, Slots, text_file};
 use super::user::{self, Account};
-use super::{Startup, errno_of, is_shortage, limits, reason};
+use super::{Startup, errno_of, executable, is_shortage, limits, reason};
 use crate::job::spec::Command;
 use crate::job::{Pid, SpawnFailure};
 
@@ -51,9 +52,19 @@ pub struct Launch<'a> {
     pub stdin: Stdin,
     /// Its standard output and error. k1s's copies are closed, whatever comes of the spawn.
     pub output: Output,
-    /// Make standard input the controlling terminal of the run's session, if it is free:
-    /// [`terminal::release`](super::terminal::release).
-    pub controlling_terminal: bool,
+    /// Which session it is in.
+    pub session: Session,
+}
+
+/// Which session a run is in. In each case it leads a process group of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// One of its own, which has no terminal.
+    Own,
+    /// One of its own, whose controlling terminal is standard input, if that is free.
+    WithTerminal,
+    /// k1s's own; its group is in the foreground of the terminal that is standard input.
+    Foreground,
 }
 
 /// Where a run reads from.
@@ -78,7 +89,7 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Spawner {
     inherited: Inherited,
-    nofile: libc::rlimit64,
+    nofile: Option<libc::rlimit64>,
     slots: Slots,
     stack: Stack,
     shares_descriptors: bool,
@@ -106,7 +117,7 @@ impl Spawner {
         self.slots.null.try_clone().ok()
     }
 
-    /// Starts a process, leader of a session and a group of its own, with descriptors 0, 1 and 2
+    /// Starts a process, leader of a group of its own and, as a rule, of a session, with descriptors 0, 1 and 2
     /// alone, default dispositions and no signal blocked.
     ///
     /// k1s stands still until the process has executed its program, or failed to.
@@ -129,7 +140,7 @@ impl Spawner {
             working_directory: string(command.working_directory.as_str(), "working directory")?,
             stdio: [None; 3],
             unshare_from: None,
-            controlling_terminal: launch.controlling_terminal,
+            session: launch.session,
             umask: command.umask,
             nice: command.nice,
             limits: limits::of_job(&command.limits, self.nofile),
@@ -137,9 +148,15 @@ impl Spawner {
             ids: ids(command, account.as_ref())?,
             report: Report::default(),
         };
+        executable::is_free(&plan.candidates, command.working_directory.as_str())?;
         let ends = child_ends(launch, &self.slots.null, &plan.ids)?;
         plan.stdio = self.slots.fill(ends).map_err(at("descriptors"))?;
+        let is_dumpable = plan.ids.is_change() && prctl::get_dumpable() == Ok(true);
         let started = start(&mut plan, &self.stack, &self.slots, &mut self.shares_descriptors);
+        if is_dumpable {
+            // A change of ids in the memory that the child shares has made k1s non-dumpable.
+            let _ = prctl::set_dumpable(true);
+        }
         self.slots.clear();
         match started {
             Ok(pid) => Ok(pid),

@@ -196,7 +196,7 @@ const MOST_EVENTS: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{JobSpec, Pid, Spelling, Value, parse};
+    use crate::job::{ExitStatus, JobSpec, Pid, Spelling, Value, parse};
     use crate::supervisor::{Refusal, RunKey, Settings, Supervisor};
     use crate::time::Now;
 
@@ -257,6 +257,48 @@ mod tests {
         assert_eq!(happened(&supervisor, &mut cursor), wanted);
         assert_eq!(happened(&supervisor, &mut cursor), [], "each reader reads each event once");
         assert_eq!(happened(&supervisor, &mut 0), wanted, "and takes nothing from the others");
+    }
+
+    #[test]
+    fn a_run_that_was_collected_in_time_has_not_timed_out() {
+        let (mut supervisor, now) = (supervisor(), Now::default());
+        let spec = JobSpec { timeout: Some(Duration::from_secs(1)), ..one_off() };
+        supervisor.create(JobId::parse("a").unwrap(), spec, now).unwrap();
+        let run = supervisor.poll_spawn().unwrap().run;
+        supervisor.handle_spawned(run, Pid(7), now);
+        assert_eq!(supervisor.handle_collected(Pid(7)), Some(run));
+        assert!(!supervisor.is_leader(Pid(7)), "its number may be another's");
+        let later = Now { mono: now.mono + Duration::from_secs(2), ..now };
+        supervisor.handle_timeout(later);
+        supervisor.handle_run_ended(run, ExitStatus::Code(0), false, later);
+        let job = supervisor.job("a").unwrap();
+        assert_eq!((job.state(), job.last_exit_code()), (State::Succeeded, Some(0)));
+        assert_eq!(job.results().next().unwrap().reason, Reason::Exited);
+        assert_eq!(supervisor.poll_action(), None, "nobody is signalled");
+    }
+
+    /// The kernel may hand out the number of a run anew whose output is still being read.
+    #[test]
+    fn a_number_that_another_run_has_is_not_taken_for_what_is_left() {
+        let (mut supervisor, now) = (supervisor(), Now::default());
+        let mut runs = Vec::new();
+        for id in ["a", "b"] {
+            supervisor.create(JobId::parse(id).unwrap(), one_off(), now).unwrap();
+            let run = supervisor.poll_spawn().unwrap().run;
+            supervisor.handle_spawned(run, Pid(7), now);
+            if id == "a" {
+                supervisor.kill("a", now).unwrap();
+                assert_eq!(supervisor.handle_collected(Pid(7)), Some(run));
+                while supervisor.poll_action().is_some() {}
+            }
+            runs.push(run);
+        }
+        supervisor.handle_run_ended(runs[0], ExitStatus::Code(0), false, now);
+        while let Some(action) = supervisor.poll_action() {
+            let text = format!("{action:?}");
+            assert!(!text.contains("Pid(7)"), "{text}");
+        }
+        assert_eq!(supervisor.run_of(Pid(7)), Some(runs[1]));
     }
 
     #[test]

@@ -294,8 +294,9 @@ impl Supervisor {
         }
     }
 
-    /// A child of k1s has ended. `group_is_alive` says whether its process group still has
-    /// members. Returns the run whose first process it was; `None` for an orphan.
+    /// A child of k1s has ended: [`Supervisor::handle_collected`] and, when it was a run's first
+    /// process, [`Supervisor::handle_run_ended`], for whom there is nothing to be done in between.
+    /// Returns the run; `None` for an orphan.
     pub fn handle_exit(
         &mut self,
         pid: Pid,
@@ -303,11 +304,30 @@ impl Supervisor {
         group_is_alive: bool,
         now: Now,
     ) -> Option<RunKey> {
-        let run = self.core.pids.remove(&pid)?;
+        let run = self.handle_collected(pid)?;
+        self.handle_run_ended(run, status, group_is_alive, now);
+        Some(run)
+    }
+
+    /// A child of k1s was collected, so its number may become another's. Returns the run whose
+    /// first process it was, which is over once [`Supervisor::handle_run_ended`] says so: the
+    /// output that came before the end is handed over first. `None` for an orphan.
+    pub fn handle_collected(&mut self, pid: Pid) -> Option<RunKey> {
+        self.core.pids.remove(&pid)
+    }
+
+    /// The run's first process is over, and was collected. `group_is_alive` says whether its
+    /// process group still has members.
+    pub fn handle_run_ended(
+        &mut self,
+        run: RunKey,
+        status: ExitStatus,
+        group_is_alive: bool,
+        now: Now,
+    ) {
         self.update(run.job, now, |job, core| {
             job.handle_exit(run, status, group_is_alive, core, now)
         });
-        Some(run)
     }
 
     /// Orphans were reaped: what a run has left may be gone now. Where very many wait for that, the

@@ -102,7 +102,16 @@ impl Job {
         };
         let kill = Kill::At(core.bound_by_shutdown(now.mono + run.spec.stop.timeout));
         let (reason, left) = match &run.state {
-            RunState::Stopping { why, target, kill, .. } => (*why, Some((target.clone(), *kill))),
+            RunState::Stopping { pid, why, target, kill } => {
+                let mut target = target.clone();
+                // Another run has its number since it was collected, so its group is gone.
+                if let Target::Tree { leader, .. } = &mut target
+                    && core.pids.contains_key(pid)
+                {
+                    *leader = None;
+                }
+                (*why, Some((target, *kill)))
+            }
             RunState::Running { pid } => {
                 let reason = match status {
                     ExitStatus::Code(_) => Reason::Exited,
@@ -232,6 +241,10 @@ impl Job {
         now: Now,
     ) {
         if let Some(run) = self.run_mut(run) {
+            // It has ended in time, and its output is still being read.
+            if run.pid().is_some_and(|pid| !core.pids.contains_key(&pid)) {
+                return;
+            }
             let owner = Owner::Run(run.key);
             run.stop(Reason::TimedOut, owner, core, now);
         }
