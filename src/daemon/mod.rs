@@ -268,6 +268,7 @@ impl Daemon {
             Topic::Output(_) => {}
             Topic::Events => {
                 self.journal.write(self.supervisor.events(), &mut self.console, self.now);
+                self.supervisor.shrink_events();
             }
         }
         self.peers.wake(topic);

@@ -7,6 +7,8 @@
 //! ```
 //!
 //! Events are numbered from 0 and kept in a bounded ring, which no reader takes anything out of.
+//! It holds the many events of a turn in which everything changes, and the newest few after that:
+//! each holds on to the id of a job that may be gone, and to the page of memory around it.
 //! A reader that falls behind by more than the ring holds is told how many it has lost. Each
 //! event is told after what it tells of, and holds all that its readers need: the job may be
 //! gone, or its id another's, when it is read.
@@ -181,6 +183,16 @@ impl EventLog {
         Some(EventRead::Event(number, event))
     }
 
+    /// Keeps the newest events alone, for those who come back.
+    pub(super) fn shrink(&mut self) {
+        let surplus = self.ring.len().saturating_sub(KEPT_EVENTS);
+        self.ring.drain(..surplus);
+        self.first += surplus as u64;
+        if self.ring.capacity() > 2 * KEPT_EVENTS {
+            self.ring.shrink_to(KEPT_EVENTS);
+        }
+    }
+
     pub(super) fn push(&mut self, event: Event) {
         if self.ring.len() >= MOST_EVENTS {
             self.ring.pop_front();
@@ -192,6 +204,8 @@ impl EventLog {
 
 /// More than a turn of the loop brings, unless all jobs change at once.
 const MOST_EVENTS: usize = 4096;
+/// For readers that come back.
+const KEPT_EVENTS: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -311,6 +325,9 @@ mod tests {
         let mut cursor = 3;
         assert_eq!(supervisor.events().read(&mut cursor), Some(EventRead::Lost(7)));
         assert_eq!(happened(&supervisor, &mut cursor).len(), MOST_EVENTS);
+        assert_eq!(supervisor.events().next(), cursor);
+        supervisor.shrink_events();
+        assert_eq!(supervisor.events().first(), cursor - KEPT_EVENTS as u64);
         assert_eq!(supervisor.events().next(), cursor);
     }
 }

@@ -234,6 +234,11 @@ impl Supervisor {
         &self.core.events
     }
 
+    /// Whoever must not lose an event has read all: keeps the newest few, for those who come back.
+    pub fn shrink_events(&mut self) {
+        self.core.events.shrink();
+    }
+
     /// How many runs have processes or are about to.
     pub fn live_runs(&self) -> usize {
         self.core.live_runs
