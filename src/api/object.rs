@@ -532,9 +532,10 @@ mod tests {
 
         fn start(&mut self) -> (RunKey, Pid) {
             self.supervisor.run("x", self.now).unwrap();
-            let run = self.supervisor.poll_spawn().unwrap().run;
+            let launch = self.supervisor.poll_spawn().unwrap();
+            let run = launch.run;
             self.runs += 1;
-            self.supervisor.handle_spawned(run, Pid(self.runs), self.now);
+            self.supervisor.handle_spawned(launch, Pid(self.runs), self.now);
             (run, Pid(self.runs))
         }
 

@@ -8,7 +8,9 @@ use mio::Registry;
 use super::init::{Init, MAIN, Stdio};
 use super::leftovers::{self, Leftovers, Stop};
 use super::outputs::{Outputs, Sinks, Watched};
-use super::shares::{ANSWERS_A_DRAIN, FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN, STOPS_A_DRAIN};
+use super::shares::{
+    ACTIONS_A_DRAIN, ANSWERS_A_DRAIN, FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN, STOPS_A_DRAIN,
+};
 use crate::config::Forward;
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::os;
@@ -134,7 +136,7 @@ impl Processes {
             }
             let Some(launch) = supervisor.poll_spawn() else { break };
             let stdio = init.filter(|_| launch.job_id.as_str() == MAIN).map(|init| init.stdio);
-            self.spawn(&launch, stdio, supervisor, outputs, registry, now);
+            self.spawn(launch, stdio, supervisor, outputs, registry, now);
         }
         exit = exit.or(self.act(supervisor, now));
         exit
@@ -144,9 +146,11 @@ impl Processes {
     fn act(&mut self, supervisor: &mut Supervisor, now: Now) -> Option<u8> {
         let mut exit = None;
         let mut stops = Vec::new();
-        while stops.len() < STOPS_A_DRAIN
-            && let Some(action) = supervisor.poll_action()
-        {
+        for _ in 0..ACTIONS_A_DRAIN {
+            if stops.len() == STOPS_A_DRAIN {
+                break;
+            }
+            let Some(action) = supervisor.poll_action() else { break };
             match action {
                 Action::Signal { target, signal } => signal_live(&target, signal, supervisor),
                 Action::Stop { target: Target::Process(pid), signal } => {
@@ -217,28 +221,28 @@ impl Processes {
     /// `stdio` is where the main job of `init` reads and writes.
     fn spawn(
         &mut self,
-        launch: &Launch,
+        launch: Launch,
         stdio: Option<Stdio>,
         supervisor: &mut Supervisor,
         outputs: &mut Outputs,
         registry: &Registry,
         now: Now,
     ) {
-        match self.start(launch, stdio, outputs, registry) {
+        match self.start(&launch, stdio, outputs, registry) {
             Ok((pid, pipes)) => {
                 if let Some(pipes) = pipes {
                     let is_main = stdio.is_some();
                     let default = if is_main { Forward::Raw } else { Forward::Prefix };
                     let forward = self.forward.unwrap_or(default);
-                    outputs.open(launch, pipes, forward, is_main);
+                    outputs.open(&launch, pipes, forward, is_main);
                 }
-                supervisor.handle_spawned(launch.run, pid, now);
+                supervisor.handle_spawned(launch, pid, now);
             }
             Err(os::SpawnError::Failed(failure)) => {
-                supervisor.handle_spawn_failed(launch.run, failure, now);
+                supervisor.handle_spawn_failed(launch, failure, now);
             }
             Err(os::SpawnError::Shortage(error)) => {
-                supervisor.handle_spawn_deferred(launch.run, error, now);
+                supervisor.handle_spawn_deferred(launch, error, now);
             }
         }
     }

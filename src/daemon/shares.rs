@@ -44,9 +44,11 @@ pub(super) const PIPE_BUFFER_BYTES: usize = 16 * 1024;
 /// The loop stands still until the child has called execve(2): half a millisecond, or three on a
 /// busy machine. A turn drains twice.
 pub(super) const SPAWNS_A_DRAIN: usize = 2;
-/// Stops that are performed at a time: each is a group that is signalled and a look at what is
+/// Things that are done to processes at a time: a signal or a question, each takes some µs.
+pub(super) const ACTIONS_A_DRAIN: usize = 512;
+/// Stops of them: each is a group that is signalled and a look at what is
 /// below its leader.
-pub(super) const STOPS_A_DRAIN: usize = 128;
+pub(super) const STOPS_A_DRAIN: usize = 32;
 /// Answers to those who wait for a look, at a time: each may end a job or have it start its next run.
 pub(super) const ANSWERS_A_DRAIN: usize = 512;
 /// Processes below those that are stopped or looked at.

@@ -137,12 +137,13 @@ impl Service {
                 self.spawns += 1;
                 if self.spawns % 2 == 0 {
                     let failure = SpawnFailure { exit_code: 127, error: "gone".into() };
-                    self.supervisor.handle_spawn_failed(launch.run, failure, self.now);
+                    self.supervisor.handle_spawn_failed(launch, failure, self.now);
                 } else {
                     let pid = Pid(self.spawns);
                     self.alive.insert(pid);
-                    self.supervisor.handle_spawned(launch.run, pid, self.now);
-                    self.supervisor.handle_output(launch.run, Stream::Stdout, b"\xffout\n");
+                    let run = launch.run;
+                    self.supervisor.handle_spawned(launch, pid, self.now);
+                    self.supervisor.handle_output(run, Stream::Stdout, b"\xffout\n");
                 }
             } else {
                 return;

@@ -573,13 +573,13 @@ impl Sim {
         match outcome {
             0..=9 => {
                 job.deferred.insert(run.number);
-                self.supervisor.handle_spawn_deferred(run, "EAGAIN".into(), self.now);
+                self.supervisor.handle_spawn_deferred(launch, "EAGAIN".into(), self.now);
                 self.note("deferred", |_| format!("{run:?}"));
             }
             10..=19 => {
                 let failure = SpawnFailure { exit_code: 127, error: "gone".into() };
                 self.record(run, 127);
-                self.supervisor.handle_spawn_failed(run, failure, self.now);
+                self.supervisor.handle_spawn_failed(launch, failure, self.now);
                 self.note("spawn failed", |_| format!("{run:?}"));
             }
             _ => {
@@ -589,7 +589,7 @@ impl Sim {
                 assert!(self.runs.insert(run, model).is_none(), "{run:?} runs twice");
                 assert!(self.leaders.insert(pid));
                 self.note("spawn", |_| format!("{run:?}: {pid:?}"));
-                self.supervisor.handle_spawned(run, pid, self.now);
+                self.supervisor.handle_spawned(launch, pid, self.now);
             }
         }
     }

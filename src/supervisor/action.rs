@@ -102,8 +102,12 @@ pub enum Left {
     Unseen,
 }
 
-/// A process to be started.
-#[derive(Clone, Debug)]
+/// A process to be started. It is handed back with what came of it, by
+/// [`handle_spawned`](super::Supervisor::handle_spawned),
+/// [`handle_spawn_failed`](super::Supervisor::handle_spawn_failed) or
+/// [`handle_spawn_deferred`](super::Supervisor::handle_spawn_deferred): one answer, and one only.
+#[derive(Debug)]
+#[must_use = "the supervisor waits to be told what came of it"]
 pub struct Launch {
     /// The run it is for.
     pub run: RunKey,

@@ -211,7 +211,7 @@ const KEPT_EVENTS: usize = 512;
 mod tests {
     use super::*;
     use crate::job::{ExitStatus, JobSpec, Pid, Spelling, Value, parse};
-    use crate::supervisor::{Refusal, RunKey, Settings, Supervisor};
+    use crate::supervisor::{Refusal, Settings, Supervisor};
     use crate::time::Now;
 
     fn supervisor() -> Supervisor {
@@ -249,13 +249,13 @@ mod tests {
     fn a_life_is_told_in_order_and_what_is_refused_is_not() {
         let (mut supervisor, now) = (supervisor(), Now::default());
         supervisor.create(JobId::parse("a").unwrap(), one_off(), now).unwrap();
-        let run: RunKey = supervisor.poll_spawn().unwrap().run;
+        let launch = supervisor.poll_spawn().unwrap();
         let failure = crate::job::SpawnFailure { exit_code: 127, error: "gone".to_owned() };
-        supervisor.handle_spawn_failed(run, failure.clone(), now);
+        supervisor.handle_spawn_failed(launch, failure.clone(), now);
         assert_eq!(supervisor.kill("a", now), Err(Refusal::Over));
         supervisor.run("a", now).unwrap();
-        let run = supervisor.poll_spawn().unwrap().run;
-        supervisor.handle_spawned(run, Pid(7), now);
+        let launch = supervisor.poll_spawn().unwrap();
+        supervisor.handle_spawned(launch, Pid(7), now);
         supervisor.remove("a", now).unwrap();
         let end = RunEnd::NotSpawned(Box::new(failure));
         let (reason, lived) = (Reason::SpawnFailed, Duration::ZERO);
@@ -278,8 +278,9 @@ mod tests {
         let (mut supervisor, now) = (supervisor(), Now::default());
         let spec = JobSpec { timeout: Some(Duration::from_secs(1)), ..one_off() };
         supervisor.create(JobId::parse("a").unwrap(), spec, now).unwrap();
-        let run = supervisor.poll_spawn().unwrap().run;
-        supervisor.handle_spawned(run, Pid(7), now);
+        let launch = supervisor.poll_spawn().unwrap();
+        let run = launch.run;
+        supervisor.handle_spawned(launch, Pid(7), now);
         assert_eq!(supervisor.handle_collected(Pid(7)), Some(run));
         assert!(!supervisor.is_leader(Pid(7)), "its number may be another's");
         let later = Now { mono: now.mono + Duration::from_secs(2), ..now };
@@ -298,8 +299,9 @@ mod tests {
         let mut runs = Vec::new();
         for id in ["a", "b"] {
             supervisor.create(JobId::parse(id).unwrap(), one_off(), now).unwrap();
-            let run = supervisor.poll_spawn().unwrap().run;
-            supervisor.handle_spawned(run, Pid(7), now);
+            let launch = supervisor.poll_spawn().unwrap();
+            let run = launch.run;
+            supervisor.handle_spawned(launch, Pid(7), now);
             if id == "a" {
                 supervisor.kill("a", now).unwrap();
                 assert_eq!(supervisor.handle_collected(Pid(7)), Some(run));

@@ -261,20 +261,23 @@ impl Supervisor {
 
     // What happened.
 
-    /// The launch that was handed out last is running.
-    pub fn handle_spawned(&mut self, run: RunKey, pid: Pid, now: Now) {
+    /// A launch is running.
+    pub fn handle_spawned(&mut self, launch: Launch, pid: Pid, now: Now) {
+        let run = launch.run;
         self.forget_group(pid, now);
         self.core.pids.insert(pid, run);
         self.update(run.job, now, |job, core| job.handle_spawned(run, pid, core, now));
     }
 
-    /// The launch that was handed out last cannot be started.
-    pub fn handle_spawn_failed(&mut self, run: RunKey, failure: SpawnFailure, now: Now) {
+    /// A launch cannot be started.
+    pub fn handle_spawn_failed(&mut self, launch: Launch, failure: SpawnFailure, now: Now) {
+        let run = launch.run;
         self.update(run.job, now, |job, core| job.handle_spawn_failed(run, failure, core, now));
     }
 
-    /// The machine had no room for the launch that was handed out last: it is tried again.
-    pub fn handle_spawn_deferred(&mut self, run: RunKey, error: String, now: Now) {
+    /// The machine is short of something that a launch needs: it is tried again.
+    pub fn handle_spawn_deferred(&mut self, launch: Launch, error: String, now: Now) {
+        let run = launch.run;
         self.update(run.job, now, |job, core| job.handle_spawn_deferred(run, error, core, now));
     }
 

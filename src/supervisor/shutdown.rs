@@ -65,7 +65,8 @@ impl Supervisor {
         let is_critical = because_of.is_some();
         let live_runs = self.core.live_runs;
         self.core.tell(EventKind::ShuttingDown { exit_code, because_of, live_runs }, now);
-        let deadline = now.mono + self.core.settings.shutdown_timeout;
+        let timeout = self.core.settings.shutdown_timeout;
+        let deadline = now.mono + timeout.saturating_sub(time_to_kill(live_runs).min(timeout / 2));
         let (killed, exited) = (false, false);
         let rest = Rest::Unasked;
         self.core.shutdown =
@@ -142,6 +143,12 @@ impl Supervisor {
             self.core.actions.push_back(Action::Exit { code });
         }
     }
+}
+
+/// How long it takes to kill and collect so many runs, on two cores: the whole shutdown is to be
+/// over in its time, as whoever waits for it kills k1s after that.
+fn time_to_kill(live_runs: usize) -> Duration {
+    Duration::from_millis(50).saturating_mul(u32::try_from(live_runs / 100).unwrap_or(u32::MAX))
 }
 
 impl Core {

@@ -57,8 +57,9 @@ mod tests {
         let spec = parse(Value::Table(fields.into()), "/", Spelling::Camel).unwrap();
         let mut start = |id: &str, pid| {
             supervisor.create(JobId::parse(id).unwrap(), spec.clone(), now).unwrap();
-            let run = supervisor.poll_spawn().unwrap().run;
-            supervisor.handle_spawned(run, Pid(pid), now);
+            let launch = supervisor.poll_spawn().unwrap();
+            let run = launch.run;
+            supervisor.handle_spawned(launch, Pid(pid), now);
             run
         };
         let (a, b) = (start("a", 11), start("b", 12));

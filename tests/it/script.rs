@@ -334,16 +334,16 @@ impl Stage {
                 self.next_pid += 1;
                 self.say(format!("spawn {name}: {}", pid.0));
                 self.processes.insert(name, pid);
-                self.supervisor.handle_spawned(launch.run, pid, self.now);
+                self.supervisor.handle_spawned(launch, pid, self.now);
             }
             Spawns::Defer => {
                 self.say(format!("spawn {name}: no room"));
-                self.supervisor.handle_spawn_deferred(launch.run, "EAGAIN".into(), self.now);
+                self.supervisor.handle_spawn_deferred(launch, "EAGAIN".into(), self.now);
             }
             Spawns::Fail(exit_code) => {
                 self.say(format!("spawn {name}: fails"));
                 let failure = SpawnFailure { exit_code, error: "executable".into() };
-                self.supervisor.handle_spawn_failed(launch.run, failure, self.now);
+                self.supervisor.handle_spawn_failed(launch, failure, self.now);
             }
         }
         true
