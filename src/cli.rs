@@ -112,7 +112,7 @@ fn supervise(
     command: Option<Vec<String>>,
     startup: &Startup,
 ) -> Result<ExitCode, String> {
-    let environment = config::Environment::of_process();
+    let environment = environment();
     let mut settings = config::load(config, &environment).map_err(|error| error.to_string())?;
     let has_token = settings.http.token_origin != config::TokenOrigin::Default;
     let is_asked_for = config.is_some() || environment.port.is_some() || has_token;
@@ -121,6 +121,9 @@ fn supervise(
         Some(command) => {
             if !has_token {
                 settings.http.host = Ipv4Addr::LOCALHOST.into();
+            }
+            if !is_asked_for {
+                startup.reveal();
             }
             Role::Init { command, opens_api: is_asked_for }
         }
@@ -142,9 +145,14 @@ fn supervise(
     Ok(ExitCode::from(daemon.run()))
 }
 
+/// The process's own, whose files are read such that a signal can end k1s.
+fn environment() -> config::Environment {
+    let read = |path: &Path| daemon::read_file(path, config::LARGEST_FILE);
+    config::Environment { read, ..config::Environment::of_process() }
+}
+
 fn check(config: &Path) -> Result<ExitCode, String> {
-    let settings = config::load(Some(config), &config::Environment::of_process())
-        .map_err(|error| error.to_string())?;
+    let settings = config::load(Some(config), &environment()).map_err(|error| error.to_string())?;
     show(&config::describe(&settings))
 }
 

@@ -59,14 +59,14 @@
 //! The invariants. `tests/it/tidy.rs` holds those that can be seen in the text of the source, the
 //! simulation and the end-to-end tests the others.
 //!
-//! - Nothing in a pure room reads a clock, a file (but the zone of a schedule that is parsed), the
-//!   environment or a random number, makes a system call, or iterates a map whose order changes
-//!   from run to run.
+//! - Nothing in a pure room reads a clock, a file, the environment or a random number, makes a
+//!   system call, or iterates a map whose order changes from run to run.
 //! - Nothing waits but the poll (and a spawn, until the new process executes its program), and
 //!   nothing holds the loop: each socket, pipe, burst of exits or of spawns has a bounded share
 //!   of a turn. At rest there is no system call at all. The exception: a file system that hangs
-//!   under a job's directory or executable, or a SIGSTOP to the new process before it executes
-//!   its program, holds the loop until that is over, as it would hold posix_spawn(3). The two
+//!   under a job's directory or executable, a SIGSTOP to the new process before it executes its
+//!   program, or a lease on an executable that k1s may not read or that is taken just then, holds
+//!   the loop until that is over, as it would hold posix_spawn(3). The two
 //!   share their memory until then, so k1s cannot go on; a copy of it would cost each spawn more.
 //! - Nothing that a peer, a job, a file or the kernel does ends k1s: no panic, no `unwrap`, no
 //!   index that may be out of range. Input is answered, bugs are asserted. The exceptions:
@@ -79,6 +79,9 @@
 //! - No elapsed time is computed from the wall clock, and no calendar from the other.
 //! - No exit is lost: children are reaped until there are none, in one place, and each is told
 //!   to the supervisor once, after the output that came before it.
+//! - Nobody is woken but by what it waits for: the core says which topic has changed, an answer
+//!   under way names the one that it wants, and nothing compares the whole with before.
+//! - No reader of events takes anything from another: each holds a cursor.
 //! - No token of the poll is used twice: an event for what is gone is found nowhere.
 //! - No library asks NSS or another service: the binary is static and runs in an empty image.
 //!
@@ -90,6 +93,17 @@
 //! - A key of the config: `config/mod.rs`, its line in `config/describe.rs`, the README's table.
 //! - A rule about when jobs run or stop: `supervisor`, with a scene in `tests/it/scripts/`, and
 //!   an event or invariant of the simulation if it can go wrong in an order nobody thinks of.
+//! - Logs, and whoever follows them: what is kept of the output is `job/output.rs`; its order and
+//!   the cursors of readers belong beside it, as `job/log.rs`. A follower is an answer in
+//!   `api/answer/` that wants the topic `Output`; whoever reads events holds a cursor into
+//!   [`supervisor::EventLog`] and wants the topic `Events`.
+//! - Dependencies: `supervisor/depend.rs`, a graph of who waits for whom and the order of stops. It
+//!   sees milestones of a job, and [`supervisor::Supervisor`] draws its consequences where all
+//!   are drawn, in its loop `settle`; a probe is an action and an answer, as a survey is.
+//! - State that survives: a pure room `state`, plain data ↔ bytes, that writes specifications by
+//!   `job/write.rs`; the daemon appends which jobs the topics say have changed, once a turn.
+//! - Reload: `config` reads the whole anew, and the difference is drawn in `supervisor`, on put and
+//!   remove (`supervisor/request.rs`); which settings count at once is said in `config`.
 //! - A system call: `os`, as a function that does one thing and says how it went; then an
 //!   `Action` of the supervisor, or a call in [`daemon`].
 //! - A source of events: a token and an arm in [`daemon`]'s loop, with its share of a turn.

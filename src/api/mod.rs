@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   Head    ─▶ route ─▶ may it? does it exist? ─▶ refused at once, its body unread
-//!   Request ─▶ route ─▶ command or view ─▶ answered, or answered later (`Later`)
+//!   Request ─▶ route ─▶ command or view ─▶ answered, or `Pending`: it takes more than one turn
 //! ```
 //!
 //! All routes stand in one table, [`ROUTES`]. Whoever has no token learns nothing but that k1s
 //! is alive: the token is asked for before it is looked whether a path or a job exists.
 
-mod later;
+mod answer;
 mod object;
 mod view;
 
@@ -23,8 +23,8 @@ use crate::job::{self, FieldError, JobId, JobSpec, Spelling, Value};
 use crate::supervisor::{Put, Refusal, Supervisor};
 use crate::time::Now;
 
-pub use later::Later;
-use later::Wait;
+use answer::Wait;
+pub use answer::{Pending, Want};
 use view::{Filter, Shown};
 
 /// One thing that can be asked of a path.
@@ -74,7 +74,7 @@ impl Api {
         connection: &mut Connection,
         supervisor: &mut Supervisor,
         now: Now,
-    ) -> Option<Later> {
+    ) -> Option<Pending> {
         match incoming {
             Incoming::Head(head) => {
                 match self.admit(&head) {
@@ -113,7 +113,7 @@ impl Api {
         connection: &mut Connection,
         supervisor: &mut Supervisor,
         now: Now,
-    ) -> Option<Later> {
+    ) -> Option<Pending> {
         let answer = find(request.head.method, &request.head.path)
             .map_err(|missing| missing.refused())
             .and_then(|found| self.carry_out(found, request, supervisor, now));
@@ -125,10 +125,10 @@ impl Api {
             }),
             Ok(Answer::Show(job, shown)) => {
                 let job = supervisor.job(job)?;
-                return later::show(job, shown, Status::Ok, connection, now);
+                return answer::show(job, shown, Status::Ok, connection, now);
             }
-            Ok(Answer::List(filter)) => return later::list(filter, connection, now),
-            Ok(Answer::Wait(wait)) => return Some(Later::Wait(wait)),
+            Ok(Answer::List(filter)) => return answer::list(filter, connection, now),
+            Ok(Answer::Wait(wait)) => return Some(Pending::Wait(wait)),
             Err(refused) => refused.respond(connection, now),
         }
         None

@@ -548,7 +548,7 @@ mod tests {
         fn settle(&mut self) {
             while let Some(action) = self.supervisor.poll_action() {
                 if let Action::Survey { run, .. } = action {
-                    self.supervisor.handle_survey(run, false, self.now);
+                    self.supervisor.handle_survey(run, crate::supervisor::Left::Nothing, self.now);
                 }
             }
         }

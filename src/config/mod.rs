@@ -436,7 +436,8 @@ const MIB: i64 = 1 << 20;
 const MOST_MEMORY: i64 = 1 << 40;
 const MOST_JOBS: i64 = 10_000_000;
 const LONGEST_TOKEN: usize = 4096;
-const LARGEST_FILE: u64 = 64 * MIB as u64;
+/// The most that a config or a token file may hold, in bytes.
+pub const LARGEST_FILE: u64 = 64 * MIB as u64;
 
 const TABLES: [&str; 6] = ["http", "shutdown", "output", "log", "limits", "job"];
 const HTTP_KEYS: [&str; 13] = [

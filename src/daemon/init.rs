@@ -4,8 +4,8 @@
 //! and k1s exits with its code. Signals that k1s is sent are meant for it: all are passed on.
 //! TERM, which asks the container to end, also begins the shutdown, and its clock.
 
-use crate::job::{self, JobId, JobSpec, Pid, Signal, Spelling, Value};
-use crate::os::{process, terminal};
+use crate::job::{self, JobId, JobSpec, Signal, Spelling, Value};
+use crate::os::{Session, signalling, terminal};
 use crate::supervisor::Supervisor;
 
 /// The id of the job that the command is.
@@ -29,19 +29,26 @@ pub(super) const NEVER_RAN: u8 = 143;
 pub(super) enum Stdio {
     /// It reads what k1s would; its output is captured.
     Captured,
-    /// All of it is the terminal that k1s was started on; `is_controlling`: which is free to
-    /// become the controlling terminal of the command's session.
-    Terminal { is_controlling: bool },
+    /// All of it is the terminal that k1s was started on.
+    Terminal(Session),
 }
 
 impl Init {
     /// Finds out what k1s was started on. To be called before handlers stand.
     pub(super) fn new() -> Init {
         let stdio = match terminal::stdin_is_terminal() {
-            true => Stdio::Terminal { is_controlling: terminal::release() },
+            true => Stdio::Terminal(terminal::session_for_run()),
             false => Stdio::Captured,
         };
         Init { stdio, held: Vec::new() }
+    }
+
+    /// k1s ends: the terminal is for whoever has started it again.
+    pub(super) fn end(&self) {
+        match self.stdio {
+            Stdio::Terminal(Session::Foreground) => terminal::take_back(),
+            Stdio::Terminal(Session::Own | Session::WithTerminal) | Stdio::Captured => {}
+        }
     }
 
     /// Passes a signal on to the command, now or as soon as it runs: then once, however often it
@@ -59,9 +66,11 @@ impl Init {
             return;
         }
         let main = supervisor.job(MAIN);
-        if let Some(Pid(pid)) = main.and_then(|job| job.pid()) {
-            for signal in self.held.drain(..) {
-                process::signal_process(Pid(pid), signal);
+        if let Some(pid) = main.and_then(|job| job.pid()) {
+            // It may have been collected, and its output not been read to the end yet.
+            let is_there = supervisor.is_leader(pid);
+            for signal in self.held.drain(..).filter(|_| is_there) {
+                signalling::signal_process(pid, signal);
             }
         } else if main.is_none_or(|job| job.last_exit_code().is_some()) {
             self.held.clear();
@@ -82,6 +91,8 @@ pub(super) fn main_job(command: Vec<String>, directory: &str) -> Result<(JobId, 
         ("executable", executable),
         ("arguments", Value::List(words.collect())),
         ("critical", Value::Bool(true)),
+        // As tini does it: the command knows how to end what it has started.
+        ("stop", Value::Table(vec![("scope".to_owned(), text("process"))])),
     ];
     let table = fields.map(|(name, value)| (name.to_owned(), value)).into();
     let spec = job::parse(Value::Table(table), directory, Spelling::Camel)

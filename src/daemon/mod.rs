@@ -11,7 +11,9 @@
 //! - `peers`: the listening socket and every connection of the API.
 //! - `outputs`: the pipes that jobs write to.
 //! - `init`: what a container's first process has beyond that.
-//! - `processes`: spawning, reaping, signalling, for the supervisor.
+//! - `processes`: spawning, reaping, signalling, for the supervisor; `leftovers`: what runs have
+//!   left outside of their groups.
+//! - `shares`: how much of a turn each of them may take.
 //! - `console`: k1s's own stdout and stderr; `log` and `journal`: what k1s itself has to say.
 //!
 //! Tokens count up and are never used again, so an event for something that is gone is found
@@ -22,10 +24,12 @@
 mod console;
 mod init;
 mod journal;
+mod leftovers;
 mod log;
 mod outputs;
 mod peers;
 mod processes;
+mod shares;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -39,18 +43,21 @@ use mio::{Events, Interest, Poll, Token};
 use crate::api::Api;
 use crate::config::{self, LogFormat, LogLevel};
 use crate::job::{JobId, JobSpec, Signal};
+pub use crate::os::file::read as read_file;
 pub use crate::os::{Startup, prepare};
 
 use crate::os;
-use crate::supervisor::{self, Event, Happened, Supervisor};
+use crate::supervisor::{self, Supervisor, Topic};
 use crate::time::{Mono, Now};
 
 use console::Console;
 use init::Init;
+use journal::Journal;
 use log::{Log, Message};
 use outputs::{Outputs, Sinks};
 use peers::Peers;
 use processes::Processes;
+use shares::EVENTS_A_TURN;
 
 pub use crate::os::clock::{Clock, now};
 
@@ -66,11 +73,10 @@ pub struct Daemon {
     outputs: Outputs,
     processes: Processes,
     console: Console,
+    journal: Journal,
     init: Option<Init>,
     is_pid_1: bool,
     now: Now,
-    /// The revision of the supervisor that waiting answers have seen.
-    shown: u64,
     /// Signals that were noted to be ignored: once is enough.
     ignored: BTreeSet<Signal>,
     /// When it was last said that nobody could be accepted.
@@ -106,11 +112,9 @@ impl Daemon {
     ) -> Result<Daemon, String> {
         let mut console = console_of(&settings, &role);
         let now = clock.now();
-        for note in &startup.notes {
-            console.note(LogLevel::Warn, note, now);
-        }
-        if clock.watch().is_none() {
-            console.note(LogLevel::Warn, &UNWATCHED_NOTE, now);
+        let unwatched = clock.watch().is_none().then(|| UNWATCHED_NOTE.to_owned());
+        for note in startup.notes.iter().cloned().chain(os::obstacle()).chain(unwatched) {
+            console.note(LogLevel::Warn, &note, now);
         }
         console.flush(now);
         let (audience, init, command, opens_api) = match role {
@@ -138,7 +142,8 @@ impl Daemon {
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
         let forward = settings.forward;
         let api = Api::new(settings.http.token.as_bytes().to_vec(), directory);
-        let supervisor = supervisor(settings, main, now)?;
+        let supervisor = supervisor(settings, main, startup.is_pid_1, now)?;
+        let processes = Processes::new(spawner, forward, supervisor.instance());
         Ok(Daemon {
             poll,
             signals,
@@ -147,12 +152,12 @@ impl Daemon {
             supervisor,
             peers: peers.serve(api),
             outputs: Outputs::default(),
-            processes: Processes::new(spawner, forward),
+            processes,
             console,
+            journal: Journal::default(),
             init,
             is_pid_1: startup.is_pid_1,
             now,
-            shown: 0,
             ignored: BTreeSet::new(),
             accept_noted: None,
             exit_code: None,
@@ -199,6 +204,7 @@ impl Daemon {
             self.read_outputs();
             self.peers.serve_ready(self.poll.registry(), &mut self.supervisor, self.now);
             self.reap();
+            self.tell_ends();
             self.drain();
             self.supervisor.handle_timeout(self.now);
             self.peers.handle_timeout(&mut self.supervisor, self.now);
@@ -213,14 +219,18 @@ impl Daemon {
     /// Reaps when that is due. The signal is read just before: from then on another one tells of
     /// whoever ends; while one is pending no other comes (signal(7)), and k1s can sleep.
     fn reap(&mut self) {
-        if self.processes.poll_timeout().is_none_or(|at| at > self.now.mono) {
+        if self.processes.reap_timeout().is_none_or(|at| at > self.now.mono) {
             return;
         }
         if self.children.drain() {
             self.handle_signal(Signal::PIPE);
         }
+        self.processes.reap(&mut self.outputs, &mut self.supervisor, self.now);
+    }
+
+    fn tell_ends(&mut self) {
         let Daemon { supervisor, console, now, .. } = self;
-        self.processes.reap(&mut self.outputs, Sinks { supervisor, console, now: *now });
+        self.processes.tell_ends(&mut self.outputs, Sinks { supervisor, console, now: *now });
     }
 
     /// Does what the supervisor wants, and lets answers go on that wait for it.
@@ -240,24 +250,31 @@ impl Daemon {
         if self.peers.take_freed() {
             self.supervisor.handle_freed(self.now);
         }
-        let revision = self.supervisor.revision();
-        if std::mem::replace(&mut self.shown, revision) != revision {
-            self.peers.wake_waiting();
+        while let Some(topic) = self.supervisor.poll_changed() {
+            self.handle_changed(topic);
         }
-        self.tell();
+        self.note_accept_error();
     }
 
-    /// Tells people what has happened, and the pipes what concerns them.
-    fn tell(&mut self) {
-        while let Some(event) = self.supervisor.poll_event() {
-            if let Event::Job { id, key, what: Happened::Replaced } = &event
-                && let Some(job) = self.supervisor.job(id.as_str())
-            {
-                let is_on = job.spec().output.forward;
-                self.outputs.set_forwarding(*key, is_on, &mut self.console, self.now);
+    /// Lets everybody go on who waits for a change of this topic.
+    fn handle_changed(&mut self, topic: Topic) {
+        match topic {
+            Topic::Job(key) => {
+                if let Some(job) = self.supervisor.job_of(key) {
+                    let is_on = job.spec().output.forward;
+                    self.outputs.set_forwarding(key, is_on, &mut self.console, self.now);
+                }
             }
-            journal::write(&event, &self.supervisor, &mut self.console, self.now);
+            Topic::Output(_) => {}
+            Topic::Events => {
+                self.journal.write(self.supervisor.events(), &mut self.console, self.now);
+                self.supervisor.shrink_events();
+            }
         }
+        self.peers.wake(topic);
+    }
+
+    fn note_accept_error(&mut self) {
         if let Some(error) = self.peers.poll_accept_error()
             && self.accept_noted.is_none_or(|at| self.now.mono >= at + ACCEPT_NOTE_PAUSE)
         {
@@ -271,6 +288,7 @@ impl Daemon {
     fn wait(&mut self, events: &mut Events) {
         let is_busy =
             self.supervisor.has_spawns() || self.outputs.has_more() || self.peers.has_more();
+        let is_busy = is_busy || self.supervisor.has_actions();
         if !is_busy {
             os::memory::give_back();
         }
@@ -332,7 +350,7 @@ impl Daemon {
     /// As PID 1, nothing outlives k1s. What jobs have printed is not lost, if somebody reads it.
     fn end(&mut self, code: u8) {
         if self.is_pid_1 {
-            let _ = os::process::kill_all();
+            let _ = os::signalling::stop_all(Signal::KILL);
         }
         self.outputs.finish_lines(&mut self.console, self.now);
         let text = format_args!("shut down; exit code {code}");
@@ -341,6 +359,9 @@ impl Daemon {
         // as long as the shutdown may take.
         let deadline = self.supervisor.shutdown_deadline().filter(|_| self.init.is_some());
         self.console.finish(&mut self.poll, deadline.unwrap_or_default(), self.now);
+        if let Some(init) = &self.init {
+            init.end();
+        }
     }
 }
 
@@ -364,6 +385,7 @@ fn console_of(settings: &config::Settings, role: &Role) -> Console {
 fn supervisor(
     settings: config::Settings,
     main: Option<(JobId, JobSpec)>,
+    is_pid_1: bool,
     now: Now,
 ) -> Result<Supervisor, String> {
     let mut supervisor = Supervisor::new(
@@ -376,6 +398,9 @@ fn supervisor(
         },
         now,
     );
+    if is_pid_1 {
+        supervisor.own_namespace();
+    }
     if main.is_some() && settings.jobs.iter().any(|(id, _)| id.as_str() == init::MAIN) {
         return Err("job.main: under `k1s init`, `main` is the command's id".to_owned());
     }
@@ -406,7 +431,6 @@ const CHILDREN: Token = Token(1);
 const CLOCK: Token = Token(2);
 /// The first token that is handed out to connections and pipes.
 const FIRST_TOKEN: usize = 16;
-const EVENTS_A_TURN: usize = 256;
 const LONG_SLEEP: Duration = Duration::from_secs(2);
 const MOST_SLACK: Duration = Duration::from_millis(100);
 const UNWATCHED_NOTE: &str = "the system does not tell when its clock is set: by a cron expression, \

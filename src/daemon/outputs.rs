@@ -1,8 +1,15 @@
 //! The pipes that jobs write to.
 //!
+//! ```text
+//!   open ─▶ ready ──▶ read, a share a turn ──▶ the first process is over: draining ──▶ closed
+//!             ▲            │ backpressure          a share a turn, too
+//!             └────────────┘
+//! ```
+//!
 //! The end of a pipe and the end of its run come in any order. When the run's first process is
-//! over, what it had written is still in the pipe: it is read to the end, and then the pipe is
-//! closed, whoever else may hold it.
+//! over, what it had written is still in the pipe: that much is read, and then the pipe is
+//! closed, whoever else may hold it. Until then the run is *draining*: it has ended, and the
+//! supervisor is not told so yet.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read};
@@ -13,6 +20,7 @@ use mio::{Interest, Registry, Token};
 
 use super::FIRST_TOKEN;
 use super::console::{Console, Forwarder};
+use super::shares::{PIPE_BUFFER_BYTES, Reading};
 use crate::config::Forward;
 use crate::job::Stream;
 use crate::os;
@@ -27,7 +35,11 @@ pub(super) struct Outputs {
     /// Pipes that may have more to read.
     ready: VecDeque<Token>,
     /// Pipes that are ready, and wait until k1s's own reader has caught up.
-    patient: Vec<Token>,
+    held_back: Vec<Token>,
+    /// Pipes of runs whose first process is over, with something left to read.
+    draining: VecDeque<Token>,
+    /// Runs whose pipes are read and closed, until they are asked for.
+    drained: VecDeque<RunKey>,
     last_token: usize,
     buffer: Box<[u8]>,
 }
@@ -42,6 +54,8 @@ struct Pipe {
     is_ready: bool,
     /// All writers have closed it: after what is in it comes the end.
     is_hung_up: bool,
+    /// Once the run's first process is over: how much of what was in it then is still to be read.
+    rest: Option<usize>,
 }
 
 /// The pipes of a run that is about to be spawned. Dropped, they are watched no more.
@@ -77,9 +91,11 @@ impl Default for Outputs {
             pipes: BTreeMap::new(),
             tokens: BTreeMap::new(),
             ready: VecDeque::new(),
-            patient: Vec::new(),
+            held_back: Vec::new(),
+            draining: VecDeque::new(),
+            drained: VecDeque::new(),
             last_token: FIRST_TOKEN,
-            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            buffer: vec![0; PIPE_BUFFER_BYTES].into_boxed_slice(),
         }
     }
 }
@@ -89,7 +105,7 @@ impl Outputs {
     /// could not be watched would be read when the run ends, and a run that fills it would not.
     ///
     /// # Errors
-    /// [`os::SpawnError::Busy`]: there are no descriptors for them, no memory, or as many are
+    /// [`os::SpawnError::Shortage`]: there are no descriptors for them, no memory, or as many are
     /// watched as the user may (`ENOSPC`, epoll_ctl(2)).
     pub(super) fn watch(
         &mut self,
@@ -103,7 +119,7 @@ impl Outputs {
             let mut receiver = Receiver::from(fd);
             registry
                 .register(&mut receiver, token, Interest::READABLE)
-                .map_err(|error| os::SpawnError::busy("epoll", &error))?;
+                .map_err(|error| os::SpawnError::shortage("epoll", &error))?;
             Ok((token, receiver))
         };
         Ok((Watched { stdout: watch(pipes.stdout)?, stderr: watch(pipes.stderr)? }, ends))
@@ -116,16 +132,17 @@ impl Outputs {
         launch: &Launch,
         pipes: Watched,
         forward: Forward,
-        is_patient: bool,
+        has_backpressure: bool,
     ) {
         let (run, is_on) = (launch.run, launch.spec.output.forward);
         let streams = [(Stream::Stdout, pipes.stdout), (Stream::Stderr, pipes.stderr)];
         for (stream, (token, receiver)) in streams {
             self.tokens.insert((run, stream), token);
             let id = launch.job_id.clone();
-            let forwarder = Forwarder::new(forward, is_on, is_patient, id, run.number, stream);
-            let pipe =
-                Pipe { receiver, run, stream, forwarder, is_ready: false, is_hung_up: false };
+            let number = run.number;
+            let forwarder = Forwarder::new(forward, is_on, has_backpressure, id, number, stream);
+            let (is_ready, is_hung_up, rest) = (false, false, None);
+            let pipe = Pipe { receiver, run, stream, forwarder, is_ready, is_hung_up, rest };
             self.pipes.insert(token, pipe);
         }
     }
@@ -147,7 +164,7 @@ impl Outputs {
 
     /// Whether there is output that no event will tell of.
     pub(super) fn has_more(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.draining.is_empty()
     }
 
     /// Lets those go on for whom there is room again. To be called after the console was flushed.
@@ -156,20 +173,26 @@ impl Outputs {
         let waits = |token: &mut Token| {
             pipes.get(token).is_some_and(|pipe| pipe.forwarder.must_wait(console))
         };
-        let resumed = self.patient.extract_if(.., |token| !waits(token));
+        let resumed = self.held_back.extract_if(.., |token| !waits(token));
         self.ready.extend(resumed);
     }
 
     /// Reads a turn's share of the pipes that are ready, each in its turn.
     pub(super) fn read(&mut self, sinks: &mut Sinks<'_>) {
-        for _ in 0..self.ready.len().min(READS_A_TURN) {
-            let Some(token) = self.ready.pop_front() else { break };
-            let Some(pipe) = self.pipes.get_mut(&token) else { continue };
+        let mut share = Reading::A_TURN;
+        for _ in 0..self.ready.len() {
+            if !share.is_left() {
+                return;
+            }
+            let Some(token) = self.ready.pop_front() else { return };
+            let Some(pipe) = self.pipes.get_mut(&token).filter(|pipe| pipe.rest.is_none()) else {
+                continue;
+            };
             if pipe.forwarder.must_wait(sinks.console) {
-                self.patient.push(token);
+                self.held_back.push(token);
                 continue;
             }
-            match pipe.read_once(&mut self.buffer, sinks) {
+            match pipe.read_once(&mut self.buffer, &mut share, sinks) {
                 Got::Bytes(count) if count == self.buffer.len() => self.ready.push_back(token),
                 // The event of the last writer's end has come already: no other will.
                 Got::Bytes(_) if pipe.is_hung_up => self.ready.push_back(token),
@@ -179,15 +202,44 @@ impl Outputs {
         }
     }
 
-    /// The run's first process is over: reads what it has written, and lets go of its pipes.
-    pub(super) fn finish(&mut self, run: RunKey, sinks: &mut Sinks<'_>) {
+    /// The run's first process is over: what is in its pipes now is still to be read, by
+    /// [`Outputs::drain`]; not what others go on writing.
+    pub(super) fn finish(&mut self, run: RunKey) {
+        let mut is_drained = true;
         for stream in [Stream::Stdout, Stream::Stderr] {
             let Some(token) = self.tokens.get(&(run, stream)).copied() else { continue };
-            if let Some(pipe) = self.pipes.get_mut(&token) {
-                pipe.read_rest(&mut self.buffer, sinks);
-            }
-            self.close(token, sinks);
+            let Some(pipe) = self.pipes.get_mut(&token) else { continue };
+            pipe.rest = Some(os::pipe::bytes_pending(&pipe.receiver).unwrap_or(0));
+            self.draining.push_back(token);
+            is_drained = false;
         }
+        if is_drained {
+            self.drained.push_back(run);
+        }
+    }
+
+    /// Reads a turn's share of what is left of runs that are over, each in its turn.
+    pub(super) fn drain(&mut self, sinks: &mut Sinks<'_>) {
+        let mut share = Reading::A_TURN;
+        while share.is_left() {
+            let Some(token) = self.draining.pop_front() else { return };
+            let Some(pipe) = self.pipes.get_mut(&token) else { continue };
+            if pipe.drain_once(&mut self.buffer, &mut share, sinks) {
+                self.draining.push_back(token);
+                continue;
+            }
+            let run = pipe.run;
+            self.close(token, sinks);
+            let is_open = |stream| self.tokens.contains_key(&(run, stream));
+            if !is_open(Stream::Stdout) && !is_open(Stream::Stderr) {
+                self.drained.push_back(run);
+            }
+        }
+    }
+
+    /// A run that [`Outputs::finish`] was called for, and of which all has been read.
+    pub(super) fn poll_drained(&mut self) -> Option<RunKey> {
+        self.drained.pop_front()
     }
 
     /// k1s ends, and some runs have not: passes on the lines that they have begun.
@@ -222,40 +274,48 @@ impl Outputs {
 }
 
 impl Pipe {
-    /// What is in the pipe now; not what others go on writing. A short read does not mean that it
-    /// is empty: whoever writes may have made packets of it (pipe(7), O_DIRECT).
-    fn read_rest(&mut self, buffer: &mut [u8], sinks: &mut Sinks<'_>) {
-        let mut rest = os::pipe::bytes_pending(&self.receiver).unwrap_or(0);
-        while rest > 0 {
-            let share = rest.min(buffer.len());
-            let Some(part) = buffer.get_mut(..share) else { return };
-            match self.read_once(part, sinks) {
-                Got::Bytes(count) => rest = rest.saturating_sub(count),
-                Got::Nothing | Got::End => return,
+    /// Reads once of what was there when the run's first process ended. Whether more of it is
+    /// left: a short read does not mean that the pipe is empty, as whoever writes may have made
+    /// packets of it (pipe(7), O_DIRECT).
+    fn drain_once(
+        &mut self,
+        buffer: &mut [u8],
+        share: &mut Reading,
+        sinks: &mut Sinks<'_>,
+    ) -> bool {
+        let rest = self.rest.unwrap_or(0);
+        let most = rest.min(buffer.len());
+        let Some(part) = buffer.get_mut(..most).filter(|part| !part.is_empty()) else {
+            return false;
+        };
+        match self.read_once(part, share, sinks) {
+            Got::Bytes(count) => {
+                let rest = rest.saturating_sub(count);
+                self.rest = Some(rest);
+                rest > 0
             }
+            Got::Nothing | Got::End => false,
         }
     }
 
-    fn read_once(&mut self, buffer: &mut [u8], sinks: &mut Sinks<'_>) -> Got {
+    fn read_once(&mut self, buffer: &mut [u8], share: &mut Reading, sinks: &mut Sinks<'_>) -> Got {
         loop {
             return match self.receiver.read(buffer) {
                 Ok(0) => Got::End,
                 Ok(count) => {
                     let bytes = buffer.get(..count).unwrap_or_default();
                     sinks.supervisor.handle_output(self.run, self.stream, bytes);
-                    self.forwarder.pass(bytes, sinks.console, sinks.now);
+                    let lines = self.forwarder.pass(bytes, sinks.console, sinks.now);
+                    share.take(count, lines);
                     Got::Bytes(count)
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Got::Nothing,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    share.take(0, 0);
+                    Got::Nothing
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(_) => Got::End,
             };
         }
     }
 }
-
-/// As much as a pipe holds by default: pipe(7).
-const BUFFER_BYTES: usize = 64 * 1024;
-
-/// Of all pipes together: some tenths of a millisecond.
-const READS_A_TURN: usize = 8;

@@ -1,8 +1,8 @@
 //! The API's sockets: the listener, and every connection.
 //!
 //! ```text
-//!   accept ─▶ Peer { socket, Connection, Later } ─▶ served a share a turn, while it is ready
-//!                                                └▶ dropped: it is over, late, or makes room
+//!   accept ─▶ Peer { socket, Connection, Pending } ─▶ served a share a turn, while it is ready
+//!                                                  └▶ dropped: it is over, late, or makes room
 //! ```
 //!
 //! Events are edges: a peer remembers that its socket can be read or written until the socket
@@ -24,11 +24,11 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
 use super::FIRST_TOKEN;
-use crate::api::{Api, Later};
+use crate::api::{Api, Pending, Want};
 use crate::config::Http;
 use crate::http::{Connection, Incoming, Limits};
 use crate::os;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Supervisor, Topic};
 use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
@@ -45,16 +45,16 @@ pub(super) struct Peers {
     max_descriptors: usize,
     /// How many connections there may be now.
     room: usize,
-    /// Closed to accept one peer when there is no other descriptor.
-    spare: Option<OwnedFd>,
+    /// A reserved descriptor: closed to accept one peer when there is no other.
+    reserve: Option<OwnedFd>,
     api: Option<Api>,
     peers: BTreeMap<Token, Peer>,
     /// A descriptor was freed since that was last asked.
     has_freed: bool,
     /// Those who have not shown the token; the oldest first.
     strangers: BTreeSet<Token>,
-    /// Those whose answer waits for a job.
-    waiting: BTreeSet<Token>,
+    /// Whose answer waits for which topic to change.
+    interest: BTreeSet<(Topic, Token)>,
     ready: VecDeque<Token>,
     /// Somebody may wait to be accepted.
     can_accept: bool,
@@ -71,7 +71,9 @@ pub(super) struct Peers {
 struct Peer {
     socket: TcpStream,
     connection: Connection,
-    later: Option<Later>,
+    pending: Option<Pending>,
+    /// The topic that it is in the list of interest with.
+    awaits: Option<Topic>,
     /// It has shown the token.
     is_known: bool,
     can_read: bool,
@@ -122,7 +124,7 @@ impl Peers {
         registry.register(&mut listener, LISTENER, Interest::READABLE).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let mut peers = Peers {
-            spare: os::socket::spare_descriptor(&listener).ok(),
+            reserve: os::socket::reserve_descriptor(&listener).ok(),
             listener: Some(listener),
             address: Some(address),
             limits: Rc::new(http.limits.clone()),
@@ -142,12 +144,12 @@ impl Peers {
             limits: Rc::default(),
             max_descriptors: 0,
             room: 0,
-            spare: None,
+            reserve: None,
             api: None,
             peers: BTreeMap::new(),
             has_freed: false,
             strangers: BTreeSet::new(),
-            waiting: BTreeSet::new(),
+            interest: BTreeSet::new(),
             ready: VecDeque::new(),
             can_accept: false,
             accept_again: None,
@@ -239,9 +241,11 @@ impl Peers {
         }
     }
 
-    /// Jobs have changed: lets the answers that wait for one go on in the next turn.
-    pub(super) fn wake_waiting(&mut self) {
-        for token in self.waiting.iter().copied().collect::<Vec<_>>() {
+    /// A topic has changed: lets the answers that wait for it go on in the next turn.
+    pub(super) fn wake(&mut self, topic: Topic) {
+        let of_topic = (topic, Token(0))..=(topic, Token(usize::MAX));
+        let tokens: Vec<Token> = self.interest.range(of_topic).map(|(_, token)| *token).collect();
+        for token in tokens {
             self.make_ready(token);
         }
     }
@@ -272,15 +276,15 @@ impl Peers {
         for _ in 0..ACCEPTS_A_TURN {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
-                Ok((socket, _)) => self.welcome(socket, registry, now),
+                Ok((socket, _)) => self.admit(socket, registry, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.can_accept = false;
-                    return self.keep_spare();
+                    return self.keep_reserve();
                 }
                 // The peer has gone again, or a signal came: accept(2).
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if os::socket::is_shortage(&error) && self.spare.take().is_some() => {}
+                Err(error) if os::socket::is_shortage(&error) && self.reserve.take().is_some() => {}
                 // Descriptors or memory have run out: the edge is gone, so look again when a
                 // connection has ended, or in a while.
                 Err(error) => {
@@ -296,14 +300,14 @@ impl Peers {
         }
     }
 
-    fn welcome(&mut self, mut socket: TcpStream, registry: &Registry, now: Now) {
+    fn admit(&mut self, mut socket: TcpStream, registry: &Registry, now: Now) {
         while self.peers.len() >= self.room {
             self.make_room();
         }
         // Where it has taken the reserve, another leaves. The next accept would fail, also with
         // nobody there: accept(2) looks for a descriptor first. It must not drop this one.
-        self.keep_spare();
-        if self.spare.is_none() {
+        self.keep_reserve();
+        if self.reserve.is_none() {
             self.make_room();
         }
         self.last_token += 2;
@@ -321,7 +325,8 @@ impl Peers {
         let peer = Peer {
             socket,
             connection,
-            later: None,
+            pending: None,
+            awaits: None,
             is_known: false,
             can_read: true,
             can_write: true,
@@ -351,21 +356,24 @@ impl Peers {
     }
 
     fn drop_peer(&mut self, token: Token) {
-        self.has_freed |= self.peers.remove(&token).is_some();
+        let peer = self.peers.remove(&token);
+        self.has_freed |= peer.is_some();
+        if let Some(topic) = peer.and_then(|peer| peer.awaits) {
+            self.interest.remove(&(topic, token));
+        }
         self.strangers.remove(&token);
-        self.waiting.remove(&token);
         self.timers.cancel(&token);
-        self.keep_spare();
+        self.keep_reserve();
         if self.accept_again.take().is_some() {
             self.can_accept = true;
         }
     }
 
     /// Holds a descriptor in reserve again, if there is one.
-    fn keep_spare(&mut self) {
-        if self.spare.is_none() {
-            self.spare =
-                self.listener.as_ref().and_then(|it| os::socket::spare_descriptor(it).ok());
+    fn keep_reserve(&mut self) {
+        if self.reserve.is_none() {
+            self.reserve =
+                self.listener.as_ref().and_then(|it| os::socket::reserve_descriptor(it).ok());
         }
     }
 
@@ -379,13 +387,14 @@ impl Peers {
         if served == Served::Over {
             return self.drop_peer(token);
         }
-        let later = peer.later.as_ref();
-        if later.is_some_and(Later::waits_for_a_job) {
-            self.waiting.insert(token);
-        } else {
-            self.waiting.remove(&token);
+        let want = peer.pending.as_ref().map(Pending::want);
+        let topic = want.and_then(Want::topic);
+        if peer.awaits != topic {
+            let before = std::mem::replace(&mut peer.awaits, topic);
+            before.map(|topic| self.interest.remove(&(topic, token)));
+            topic.map(|topic| self.interest.insert((topic, token)));
         }
-        let deadlines = [peer.connection.deadline(), later.and_then(Later::deadline)];
+        let deadlines = [peer.connection.deadline(), want.and_then(Want::deadline)];
         match deadlines.into_iter().flatten().min() {
             Some(at) => self.timers.set(token, at),
             None => {
@@ -437,35 +446,34 @@ impl Peer {
 
     /// Whether an answer under way has room again.
     fn can_go_on(&self) -> bool {
-        matches!(self.later, Some(Later::Document(_)))
-            && self.connection.wants_output()
-            && self.can_write
+        let want = self.pending.as_ref().map(Pending::want);
+        want == Some(Want::Room) && self.connection.wants_output() && self.can_write
     }
 
     /// Answers requests that have come; returns whether there may be more of them.
     fn answer(&mut self, api: &Api, supervisor: &mut Supervisor, now: Now) -> bool {
         for _ in 0..REQUESTS_A_ROUND {
-            if let Some(later) = &mut self.later {
-                if !later.go_on(supervisor, &mut self.connection, now) {
+            if let Some(pending) = &mut self.pending {
+                if !pending.go_on(supervisor, &mut self.connection, now) {
                     return false;
                 }
-                self.later = None;
+                self.pending = None;
                 self.is_probed = false;
             }
             let Some(incoming) = self.connection.poll(now) else { return false };
             if let Incoming::Head(head) = &incoming {
                 self.is_known = self.is_known || api.knows(head);
             }
-            self.later = api.handle(incoming, &mut self.connection, supervisor, now);
+            self.pending = api.handle(incoming, &mut self.connection, supervisor, now);
         }
         true
     }
 
-    /// A peer that has ended its side may still wait for its answer, or be gone; while a job is
-    /// waited for, that makes the difference of a connection that nobody needs.
+    /// A peer that has ended its side may still wait for its answer, or be gone: while the answer
+    /// waits for a change, which may take for ever, it is worth asking.
     fn probe(&mut self, now: Now) {
-        let waits = self.later.as_ref().is_some_and(Later::waits_for_a_job);
-        if waits && self.is_read_closed && !std::mem::replace(&mut self.is_probed, true) {
+        let topic = self.pending.as_ref().and_then(|pending| pending.want().topic());
+        if topic.is_some() && self.is_read_closed && !std::mem::replace(&mut self.is_probed, true) {
             self.connection.probe(now);
         }
     }

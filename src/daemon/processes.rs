@@ -1,20 +1,19 @@
 //! What the supervisor wants done to processes, and what becomes of them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
-use std::time::Duration;
 
 use mio::Registry;
 
 use super::init::{Init, MAIN, Stdio};
+use super::leftovers::{self, Leftovers, Stop};
 use super::outputs::{Outputs, Sinks, Watched};
+use super::shares::{ANSWERS_A_DRAIN, FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN, STOPS_A_DRAIN};
 use crate::config::Forward;
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::os;
-use crate::os::process::{self, Proc};
-use crate::supervisor::{Action, Launch, Supervisor, Target};
+use crate::os::signalling;
+use crate::supervisor::{Action, Launch, RunKey, Supervisor, Target};
 use crate::time::{Mono, Now};
 
 /// The hands of the supervisor.
@@ -23,35 +22,38 @@ pub(super) struct Processes {
     spawner: os::Spawner,
     /// Closed while it is looked who is there: that takes a descriptor, and to stop a run is what
     /// frees some.
-    spare: Option<OwnedFd>,
+    reserved: Option<OwnedFd>,
     /// `output.forward`, if it was given.
     forward: Option<Forward>,
     /// When to reap, once a child may have ended.
     reap_at: Option<Mono>,
+    /// How runs ended whose output is being read: the supervisor is told after it.
+    ended: BTreeMap<RunKey, (Pid, ExitStatus)>,
     /// When orphans were reaped, and nothing else, the last time that anything was.
     orphans_at: Option<Mono>,
-    /// No orphan was there after the last run had ended, so no run that has ended has left
-    /// anything: who could have started it since?
-    is_calm: bool,
-    /// What was found outside the groups of what is being stopped, by its tag, until nothing
-    /// is left.
-    strays: BTreeMap<Rc<str>, BTreeSet<Proc>>,
-    /// How often in a row nothing was found of what carries a tag while an orphan could not be told.
-    doubts: BTreeMap<Rc<str>, u32>,
+    /// The first part of every `K1S_RUN`.
+    instance: String,
+    leftovers: Leftovers,
+    /// Who waits for a look at what is left.
+    surveys: Vec<(RunKey, Target)>,
+    /// When the next look may be taken.
+    look_at: Mono,
 }
 
 impl Processes {
-    pub(super) fn new(spawner: os::Spawner, forward: Option<Forward>) -> Processes {
+    pub(super) fn new(spawner: os::Spawner, forward: Option<Forward>, instance: &str) -> Processes {
         Processes {
-            spare: spawner.spare_descriptor(),
+            reserved: spawner.reserved_descriptor(),
             spawner,
             forward,
             // Orphans may have been inherited before the loop began.
             reap_at: Some(Mono(0)),
+            ended: BTreeMap::new(),
             orphans_at: None,
-            is_calm: false,
-            strays: BTreeMap::new(),
-            doubts: BTreeMap::new(),
+            instance: instance.to_owned(),
+            leftovers: Leftovers::new(instance),
+            surveys: Vec::new(),
+            look_at: Mono(0),
         }
     }
 
@@ -65,40 +67,52 @@ impl Processes {
     }
 
     /// When [`Processes::reap`] is to be called, if there is anything to reap.
-    pub(super) fn poll_timeout(&self) -> Option<Mono> {
+    pub(super) fn reap_timeout(&self) -> Option<Mono> {
         self.reap_at
     }
 
-    /// Reaps what has ended, up to a turn's share: the output that came before an end is read
-    /// first, then the supervisor is told.
-    pub(super) fn reap(&mut self, outputs: &mut Outputs, mut sinks: Sinks<'_>) {
-        let ended: Vec<(Pid, ExitStatus)> =
+    /// When there is anything to do: to reap, or to look what is left.
+    pub(super) fn poll_timeout(&self) -> Option<Mono> {
+        let look = self.waits_for_look().then_some(self.look_at);
+        [self.reap_at, look].into_iter().flatten().min()
+    }
+
+    /// Reaps what has ended, up to a turn's share. Of a run the output is to be read first:
+    /// [`Processes::tell_ends`].
+    pub(super) fn reap(&mut self, outputs: &mut Outputs, supervisor: &mut Supervisor, now: Now) {
+        let reaped: Vec<(Pid, ExitStatus)> =
             std::iter::from_fn(os::reap).take(REAPED_A_TURN).collect();
-        let now = sinks.now;
-        self.reap_at = (ended.len() == REAPED_A_TURN).then_some(now.mono);
-        let count = ended.len();
+        self.reap_at = (reaped.len() == REAPED_A_TURN).then_some(now.mono);
+        let count = reaped.len();
         let mut orphans = 0;
-        for (pid, status) in ended {
-            let Some(run) = sinks.supervisor.run_of(pid) else {
+        for (pid, status) in reaped {
+            self.leftovers.forget(pid);
+            let Some(run) = supervisor.handle_collected(pid) else {
                 orphans += 1;
                 continue;
             };
-            self.is_calm = false;
-            outputs.finish(run, &mut sinks);
-            let group = process::Target {
-                leader: pid,
-                leader_ended: true,
-                tag: String::new(),
-                strays: Default::default(),
-            };
-            let group_is_alive = process::group_is_there(&group);
-            sinks.supervisor.handle_exit(pid, status, group_is_alive, sinks.now);
+            self.ended.insert(run, (pid, status));
+            outputs.finish(run);
         }
         if orphans > 0 {
-            sinks.supervisor.handle_orphans_reaped(now);
+            supervisor.handle_orphans_reaped(now);
         }
         if count > 0 {
             self.orphans_at = (orphans == count).then_some(now.mono);
+        }
+    }
+
+    /// Reads a turn's share of what runs that are over have written before, and tells the
+    /// supervisor of the end of those of which all is read.
+    pub(super) fn tell_ends(&mut self, outputs: &mut Outputs, mut sinks: Sinks<'_>) {
+        outputs.drain(&mut sinks);
+        while let Some(run) = outputs.poll_drained() {
+            let Some((pid, status)) = self.ended.remove(&run) else { continue };
+            // Its number may be a stranger's by now, or another run's: then nothing is left of the
+            // group.
+            let is_anothers = sinks.supervisor.is_leader(pid) || signalling::is_there(pid);
+            let group_is_alive = !is_anothers && signalling::group_is_there(pid);
+            sinks.supervisor.handle_run_ended(run, status, group_is_alive, sinks.now);
         }
     }
 
@@ -115,6 +129,9 @@ impl Processes {
         let mut exit = None;
         for _ in 0..SPAWNS_A_DRAIN {
             exit = exit.or(self.act(supervisor, now));
+            if supervisor.has_actions() {
+                return exit;
+            }
             let Some(launch) = supervisor.poll_spawn() else { break };
             let stdio = init.filter(|_| launch.job_id.as_str() == MAIN).map(|init| init.stdio);
             self.spawn(&launch, stdio, supervisor, outputs, registry, now);
@@ -123,149 +140,78 @@ impl Processes {
         exit
     }
 
+    /// A turn's share of what is to be done to processes that are there.
     fn act(&mut self, supervisor: &mut Supervisor, now: Now) -> Option<u8> {
         let mut exit = None;
-        loop {
-            let mut stops = Stops::default();
-            let mut surveys = Vec::new();
-            while let Some(action) = supervisor.poll_action() {
-                match action {
-                    Action::Signal { target, signal } => self.signal(&target, signal, supervisor),
-                    Action::Stop { target, signal } => stops.add(target, signal),
-                    Action::Survey { run, target } => surveys.push((run, target)),
-                    Action::Glance { run, leader } => {
-                        let hunt = self.hunt(&Target::Group(leader), supervisor);
-                        if !process::group_is_there(&hunt) {
-                            supervisor.handle_group_gone(run, now);
-                        }
+        let mut stops = Vec::new();
+        while stops.len() < STOPS_A_DRAIN
+            && let Some(action) = supervisor.poll_action()
+        {
+            match action {
+                Action::Signal { target, signal } => signal_live(&target, signal, supervisor),
+                Action::Stop { target: Target::Process(pid), signal } => {
+                    if supervisor.is_leader(pid) {
+                        signalling::stop_process(pid, signal);
                     }
-                    Action::Exit { code } => exit = Some(code),
                 }
-            }
-            if stops.0.is_empty() && surveys.is_empty() {
-                return exit;
-            }
-            self.spare = None;
-            self.stop(stops, supervisor);
-            let mut snapshot = None;
-            for (run, target) in surveys {
-                let is_left = self.is_left(&target, &mut snapshot, supervisor);
-                supervisor.handle_survey(run, is_left, now);
-            }
-            self.spare = self.spawner.spare_descriptor();
-        }
-    }
-
-    /// Sends a signal that somebody asked for to a live run.
-    fn signal(&self, target: &Target, signal: Signal, supervisor: &Supervisor) {
-        match target {
-            // It was collected since that was asked: its number may be a stranger's by now.
-            Target::Process(pid) if !supervisor.is_leader(*pid) => {}
-            Target::Process(pid) => {
-                process::signal_process(*pid, signal);
-            }
-            Target::Group(_) | Target::Tree { .. } => {
-                process::signal_group(&self.hunt(target, supervisor), signal);
-            }
-        }
-    }
-
-    /// Sends each signal to all of its targets in one walk.
-    fn stop(&mut self, stops: Stops, supervisor: &Supervisor) {
-        for (signal, mut targets) in stops.0 {
-            targets.retain(|target| {
-                let is_tree = matches!(target, Target::Tree { .. });
-                if !is_tree {
-                    process::stop_group(&self.hunt(target, supervisor), signal);
+                Action::Stop { target: Target::Group(leader), signal } => {
+                    if let Some(group) = leftovers::group_number(Some(leader), supervisor) {
+                        signalling::stop_group(group, signal);
+                    }
                 }
-                is_tree
-            });
-            if targets.is_empty() {
-                continue;
-            }
-            let mut hunts: Vec<_> =
-                targets.iter().map(|target| self.hunt(target, supervisor)).collect();
-            process::signal_runs(&mut hunts, signal, |pid| supervisor.is_leader(pid));
-            for hunt in &hunts {
-                self.strays.remove(hunt.tag.as_str());
-            }
-            for hunt in hunts.into_iter().filter(|hunt| !hunt.strays.is_empty()) {
-                self.strays.entry(hunt.tag.into()).or_default().extend(hunt.strays);
-            }
-        }
-    }
-
-    /// What is known of a target, and whether its leader still lives.
-    fn hunt(&self, target: &Target, supervisor: &Supervisor) -> process::Target {
-        let (leader, tag) = match target {
-            Target::Process(pid) | Target::Group(pid) => (Some(*pid), None),
-            Target::Tree { leader, tag } => (*leader, Some(tag)),
-        };
-        let mut hunt = process::Target {
-            leader: leader.unwrap_or(Pid(0)),
-            leader_ended: leader.is_none_or(|leader| !supervisor.is_leader(leader)),
-            tag: tag.map(ToString::to_string).unwrap_or_default(),
-            strays: BTreeSet::new(),
-        };
-        let known = self.tags_of(&hunt).filter_map(|tag| self.strays.get(tag));
-        hunt.strays = known.flatten().copied().collect();
-        hunt
-    }
-
-    /// The tags of the target that strays are known by.
-    fn tags_of(&self, hunt: &process::Target) -> impl Iterator<Item = &Rc<str>> {
-        let first = hunt.tag.as_str();
-        let tags = self
-            .strays
-            .range::<str, _>((Bound::Included(first), Bound::Unbounded))
-            .map(|(tag, _)| tag);
-        tags.take_while(move |tag| tag.starts_with(first)).filter(|tag| hunt.carries(tag))
-    }
-
-    /// Whether any process of the target is left. All that are asked about at once share a
-    /// snapshot, which is taken when the cheap answers do not do.
-    fn is_left(
-        &mut self,
-        target: &Target,
-        snapshot: &mut Option<process::Snapshot>,
-        supervisor: &Supervisor,
-    ) -> bool {
-        let hunt = self.hunt(target, supervisor);
-        let is_gone = match target {
-            Target::Process(_) | Target::Group(_) => !process::group_is_there(&hunt),
-            Target::Tree { leader: None, .. } => self.is_calm && hunt.strays.is_empty(),
-            Target::Tree { leader: Some(_), .. } => false,
-        };
-        let is_left = !is_gone && {
-            if snapshot.is_none() {
-                *snapshot = process::Snapshot::take(|pid| supervisor.is_leader(pid));
-                self.is_calm = snapshot.as_ref().is_some_and(|snapshot| !snapshot.has_orphans());
-            }
-            match snapshot {
-                // Who cannot look does not know that nothing is left, and looks again later.
-                None => true,
-                Some(snapshot) if snapshot.is_left(&hunt) => {
-                    self.doubts.remove(hunt.tag.as_str());
-                    true
+                Action::Stop { target: Target::Tree { leader, owner }, signal } => {
+                    stops.push(Stop { leader, owner, signal });
                 }
-                Some(snapshot) => snapshot.may_hide(&hunt) && self.doubt(&hunt.tag),
-            }
-        };
-        if !is_left {
-            self.doubts.retain(|tag, _| !hunt.carries(tag));
-            for tag in self.tags_of(&hunt).cloned().collect::<Vec<_>>() {
-                self.strays.remove(&tag);
+                Action::Survey { run, target } => self.surveys.push((run, target)),
+                Action::Glance { run, leader } => {
+                    let group = leftovers::group_number(Some(leader), supervisor);
+                    if !group.is_some_and(signalling::group_is_there) {
+                        supervisor.handle_group_gone(run, now);
+                    }
+                }
+                Action::Rest { ask } => {
+                    let is_left = match ask {
+                        true => signalling::stop_all(Signal::TERM),
+                        false => signalling::any_is_there(),
+                    };
+                    supervisor.handle_rest(is_left.unwrap_or(false), now);
+                }
+                Action::Exit { code } => exit = Some(code),
             }
         }
-        is_left
+        if !stops.is_empty() {
+            self.reserved = None;
+            self.leftovers.stop(&stops, supervisor);
+            self.reserved = self.spawner.reserved_descriptor();
+        }
+        self.answer(supervisor, now);
+        exit
     }
 
-    /// Whether it is worth another look that an orphan cannot be told. Where many execute programs
-    /// for ever, one of them cannot in most looks: they are not to hold up who is not theirs.
-    fn doubt(&mut self, tag: &str) -> bool {
-        let doubts = self.doubts.entry(tag.into()).or_default();
-        *doubts += 1;
-        *doubts <= MOST_DOUBTS
+    /// Looks what is left, for a share of those who wait for it: one look does for all. None is
+    /// taken while there is more to reap or to stop.
+    fn answer(&mut self, supervisor: &mut Supervisor, now: Now) {
+        let is_reaping = self.reap_at.is_some_and(|at| at <= now.mono);
+        if !self.waits_for_look()
+            || is_reaping
+            || supervisor.has_actions()
+            || self.look_at > now.mono
+        {
+            return;
+        }
+        let share = self.surveys.len().min(ANSWERS_A_DRAIN);
+        let surveys: Vec<_> = self.surveys.drain(..share).collect();
+        self.reserved = None;
+        let answers = self.leftovers.survey(&surveys, supervisor);
+        self.reserved = self.spawner.reserved_descriptor();
+        self.look_at = now.mono + self.leftovers.pause();
+        for ((run, _), left) in surveys.into_iter().zip(answers) {
+            supervisor.handle_survey(run, left, now);
+        }
+    }
+
+    fn waits_for_look(&self) -> bool {
+        !self.surveys.is_empty() || self.leftovers.has_unasked()
     }
 
     /// `stdio` is where the main job of `init` reads and writes.
@@ -291,7 +237,7 @@ impl Processes {
             Err(os::SpawnError::Failed(failure)) => {
                 supervisor.handle_spawn_failed(launch.run, failure, now);
             }
-            Err(os::SpawnError::Busy(error)) => {
+            Err(os::SpawnError::Shortage(error)) => {
                 supervisor.handle_spawn_deferred(launch.run, error, now);
             }
         }
@@ -308,9 +254,7 @@ impl Processes {
         let (stdin, terminal) = match stdio {
             None => (os::Stdin::Given, None),
             Some(Stdio::Captured) => (os::Stdin::Inherited, None),
-            Some(Stdio::Terminal { is_controlling }) => {
-                (os::Stdin::Inherited, Some(is_controlling))
-            }
+            Some(Stdio::Terminal(session)) => (os::Stdin::Inherited, Some(session)),
         };
         let (pipes, output) = if terminal.is_some() {
             (None, os::Output::Inherited)
@@ -318,39 +262,37 @@ impl Processes {
             let (pipes, ends) = outputs.watch(registry)?;
             (Some(pipes), os::Output::Captured(ends))
         };
+        let tag = launch.run.tag().text(&self.instance, &launch.job_id);
         let pid = self.spawner.spawn(os::Launch {
             command: &launch.spec.command,
             job_id: launch.job_id.as_str(),
-            run_tag: &launch.tag,
+            run_tag: &tag,
+            mark: self.leftovers.mark(launch.run),
             stdin,
             output,
-            controlling_terminal: terminal.unwrap_or(false),
+            session: terminal.unwrap_or(os::Session::Own),
         })?;
         Ok((pid, pipes))
     }
 }
 
-/// What is to be stopped, by the signal, in the order in which it was wanted.
-#[derive(Default)]
-struct Stops(Vec<(Signal, Vec<Target>)>);
-
-impl Stops {
-    fn add(&mut self, target: Target, signal: Signal) {
-        match self.0.iter_mut().find(|(known, _)| *known == signal) {
-            Some((_, targets)) => targets.push(target),
-            None => self.0.push((signal, vec![target])),
+/// Sends a signal that somebody asked for to a live run.
+fn signal_live(target: &Target, signal: Signal, supervisor: &Supervisor) {
+    match target {
+        // It was collected since that was asked: its number may be a stranger's by now.
+        Target::Process(pid) if !supervisor.is_leader(*pid) => {}
+        Target::Process(pid) => {
+            signalling::signal_process(*pid, signal);
         }
+        Target::Group(leader) => {
+            if let Some(group) = leftovers::group_number(Some(*leader), supervisor) {
+                signalling::signal_group(group, signal);
+            }
+        }
+        // Nobody asks for that: what has left the group is stopped, and not signalled.
+        Target::Tree { .. } => {}
     }
 }
-
-/// The loop stands still until the child has called execve(2): half a millisecond, or three on a
-/// busy machine. A turn drains twice.
-const SPAWNS_A_DRAIN: usize = 2;
-/// Each may have left two full pipes: of 64 KiB, or of as much as it has set (pipe(7)).
-const REAPED_A_TURN: usize = 32;
-const FLOOD_PAUSE: Duration = Duration::from_millis(1);
-/// The looks of about a second.
-const MOST_DOUBTS: u32 = 7;
 
 #[cfg(test)]
 mod tests {
@@ -358,10 +300,12 @@ mod tests {
     use crate::config::{LogFormat, LogLevel};
     use crate::daemon::console::Console;
     use crate::daemon::log::Log;
+    use crate::job::{self, JobId, Spelling, Value};
     use crate::os::testing::{in_own_process, shell, spawn, spawner, wait_for_zombie};
-    use crate::supervisor::Settings;
+    use crate::supervisor::{Settings, State};
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
+    use std::time::Duration;
 
     fn supervisor() -> Supervisor {
         let settings = Settings {
@@ -378,8 +322,7 @@ mod tests {
     fn a_number_that_is_no_runs_any_more_is_not_signalled() {
         let mut stranger = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let pid = Pid(i32::try_from(stranger.id()).unwrap());
-        let processes = Processes::new(spawner(), None);
-        processes.signal(&Target::Process(pid), Signal::KILL, &supervisor());
+        signal_live(&Target::Process(pid), Signal::KILL, &supervisor());
         drop(stranger.stdin.take());
         assert_eq!(stranger.wait().unwrap().into_raw(), 0);
     }
@@ -390,20 +333,52 @@ mod tests {
         wait_for_zombie(pid);
         let log = Log { format: LogFormat::Text, level: LogLevel::Error };
         let mut console = Console::new(log, Forward::None);
-        processes.reap(&mut Outputs::default(), Sinks { supervisor, console: &mut console, now });
-        assert!(!os::process::signal_process(pid, Signal::CONT), "it was reaped");
+        let mut outputs = Outputs::default();
+        processes.reap(&mut outputs, supervisor, now);
+        processes.tell_ends(&mut outputs, Sinks { supervisor, console: &mut console, now });
+        assert!(!signalling::signal_process(pid, Signal::CONT), "it was reaped");
     }
 
     #[test]
-    fn orphans_that_cannot_be_told_hold_nobody_up_for_ever() {
-        let mut processes = Processes::new(spawner(), None);
-        let looks =
-            |processes: &mut Processes| (1..).take_while(|_| processes.doubt("k.j.")).count();
-        assert_eq!(looks(&mut processes), 7);
-        let target = Target::Tree { leader: None, tag: "k.j.".into() };
-        processes.is_calm = true;
-        assert!(!processes.is_left(&target, &mut None, &supervisor()));
-        assert_eq!(looks(&mut processes), 7, "each stop has its own");
+    fn the_end_of_a_run_is_told_after_its_output_which_is_read_in_shares() {
+        let name = "daemon::processes::tests::\
+                    the_end_of_a_run_is_told_after_its_output_which_is_read_in_shares";
+        in_own_process(name, || {
+            let (mut processes, mut supervisor) =
+                (Processes::new(spawner(), None, "k"), supervisor());
+            let (poll, mut outputs) = (mio::Poll::new().unwrap(), Outputs::default());
+            let log = Log { format: LogFormat::Text, level: LogLevel::Error };
+            let mut console = Console::new(log, Forward::Prefix);
+            let now = Now::default();
+            let text = |text: &str| Value::String(text.to_owned());
+            let script = ["-c", "yes '' | head -c 65536"].map(text).into();
+            let fields = [
+                ("type", text("one-off")),
+                ("executable", text("sh")),
+                ("arguments", Value::List(script)),
+            ];
+            let fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
+            let spec = job::parse(Value::Table(fields), "/", Spelling::Camel).unwrap();
+            supervisor.create(JobId::parse("x").unwrap(), spec, now).unwrap();
+            processes.perform(&mut supervisor, &mut outputs, poll.registry(), None, now);
+            let pid = supervisor.job("x").unwrap().pid().unwrap();
+            wait_for_zombie(pid);
+            while supervisor.is_leader(pid) {
+                processes.reap(&mut outputs, &mut supervisor, now);
+            }
+            let mut turns = 0;
+            while supervisor.job("x").unwrap().state() == State::Running {
+                assert!(outputs.has_more() || turns == 0, "no event would tell of the rest");
+                let sinks = Sinks { supervisor: &mut supervisor, console: &mut console, now };
+                processes.tell_ends(&mut outputs, sinks);
+                turns += 1;
+            }
+            assert!(turns > 1, "65,536 lines are more than a share");
+            let job = supervisor.job("x").unwrap();
+            assert_eq!(job.state(), State::Succeeded);
+            assert_eq!(job.results().next().unwrap().stdout.written(), 65536);
+            assert!(!outputs.has_more() && outputs.descriptors() == 0);
+        });
     }
 
     #[test]
@@ -412,14 +387,14 @@ mod tests {
             "daemon::processes::tests::orphans_that_come_one_upon_another_are_reaped_together";
         in_own_process(name, || {
             let at = |millis| Now { mono: Mono(millis), ..Now::default() };
-            let mut processes = Processes::new(spawner(), None);
+            let mut processes = Processes::new(spawner(), None, "k");
             let mut supervisor = supervisor();
             reap_an_orphan(&mut processes, &mut supervisor, at(10));
             for (told, reaped) in [(11, 12), (12, 13), (15, 15), (16, 17)] {
-                assert_eq!(processes.poll_timeout(), None);
+                assert_eq!(processes.reap_timeout(), None);
                 processes.handle_child_ended(at(told));
                 processes.handle_child_ended(at(told + 1));
-                assert_eq!(processes.poll_timeout(), Some(Mono(reaped)), "{told}");
+                assert_eq!(processes.reap_timeout(), Some(Mono(reaped)), "{told}");
                 reap_an_orphan(&mut processes, &mut supervisor, at(reaped));
             }
         });

@@ -9,6 +9,7 @@ mod parse;
 mod run;
 mod signal;
 pub mod spec;
+pub mod tag;
 mod value;
 
 pub use fields::{FieldError, Spelling, closest};

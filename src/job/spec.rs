@@ -32,6 +32,17 @@ pub struct JobSpec {
     pub secret_environment: BTreeSet<String>,
 }
 
+/// The type of a job, and nothing more of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobType {
+    /// A daemon.
+    Continuous,
+    /// A task.
+    OneOff,
+    /// Runs that a schedule starts.
+    Cron,
+}
+
 /// The three types of job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
@@ -168,7 +179,6 @@ pub enum Resource {
     Cpu,
     Data,
     Fsize,
-    Locks,
     Memlock,
     Msgqueue,
     Nice,
@@ -188,6 +198,18 @@ pub struct StopSpec {
     pub signal: Signal,
     /// The grace period before SIGKILL.
     pub timeout: Duration,
+    /// Who gets the signal.
+    pub scope: StopScope,
+}
+
+/// `stop.scope`: who gets the stop signal. SIGKILL goes to all of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopScope {
+    /// All processes of the run.
+    Group,
+    /// The first process, which ends its workers itself; what is left when it has ended gets the
+    /// signal then.
+    Process,
 }
 
 /// `output`: what is kept of it.
@@ -199,6 +221,17 @@ pub struct OutputSpec {
     pub history_limit: usize,
     /// Whether lines also go to k1s's own stdout and stderr.
     pub forward: bool,
+}
+
+impl Kind {
+    /// The type alone.
+    pub fn job_type(&self) -> JobType {
+        match self {
+            Kind::Continuous { .. } => JobType::Continuous,
+            Kind::OneOff { .. } => JobType::OneOff,
+            Kind::Cron(_) => JobType::Cron,
+        }
+    }
 }
 
 impl JobSpec {

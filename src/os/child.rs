@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::limits::RawLimit;
+use super::spawn::Session;
 
 /// Everything the child needs, ready to use. The pointers in `argv` and `envp` are into
 /// strings that the owner of the plan keeps alive.
@@ -37,14 +38,16 @@ pub(super) struct Plan {
     /// With a descriptor table that is shared until now: the first descriptor that the
     /// child's own copy does not need.
     pub(super) unshare_from: Option<u32>,
-    /// Whether 0 becomes the controlling terminal.
-    pub(super) controlling_terminal: bool,
+    /// Which session it is in.
+    pub(super) session: Session,
     /// File mode creation mask.
     pub(super) umask: Option<u32>,
     /// Nice value.
     pub(super) nice: Option<i32>,
     /// Resource limits.
     pub(super) limits: Vec<RawLimit>,
+    /// RLIMIT_LOCKS, by which the run's processes are known.
+    pub(super) mark: Option<libc::rlimit64>,
     /// User, group and supplementary groups; each `None` stays as it is.
     pub(super) ids: Ids,
     /// Where the child says what failed.
@@ -62,13 +65,20 @@ pub(super) struct Ids {
     pub(super) uid: Option<u32>,
 }
 
+impl Ids {
+    /// Whether the child becomes anybody else.
+    pub(super) fn is_change(&self) -> bool {
+        self.gid.is_some() || self.uid.is_some()
+    }
+}
+
 /// The steps that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Step {
     /// Taking a descriptor table of its own.
     Unshare = 1,
-    /// setsid(2).
+    /// setsid(2), setpgid(2).
     Session,
     /// dup2(2) onto 0, 1, 2.
     Descriptors,
@@ -147,7 +157,11 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
         let arguments = [c_long::from(first), c_long::from(u32::MAX), UNSHARE];
         at(Step::Unshare, system_call(libc::SYS_close_range, arguments))?;
     }
-    at(Step::Session, system_call(libc::SYS_setsid, [0; 3]))?;
+    let separate = match plan.session {
+        Session::Own | Session::WithTerminal => libc::SYS_setsid,
+        Session::Foreground => libc::SYS_setpgid,
+    };
+    at(Step::Session, system_call(separate, [0; 3]))?;
     for (target, source) in (0..).zip(plan.stdio) {
         if let Some(source) = source {
             // SAFETY: both are numbers; `source` is never `target`, so CLOEXEC is cleared.
@@ -155,11 +169,7 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
             at(Step::Descriptors, Errno::result(c_long::from(result)))?;
         }
     }
-    if plan.controlling_terminal {
-        // A terminal that is another session's stays there; the run goes on without.
-        // SAFETY: the argument 0 asks not to take it by force.
-        unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
-    }
+    take_terminal(plan.session);
     if let Some(umask) = plan.umask {
         // SAFETY: takes a number and cannot fail. The child has a umask of its own.
         unsafe { libc::umask(umask) };
@@ -174,12 +184,36 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
         at(Step::Limit, Errno::result(c_long::from(result)))
             .map_err(|failure| Failure { index, ..failure })?;
     }
+    if let Some(mark) = &plan.mark {
+        // Where that is refused, `K1S_RUN` has to do.
+        // SAFETY: an rlimit64 to read from.
+        unsafe { libc::setrlimit64(libc::RLIMIT_LOCKS, mark) };
+    }
     become_user(&plan.ids)?;
     // SAFETY: a string that ends in NUL.
     let result = unsafe { libc::chdir(plan.working_directory.as_ptr()) };
     at(Step::WorkingDirectory, Errno::result(c_long::from(result)))?;
     empty_mask();
     Ok(())
+}
+
+/// A terminal that cannot be had stays with whoever has it; the run goes on without.
+fn take_terminal(session: Session) {
+    match session {
+        Session::Own => {}
+        Session::WithTerminal => {
+            // SAFETY: the argument 0 asks not to take it by force.
+            unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+        }
+        Session::Foreground => {
+            // SIGTTOU is blocked, as all are: else it would stop who is not in the foreground.
+            // SAFETY: TIOCSPGRP reads the number of a group; that of getpid is the child's own.
+            unsafe {
+                let group = libc::syscall(libc::SYS_getpid) as libc::pid_t;
+                libc::ioctl(0, libc::TIOCSPGRP, &raw const group);
+            }
+        }
+    }
 }
 
 /// By raw system calls: the C library's would have all threads follow, and share its locks.
@@ -196,14 +230,39 @@ fn become_user(ids: &Ids) -> Result<(), Failure> {
     if let Some(uid) = ids.uid {
         let arguments = [c_long::from(uid); 3];
         at(Step::User, system_call(libc::SYS_setresuid, arguments))?;
+        at(Step::User, drop_capabilities())?;
     }
-    if ids.gid.is_some() || ids.uid.is_some() {
+    if ids.is_change() {
         // The memory is still k1s's, and a change of ids makes it dumpable again where the
         // sysctl fs.suid_dumpable is 1. What is executed starts dumpable as usual.
         // SAFETY: takes numbers alone.
         unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
     }
     Ok(())
+}
+
+/// Leaves the program that is executed next no capability of k1s's: a change from one user that
+/// is not root to another takes none away, and those that are ambient would survive execve(2):
+/// capabilities(7). Without inheritable ones none is ambient.
+fn drop_capabilities() -> nix::Result<c_long> {
+    let header = [CAPABILITY_VERSION_3, 0];
+    // Effective, permitted and inheritable, the low 32 of each, then the high 32.
+    let mut sets = [0u32; 6];
+    // SAFETY: capget(2) reads a header of 8 bytes and writes 24.
+    let read = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
+    let written = Errno::result(read).and_then(|_| {
+        let [effective, permitted, _, high_effective, high_permitted, _] = sets;
+        let sets = [effective, permitted, 0, high_effective, high_permitted, 0];
+        // SAFETY: capset(2) reads a header of 8 bytes and 24 more.
+        Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) })
+    });
+    // Where a sandbox refuses that, ambient ones alone can still be dropped.
+    written.or_else(|_| {
+        // SAFETY: takes numbers alone.
+        let cleared =
+            unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+        Errno::result(c_long::from(cleared))
+    })
 }
 
 /// Tries the candidates as execvp(3) does, without its shell: one that may not be executed is
@@ -282,6 +341,7 @@ fn at(step: Step, result: nix::Result<c_long>) -> Result<(), Failure> {
     }
 }
 
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 const MASK_BYTES: usize = 8;
 const UNSHARE: c_long = libc::CLOSE_RANGE_UNSHARE as c_long;
 const STEPS: [Step; 11] = [

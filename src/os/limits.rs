@@ -2,6 +2,7 @@
 
 use nix::libc;
 
+use crate::job::Pid;
 use crate::job::spec::{Resource, ResourceLimit};
 
 /// A limit as prlimit(2) takes it.
@@ -15,10 +16,12 @@ pub(super) struct RawLimit {
     pub(super) value: libc::rlimit64,
 }
 
-/// The limits of a job: its own, and `nofile` as k1s was started with unless it has one.
-pub(super) fn of_job(limits: &[ResourceLimit], nofile: libc::rlimit64) -> Vec<RawLimit> {
+/// The limits of a job: its own, and unless it has one, the `nofile` that k1s has raised for itself.
+pub(super) fn of_job(limits: &[ResourceLimit], nofile: Option<libc::rlimit64>) -> Vec<RawLimit> {
     let mut raw: Vec<RawLimit> = limits.iter().map(to_raw).collect();
-    if !raw.iter().any(|l| l.resource == libc::RLIMIT_NOFILE) {
+    if let Some(nofile) = nofile
+        && !raw.iter().any(|l| l.resource == libc::RLIMIT_NOFILE)
+    {
         let (resource, name) = number_and_name(Resource::Nofile);
         raw.push(RawLimit { resource, name, value: nofile });
     }
@@ -30,6 +33,16 @@ pub(super) fn nofile() -> nix::Result<libc::rlimit64> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is an rlimit64 to write to.
     let result = unsafe { libc::getrlimit64(libc::RLIMIT_NOFILE, &raw mut limit) };
+    nix::errno::Errno::result(result).map(|_| limit)
+}
+
+/// RLIMIT_LOCKS of a process or of k1s itself: prlimit(2).
+pub(super) fn locks(pid: Option<Pid>) -> nix::Result<libc::rlimit64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let pid = pid.map_or(0, |pid| pid.0);
+    // SAFETY: a null pointer sets nothing; `limit` is an rlimit64 to write to.
+    let result =
+        unsafe { libc::prlimit64(pid, libc::RLIMIT_LOCKS, std::ptr::null(), &raw mut limit) };
     nix::errno::Errno::result(result).map(|_| limit)
 }
 
@@ -59,7 +72,6 @@ fn number_and_name(resource: Resource) -> (u32, &'static str) {
         Resource::Cpu => (libc::RLIMIT_CPU, "cpu"),
         Resource::Data => (libc::RLIMIT_DATA, "data"),
         Resource::Fsize => (libc::RLIMIT_FSIZE, "fsize"),
-        Resource::Locks => (libc::RLIMIT_LOCKS, "locks"),
         Resource::Memlock => (libc::RLIMIT_MEMLOCK, "memlock"),
         Resource::Msgqueue => (libc::RLIMIT_MSGQUEUE, "msgqueue"),
         Resource::Nice => (libc::RLIMIT_NICE, "nice"),

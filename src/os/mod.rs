@@ -4,13 +4,15 @@
 //!  startup   first thing in main: signals, descriptors, limits, subreaper
 //!  signals   what k1s is sent: a signalfd for SIGCHLD, handlers for the rest
 //!  spawn     a command → a process        child   what runs between clone and execve
+//!            executable: whether it may be executed without a wait
 //!            environment, stdio, user, limits: what it inherits
 //!  reap      a process → its exit status
-//!  process   who is alive, who belongs to whom; sending signals
-//!            proc: what /proc says of one
+//!  looking   who is there, and which run each process comes from
+//!            proc: what /proc says of one; mark: what a run is known by
+//!  signalling  a signal to a group, to a child, to exactly one process
 //!  console   k1s's own stdout and stderr, never blocking
 //!  memory    giving back what was freed
-//!  terminal, pipe, socket, clock, random   small things that the loop asks for
+//!  terminal, file, pipe, socket, clock, random   small things that the loop asks for
 //! ```
 //!
 //! This is the only room with `unsafe`, and the only one that names nix, libc or signal-hook.
@@ -21,15 +23,20 @@ mod child;
 pub mod clock;
 pub mod console;
 mod environment;
+mod executable;
+mod failure;
+pub mod file;
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 mod glibc;
 mod limits;
+mod looking;
+mod mark;
 pub mod memory;
 pub mod pipe;
 mod proc;
-pub mod process;
 mod random;
 mod reap;
+pub mod signalling;
 pub mod signals;
 pub mod socket;
 mod spawn;
@@ -39,10 +46,11 @@ pub mod terminal;
 mod user;
 
 pub use console::Console;
-pub use process::{Proc, Snapshot};
+pub use looking::{Family, Look, Origin, Signs, group_of, obstacle, session_of, stat_of};
+pub use proc::{Proc, Stat};
 pub use random::instance_id;
 pub use reap::reap;
-pub use spawn::{Launch, Output, SpawnError, Spawner, Stdin};
+pub use spawn::{Launch, Output, Session, SpawnError, Spawner, Stdin};
 pub use startup::{Startup, prepare};
 
 use nix::errno::Errno;
@@ -50,6 +58,11 @@ use nix::errno::Errno;
 /// The system's reason, for people: `No such file or directory (ENOENT)`.
 fn reason(errno: Errno) -> String {
     format!("{} ({errno:?})", errno.desc())
+}
+
+/// What the machine ran out of, and may have again.
+fn is_shortage(errno: Errno) -> bool {
+    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOSPC)
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {

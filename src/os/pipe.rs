@@ -31,7 +31,7 @@ pub struct WriteEnds {
 /// The two pipes of a run's output.
 ///
 /// # Errors
-/// [`SpawnError::Busy`]: there is no room for them.
+/// [`SpawnError::Shortage`]: there is no room for them.
 pub fn captured() -> Result<(ReadEnds, WriteEnds), SpawnError> {
     let failed = |errno| SpawnError::at("pipe", errno);
     let (stdout, child_stdout) = pipe().map_err(failed)?;

@@ -7,33 +7,34 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use super::errno_of;
-use super::process::Proc;
-use super::spawn::is_shortage;
+use super::is_shortage;
 use crate::job::Pid;
+
+/// A process for good: no other has the same id and start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Proc {
+    /// Its id.
+    pub pid: Pid,
+    /// When it started, in clock ticks since boot.
+    pub start_time: u64,
+}
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stat {
-    pub(super) process: Proc,
-    pub(super) parent: Pid,
-    pub(super) group: Pid,
-    pub(super) session: Pid,
+pub struct Stat {
+    /// Which process.
+    pub process: Proc,
+    /// Its parent.
+    pub parent: Pid,
+    /// Its process group.
+    pub group: Pid,
+    /// Its session; 0 for one from outside of the pid namespace.
+    pub session: Pid,
     /// A zombie, of which no thread is left.
-    pub(super) is_dead: bool,
+    pub is_dead: bool,
 }
 
 impl Stat {
-    /// A member of a live run's group: where it belongs is all that is asked of it.
-    pub(super) fn in_group(pid: Pid, leader: Pid) -> Stat {
-        Stat {
-            process: Proc { pid, start_time: 0 },
-            parent: Pid(0),
-            group: leader,
-            session: leader,
-            is_dead: false,
-        }
-    }
-
     pub(super) fn read(pid: Pid) -> io::Result<Stat> {
         let mut buffer = [0u8; STAT_BYTES];
         let line = read_file(pid, "stat", &mut buffer)?;
@@ -60,20 +61,6 @@ impl Stat {
             is_dead: matches!(state, "X" | "x") || state == "Z" && threads <= 1,
         })
     }
-
-    pub(super) fn is_the(&self, process: Proc) -> bool {
-        self.process == process
-    }
-}
-
-/// The session of a process, unless it is gone.
-pub(super) fn session_of(pid: Pid) -> Option<Pid> {
-    nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
-}
-
-/// The process group of a process, unless it is gone.
-pub(super) fn group_of_process(pid: Pid) -> Option<Pid> {
-    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
 }
 
 /// The numbers in `/proc`. The directory is closed again before a process is looked at: one
@@ -96,11 +83,23 @@ pub(super) fn known<T>(result: io::Result<T>) -> Option<Option<T>> {
     }
 }
 
+/// RLIMIT_LOCKS of a process, which is the line `Max file locks` of `/proc/PID/limits`.
+pub(super) fn locks_limit(pid: Pid) -> Option<u64> {
+    let mut buffer = [0u8; STAT_BYTES];
+    locks_in(read_file(pid, "limits", &mut buffer).ok()?)
+}
+
+fn locks_in(limits: &[u8]) -> Option<u64> {
+    let lines = std::str::from_utf8(limits).ok()?.lines();
+    let values = lines.filter_map(|line| line.strip_prefix("Max file locks")).next()?;
+    values.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// What the environment of a process says of where it comes from.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Tag {
+pub(super) enum Found {
     /// `K1S_RUN`.
-    Run(String),
+    Text(String),
     /// No `K1S_RUN`, or it may not be read, or it is longer than k1s makes any: each of many
     /// orphans may have forged one.
     None,
@@ -110,30 +109,30 @@ pub(super) enum Tag {
 }
 
 /// From the environment that the process was started with: proc_pid_environ(5).
-pub(super) fn run_tag(pid: Pid) -> Tag {
+pub(super) fn run_tag(pid: Pid) -> Found {
     let mut buffer = vec![0; ENVIRON_BYTES];
     // One that is not executing, and whose environment again and again is not there, has unmapped it.
     for _ in 0..ENVIRON_LOOKS {
         match read_file(pid, "environ", &mut buffer) {
             Ok([]) => {}
             Ok(environment) => return tag_in(environment),
-            Err(error) if is_shortage(errno_of(&error)) => return Tag::Hidden,
-            Err(_) => return Tag::None,
+            Err(error) if is_shortage(errno_of(&error)) => return Found::Hidden,
+            Err(_) => return Found::None,
         }
         match has_environment(pid) {
             Some(true) => {}
-            Some(false) => return Tag::None,
-            None => return Tag::Hidden,
+            Some(false) => return Found::None,
+            None => return Found::Hidden,
         }
     }
-    Tag::None
+    Found::None
 }
 
-fn tag_in(environment: &[u8]) -> Tag {
+fn tag_in(environment: &[u8]) -> Found {
     let mut variables = environment.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| variable.strip_prefix(b"K1S_RUN="));
     let value = value.filter(|value| value.len() <= TAG_BYTES);
-    value.and_then(|value| String::from_utf8(value.to_vec()).ok()).map_or(Tag::None, Tag::Run)
+    value.and_then(|value| String::from_utf8(value.to_vec()).ok()).map_or(Found::None, Found::Text)
 }
 
 /// In one call: between two the process may execute a program, and the second finds no more.
@@ -193,7 +192,7 @@ const ENV_END: usize = 51;
 mod tests {
     use super::*;
     use crate::job::Signal;
-    use crate::os::process::signal_process;
+    use crate::os::signalling::signal_process;
     use crate::os::testing::*;
     use nix::libc;
     use std::io::{BufRead, BufReader};
@@ -221,7 +220,20 @@ mod tests {
         }
     }
 
-    /// A stray that was stopped in the moment that it executed a program was taken for a
+    #[test]
+    fn the_limit_of_locks_is_read() {
+        let text = |value: &str| {
+            format!(
+                "Limit  Soft Limit  Hard Limit  Units\nMax file locks            {value}   7   locks\nMax nice priority  0 0\n"
+            )
+        };
+        assert_eq!(locks_in(text("123456789012345").as_bytes()), Some(123_456_789_012_345));
+        assert_eq!(locks_in(text("unlimited").as_bytes()), None);
+        assert_eq!(locks_in(b""), None);
+        assert_eq!(locks_limit(own_pid()), locks_in(&std::fs::read("/proc/self/limits").unwrap()));
+    }
+
+    /// A process that was stopped in the moment that it executed a program was taken for a
     /// stranger's, and lived on.
     #[test]
     fn a_process_that_executes_a_program_is_no_strangers() {
@@ -230,13 +242,13 @@ mod tests {
         let mut file = String::new();
         blocking(&spawned.output.stdout);
         BufReader::new(File::from(spawned.output.stdout)).read_line(&mut file).unwrap();
-        let tags: Vec<Tag> = (0..20_000).map(|_| run_tag(spawned.pid)).collect();
+        let tags: Vec<Found> = (0..20_000).map(|_| run_tag(spawned.pid)).collect();
         assert!(signal_process(spawned.pid, Signal::KILL));
         wait(spawned.pid);
         std::fs::remove_file(file.trim()).unwrap();
-        assert!(!tags.contains(&Tag::None));
-        assert!(tags.contains(&Tag::Run("instance.job.1".into())));
-        assert_eq!(run_tag(spawned.pid), Tag::None, "it is gone");
+        assert!(!tags.contains(&Found::None));
+        assert!(tags.contains(&Found::Text("instance.job.1".into())));
+        assert_eq!(run_tag(spawned.pid), Found::None, "it is gone");
     }
 
     /// It was looked at again for ever, and no job that was stopped came to its end meanwhile.
@@ -256,7 +268,7 @@ mod tests {
             assert_eq!(protect(libc::PROT_NONE), 0);
             let tag = run_tag(own_pid());
             assert_eq!(protect(libc::PROT_READ | libc::PROT_WRITE), 0);
-            assert_eq!(tag, Tag::None);
+            assert_eq!(tag, Found::None);
         });
     }
 
@@ -267,10 +279,10 @@ mod tests {
             let name = std::fs::read_to_string(format!("/proc/{}/comm", spawned.pid.0));
             name.unwrap() == "sleep\n"
         };
-        while !is_sleep() || run_tag(spawned.pid) == Tag::Hidden {
+        while !is_sleep() || run_tag(spawned.pid) == Found::Hidden {
             std::thread::yield_now();
         }
-        assert_eq!(run_tag(spawned.pid), Tag::None);
+        assert_eq!(run_tag(spawned.pid), Found::None);
         assert!(signal_process(spawned.pid, Signal::KILL));
         wait(spawned.pid);
     }

@@ -18,6 +18,12 @@ pub fn instance_id() -> String {
     format!("{:08x}", u32::from_ne_bytes(bytes))
 }
 
+/// Sixty-four bits by which no two k1s of one host are likely to meet. See [`instance_id`].
+pub(super) fn number() -> u64 {
+    let half = || u64::from_str_radix(&instance_id(), 16).unwrap_or_default();
+    half() << 32 | half()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

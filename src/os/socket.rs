@@ -25,7 +25,7 @@ pub fn prepare_listener(listener: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// `EMFILE`: there is no room for it.
-pub fn spare_descriptor(of: &impl AsFd) -> io::Result<OwnedFd> {
+pub fn reserve_descriptor(of: &impl AsFd) -> io::Result<OwnedFd> {
     of.as_fd().try_clone_to_owned()
 }
 

@@ -21,16 +21,19 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
+use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::child::{self, Failure, Ids, Plan, Report, Step};
 use super::environment::Inherited;
+pub use super::failure::SpawnError;
+use super::failure::{brief, cannot_run};
 use super::pipe::WriteEnds;
 use super::stdio::{ChildEnds, Slots, text_file};
 use super::user::{self, Account};
-use super::{Startup, errno_of, limits, reason};
+use super::{Startup, errno_of, executable, is_shortage, limits, reason};
 use crate::job::spec::Command;
 use crate::job::{Pid, SpawnFailure};
 
@@ -41,15 +44,27 @@ pub struct Launch<'a> {
     pub command: &'a Command,
     /// `K1S_JOB`.
     pub job_id: &'a str,
-    /// `K1S_RUN`: unique, `<instance>.<job>.<run>`.
+    /// `K1S_RUN`: unique.
     pub run_tag: &'a str,
+    /// What RLIMIT_LOCKS is set to, as the mark of the run: [`Signs::mark`](super::Signs::mark).
+    pub mark: Option<u64>,
     /// Its standard input.
     pub stdin: Stdin,
     /// Its standard output and error. k1s's copies are closed, whatever comes of the spawn.
     pub output: Output,
-    /// Make standard input the controlling terminal of the run's session, if it is free:
-    /// [`terminal::release`](super::terminal::release).
-    pub controlling_terminal: bool,
+    /// Which session it is in.
+    pub session: Session,
+}
+
+/// Which session a run is in. In each case it leads a process group of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// One of its own, which has no terminal.
+    Own,
+    /// One of its own, whose controlling terminal is standard input, if that is free.
+    WithTerminal,
+    /// k1s's own; its group is in the foreground of the terminal that is standard input.
+    Foreground,
 }
 
 /// Where a run reads from.
@@ -70,22 +85,11 @@ pub enum Output {
     Inherited,
 }
 
-/// Why nothing was started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SpawnError {
-    /// It cannot run as it is: the run has failed.
-    Failed(SpawnFailure),
-    /// The machine has no room for it now (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`, `ENOSPC`): try
-    /// again later. With what ran out, for people. Where execve itself says so and the job has
-    /// `limits`, they are taken for the cause: that is a failed run.
-    Busy(String),
-}
-
 /// What every spawn uses again.
 #[derive(Debug)]
 pub struct Spawner {
     inherited: Inherited,
-    nofile: libc::rlimit64,
+    nofile: Option<libc::rlimit64>,
     slots: Slots,
     stack: Stack,
     shares_descriptors: bool,
@@ -109,11 +113,11 @@ impl Spawner {
 
     /// A descriptor that stands for nothing but its number: closing it makes room for another.
     /// `None` when there is no room for it.
-    pub fn spare_descriptor(&self) -> Option<OwnedFd> {
+    pub fn reserved_descriptor(&self) -> Option<OwnedFd> {
         self.slots.null.try_clone().ok()
     }
 
-    /// Starts a process, leader of a session and a group of its own, with descriptors 0, 1 and 2
+    /// Starts a process, leader of a group of its own and, as a rule, of a session, with descriptors 0, 1 and 2
     /// alone, default dispositions and no signal blocked.
     ///
     /// k1s stands still until the process has executed its program, or failed to.
@@ -136,35 +140,29 @@ impl Spawner {
             working_directory: string(command.working_directory.as_str(), "working directory")?,
             stdio: [None; 3],
             unshare_from: None,
-            controlling_terminal: launch.controlling_terminal,
+            session: launch.session,
             umask: command.umask,
             nice: command.nice,
             limits: limits::of_job(&command.limits, self.nofile),
+            mark: launch.mark.map(|mark| libc::rlimit64 { rlim_cur: mark, rlim_max: mark }),
             ids: ids(command, account.as_ref())?,
             report: Report::default(),
         };
+        executable::is_free(&plan.candidates, command.working_directory.as_str())?;
         let ends = child_ends(launch, &self.slots.null, &plan.ids)?;
         plan.stdio = self.slots.fill(ends).map_err(at("descriptors"))?;
+        let is_dumpable = plan.ids.is_change() && prctl::get_dumpable() == Ok(true);
         let started = start(&mut plan, &self.stack, &self.slots, &mut self.shares_descriptors);
+        if is_dumpable {
+            // A change of ids in the memory that the child shares has made k1s non-dumpable.
+            let _ = prctl::set_dumpable(true);
+        }
         self.slots.clear();
         match started {
             Ok(pid) => Ok(pid),
             Err(NotStarted::Clone(errno)) => Err(SpawnError::at("clone", errno)),
             Err(NotStarted::Child(failure)) => Err(explain(failure, command, &plan, path)),
         }
-    }
-}
-
-impl SpawnError {
-    /// What k1s could not do for the run's sake, whatever the reason: not for the job to answer for.
-    pub fn busy(step: &str, error: &std::io::Error) -> SpawnError {
-        SpawnError::Busy(format!("{step}: {}", reason(errno_of(error))))
-    }
-
-    /// The machine's when it ran out of something, else the job's.
-    pub(super) fn at(step: &str, errno: Errno) -> SpawnError {
-        let text = format!("{step}: {}", reason(errno));
-        if is_shortage(errno) { SpawnError::Busy(brief(text)) } else { cannot_run(text) }
     }
 }
 
@@ -388,32 +386,12 @@ fn explain(failure: Failure, command: &Command, plan: &Plan, path: &[u8]) -> Spa
     }
 }
 
-pub(super) fn cannot_run(error: String) -> SpawnError {
-    SpawnError::Failed(SpawnFailure { exit_code: 126, error: brief(error) })
-}
-
-/// The beginning and the end of a text that is too long to be kept with each run: a PATH or a
-/// name may be as long as the request that it came in.
-fn brief(text: String) -> String {
-    if text.len() <= MOST_ERROR_BYTES {
-        return text;
-    }
-    let (begin, _) = text.split_at(text.floor_char_boundary(MOST_ERROR_BYTES / 2));
-    let (_, end) = text.split_at(text.ceil_char_boundary(text.len() - MOST_ERROR_BYTES / 2));
-    format!("{begin}…{end}")
-}
-
 fn holds_nul(what: &str) -> SpawnError {
     cannot_run(format!("{what}: holds a NUL byte"))
 }
 
 fn at(step: &str) -> impl Fn(Errno) -> SpawnError {
     move |errno| SpawnError::at(step, errno)
-}
-
-/// What the machine ran out of, and may have again.
-pub(super) fn is_shortage(errno: Errno) -> bool {
-    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOSPC)
 }
 
 /// close_range(2) is not there, or a sandbox refuses what it does not know.
@@ -425,8 +403,6 @@ fn is_unknown(failure: Failure) -> bool {
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 /// Each is looked into while the loop stands still.
 const MOST_DIRECTORIES: usize = 1000;
-/// Of what is said about a run that could not be started.
-const MOST_ERROR_BYTES: usize = 1024;
 /// Of the child's stack; it needs less than a tenth, also in a debug build.
 const STACK_BYTES: usize = 128 * 1024;
 /// A page, also where pages are large.

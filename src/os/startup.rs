@@ -27,11 +27,18 @@ pub struct Startup {
     pub notes: Vec<String>,
     /// The signals that were blocked when k1s was started.
     pub(super) blocked: SigSet,
-    /// The `nofile` limit k1s was started with, which jobs get.
-    pub(super) nofile: libc::rlimit64,
+    /// The `nofile` limit k1s was started with, which jobs get back; `None` when k1s still has it.
+    pub(super) nofile: Option<libc::rlimit64>,
 }
 
 impl Startup {
+    /// Lets `/proc` show k1s to whoever has its user: for a first process of a container without
+    /// an API, which holds no token. `>> /proc/1/fd/1` is a habit there.
+    pub fn reveal(&self) {
+        // Where it cannot be undone, k1s stays hidden, which harms nobody but that habit.
+        let _ = prctl::set_dumpable(true);
+    }
+
     /// Lets signals do again what they do by default, for an errand that supervises nothing:
     /// what came in since [`prepare`] is delivered now.
     pub fn release_signals(&self) {
@@ -66,16 +73,18 @@ pub fn prepare() -> Startup {
     if !is_pid_1 {
         note("cannot adopt orphans", prctl::set_child_subreaper(true));
     }
-    let nofile = limits::nofile().unwrap_or(libc::rlimit64 { rlim_cur: 1024, rlim_max: 4096 });
-    let raised = libc::rlimit64 { rlim_cur: nofile.rlim_max, ..nofile };
-    let result = limits::set_nofile(raised);
-    note("cannot raise the nofile limit", result);
+    let nofile = limits::nofile();
+    let raised = nofile.and_then(|limit| {
+        let raised = libc::rlimit64 { rlim_cur: limit.rlim_max, ..limit };
+        limits::set_nofile(raised).map(|()| raised)
+    });
+    note("cannot raise the nofile limit", raised.map(drop));
     Startup {
         is_pid_1,
-        max_descriptors: if result.is_ok() { raised } else { nofile }.rlim_cur,
+        max_descriptors: raised.or(nofile).map_or(FEWEST_DESCRIPTORS, |limit| limit.rlim_cur),
         notes,
         blocked: blocked.unwrap_or_else(|_| SigSet::empty()),
-        nofile,
+        nofile: raised.and(nofile).ok(),
     }
 }
 
@@ -122,6 +131,9 @@ fn close_listed_on_exec() -> nix::Result<()> {
     }
     Ok(())
 }
+
+/// What k1s reckons with where the limit cannot be read: Linux's own soft limit (getrlimit(2)).
+const FEWEST_DESCRIPTORS: u64 = 1024;
 
 #[cfg(test)]
 mod tests {

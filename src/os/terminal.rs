@@ -5,22 +5,50 @@ use std::io::{self, IsTerminal};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
-use nix::unistd::{getpid, getsid};
+use nix::unistd::{getpgrp, getpid, getsid, tcgetpgrp, tcsetpgrp};
+
+use super::Session;
 
 /// Whether k1s's own standard input is a terminal.
 pub fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
+/// In which session a run is to be that is handed the terminal, which must be standard input. Call
+/// it once, before handlers stand.
+///
+/// Its own, when k1s leads the terminal's session and can give it up. Else the terminal belongs to
+/// somebody else's session (k1s was started from a shell's prompt, or below `unshare --fork`): the
+/// run stays in that session, and while k1s is in the foreground there, takes its place, so that
+/// job control, `/dev/tty` and Ctrl-C work. Where k1s is in the background, or the terminal is
+/// not that of its session, the run reads and writes it as it can.
+pub fn session_for_run() -> Session {
+    if release() {
+        Session::WithTerminal
+    } else if tcgetpgrp(io::stdin()).is_ok_and(|group| group == getpgrp()) {
+        Session::Foreground
+    } else {
+        Session::Own
+    }
+}
+
+/// Puts k1s's own group into the foreground again, for whoever has started it: tcsetpgrp(3). A
+/// group outside of the pid namespace has no number here, and its shell does so by itself.
+pub fn take_back() {
+    let blocked = SigSet::from(Signal::SIGTTOU).thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let _ = tcsetpgrp(io::stdin(), getpgrp());
+    if let Ok(mask) = blocked {
+        let _ = mask.thread_set_mask();
+    }
+}
+
 /// Gives up k1s's controlling terminal, which must be its standard input, so that a run's
 /// session can make it its own: `TIOCNOTTY`, ioctl_tty(2). True when the terminal is free now.
 ///
-/// Only the leader of the terminal's session can; where the terminal belongs to somebody
-/// else's session (k1s was started from an interactive shell) it is left to it: the run then
-/// reads and writes the terminal without job control, and Ctrl-C comes to k1s, which forwards
-/// it. Call it before handlers stand: the kernel tells the session with SIGHUP and SIGCONT
-/// that its terminal is gone, and nobody asked k1s anything by that.
-pub fn release() -> bool {
+/// Only the leader of the terminal's session can. Call it before handlers stand: the kernel tells
+/// the session with SIGHUP and SIGCONT that its terminal is gone, and nobody asked k1s anything by
+/// that.
+fn release() -> bool {
     if getsid(None) != Ok(getpid()) {
         return false;
     }
@@ -95,7 +123,8 @@ mod tests {
     fn check_run(mut master: std::fs::File, leads: bool) {
         let startup = prepare();
         assert!(stdin_is_terminal());
-        assert_eq!(release(), leads);
+        let session = session_for_run();
+        assert_eq!(session == Session::WithTerminal, leads);
         let mut signals = signals::install(signals::Audience::Init).unwrap();
         assert_eq!(signals::drain(&mut signals), []);
         let command = shell("read line; echo $line; cat /proc/self/stat");
@@ -103,9 +132,10 @@ mod tests {
             command: &command,
             job_id: "main",
             run_tag: "instance.main.1",
+            mark: None,
             stdin: Stdin::Inherited,
             output: Output::Inherited,
-            controlling_terminal: true,
+            session,
         };
         let pid = Spawner::new(&startup).unwrap().spawn(launch).unwrap();
         master.write_all(b"hello\n").unwrap();
@@ -116,9 +146,13 @@ mod tests {
         let stat = lines.next().unwrap();
         let fields: Vec<&str> = stat.split(' ').collect();
         let (terminal, foreground) = (fields[6], fields[7]);
-        assert_eq!(terminal != "0", leads);
-        assert_eq!(foreground == pid.0.to_string(), leads);
+        assert_ne!(terminal, "0");
+        assert_eq!(foreground, pid.0.to_string());
         assert_eq!(wait(pid), ExitStatus::Code(0));
+        if session == Session::Foreground {
+            take_back();
+            assert_eq!(tcgetpgrp(io::stdin()), Ok(getpgrp()));
+        }
     }
 
     #[test]
@@ -127,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_of_another_session_is_used_as_it_is() {
-        check("os::terminal::tests::a_terminal_of_another_session_is_used_as_it_is", false);
+    fn in_another_session_the_run_is_in_the_foreground() {
+        check("os::terminal::tests::in_another_session_the_run_is_in_the_foreground", false);
     }
 }

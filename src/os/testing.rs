@@ -42,7 +42,7 @@ pub(crate) fn spawner() -> Spawner {
         is_pid_1: false,
         max_descriptors: 0,
         notes: Vec::new(),
-        nofile: limits::nofile().unwrap(),
+        nofile: limits::nofile().ok(),
     })
     .unwrap()
 }
@@ -60,9 +60,10 @@ pub(crate) fn spawn(spawner: &mut Spawner, command: &Command) -> Result<Spawned,
         command,
         job_id: "job",
         run_tag: "instance.job.1",
+        mark: None,
         stdin: Stdin::Given,
         output: Output::Captured(ends),
-        controlling_terminal: false,
+        session: crate::os::Session::Own,
     })?;
     Ok(Spawned { pid, output })
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 
 use super::errno_of;
-use super::spawn::{SpawnError, cannot_run};
+use super::failure::{SpawnError, cannot_run};
 
 /// The account that a run uses.
 #[derive(Clone, Debug, PartialEq, Eq)]

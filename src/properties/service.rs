@@ -2,18 +2,18 @@
 //!
 //! ```text
 //!   bytes ─▶ Connection ─▶ Api ─▶ Supervisor ─▶ every other spawn succeeds, and every signal
-//!   bytes ◀─ Connection ◀── (Later) ◀──┘        that ends a process does so at once
+//!   bytes ◀─ Connection ◀── (Pending) ◀──┘        that ends a process does so at once
 //! ```
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::{Api, Later};
+use crate::api::{Api, Pending};
 use crate::http::properties::{check_answers, without_interim};
 use crate::http::{Connection, Incoming, Limits, Method};
 use crate::job::{ExitStatus, Pid, Signal, SpawnFailure, Stream};
-use crate::supervisor::{Action, Settings, Supervisor, Target};
+use crate::supervisor::{Action, Left, Settings, Supervisor, Target};
 use crate::time::{Mono, Now, Wall};
 
 /// An API for whoever shows the token `t`, with room for two jobs.
@@ -28,7 +28,7 @@ pub(super) struct Service {
 /// One client's connection.
 struct Peer {
     connection: Connection,
-    later: Option<Later>,
+    pending: Option<Pending>,
     methods: Vec<Method>,
     answers: Vec<u8>,
 }
@@ -59,7 +59,7 @@ impl Service {
     pub(super) fn talk(&mut self, bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
         let mut peer = Peer {
             connection: Connection::new(Rc::new(Limits::default()), self.now),
-            later: None,
+            pending: None,
             methods: Vec::new(),
             answers: Vec::new(),
         };
@@ -81,22 +81,22 @@ impl Service {
 
     /// One turn: what came in, what waits, what goes out; when there is nothing, time passes.
     fn serve(&mut self, peer: &mut Peer) {
-        let Peer { connection, later, methods, answers } = peer;
+        let Peer { connection, pending, methods, answers } = peer;
         let mut is_idle = true;
-        while later.is_none()
+        while pending.is_none()
             && let Some(incoming) = connection.poll(self.now)
         {
             if let Incoming::Head(head) = &incoming {
                 methods.push(head.method);
             }
-            *later = self.api.handle(incoming, connection, &mut self.supervisor, self.now);
+            *pending = self.api.handle(incoming, connection, &mut self.supervisor, self.now);
             self.perform();
             is_idle = false;
         }
         let is_answered =
-            |waiting: &mut Later| waiting.go_on(&self.supervisor, connection, self.now);
-        if later.as_mut().is_some_and(is_answered) {
-            *later = None;
+            |waiting: &mut Pending| waiting.go_on(&self.supervisor, connection, self.now);
+        if pending.as_mut().is_some_and(is_answered) {
+            *pending = None;
             is_idle = false;
         }
         let unsent = connection.unsent().len();
@@ -106,14 +106,14 @@ impl Service {
         } else if connection.wants_shutdown_write() {
             connection.handle_shutdown_write(self.now);
         } else if is_idle && !connection.is_finished() && !may_read(connection) {
-            self.sleep(connection, later.as_ref());
+            self.sleep(connection, pending.as_ref());
         }
     }
 
-    fn sleep(&mut self, connection: &mut Connection, later: Option<&Later>) {
+    fn sleep(&mut self, connection: &mut Connection, pending: Option<&Pending>) {
         let deadlines = [
             connection.deadline(),
-            later.and_then(Later::deadline),
+            pending.and_then(|pending| pending.want().deadline()),
             self.supervisor.poll_timeout(),
         ];
         let Some(next) = deadlines.into_iter().flatten().min() else {
@@ -165,7 +165,10 @@ impl Service {
                     self.supervisor.handle_exit(pid, ExitStatus::Signal(signal), false, self.now);
                 }
             }
-            Action::Survey { run, .. } => self.supervisor.handle_survey(run, false, self.now),
+            Action::Rest { .. } => self.supervisor.handle_rest(false, self.now),
+            Action::Survey { run, .. } => {
+                self.supervisor.handle_survey(run, Left::Nothing, self.now)
+            }
             Action::Glance { run, .. } => self.supervisor.handle_group_gone(run, self.now),
             Action::Exit { .. } => {}
         }

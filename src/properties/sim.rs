@@ -31,12 +31,12 @@ use std::time::Duration;
 use crate::job::spec::{Concurrency, Kind, RestartPolicy};
 use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
 use crate::supervisor::{
-    Action, Job, JobKey, Launch, Put, Refusal, RunKey, Settings, State, Supervisor, Target,
+    Action, Job, JobKey, Launch, Left, Put, Refusal, RunKey, Settings, State, Supervisor, Target,
 };
 use crate::time::{Mono, Now, Wall};
 
 use rng::Rng;
-use world::{World, carries};
+use world::World;
 
 /// Plays one seed for so many turns, and then to its end. With `is_traced`, its last events are
 /// told on stderr when it fails. Adds what happened to `tally`.
@@ -492,7 +492,16 @@ impl Sim {
                     let owner = self.world.get(*pid).run.job;
                     assert_eq!(owner, run.job, "{run:?} waits for {pid}, which is not its own");
                 }
-                self.supervisor.handle_survey(run, !members.is_empty(), self.now);
+                // A look may be too hasty to say that nothing is there, and sees nothing at times.
+                let is_whole = self.is_winding_up || self.rng.percent(80);
+                let left = match (members.is_empty(), is_whole) {
+                    (true, true) => Left::Nothing,
+                    (false, _) | (_, false) => Left::Something,
+                };
+                if !is_whole {
+                    self.tally.count("look not whole");
+                }
+                self.supervisor.handle_survey(run, left, self.now);
                 self.notice_shutdown();
                 self.note("survey", |_| format!("{run:?}: {members:?}"));
             }
@@ -502,6 +511,7 @@ impl Sim {
                     self.notice_shutdown();
                 }
             }
+            Action::Rest { .. } => panic!("k1s is not the first process"),
             Action::Exit { .. } => self.exit(),
         }
     }
@@ -515,8 +525,8 @@ impl Sim {
                 "{signal} for {pid} of {:?}, which nobody wants to end",
                 process.run,
             );
-            if let Target::Tree { tag, .. } = target {
-                assert!(carries(&process.origin, tag), "{pid} of {} for {tag}", process.origin);
+            if let Target::Tree { owner, .. } = target {
+                assert!(owner.covers(process.run), "{pid} of {:?} for {owner:?}", process.run);
             }
             let process = self.world.get_mut(pid);
             if signal == Signal::KILL {
@@ -574,11 +584,11 @@ impl Sim {
             }
             _ => {
                 let now = self.now.mono.0;
-                let pid = self.world.spawn(run, &launch.tag, now, &mut self.rng);
+                let pid = self.world.spawn(run, now, &mut self.rng);
                 let model = RunModel { started: now, is_asked: false, is_over: false };
                 assert!(self.runs.insert(run, model).is_none(), "{run:?} runs twice");
                 assert!(self.leaders.insert(pid));
-                self.note("spawn", |_| format!("{run:?} {}: {pid:?}", launch.tag));
+                self.note("spawn", |_| format!("{run:?}: {pid:?}"));
                 self.supervisor.handle_spawned(run, pid, self.now);
             }
         }
@@ -593,7 +603,6 @@ impl Sim {
         assert_eq!(listed.key(), run.job);
         assert!(!listed.is_kill_requested(), "{run:?} of a killed job is started");
         assert_eq!(launch.job_id, job.id);
-        assert!(launch.tag.ends_with(&format!(".{}.{}", job.id, run.number)));
         if !job.deferred.contains(&run.number) {
             assert!(run.number > job.last_launched, "{run:?} after {}", job.last_launched);
         }
@@ -838,7 +847,7 @@ impl Tally {
 }
 
 /// A run of many seeds must have seen them all, or it has tested nothing.
-pub const EVENTS: [&str; 22] = [
+pub const EVENTS: [&str; 23] = [
     "action",
     "create",
     "deferred",
@@ -846,6 +855,7 @@ pub const EVENTS: [&str; 22] = [
     "exit",
     "gave up",
     "kill",
+    "look not whole",
     "orphans",
     "pass",
     "put",

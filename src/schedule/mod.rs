@@ -42,9 +42,8 @@
 //!
 //! # What this room does not do
 //!
-//! Nothing here reads a clock. [`CronSchedule::parse`] alone may read a file, through jiff: time
-//! zones come from the system (`$TZDIR`, `/usr/share/zoneinfo`), which is newer than we are,
-//! and from those that are built in where the system has none, or not that one.
+//! Nothing here reads a clock or a file: the time zones are those that jiff has built in. The
+//! system's files may be a FIFO or on a server that is gone, and the loop would wait for them.
 
 mod expression;
 pub(crate) mod properties;
@@ -57,7 +56,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::{self, TimeZone, TimeZoneDatabase};
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use self::expression::Fields;
 use crate::time::Wall;
@@ -170,10 +169,10 @@ impl fmt::Display for ScheduleError {
 
 impl std::error::Error for ScheduleError {}
 
-/// Looks a zone up in the system's database, then in the one that is built in: some systems
-/// carry a part of the names only. jiff keeps what it has read, and hands out references to it.
+/// Looks a zone up among those that are built in. jiff keeps what it has parsed, and hands out
+/// references to it.
 fn find_zone(name: &str) -> Option<TimeZone> {
-    let zone = tz::db().get(name).or_else(|_| TimeZoneDatabase::bundled().get(name)).ok()?;
+    let zone = TimeZoneDatabase::bundled().get(name).ok()?;
     // jiff knows "Etc/Unknown", which CLDR has and IANA does not.
     (!zone.is_unknown()).then_some(zone)
 }

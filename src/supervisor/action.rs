@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::RunKey;
+use super::{JobKey, RunKey};
 use crate::job::{JobId, JobSpec, Pid, Signal};
 
 /// Something to be done to processes.
@@ -40,6 +40,14 @@ pub enum Action {
         /// The group's leader, which is gone.
         leader: Pid,
     },
+    /// All jobs are gone: ask what belongs to none to end, by SIGTERM and SIGCONT, or only look
+    /// whether it has, and say so with
+    /// [`Supervisor::handle_rest`](super::Supervisor::handle_rest). For the first process of a
+    /// pid namespace alone.
+    Rest {
+        /// Whether to ask; otherwise that was done.
+        ask: bool,
+    },
     /// Everything has been stopped, or its time is up: end with this exit code.
     Exit {
         /// k1s's own exit code.
@@ -55,13 +63,43 @@ pub enum Target {
     /// A process group, by its leader, which may be gone.
     Group(Pid),
     /// All that a run or a job has left behind: the group, what descends from the leader, and
-    /// orphans by the `K1S_RUN` in their environment.
+    /// orphans that carry the sign of their run.
     Tree {
         /// The first process, whose id is also its group's and its session's.
         leader: Option<Pid>,
-        /// The value of `K1S_RUN`, or, ending in a dot, all values that have only a number after.
-        tag: Rc<str>,
+        /// Whose orphans.
+        owner: Owner,
     },
+}
+
+/// Whose processes are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// One run's.
+    Run(RunKey),
+    /// Those of any run of a job.
+    Job(JobKey),
+}
+
+impl Owner {
+    /// Whether what this run has left is meant.
+    pub fn covers(self, run: RunKey) -> bool {
+        match self {
+            Owner::Run(own) => own == run,
+            Owner::Job(job) => job == run.job,
+        }
+    }
+}
+
+/// What the two answers to [`Action::Survey`] are, and that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// None of the target's processes is there.
+    Nothing,
+    /// One is there, or it cannot be seen now.
+    Something,
+    /// None was found, but one may be there that can never be seen.
+    Unseen,
 }
 
 /// A process to be started.
@@ -71,8 +109,6 @@ pub struct Launch {
     pub run: RunKey,
     /// The value of `K1S_JOB`.
     pub job_id: JobId,
-    /// The value of `K1S_RUN`.
-    pub tag: Rc<str>,
     /// What to execute.
     pub spec: Rc<JobSpec>,
 }

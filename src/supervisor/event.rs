@@ -1,23 +1,47 @@
-//! What has happened, for those who tell of it: the log, and whoever follows events.
+//! What has happened, for those who tell of it: the journal, and whoever follows events.
 //!
-//! Nothing depends on their being read: [`Events`] is bounded, and the oldest gives way.
+//! ```text
+//!    told ──► │ 17 │ 18 │ 19 │ 20 │ ◄── next          a reader holds a number of its own:
+//!             oldest ▲         ▲                       the next event that it will read
+//!                    cursor    cursor
+//! ```
+//!
+//! Events are numbered from 0 and kept in a bounded ring, which no reader takes anything out of.
+//! It holds the many events of a turn in which everything changes, and the newest few after that:
+//! each holds on to the id of a job that may be gone, and to the page of memory around it.
+//! A reader that falls behind by more than the ring holds is told how many it has lost. Each
+//! event is told after what it tells of, and holds all that its readers need: the job may be
+//! gone, or its id another's, when it is read.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{JobKey, Request, State};
+use crate::job::spec::JobType;
 use crate::job::{JobId, Pid, Reason, RunEnd};
+use crate::time::Wall;
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// To one job.
+pub struct Event {
+    /// When.
+    pub at: Wall,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// One job.
     Job {
         /// Which job, also when its id has become another's.
         key: JobKey,
         /// Its id.
         id: JobId,
-        /// What.
+        /// Its type.
+        job_type: JobType,
+        /// What happened to it.
         what: Happened,
     },
     /// A shutdown has begun.
@@ -26,11 +50,15 @@ pub enum Event {
         exit_code: u8,
         /// The critical job whose end began it; `None`: somebody asked for it.
         because_of: Option<JobId>,
+        /// How many runs are to be stopped.
+        live_runs: usize,
     },
     /// In a shutdown, whatever is left is killed.
     KillingAll {
         /// The time for the shutdown is up; otherwise somebody asked a second time.
         is_overdue: bool,
+        /// How many runs are to be killed.
+        live_runs: usize,
     },
 }
 
@@ -49,6 +77,9 @@ pub enum Happened {
         run: u64,
         /// Its first process.
         pid: Pid,
+        /// How many times in a row the job has been restarted, when this restart had to wait; 0:
+        /// it came at once, or is none.
+        streak: u32,
     },
     /// A run's first process is over, or it never had one.
     Ended {
@@ -77,6 +108,11 @@ pub enum Happened {
         /// Which run.
         run: u64,
     },
+    /// Of what a run has left, nothing was found; but a process may be there that cannot be seen.
+    Unseen {
+        /// Which run.
+        run: u64,
+    },
     /// It will be started again.
     Restarting {
         /// How soon.
@@ -84,6 +120,9 @@ pub enum Happened {
         /// How many times in a row, this one included.
         streak: u32,
     },
+    /// Again and again the first process of a continuous job exits with success at once: it
+    /// probably goes into the background, where k1s cannot watch it. Told once for each streak.
+    ExitsAtOnce,
     /// A run that the schedule wanted is not started.
     Skipped(SkipReason),
     /// Nothing more will be started by itself: `Succeeded`, `Failed` or `Killed`.
@@ -103,39 +142,75 @@ pub enum SkipReason {
     Missed(u64),
 }
 
-/// What has happened and was not read yet, oldest first.
+/// The newest events, by number.
 #[derive(Debug, Default)]
-pub(super) struct Events(VecDeque<Event>);
+pub struct EventLog {
+    /// The number of the oldest event that is kept.
+    first: u64,
+    ring: VecDeque<Event>,
+}
 
-impl Events {
-    pub(super) fn push(&mut self, event: Event) {
-        if self.0.len() >= MOST_EVENTS {
-            self.0.pop_front();
+/// What a reader of the event log finds at its cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventRead<'a> {
+    /// The event of this number.
+    Event(u64, &'a Event),
+    /// So many events have fallen out of the ring since it last read.
+    Lost(u64),
+}
+
+impl EventLog {
+    /// The number of the oldest event that is kept.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The number that the next event will have: the cursor of who wants new events alone.
+    pub fn next(&self) -> u64 {
+        self.first + self.ring.len() as u64
+    }
+
+    /// What comes at the cursor, which moves on; `None` when nothing more has happened.
+    pub fn read(&self, cursor: &mut u64) -> Option<EventRead<'_>> {
+        if *cursor < self.first {
+            let lost = self.first - *cursor;
+            *cursor = self.first;
+            return Some(EventRead::Lost(lost));
         }
-        self.0.push_back(event);
+        let number = *cursor;
+        let event = self.ring.get(usize::try_from(number - self.first).ok()?)?;
+        *cursor += 1;
+        Some(EventRead::Event(number, event))
     }
 
-    pub(super) fn tell(&mut self, key: JobKey, id: &JobId, what: Happened) {
-        self.push(Event::Job { key, id: id.clone(), what });
+    /// Keeps the newest events alone, for those who come back.
+    pub(super) fn shrink(&mut self) {
+        let surplus = self.ring.len().saturating_sub(KEPT_EVENTS);
+        self.ring.drain(..surplus);
+        self.first += surplus as u64;
+        if self.ring.capacity() > 2 * KEPT_EVENTS {
+            self.ring.shrink_to(KEPT_EVENTS);
+        }
     }
 
-    /// What was told last has not happened.
-    pub(super) fn take_back(&mut self) {
-        self.0.pop_back();
-    }
-
-    pub(super) fn pop(&mut self) -> Option<Event> {
-        self.0.pop_front()
+    pub(super) fn push(&mut self, event: Event) {
+        if self.ring.len() >= MOST_EVENTS {
+            self.ring.pop_front();
+            self.first += 1;
+        }
+        self.ring.push_back(event);
     }
 }
 
 /// More than a turn of the loop brings, unless all jobs change at once.
 const MOST_EVENTS: usize = 4096;
+/// For readers that come back.
+const KEPT_EVENTS: usize = 512;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{JobSpec, Pid, Spelling, Value, parse};
+    use crate::job::{ExitStatus, JobSpec, Pid, Spelling, Value, parse};
     use crate::supervisor::{Refusal, RunKey, Settings, Supervisor};
     use crate::time::Now;
 
@@ -156,12 +231,15 @@ mod tests {
         parse(Value::Table(fields.into()), "/", Spelling::Camel).unwrap()
     }
 
-    fn happened(supervisor: &mut Supervisor) -> Vec<Happened> {
+    fn happened(supervisor: &Supervisor, cursor: &mut u64) -> Vec<Happened> {
         let mut all = Vec::new();
-        while let Some(event) = supervisor.poll_event() {
-            match event {
-                Event::Job { what, .. } => all.push(what),
-                Event::ShuttingDown { .. } | Event::KillingAll { .. } => {}
+        while let Some(read) = supervisor.events().read(cursor) {
+            match read {
+                EventRead::Event(_, Event { kind: EventKind::Job { what, .. }, .. }) => {
+                    all.push(what.clone());
+                }
+                EventRead::Event(..) => {}
+                EventRead::Lost(count) => panic!("{count} were lost"),
             }
         }
         all
@@ -186,19 +264,70 @@ mod tests {
             Happened::Ended { run: 1, end, reason, lived, success: false },
             Happened::Finished(State::Failed),
             Happened::Asked(Request::Run),
-            Happened::Started { run: 2, pid: Pid(7) },
+            Happened::Started { run: 2, pid: Pid(7), streak: 0 },
             Happened::Asked(Request::Remove),
         ];
-        assert_eq!(happened(&mut supervisor), wanted);
+        let mut cursor = 0;
+        assert_eq!(happened(&supervisor, &mut cursor), wanted);
+        assert_eq!(happened(&supervisor, &mut cursor), [], "each reader reads each event once");
+        assert_eq!(happened(&supervisor, &mut 0), wanted, "and takes nothing from the others");
     }
 
     #[test]
-    fn what_nobody_reads_takes_no_more_than_its_bound() {
+    fn a_run_that_was_collected_in_time_has_not_timed_out() {
+        let (mut supervisor, now) = (supervisor(), Now::default());
+        let spec = JobSpec { timeout: Some(Duration::from_secs(1)), ..one_off() };
+        supervisor.create(JobId::parse("a").unwrap(), spec, now).unwrap();
+        let run = supervisor.poll_spawn().unwrap().run;
+        supervisor.handle_spawned(run, Pid(7), now);
+        assert_eq!(supervisor.handle_collected(Pid(7)), Some(run));
+        assert!(!supervisor.is_leader(Pid(7)), "its number may be another's");
+        let later = Now { mono: now.mono + Duration::from_secs(2), ..now };
+        supervisor.handle_timeout(later);
+        supervisor.handle_run_ended(run, ExitStatus::Code(0), false, later);
+        let job = supervisor.job("a").unwrap();
+        assert_eq!((job.state(), job.last_exit_code()), (State::Succeeded, Some(0)));
+        assert_eq!(job.results().next().unwrap().reason, Reason::Exited);
+        assert_eq!(supervisor.poll_action(), None, "nobody is signalled");
+    }
+
+    /// The kernel may hand out the number of a run anew whose output is still being read.
+    #[test]
+    fn a_number_that_another_run_has_is_not_taken_for_what_is_left() {
+        let (mut supervisor, now) = (supervisor(), Now::default());
+        let mut runs = Vec::new();
+        for id in ["a", "b"] {
+            supervisor.create(JobId::parse(id).unwrap(), one_off(), now).unwrap();
+            let run = supervisor.poll_spawn().unwrap().run;
+            supervisor.handle_spawned(run, Pid(7), now);
+            if id == "a" {
+                supervisor.kill("a", now).unwrap();
+                assert_eq!(supervisor.handle_collected(Pid(7)), Some(run));
+                while supervisor.poll_action().is_some() {}
+            }
+            runs.push(run);
+        }
+        supervisor.handle_run_ended(runs[0], ExitStatus::Code(0), false, now);
+        while let Some(action) = supervisor.poll_action() {
+            let text = format!("{action:?}");
+            assert!(!text.contains("Pid(7)"), "{text}");
+        }
+        assert_eq!(supervisor.run_of(Pid(7)), Some(runs[1]));
+    }
+
+    #[test]
+    fn a_reader_that_falls_behind_is_told_how_much_it_has_lost() {
         let (mut supervisor, now) = (supervisor(), Now::default());
         for number in 0..MOST_EVENTS + 10 {
             let id = JobId::parse(&format!("j{number}")).unwrap();
             supervisor.create(id, one_off(), now).unwrap();
         }
-        assert_eq!(happened(&mut supervisor).len(), MOST_EVENTS);
+        let mut cursor = 3;
+        assert_eq!(supervisor.events().read(&mut cursor), Some(EventRead::Lost(7)));
+        assert_eq!(happened(&supervisor, &mut cursor).len(), MOST_EVENTS);
+        assert_eq!(supervisor.events().next(), cursor);
+        supervisor.shrink_events();
+        assert_eq!(supervisor.events().first(), cursor - KEPT_EVENTS as u64);
+        assert_eq!(supervisor.events().next(), cursor);
     }
 }

@@ -8,7 +8,7 @@
 //!   handle_* (a spawn succeeded, a process ended, a deadline came …)
 //!   create, kill, start, … (somebody asked)        ┌────────────┐
 //!   ───────────────────────────────────────────────► Supervisor ├──► poll_action, poll_spawn
-//!                                                  └─────┬──────┘     poll_timeout, poll_event
+//!                                                  └─────┬──────┘     poll_timeout, poll_changed
 //!                                                        │ one `Job` each, in order of creation
 //!                                                        ▼
 //!        Job: a Phase (what happens next)  and its live Runs, each a state machine of its own
@@ -19,6 +19,11 @@
 //! - `request.rs` is what somebody asks of the jobs, `shutdown.rs` how everything is stopped,
 //!   `action.rs` and `event.rs` what is to be done and what is told.
 //! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
+//! - [`Topic`] (`topic.rs`) is what may change, for whoever waits for a change.
+//!
+//! Each change to a job is made by [`Supervisor::update`], and what follows from it beyond the job
+//! in one loop, [`Supervisor::settle`]: a removed job leaves, its successor begins, the end of a
+//! critical job begins the shutdown.
 //!
 //! Whoever drives it keeps three rules: after [`Supervisor::poll_spawn`] hands out a launch, the
 //! next call says what came of it; each end of a child is told to [`Supervisor::handle_exit`]
@@ -33,24 +38,27 @@ mod memory;
 mod request;
 mod run;
 mod shutdown;
+mod topic;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
+use crate::job::tag::RunTag;
 use crate::job::{ExitStatus, JobId, Pid, SpawnFailure, Stream};
 use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
-pub use action::{Action, Launch, Target};
+pub use action::{Action, Launch, Left, Owner, Target};
 pub use due::Skipped;
-use event::Events;
-pub use event::{Event, Happened, SkipReason};
+pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
 pub use life::Job;
 use memory::OutputMemory;
 pub use request::{Put, Refusal, Request};
 use shutdown::Shutdown;
+use topic::Changed;
+pub use topic::Topic;
 pub use view::State;
 
 /// What a supervisor needs to know from the start.
@@ -77,7 +85,6 @@ pub struct Supervisor {
     jobs: BTreeMap<JobKey, Box<Job>>,
     ids: BTreeMap<JobId, JobKey>,
     last_key: u64,
-    revision: u64,
     /// The last job that has been told of the newest clock step, while others have not.
     told_of_step: Option<JobKey>,
     core: Core,
@@ -96,13 +103,31 @@ pub struct RunKey {
     pub number: u64,
 }
 
+impl JobKey {
+    /// The number that processes of the job carry.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl RunKey {
+    /// What the run's processes carry.
+    pub fn tag(self) -> RunTag {
+        RunTag { job: self.job.0, run: self.number }
+    }
+}
+
 /// What the jobs share: timers, and what is to be done.
 #[derive(Debug)]
 struct Core {
     settings: Settings,
     timers: TimerWheel<Timer>,
     actions: VecDeque<Action>,
-    events: Events,
+    events: EventLog,
+    /// What has changed since the loop last asked.
+    changed: Changed,
+    /// Jobs that have changed, with consequences beyond them that were not drawn yet.
+    unsettled: VecDeque<JobKey>,
     /// Runs that are to be spawned; one that was stopped meanwhile is passed over.
     starts: VecDeque<RunKey>,
     /// Jobs that were removed while processes of theirs still live. Their ids are free, but none
@@ -119,6 +144,8 @@ struct Core {
     /// There may be room again since deferred runs were last tried.
     has_freed: bool,
     shutdown: Option<Shutdown>,
+    /// k1s is the first process of its pid namespace, and all in it ends with it.
+    owns_namespace: bool,
 }
 
 /// A deadline, by what it is for.
@@ -134,6 +161,8 @@ enum Timer {
     Kill(RunKey),
     /// It is time to look again at what a run has left.
     Survey(RunKey),
+    /// It is time to look again whether what belongs to no job has ended.
+    Rest,
     /// The time for the shutdown is up: everything is killed, or given up on.
     Shutdown,
 }
@@ -145,12 +174,13 @@ impl Supervisor {
             jobs: BTreeMap::new(),
             ids: BTreeMap::new(),
             last_key: 0,
-            revision: 0,
             told_of_step: None,
             core: Core {
                 timers: TimerWheel::new(now.mono),
                 actions: VecDeque::new(),
-                events: Events::default(),
+                events: EventLog::default(),
+                changed: Changed::default(),
+                unsettled: VecDeque::new(),
                 starts: VecDeque::new(),
                 leaving: BTreeMap::new(),
                 pids: BTreeMap::new(),
@@ -161,12 +191,24 @@ impl Supervisor {
                 live_runs: 0,
                 has_freed: false,
                 shutdown: None,
+                owns_namespace: false,
                 settings,
             },
         }
     }
 
+    /// k1s is the first process of its pid namespace: in a shutdown, what belongs to no job is asked
+    /// to end once the jobs are gone.
+    pub fn own_namespace(&mut self) {
+        self.core.owns_namespace = true;
+    }
+
     // What is there.
+
+    /// The first part of every `K1S_RUN`.
+    pub fn instance(&self) -> &str {
+        &self.core.settings.instance
+    }
 
     /// The job of this id.
     pub fn job(&self, id: &str) -> Option<&Job> {
@@ -187,9 +229,14 @@ impl Supervisor {
         jobs.find(|job| !job.is_leaving())
     }
 
-    /// Another number whenever a job may look different.
-    pub fn revision(&self) -> u64 {
-        self.revision
+    /// What has happened, for readers that each hold a cursor.
+    pub fn events(&self) -> &EventLog {
+        &self.core.events
+    }
+
+    /// Whoever must not lose an event has read all: keeps the newest few, for those who come back.
+    pub fn shrink_events(&mut self) {
+        self.core.events.shrink();
     }
 
     /// How many runs have processes or are about to.
@@ -243,15 +290,18 @@ impl Supervisor {
             return;
         };
         job.handle_output(run, stream, bytes, &mut self.core);
+        self.core.changed.note(Topic::Output(run.job));
         while let Some(evicted) = self.core.memory.evict() {
             if let Some(job) = self.jobs.get_mut(&evicted.job) {
                 job.discard_output(evicted.number);
+                self.core.changed.note(Topic::Job(evicted.job));
             }
         }
     }
 
-    /// A child of k1s has ended. `group_is_alive` says whether its process group still has
-    /// members. Returns the run whose first process it was; `None` for an orphan.
+    /// A child of k1s has ended: [`Supervisor::handle_collected`] and, when it was a run's first
+    /// process, [`Supervisor::handle_run_ended`], for whom there is nothing to be done in between.
+    /// Returns the run; `None` for an orphan.
     pub fn handle_exit(
         &mut self,
         pid: Pid,
@@ -259,17 +309,36 @@ impl Supervisor {
         group_is_alive: bool,
         now: Now,
     ) -> Option<RunKey> {
-        let run = self.core.pids.remove(&pid)?;
+        let run = self.handle_collected(pid)?;
+        self.handle_run_ended(run, status, group_is_alive, now);
+        Some(run)
+    }
+
+    /// A child of k1s was collected, so its number may become another's. Returns the run whose
+    /// first process it was, which is over once [`Supervisor::handle_run_ended`] says so: the
+    /// output that came before the end is handed over first. `None` for an orphan.
+    pub fn handle_collected(&mut self, pid: Pid) -> Option<RunKey> {
+        self.core.pids.remove(&pid)
+    }
+
+    /// The run's first process is over, and was collected. `group_is_alive` says whether its
+    /// process group still has members.
+    pub fn handle_run_ended(
+        &mut self,
+        run: RunKey,
+        status: ExitStatus,
+        group_is_alive: bool,
+        now: Now,
+    ) {
         self.update(run.job, now, |job, core| {
             job.handle_exit(run, status, group_is_alive, core, now)
         });
-        Some(run)
     }
 
     /// Orphans were reaped: what a run has left may be gone now. Where very many wait for that, the
     /// first are looked at now, and all others when they would have been.
     pub fn handle_orphans_reaped(&mut self, now: Now) {
-        let first = self.core.clearing.iter().take(HASTENED_A_TURN).copied();
+        let first = self.core.clearing.iter().take(RECHECKED_A_TURN).copied();
         for run in first.collect::<Vec<_>>() {
             self.update(run.job, now, |job, core| job.handle_orphans_reaped(run, core, now));
         }
@@ -281,8 +350,8 @@ impl Supervisor {
     }
 
     /// The answer to an [`Action::Survey`].
-    pub fn handle_survey(&mut self, run: RunKey, is_alive: bool, now: Now) {
-        self.update(run.job, now, |job, core| job.handle_survey(run, is_alive, core, now));
+    pub fn handle_survey(&mut self, run: RunKey, left: Left, now: Now) {
+        self.update(run.job, now, |job, core| job.handle_survey(run, left, core, now));
     }
 
     /// Deadlines may have come: acts on a share of them. As long as there are more,
@@ -300,11 +369,12 @@ impl Supervisor {
                     self.update(run.job, now, |job, core| job.handle_run_timeout(run, core, now));
                 }
                 Timer::Kill(run) => {
-                    self.update(run.job, now, |job, core| job.handle_grace_over(run, core));
+                    self.update(run.job, now, |job, core| job.handle_grace_over(run, core, now));
                 }
                 Timer::Survey(run) => {
                     self.update(run.job, now, |job, core| job.handle_survey_due(run, core));
                 }
+                Timer::Rest => self.core.actions.push_back(Action::Rest { ask: false }),
                 Timer::Shutdown => self.handle_shutdown_timeout(now),
             }
         }
@@ -325,9 +395,14 @@ impl Supervisor {
         self.core.actions.pop_front()
     }
 
-    /// The next thing that has happened; who does not ask for long misses the oldest.
-    pub fn poll_event(&mut self) -> Option<Event> {
-        self.core.events.pop()
+    /// Whether anything is to be done to processes that are there.
+    pub fn has_actions(&self) -> bool {
+        !self.core.actions.is_empty()
+    }
+
+    /// The next topic that has changed since this was last asked: whoever waits for it can go on.
+    pub fn poll_changed(&mut self) -> Option<Topic> {
+        self.core.changed.take()
     }
 
     /// The next process to be started. The next call must say what came of it.
@@ -355,22 +430,21 @@ impl Supervisor {
     fn update(&mut self, key: JobKey, now: Now, change: impl FnOnce(&mut Job, &mut Core)) {
         if let Some(job) = self.jobs.get_mut(&key) {
             change(job, &mut self.core);
-            self.revision += 1;
-            self.settle(key, now);
+            self.core.note_change(key);
+            self.settle(now);
         }
     }
 
-    fn tell_of_step(&mut self, now: Now) {
-        let Some(told) = self.told_of_step else { return };
-        let rest = self.jobs.range((Bound::Excluded(told), Bound::Unbounded));
-        let share: Vec<JobKey> = rest.map(|(key, _)| *key).take(STEPPED_A_TURN).collect();
-        for key in &share {
-            self.update(*key, now, |job, core| job.handle_clock_step(core, now));
+    /// Draws consequences until there are no more.
+    fn settle(&mut self, now: Now) {
+        while let Some(key) = self.core.unsettled.pop_front() {
+            self.settle_job(key, now);
         }
-        self.told_of_step = share.last().copied().filter(|_| share.len() == STEPPED_A_TURN);
+        self.retry_deferred(now);
+        self.finish_shutdown();
     }
 
-    fn settle(&mut self, key: JobKey, now: Now) {
+    fn settle_job(&mut self, key: JobKey, now: Now) {
         if self.jobs.get(&key).is_some_and(|job| job.has_expired()) {
             self.detach(key);
             if let Some(job) = self.jobs.get_mut(&key) {
@@ -385,8 +459,16 @@ impl Supervisor {
         if let Some((exit_code, id)) = end.filter(|_| self.core.shutdown.is_none()) {
             self.begin_shutdown(exit_code, Some(id), now);
         }
-        self.retry_deferred(now);
-        self.finish_shutdown();
+    }
+
+    fn tell_of_step(&mut self, now: Now) {
+        let Some(told) = self.told_of_step else { return };
+        let rest = self.jobs.range((Bound::Excluded(told), Bound::Unbounded));
+        let share: Vec<JobKey> = rest.map(|(key, _)| *key).take(STEPPED_A_TURN).collect();
+        for key in &share {
+            self.update(*key, now, |job, core| job.handle_clock_step(core, now));
+        }
+        self.told_of_step = share.last().copied().filter(|_| share.len() == STEPPED_A_TURN);
     }
 
     /// Frees the id of a job that is to go.
@@ -396,6 +478,7 @@ impl Supervisor {
         };
         let id = job.id().clone();
         self.ids.remove(&id);
+        self.core.changed.note(Topic::Output(key));
         // One that waits for another to leave has never run: it is gone at once.
         self.core.leaving.entry(id).or_insert(key);
     }
@@ -406,13 +489,17 @@ impl Supervisor {
             return;
         };
         job.release(&mut self.core);
-        self.core.events.tell(key, job.id(), Happened::Removed);
+        job.tell(Happened::Removed, &mut self.core, now);
+        self.core.changed.note(Topic::Output(key));
         if self.core.leaving.get(job.id()) != Some(&key) {
             return;
         }
         self.core.leaving.remove(job.id());
-        if let Some(successor) = self.ids.get(job.id()).copied() {
-            self.update(successor, now, |job, core| job.handle_predecessor_gone(core, now));
+        if let Some(key) = self.ids.get(job.id()).copied()
+            && let Some(successor) = self.jobs.get_mut(&key)
+        {
+            successor.handle_predecessor_gone(&mut self.core, now);
+            self.core.note_change(key);
         }
     }
 
@@ -438,12 +525,26 @@ impl Supervisor {
             && let Some(job) = self.jobs.get_mut(&run.job)
         {
             job.hurry(run, &mut self.core, now);
+            self.core.changed.note(Topic::Job(run.job));
         }
     }
 }
 
+impl Core {
+    /// The job looks different, and what follows from that beyond it is still to be done.
+    fn note_change(&mut self, key: JobKey) {
+        self.changed.note(Topic::Job(key));
+        self.unsettled.push_back(key);
+    }
+
+    fn tell(&mut self, kind: EventKind, now: Now) {
+        self.events.push(Event { at: now.wall, kind });
+        self.changed.note(Topic::Events);
+    }
+}
+
 /// How many runs with leftovers are looked at whenever orphans were reaped.
-const HASTENED_A_TURN: usize = 64;
+const RECHECKED_A_TURN: usize = 64;
 
 /// How many deadlines are acted on at a time: thousands of jobs may be due with one minute.
 const TIMERS_A_TURN: usize = 64;

@@ -75,9 +75,11 @@ impl Supervisor {
         self.last_key += 1;
         let key = JobKey(self.last_key);
         self.ids.insert(id.clone(), key);
-        self.core.events.tell(key, &id, Happened::Created);
         self.jobs.insert(key, Box::new(Job::new(key, id, spec, now)));
-        self.update(key, now, |job, core| job.begin(core, now));
+        self.update(key, now, |job, core| {
+            job.tell(Happened::Created, core, now);
+            job.begin(core, now);
+        });
         Ok(())
     }
 
@@ -96,7 +98,16 @@ impl Supervisor {
         // k1s ends with the main job, whatever that is replaced by.
         let critical = spec.critical || self.is_main(id.as_str());
         let spec = JobSpec { critical, ..spec };
-        self.change(id.as_str(), now, |job, core| job.replace(spec, core, now))
+        let key = self.key(id.as_str())?;
+        let job = self.jobs.get(&key).ok_or(Refusal::NotFound)?;
+        if spec.kind.job_type() != job.spec().kind.job_type() {
+            return Err(Refusal::OtherType);
+        }
+        if spec == *job.spec() {
+            return Ok(Put::Unchanged);
+        }
+        self.update(key, now, |job, core| job.replace(spec, core, now));
+        Ok(Put::Replaced)
     }
 
     /// Stops the job for good; a second request while it is being stopped kills it at once.
@@ -117,10 +128,7 @@ impl Supervisor {
     /// `NotFound`, `ShuttingDown`.
     pub fn start(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         self.refuse_in_shutdown(id)?;
-        self.request(id, Request::Start, now, |job, core| {
-            job.start(core, now);
-            Ok(())
-        })
+        self.request(id, Request::Start, now, |job, core| job.start(core, now))
     }
 
     /// Stops what runs of the job, then starts it.
@@ -129,10 +137,7 @@ impl Supervisor {
     /// `NotFound`, `ShuttingDown`.
     pub fn restart(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         self.refuse_in_shutdown(id)?;
-        self.request(id, Request::Restart, now, |job, core| {
-            job.restart(core, now);
-            Ok(())
-        })
+        self.request(id, Request::Restart, now, |job, core| job.restart(core, now))
     }
 
     /// Runs a cron or one-off job now.
@@ -175,7 +180,7 @@ impl Supervisor {
         }
         self.detach(key);
         self.update(key, now, |job, core| {
-            core.events.tell(key, job.id(), Happened::Asked(Request::Remove));
+            job.tell(Happened::Asked(Request::Remove), core, now);
             job.remove(core, now);
         });
         Ok(())
@@ -190,34 +195,22 @@ impl Supervisor {
         self.ids.get(&id).copied().ok_or(Refusal::NotFound)
     }
 
-    /// Does what somebody asks of a job, and tells of it unless it is refused.
+    /// Does what somebody asks of a job, and tells of it, unless the job refuses.
     fn request(
         &mut self,
         id: &str,
         request: Request,
         now: Now,
-        ask: impl FnOnce(&mut Job, &mut Core) -> Result<(), Refusal>,
+        comply: impl FnOnce(&mut Job, &mut Core),
     ) -> Result<(), Refusal> {
-        self.change(id, now, |job, core| {
-            core.events.tell(job.key, &job.id, Happened::Asked(request));
-            let answer = ask(job, core);
-            if answer.is_err() {
-                core.events.take_back();
-            }
-            answer
-        })
-    }
-
-    fn change<T>(
-        &mut self,
-        id: &str,
-        now: Now,
-        ask: impl FnOnce(&mut Job, &mut Core) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
         let key = self.key(id)?;
-        let mut answer = Err(Refusal::NotFound);
-        self.update(key, now, |job, core| answer = ask(job, core));
-        answer
+        let job = self.jobs.get(&key).ok_or(Refusal::NotFound)?;
+        job.may(request)?;
+        self.update(key, now, |job, core| {
+            job.tell(Happened::Asked(request), core, now);
+            comply(job, core);
+        });
+        Ok(())
     }
 
     fn refuse_in_shutdown(&self, id: &str) -> Result<(), Refusal> {

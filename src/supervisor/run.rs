@@ -19,7 +19,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::memory::Place;
-use super::{Action, Core, RunKey, Target, Timer};
+use super::{Action, Core, Owner, RunKey, Target, Timer};
+use crate::job::spec::StopScope;
 use crate::job::{Capture, JobSpec, Pid, Reason, Signal, Stream};
 use crate::time::{Mono, Now};
 
@@ -29,8 +30,6 @@ pub(super) struct Run {
     pub(super) key: RunKey,
     /// The specification that it was started with.
     pub(super) spec: Rc<JobSpec>,
-    /// `K1S_RUN`.
-    pub(super) tag: Rc<str>,
     pub(super) state: RunState,
     /// When it was started; in `Queued` and `Deferred`, when it was first wanted.
     pub(super) started: Now,
@@ -83,12 +82,11 @@ pub(super) struct End {
 }
 
 impl Run {
-    pub(super) fn new(key: RunKey, spec: Rc<JobSpec>, tag: Rc<str>, now: Now) -> Run {
+    pub(super) fn new(key: RunKey, spec: Rc<JobSpec>, now: Now) -> Run {
         let limit = spec.output.limit_bytes;
         Run {
             key,
             spec,
-            tag,
             state: RunState::Queued,
             started: now,
             stdout: Capture::new(limit),
@@ -181,9 +179,9 @@ impl Run {
         }
     }
 
-    /// Asks the run to end: signals what `tag` says, and arms SIGKILL. Returns false when there
+    /// Asks the run to end: signals what is of `owner`, and arms SIGKILL. Returns false when there
     /// is no process yet, and so nothing to wait for.
-    pub(super) fn stop(&mut self, why: Reason, tag: Rc<str>, core: &mut Core, now: Now) -> bool {
+    pub(super) fn stop(&mut self, why: Reason, owner: Owner, core: &mut Core, now: Now) -> bool {
         let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
         // What is newly asked has a grace period of its own, also when the rest was killed.
         let earlier = |kill: Kill, is_wider: bool| match kill {
@@ -199,10 +197,19 @@ impl Run {
             RunState::Stopping { target, pid, .. } => (Some(target), Some(*pid)),
             RunState::Clearing { target, .. } => (Some(target), self.cleared_leader()),
         };
-        let target = Target::Tree { leader, tag };
+        let target = Target::Tree { leader, owner };
         let is_wider = before != Some(&target);
-        if is_wider {
-            self.ask_to_end(&target, core);
+        // SIGKILL goes to all, also as the signal of a stop.
+        let is_kill = self.spec.stop.signal == Signal::KILL;
+        let scope = if is_kill { StopScope::Group } else { self.spec.stop.scope };
+        match (&self.state, scope) {
+            (RunState::Running { pid }, StopScope::Process) => {
+                self.ask_to_end(&Target::Process(*pid), core);
+            }
+            // What is more gets the signal when the first process has ended.
+            (RunState::Stopping { .. }, StopScope::Process) => {}
+            _ if is_wider => self.ask_to_end(&target, core),
+            _ => {}
         }
         let next = match &self.state {
             RunState::Queued | RunState::Deferred { .. } => return false,
@@ -259,9 +266,9 @@ impl Run {
     }
 
     /// Orphans were reaped, which may have been the rest: a group is glanced at, which is cheap; a
-    /// tree is looked at sooner than planned, but no sooner than is bearable while orphans end one
-    /// after another, as each look is one at all processes.
-    pub(super) fn hasten(&mut self, core: &mut Core, now: Now) {
+    /// tree is looked at sooner than planned, but after an eighth of the planned wait at the
+    /// soonest while orphans end one after another.
+    pub(super) fn recheck_soon(&mut self, core: &mut Core, now: Now) {
         let RunState::Clearing { target, survey: Survey::Resting { next_delay }, .. } = &self.state
         else {
             return;

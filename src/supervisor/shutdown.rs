@@ -7,11 +7,12 @@
 //!   begun: nothing is started any more ── time is up, or asked again ──► killed
 //!      │                                                                   │
 //!      └── no run is left ──► Action::Exit ◄── no run is left, or given up ┘
+//!               └─ PID 1: what belongs to no job is asked, too ─┘
 //! ```
 
 use std::time::Duration;
 
-use super::{Action, Core, Event, Supervisor, Timer};
+use super::{Action, Core, EventKind, Supervisor, Timer};
 use crate::job::JobId;
 use crate::time::{Mono, Now};
 
@@ -24,6 +25,17 @@ pub(super) struct Shutdown {
     deadline: Mono,
     killed: bool,
     exited: bool,
+    rest: Rest,
+}
+
+/// What belongs to no job, and would end with k1s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Unasked,
+    /// It is looked for, or will be after so long.
+    Asked {
+        next_delay: Duration,
+    },
 }
 
 impl Supervisor {
@@ -44,37 +56,52 @@ impl Supervisor {
             self.kill_everything(false, now);
         } else {
             self.begin_shutdown(exit_code, None, now);
+            self.settle(now);
         }
     }
 
+    /// To be settled by the caller.
     pub(super) fn begin_shutdown(&mut self, exit_code: u8, because_of: Option<JobId>, now: Now) {
         let is_critical = because_of.is_some();
-        self.core.events.push(Event::ShuttingDown { exit_code, because_of });
+        let live_runs = self.core.live_runs;
+        self.core.tell(EventKind::ShuttingDown { exit_code, because_of, live_runs }, now);
         let deadline = now.mono + self.core.settings.shutdown_timeout;
         let (killed, exited) = (false, false);
-        self.core.shutdown = Some(Shutdown { exit_code, is_critical, deadline, killed, exited });
+        let rest = Rest::Unasked;
+        self.core.shutdown =
+            Some(Shutdown { exit_code, is_critical, deadline, killed, exited, rest });
         self.core.starts.clear();
         self.core.timers.set(Timer::Shutdown, deadline);
         // Only when all have been asked is it known whether there is anything to wait for.
-        for job in self.jobs.values_mut() {
+        for (key, job) in &mut self.jobs {
             job.stop_for_good(&mut self.core, now);
+            self.core.note_change(*key);
         }
-        self.revision += 1;
-        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.settle(key, now);
-        }
-        self.finish_shutdown();
     }
 
     fn kill_everything(&mut self, is_overdue: bool, now: Now) {
-        self.core.events.push(Event::KillingAll { is_overdue });
+        let live_runs = self.core.live_runs;
+        self.core.tell(EventKind::KillingAll { is_overdue, live_runs }, now);
         if let Some(shutdown) = &mut self.core.shutdown
             && !std::mem::replace(&mut shutdown.killed, true)
         {
             self.core.timers.set(Timer::Shutdown, now.mono + GIVE_UP_AFTER);
         }
-        for key in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.update(key, now, |job, core| job.force(core));
+        for (key, job) in &mut self.jobs {
+            job.force(&mut self.core);
+            self.core.note_change(*key);
+        }
+        self.settle(now);
+    }
+
+    /// The answer to an [`Action::Rest`]: whether anything is there but k1s.
+    pub fn handle_rest(&mut self, is_left: bool, now: Now) {
+        if !is_left {
+            return self.exit();
+        }
+        if let Some(Shutdown { rest: Rest::Asked { next_delay }, .. }) = &mut self.core.shutdown {
+            self.core.timers.set(Timer::Rest, now.mono + *next_delay);
+            *next_delay = (*next_delay * 2).min(LONGEST_REST);
         }
     }
 
@@ -87,8 +114,17 @@ impl Supervisor {
     }
 
     pub(super) fn finish_shutdown(&mut self) {
-        if self.core.shutdown.is_some() && self.core.live_runs == 0 {
-            self.exit();
+        if self.core.live_runs > 0 {
+            return;
+        }
+        match &mut self.core.shutdown {
+            None => {}
+            Some(shutdown) if shutdown.killed || !self.core.owns_namespace => self.exit(),
+            Some(Shutdown { rest: Rest::Asked { .. }, .. }) => {}
+            Some(shutdown) => {
+                shutdown.rest = Rest::Asked { next_delay: FIRST_REST };
+                self.core.actions.push_back(Action::Rest { ask: true });
+            }
         }
     }
 
@@ -102,6 +138,7 @@ impl Supervisor {
         if !std::mem::replace(&mut shutdown.exited, true) {
             let code = main_code.filter(|_| !shutdown.is_critical).unwrap_or(shutdown.exit_code);
             self.core.timers.cancel(&Timer::Shutdown);
+            self.core.timers.cancel(&Timer::Rest);
             self.core.actions.push_back(Action::Exit { code });
         }
     }
@@ -114,6 +151,10 @@ impl Core {
     }
 }
 
+/// How soon it is looked whether what belongs to no job has ended; then after twice that, up to
+/// the longest.
+const FIRST_REST: Duration = Duration::from_millis(5);
+const LONGEST_REST: Duration = Duration::from_millis(320);
 /// How long after SIGKILL a process may still be there, in uninterruptible sleep perhaps, before
 /// a shutdown no longer waits for it.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(1);

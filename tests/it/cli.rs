@@ -7,6 +7,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::json;
 
 use crate::harness::{Builder, Finished, K1s, one_off, send_signal, wait_for};
@@ -24,6 +26,33 @@ fn refused(start: Builder, words: &[&str]) {
 
 fn config(text: &str) -> Builder {
     K1s::with().file("wrong.toml", text)
+}
+
+/// All signals are blocked while the config is read, and no handler stands yet.
+#[test]
+fn a_config_that_nobody_writes_can_be_waited_for_no_longer() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let start = K1s::with().bare().argument("-c").argument("fifo");
+        mkfifo(&start.dir().join("fifo"), Mode::S_IRWXU).unwrap();
+        let k1s = start.launch();
+        wait_for("it has opened the FIFO", || {
+            let files = fs::read_dir(format!("/proc/{}/fd", k1s.pid())).ok()?;
+            let mut files = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+            files.any(|file| file.ends_with("fifo")).then_some(())
+        });
+        k1s.signal(signal);
+        let (status, stderr) = k1s.exit();
+        assert_eq!(status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("a signal came"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_config_may_come_through_a_pipe() {
+    let text = "[http]\nhost = \"127.0.0.1\"\nauth_token = \"piped\"\n";
+    let shell = ["sh", "-c", &format!("exec 3<<'END'\n{text}END\nexec \"$0\" \"$@\"")];
+    let start = K1s::with().bare().argument("-c").argument("/dev/fd/3").around(&shell);
+    assert_eq!(start.token("piped").start().get("/").status, 200);
 }
 
 // ---- Without a configuration ----

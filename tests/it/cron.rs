@@ -4,6 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -369,6 +371,19 @@ fn suspension_keeps_the_job_and_starts_nothing() {
     assert_eq!(last["run"], json!(before + 1));
     let job = k1s.job("x");
     assert_eq!((&job["createdAt"], &job["skippedRuns"]["missed"]), (&created, &json!(0)));
+}
+
+/// Zones are built in: what lies where the system keeps its own is of no concern.
+#[test]
+fn a_fifo_in_place_of_a_zone_holds_nobody() {
+    let start = K1s::with();
+    let zones = start.dir().to_owned();
+    fs::create_dir(zones.join("Europe")).unwrap();
+    mkfifo(&zones.join("Europe/Berlin"), Mode::S_IRWXU).unwrap();
+    let k1s = start.env("TZDIR", zones.to_str().unwrap()).start();
+    let body = json!({"type": "cron", "executable": "true", "schedule": "@daily"});
+    k1s.create("x", &with(body, json!({"timeZone": "Europe/Berlin"})));
+    assert_eq!(k1s.get("/healthz").status, 200);
 }
 
 // ---- One-off jobs ----

@@ -1,7 +1,8 @@
 //! What a run gets from k1s, however k1s itself was started.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ both_ways! {
     a_run_becomes_the_user_and_no_more
     standard_input_is_the_text_that_is_given
     without_standard_descriptors_k1s_works
+    a_run_of_another_user_has_no_capability_of_a_k1s_that_is_not_root
 }
 
 /// What a one-off job of this program prints.
@@ -130,4 +132,64 @@ fn without_standard_descriptors_k1s_works(start: Builder) {
     assert_eq!(fs::read_to_string(k1s.dir().join("over")).unwrap(), "0 1 2 3\n");
     k1s.signal(Signal::SIGTERM);
     assert_eq!(k1s.exit().0.code(), Some(0));
+}
+
+fn a_run_of_another_user_has_no_capability_of_a_k1s_that_is_not_root(start: Builder) {
+    if !may_become_others() {
+        skip!("only root gives capabilities to others");
+    }
+    let who = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"];
+    let kept = ["--inh-caps=+setuid,+setgid", "--ambient-caps=+setuid,+setgid"];
+    let k1s = start.around(&[&who[..], &kept].concat()).start();
+    let script = "id -u; grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status";
+    let fields = json!({"user": "4712", "group": "4712", "workingDirectory": "/"});
+    let expected: String =
+        ["Inh", "Prm", "Eff", "Amb"].map(|set| format!("Cap{set}:\t{:016x}\n", 0)).concat();
+    assert_eq!(said(&k1s.run("x", &with(one_off(script), fields))), format!("4712\n{expected}"));
+}
+
+/// A sandbox may refuse prlimit64(2): then k1s has raised nothing, and there is nothing to undo.
+#[test]
+fn where_limits_cannot_be_read_jobs_start() {
+    let trace = ["strace", "-D", "-f", "-o", "strace.log", "-e", "trace=prlimit64"];
+    let refuse = ["-e", "inject=prlimit64:error=EPERM"];
+    let words: Vec<&str> = trace.into_iter().chain(refuse).collect();
+    let probe = std::process::Command::new("strace")
+        .args(["-o", "/dev/null", "-e", "inject=prlimit64:error=EPERM", "true"])
+        .output();
+    match probe {
+        Err(error) => skip!(format!("strace cannot be started: {error}")),
+        Ok(output) if !output.status.success() => {
+            skip!(format!("strace: {}", String::from_utf8_lossy(&output.stderr).trim()))
+        }
+        Ok(_) => {}
+    }
+    let k1s = K1s::with().around(&words).start();
+    assert_eq!(prints(&k1s, &["echo", "it runs"]), "it runs\n");
+    let log = fs::read_to_string(k1s.dir().join("strace.log")).unwrap();
+    assert!(log.contains("(INJECTED)"), "{log}");
+}
+
+/// `>> /proc/1/fd/1` is a habit in containers; a token is to be read by nobody. What is not
+/// dumpable belongs to root in /proc: proc(5).
+#[test]
+fn proc_shows_a_k1s_that_holds_no_token_alone() {
+    if !may_become_others() {
+        skip!("only root starts k1s as somebody else");
+    }
+    let user = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"];
+    let owners = |k1s: &K1s| {
+        ["fd", "environ"]
+            .map(|name| fs::metadata(format!("/proc/{}/{name}", k1s.pid())).unwrap().uid())
+    };
+    let start = || {
+        let start = K1s::with().around(&user).init(&["sh", "-c", "echo >up; exec sleep 1000"]);
+        fs::set_permissions(start.dir(), Permissions::from_mode(0o777)).unwrap();
+        start
+    };
+    let k1s = start().bare().without_port().launch();
+    k1s.wait_for_file("up");
+    assert_eq!(owners(&k1s), [4711; 2], "it has no token");
+    let k1s = start().start();
+    assert_eq!(owners(&k1s), [0; 2], "it has one");
 }

@@ -302,8 +302,21 @@ fn a_terminal_is_the_commands(start: Builder) {
 }
 
 fn job_control_works(start: Builder) {
+    check_job_control(start.on_terminal());
+}
+
+/// k1s does not lead the terminal's session, as when it is started from a shell's prompt: the
+/// command takes its place in the foreground, and whoever has started it gets that back.
+#[test]
+fn job_control_works_in_the_session_of_a_shell() {
+    let shell = "trap '' INT; \"$0\" \"$@\"; code=$?; stat=$(cat /proc/$$/stat); \
+        set -- ${stat##*)}; [ \"$3\" = \"$6\" ] || exit 99; exit $code";
+    check_job_control(K1s::with().on_terminal().around(&["sh", "-c", shell]));
+}
+
+fn check_job_control(start: Builder) {
     let start = start.env("PS1", "ready> ").env("ENV", "");
-    let k1s = start.bare().without_port().init(&["sh", "-i"]).on_terminal().launch();
+    let k1s = start.bare().without_port().init(&["sh", "-i"]).launch();
     says(&k1s, "ready> ");
     k1s.terminal().type_in("echo $((40 + 2))\n");
     says(&k1s, "\n42");

@@ -203,3 +203,29 @@ fn stubborn(k1s: &K1s) -> (Vec<u32>, Arc<TempDir>) {
     let pids = k1s.descendants().iter().map(|process| process.pid).collect();
     (pids, k1s.keep_dir())
 }
+
+/// redis, started by `docker exec`, lost what it would have saved.
+#[test]
+fn as_pid_1_what_belongs_to_no_job_is_asked_to_end() {
+    if let Some(reason) = cannot_unshare() {
+        skip!(reason);
+    }
+    if std::process::Command::new("prlimit").arg("--version").output().is_err() {
+        skip!("there is no prlimit");
+    }
+    let k1s = K1s::with().pid1().start();
+    // Without the mark, the environment and the session of its run, it is nobody's.
+    let saves =
+        "trap \"sleep 0.1; echo >saved; exit\" TERM; echo >up; while :; do sleep 0.02; done";
+    let script = format!(
+        "env -i prlimit --locks=7:7 setsid sh -c '{saves}' >/dev/null 2>&1 & \
+        while [ ! -e up ]; do sleep 0.01; done"
+    );
+    k1s.run("x", &one_off(&script));
+    k1s.delete("/job/x");
+    let saved = k1s.dir().join("saved");
+    let _dir = k1s.keep_dir();
+    k1s.signal(Signal::SIGTERM);
+    assert_eq!(k1s.exit().0.code(), Some(0));
+    assert!(saved.exists());
+}

@@ -48,7 +48,8 @@ use k1s::job::{
 };
 use k1s::schedule::{Schedule, format_rfc3339};
 use k1s::supervisor::{
-    Action, Event, Job, JobKey, Put, Refusal, RunKey, Settings, Supervisor, Target,
+    Action, EventKind, EventRead, Job, JobKey, Left, Owner, Put, Refusal, RunKey, Settings,
+    Supervisor, Target,
 };
 use k1s::time::{Mono, Now, Wall};
 
@@ -119,6 +120,7 @@ struct Stage {
     /// Runs that have left processes behind.
     left: BTreeSet<String>,
     said: Vec<String>,
+    events_read: u64,
     appearances: BTreeMap<JobKey, String>,
     results: BTreeMap<JobKey, BTreeSet<u64>>,
 }
@@ -143,6 +145,7 @@ impl Stage {
             ids: BTreeMap::new(),
             left: BTreeSet::new(),
             said: Vec::new(),
+            events_read: 0,
             appearances: BTreeMap::new(),
             results: BTreeMap::new(),
         }
@@ -276,18 +279,19 @@ impl Stage {
     fn act(&mut self, action: Action) {
         match action {
             Action::Signal { target, signal } => {
-                self.say(format!("{signal} {}", describe(&target)));
+                self.say(format!("{signal} {}", self.describe(&target)));
             }
             Action::Stop { target, signal } => {
                 let and = if signal == Signal::KILL { "" } else { "and SIGCONT " };
-                self.say(format!("{signal} {and}{}", describe(&target)));
+                self.say(format!("{signal} {and}{}", self.describe(&target)));
             }
             Action::Survey { run, target } => {
                 let name = self.name(run);
                 let is_left = self.left.contains(&name);
                 let found = if is_left { "alive" } else { "gone" };
-                self.say(format!("survey {name} {}: {found}", describe(&target)));
-                self.supervisor.handle_survey(run, is_left, self.now);
+                self.say(format!("survey {name} {}: {found}", self.describe(&target)));
+                let left = if is_left { Left::Something } else { Left::Nothing };
+                self.supervisor.handle_survey(run, left, self.now);
             }
             Action::Glance { run, leader } => {
                 let name = self.name(run);
@@ -298,7 +302,23 @@ impl Stage {
                     self.supervisor.handle_group_gone(run, self.now);
                 }
             }
+            Action::Rest { ask } => self.say(format!("what belongs to no job, asked {ask}")),
             Action::Exit { code } => self.say(format!("EXIT {code}")),
+        }
+    }
+
+    fn describe(&self, target: &Target) -> String {
+        match target {
+            Target::Process(Pid(pid)) => format!("to process {pid}"),
+            Target::Group(Pid(pid)) => format!("to group {pid}"),
+            Target::Tree { leader, owner } => {
+                let leader = leader.map_or("-".to_owned(), |leader| leader.0.to_string());
+                let owner = match owner {
+                    Owner::Run(run) => format!("k.{}", self.name(*run).replace('/', ".")),
+                    Owner::Job(job) => format!("k.{}.", self.ids[job]),
+                };
+                format!("to tree {leader} {owner}")
+            }
         }
     }
 
@@ -308,9 +328,6 @@ impl Stage {
         };
         self.ids.insert(launch.run.job, launch.job_id.clone());
         let name = self.name(launch.run);
-        let (instance, rest) = launch.tag.split_once('.').unwrap();
-        assert!(instance.starts_with("k-"), "{instance}");
-        assert_eq!(rest, name.replace('/', "."));
         match self.spawns {
             Spawns::Succeed | Spawns::Held => {
                 let pid = Pid(self.next_pid);
@@ -386,14 +403,19 @@ impl Stage {
     }
 
     fn told(&mut self) {
-        while let Some(event) = self.supervisor.poll_event() {
-            match event {
-                Event::Job { id, what, .. } => self.say(format!("{id}: {what:?}")),
-                Event::ShuttingDown { .. } | Event::KillingAll { .. } => {
-                    self.say(format!("{event:?}"));
-                }
-            }
+        let mut told = Vec::new();
+        while let Some(read) = self.supervisor.events().read(&mut self.events_read) {
+            told.push(match read {
+                EventRead::Lost(count) => format!("{count} events were lost"),
+                EventRead::Event(_, event) => match &event.kind {
+                    EventKind::Job { id, what, .. } => format!("{id}: {what:?}"),
+                    kind @ (EventKind::ShuttingDown { .. } | EventKind::KillingAll { .. }) => {
+                        format!("{kind:?}")
+                    }
+                },
+            });
         }
+        told.into_iter().for_each(|line| self.say(line));
     }
 
     fn name(&self, run: RunKey) -> String {
@@ -469,20 +491,6 @@ fn appearance(job: &Job, now: Now) -> String {
 fn ending(record: &RunRecord) -> String {
     let name = record.reason.name();
     format!("{name} {} after {} ms", record.exit_code(), record.duration.as_millis())
-}
-
-fn describe(target: &Target) -> String {
-    match target {
-        Target::Process(Pid(pid)) => format!("to process {pid}"),
-        Target::Group(Pid(pid)) => format!("to group {pid}"),
-        Target::Tree { leader: Some(Pid(pid)), tag } => format!("to tree {pid} {}", named(tag)),
-        Target::Tree { leader: None, tag } => format!("to tree - {}", named(tag)),
-    }
-}
-
-/// The tag as scripts write it: without the number that tells jobs of the same id apart.
-fn named(tag: &str) -> String {
-    tag.split_once('.').map_or(tag.to_owned(), |(_, rest)| format!("k.{rest}"))
 }
 
 fn time(text: &str) -> Duration {

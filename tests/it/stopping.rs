@@ -3,13 +3,14 @@
 //! Processes are counted from outside, as descendants of k1s: it inherits every orphan.
 
 use std::fs;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
     Builder, K1s, Process, both_ways, cannot_unshare, continuous, cron, is_alive, one_off,
-    send_signal, skip, wait_until, with,
+    send_signal, skip, stays_true, wait_until, with,
 };
 
 both_ways! {
@@ -23,6 +24,10 @@ both_ways! {
     the_next_run_starts_when_the_group_is_empty
     a_job_is_known_by_its_processes_not_by_its_id
     the_end_of_one_stop_does_not_hide_what_another_looks_for
+    with_the_scope_process_workers_are_left_to_the_first_process
+    with_the_scope_process_what_is_left_is_asked_then
+    a_daemon_without_an_environment_goes_with_its_job
+    a_k1s_in_a_k1s_stops_its_own
 }
 
 /// How a job may be asked to end.
@@ -222,4 +227,122 @@ fn as_pid_1_it_ends_also_what_nothing_tells_of() {
     k1s.signal(Signal::SIGTERM);
     assert_eq!(k1s.exit().0.code(), Some(0));
     wait_until("nothing survives", || !all.iter().any(|process| is_alive(process.pid)));
+}
+
+/// Celery, gunicorn, PostgreSQL: the first process ends its workers when their work is done.
+fn with_the_scope_process_workers_are_left_to_the_first_process(start: Builder) {
+    let k1s = start.start();
+    let worker = "trap \"echo >lost\" TERM; echo >up; while [ ! -e end ]; do sleep 0.02; done";
+    let script =
+        format!("trap 'echo >end; wait; exit 3' TERM; sh -c '{worker}; echo >done' & wait");
+    let scope = json!({"stop": {"scope": "process", "timeoutSeconds": 3600}});
+    k1s.create("x", &with(continuous(&script), scope));
+    k1s.wait_for_file("up");
+    k1s.put("/job/x/kill");
+    let job = k1s.in_state("x", "killed");
+    assert_eq!(job["results"][0]["exitCode"], 3);
+    assert!(k1s.dir().join("done").exists());
+    assert!(!k1s.dir().join("lost").exists());
+}
+
+/// What the first process leaves behind is asked when it has ended.
+fn with_the_scope_process_what_is_left_is_asked_then(start: Builder) {
+    let k1s = start.start();
+    let worker = "trap \"echo >asked; exit\" TERM; echo >up; while :; do sleep 0.02; done";
+    let script = format!("sh -c '{worker}' 2>/dev/null & exec sleep 1000");
+    let scope = json!({"stop": {"scope": "process", "timeoutSeconds": 3600}});
+    k1s.create("x", &with(continuous(&script), scope));
+    k1s.wait_for_file("up");
+    k1s.put("/job/x/kill");
+    k1s.in_state("x", "killed");
+    assert!(k1s.dir().join("asked").exists());
+    are_gone(&k1s);
+}
+
+/// A chain in which each process forks, takes a session of its own and ends, for ever: each
+/// look found the last link gone, said that nothing was left, and the chain lived on.
+#[test]
+fn a_chain_of_forks_is_not_taken_for_gone() {
+    if let Some(reason) = cannot_unshare() {
+        skip!(reason);
+    }
+    if !has_python() {
+        skip!("there is no python3");
+    }
+    let link = "import os,time\nif os.fork(): time.sleep(1000)\nos.setsid()\nwhile True:\n if os.fork(): os._exit(0)\n os.setsid()\n open('alive','a').write('x')";
+    for round in 0..20 {
+        let k1s = K1s::with().pid1().start();
+        let fields = json!({"stop": {"timeoutSeconds": 0.2}, "executable": "python3", "arguments": ["-c", link]});
+        k1s.create("x", &with(one_off(""), fields));
+        k1s.wait_for_file("alive");
+        match round % 2 {
+            0 => {
+                k1s.put("/job/x/kill");
+            }
+            _ => {
+                k1s.delete("/job/x");
+                k1s.create("x", &continuous("exec sleep 1000"));
+                k1s.in_state("x", "running");
+                k1s.put("/job/x/kill");
+            }
+        }
+        k1s.in_state("x", "killed");
+        let length = || fs::metadata(k1s.dir().join("alive")).unwrap().len();
+        let before = length();
+        are_gone(&k1s);
+        stays_true("the chain has ended", Duration::from_millis(50), || length() == before);
+    }
+}
+
+/// Each process forks two, ignores SIGTERM, and is of a session of its own.
+#[test]
+fn a_fork_bomb_that_ignores_the_signal_is_killed() {
+    if let Some(reason) = cannot_unshare() {
+        skip!(reason);
+    }
+    if !has_python() {
+        skip!("there is no python3");
+    }
+    // No more than so many at a time, by a pipe that holds a byte for each that may be there.
+    let bomb = "import os,signal,time\nsignal.signal(15,signal.SIG_IGN)\nr,w=os.pipe()\nos.write(w,b'x'*200)\nwhile True:\n os.read(r,1)\n if os.fork()==0:\n  os.setsid()\n  open('up','w').write('x')\n  if os.fork(): os.write(w,b'x'); os._exit(0)\n  time.sleep(0.01)";
+    let k1s = K1s::with().pid1().start();
+    let fields = json!({"stop": {"timeoutSeconds": 0.2}, "executable": "python3", "arguments": ["-c", bomb]});
+    k1s.create("x", &with(one_off(""), fields));
+    k1s.wait_for_file("up");
+    k1s.put("/job/x/kill");
+    k1s.in_state("x", "killed");
+    are_gone(&k1s);
+}
+
+fn has_python() -> bool {
+    std::process::Command::new("python3").arg("--version").output().is_ok()
+}
+
+/// nginx, redis and all that set their process title write over their environment; orphaned, in
+/// a session of their own, they outlived the DELETE of their job.
+fn a_daemon_without_an_environment_goes_with_its_job(start: Builder) {
+    let k1s = start.start();
+    let daemon = "env -i setsid sh -c \"echo >up; exec sleep 1000\"";
+    let script = format!("rm -f up; ({daemon} &); while [ ! -e up ]; do sleep 0.01; done");
+    for ask in ["once", "other"] {
+        k1s.create(ask, &patient(one_off(&script)));
+        k1s.results(ask, 1);
+    }
+    k1s.delete("/job/once");
+    wait_until("that of the other is left", || k1s.descendants().len() == 1);
+    k1s.delete("/job/other");
+    are_gone(&k1s);
+}
+
+/// A k1s in a job of another has marks of its own, below the other's.
+fn a_k1s_in_a_k1s_stops_its_own(start: Builder) {
+    let k1s = start.start();
+    let binary = env!("CARGO_BIN_EXE_k1s");
+    let daemon = "(env -i setsid sleep 1000 &); sleep 0.1; echo $(ulimit -x 2>/dev/null) >>marks";
+    let script = format!("exec {binary} init -- sh -c '{daemon}; exec sleep 1000'");
+    k1s.create("x", &patient(continuous(&script)));
+    k1s.wait_for_file("marks");
+    k1s.put("/job/x/kill");
+    k1s.in_state("x", "killed");
+    are_gone(&k1s);
 }

@@ -94,7 +94,7 @@ impl Channel {
         self.health == Health::Blocked && self.queue.len() > 0
     }
 
-    /// Whether so much waits that whoever can had better wait too.
+    /// Whether so much waits that writers with backpressure should wait too.
     pub(super) fn is_backed_up(&self) -> bool {
         self.is_waiting() && self.queue.len() >= BACKED_UP_BYTES
     }

@@ -21,7 +21,7 @@ pub(in crate::daemon) struct Forwarder {
     is_on: bool,
     /// A slow reader slows the run down, as a pipe between them would; else what the reader does
     /// not take is dropped in the end.
-    is_patient: bool,
+    has_backpressure: bool,
     job: JobId,
     run: u64,
     stream: Stream,
@@ -33,36 +33,51 @@ impl Forwarder {
     pub(in crate::daemon) fn new(
         mode: Forward,
         is_on: bool,
-        is_patient: bool,
+        has_backpressure: bool,
         job: JobId,
         run: u64,
         stream: Stream,
     ) -> Forwarder {
-        Forwarder { mode, is_on, is_patient, job, run, stream, lines: Lines::default() }
+        let lines = Lines::default();
+        Forwarder { mode, is_on, has_backpressure, job, run, stream, lines }
     }
 
     /// Whether no more is to be read until k1s's own reader has caught up.
     pub(in crate::daemon) fn must_wait(&self, console: &Console) -> bool {
-        self.is_patient && self.is_on && console.is_backed_up(self.stream)
+        self.has_backpressure && self.is_on && console.is_backed_up(self.stream)
     }
 
-    /// Passes on what was read: the lines that are whole, or all of it in raw mode.
-    pub(in crate::daemon) fn pass(&mut self, bytes: &[u8], console: &mut Console, now: Now) {
+    /// Passes on what was read: the lines that are whole, or all of it in raw mode. Returns how
+    /// many lines were written one by one, which cost more than their bytes.
+    pub(in crate::daemon) fn pass(
+        &mut self,
+        bytes: &[u8],
+        console: &mut Console,
+        now: Now,
+    ) -> usize {
         if !self.is_on {
-            return;
+            return 0;
         }
+        let mut count = 0;
         match self.mode {
             Forward::None => {}
-            Forward::Raw => console.raw(self.stream, bytes, !self.is_patient, now),
+            Forward::Raw => console.raw(self.stream, bytes, !self.has_backpressure, now),
             Forward::Prefix => {
                 let (stream, prefix) = (self.stream, self.job.as_str().as_bytes());
-                self.lines.push(bytes, &mut |piece| prefixed(piece, prefix, stream, console, now));
+                self.lines.push(bytes, &mut |piece| {
+                    count += 1;
+                    prefixed(piece, prefix, stream, console, now);
+                });
             }
             Forward::Json => {
                 let mut write = json_writer(&self.job, self.run, self.stream, console, now);
-                self.lines.push(bytes, &mut write);
+                self.lines.push(bytes, &mut |piece| {
+                    count += 1;
+                    write(piece);
+                });
             }
         }
+        count
     }
 
     /// The stream has ended: a last line without its newline is passed on too.

@@ -93,7 +93,7 @@ impl Console {
         channel.map(Channel::handle_event).is_some()
     }
 
-    /// Whether the reader of this stream is so far behind that whoever can had better wait.
+    /// Whether the reader of this stream is so far behind that writers with backpressure should wait.
     pub(super) fn is_backed_up(&self, stream: Stream) -> bool {
         match (stream, &self.stdout) {
             (Stream::Stdout, Some(stdout)) => stdout.is_backed_up(),

@@ -3,10 +3,12 @@
 use super::*;
 use crate::job::ExitStatus;
 use crate::job::spec::{Resource, ResourceLimit};
+use crate::os::failure::MOST_ERROR_BYTES;
 use crate::os::testing::*;
 use crate::os::{prepare, signals};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::dup3;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 /// A directory of this test's own.
@@ -232,7 +234,7 @@ fn executables_are_looked_up_as_execvp_does() {
                 Ok(stdout)
             }
             Err(SpawnError::Failed(failure)) => Err((failure.exit_code, failure.error)),
-            Err(SpawnError::Busy(why)) => panic!("{why}"),
+            Err(SpawnError::Shortage(why)) => panic!("{why}"),
         };
         assert_eq!(result, expected, "{executable} in {path}");
     }
@@ -270,14 +272,15 @@ fn the_text_of_stdin_is_whole_and_ends() {
 #[test]
 fn umask_nice_limits_and_the_directory_are_the_jobs() {
     let mut spawner = spawner();
-    spawner.nofile.rlim_cur = 321;
+    let own = limits::nofile().unwrap();
+    spawner.nofile = Some(libc::rlimit64 { rlim_cur: 321, ..own });
     let mut command = shell("umask; nice; ulimit -n; ulimit -Hn; ulimit -c; pwd");
     command.working_directory = "/tmp".into();
     command.umask = Some(0o27);
     command.nice = Some(5);
     let limit = |resource, soft, hard| ResourceLimit { resource, soft, hard };
     command.limits = vec![limit(Resource::Core, Some(0), Some(0))];
-    let hard = spawner.nofile.rlim_max;
+    let hard = own.rlim_max;
     let expected = format!("0027\n5\n321\n{hard}\n0\n/tmp\n");
     assert_eq!(stdout_of(&mut spawner, &command), expected);
     command.limits.push(limit(Resource::Nofile, Some(64), Some(128)));
@@ -375,7 +378,7 @@ fn without_descriptors_the_machine_is_busy() {
             limit.rlim_cur = u64::from(spawner.slots.end()) + free;
             limits::set_nofile(limit).unwrap();
             match spawn(&mut spawner, &cat) {
-                Err(SpawnError::Busy(why)) => assert!(why.contains("(EMFILE)"), "{why}"),
+                Err(SpawnError::Shortage(why)) => assert!(why.contains("(EMFILE)"), "{why}"),
                 Err(other) => panic!("{other:?}"),
                 Ok(spawned) => {
                     assert_eq!(wait(spawned.pid), ExitStatus::Code(0));
@@ -409,7 +412,7 @@ fn without_processes_the_machine_is_busy() {
         }
         let result = spawn(&mut spawner, &command("/bin/true", &[])).map(|s| s.pid);
         let why = "clone: Try again (EAGAIN)";
-        assert_eq!(result, Err(SpawnError::Busy(why.into())));
+        assert_eq!(result, Err(SpawnError::Shortage(why.into())));
         assert_eq!(open_descriptors(), before);
     });
 }
@@ -434,10 +437,47 @@ fn assert_no_children() {
 fn a_shortage_of_the_machine_is_told_from_a_fault_of_the_job() {
     for errno in [Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM, Errno::ENOSPC] {
         let error = SpawnError::at("clone", errno);
-        assert!(matches!(error, SpawnError::Busy(_)), "{error:?}");
+        assert!(matches!(error, SpawnError::Shortage(_)), "{error:?}");
     }
     for errno in [Errno::EPERM, Errno::EACCES, Errno::ENOENT, Errno::EINVAL] {
         let error = SpawnError::at("clone", errno);
         assert!(matches!(error, SpawnError::Failed(_)), "{error:?}");
     }
+}
+
+/// fcntl(2), F_SETLEASE: execve would wait for whoever holds it, up to 45 s.
+#[test]
+fn an_executable_with_a_lease_is_tried_again_later() {
+    in_own_process("os::spawn::tests::an_executable_with_a_lease_is_tried_again_later", || {
+        // SAFETY: ignoring a signal runs no code; whoever holds a lease is told by SIGIO.
+        unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.unwrap();
+        let directory = directory("lease");
+        let program = write(directory.join("program"), "#!/bin/sh\necho ran\n", "755");
+        let script = write(directory.join("script"), &format!("#! {program}\n"), "755");
+        let mut spawner = spawner();
+        let file = std::fs::File::open(&program).unwrap();
+        let lease = |what: libc::c_int| {
+            // SAFETY: takes numbers alone.
+            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, what) }
+        };
+        if lease(libc::F_WRLCK) == -1 {
+            let errno = Errno::last();
+            return eprintln!("SKIPPED: no lease can be had here: {errno}");
+        }
+        for executable in [&program, &script] {
+            match spawn(&mut spawner, &command(executable, &[])) {
+                Err(SpawnError::Shortage(error)) => assert!(error.contains("lease"), "{error}"),
+                other => panic!("{executable}: {other:?}"),
+            }
+        }
+        assert_eq!(lease(libc::F_UNLCK), 0);
+        assert_eq!(stdout_of(&mut spawner, &command(&program, &[])), "ran\n");
+        let fifo = directory.join("fifo");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        match spawn(&mut spawner, &command(fifo.to_str().unwrap(), &[])) {
+            Err(SpawnError::Failed(failure)) => assert_eq!(failure.exit_code, 126),
+            other => panic!("a FIFO: {other:?}"),
+        }
+        std::fs::remove_dir_all(directory).unwrap();
+    });
 }

@@ -6,7 +6,6 @@
 //! Linux, none is given out while a process or a group has it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::supervisor::{RunKey, Target};
@@ -22,9 +21,7 @@ pub(super) struct World {
 
 pub(super) struct Process {
     pub(super) run: RunKey,
-    /// The `K1S_RUN` that its run was started with.
-    pub(super) origin: Rc<str>,
-    /// Whether `K1S_RUN` is still in its environment.
+    /// Whether it still carries the sign of its run.
     is_tagged: bool,
     pub(super) group: i32,
     /// k1s when there is none.
@@ -44,7 +41,7 @@ pub(super) struct Process {
 
 impl World {
     /// Starts a run with all that it is ever going to fork.
-    pub(super) fn spawn(&mut self, run: RunKey, tag: &Rc<str>, now: u64, rng: &mut Rng) -> Pid {
+    pub(super) fn spawn(&mut self, run: RunKey, now: u64, rng: &mut Rng) -> Pid {
         let leader = self.free_pid();
         let life = match rng.below(10) {
             0 => Some(0),
@@ -59,7 +56,6 @@ impl World {
         };
         let process = Process {
             run,
-            origin: tag.clone(),
             is_tagged: true,
             group: leader,
             parent: None,
@@ -83,13 +79,12 @@ impl World {
     /// A child that stays in the group, or leaves it, or is orphaned as it does.
     fn fork(&mut self, leader: i32, now: u64, rng: &mut Rng) {
         let pid = self.free_pid();
-        let (run, origin) = (self.processes[&leader].run, self.processes[&leader].origin.clone());
+        let run = self.processes[&leader].run;
         let leaves = rng.percent(40);
         let is_tagged = rng.percent(70);
         let is_lost = leaves && !is_tagged;
         let child = Process {
             run,
-            origin,
             is_tagged,
             group: if leaves { pid } else { leader },
             parent: if rng.percent(30) { None } else { Some(leader) },
@@ -132,10 +127,10 @@ impl World {
         let is_meant = |pid: i32, process: &Process| match target {
             Target::Process(Pid(p)) => pid == *p,
             Target::Group(Pid(group)) => is_own(*group) && process.group == *group,
-            Target::Tree { leader, tag } => {
+            Target::Tree { leader, owner } => {
                 leader.is_some_and(|Pid(leader)| {
                     is_own(leader) && (process.group == leader || self.descends(process, leader))
-                }) || (process.is_tagged && carries(&process.origin, tag))
+                }) || (process.is_tagged && owner.covers(process.run))
             }
         };
         self.living().filter(|(pid, p)| is_meant(*pid, p)).map(|(pid, _)| pid).collect()
@@ -214,13 +209,6 @@ impl World {
         self.highest_pid = self.highest_pid.max(pid);
         pid
     }
-}
-
-/// Whether a `K1S_RUN` is meant by a tag: the same, or, after a dot at the tag's end, a number.
-pub(super) fn carries(run: &str, tag: &str) -> bool {
-    run == tag
-        || (tag.ends_with('.')
-            && run.strip_prefix(tag).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit())))
 }
 
 const LOWEST_PID: i32 = 2;

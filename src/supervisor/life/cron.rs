@@ -35,7 +35,7 @@ impl Job {
         }
         self.skipped.missed += verdict.missed;
         if verdict.missed > 0 {
-            self.tell(Happened::Skipped(SkipReason::Missed(verdict.missed)), core);
+            self.tell(Happened::Skipped(SkipReason::Missed(verdict.missed)), core, now);
         }
         self.enter(Phase::Scheduled { due: verdict.next, pending }, core, now);
         if verdict.run
@@ -51,7 +51,7 @@ impl Job {
                     SkipReason::QueueFull
                 }
             };
-            self.tell(Happened::Skipped(reason), core);
+            self.tell(Happened::Skipped(reason), core, now);
         }
     }
 
@@ -66,22 +66,33 @@ impl Job {
         self.fire(core, now)
     }
 
+    /// Why the policy would skip a run that is wanted now; `None`: it can start, or wait.
+    pub(super) fn skip(&self) -> Option<Skip> {
+        let (Kind::Cron(cron), Phase::Scheduled { pending, .. }) = (&self.spec.kind, &self.phase)
+        else {
+            return Some(Skip::Forbidden);
+        };
+        match cron.concurrency {
+            _ if self.runs.is_empty() => None,
+            Concurrency::Allow => None,
+            Concurrency::Forbid => Some(Skip::Forbidden),
+            Concurrency::Queue | Concurrency::Replace => pending.then_some(Skip::QueueFull),
+        }
+    }
+
     /// Starts a run of a cron job, as far as its policy lets it.
     pub(super) fn fire(&mut self, core: &mut Core, now: Now) -> Result<(), Skip> {
-        let (Kind::Cron(cron), Phase::Scheduled { due, pending }) = (&self.spec.kind, &self.phase)
+        let (Kind::Cron(cron), Phase::Scheduled { due, .. }) = (&self.spec.kind, &self.phase)
         else {
             return Err(Skip::Forbidden);
         };
-        let (concurrency, due, pending) = (cron.concurrency, *due, *pending);
+        let (concurrency, due) = (cron.concurrency, *due);
+        if let Some(skip) = self.skip() {
+            return Err(skip);
+        }
         if self.runs.is_empty() || concurrency == Concurrency::Allow {
             self.add_run(core, now);
             return Ok(());
-        }
-        if concurrency == Concurrency::Forbid {
-            return Err(Skip::Forbidden);
-        }
-        if pending {
-            return Err(Skip::QueueFull);
         }
         self.enter(Phase::Scheduled { due, pending: true }, core, now);
         if concurrency == Concurrency::Replace {

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use super::due::{Due, Skipped};
 use super::run::{End, Run, RunState};
-use super::{Core, Happened, JobKey, Launch, RunKey, Timer};
+use super::{Core, EventKind, Happened, JobKey, Launch, RunKey, Timer};
 use crate::job::spec::Kind;
 use crate::job::{JobId, JobSpec, Pid};
 use crate::time::{Mono, Now, Wall};
@@ -59,6 +59,10 @@ pub struct Job {
     /// How many restarts or retries in a row.
     pub(super) streak: u32,
     pub(super) restarts: u64,
+    /// The newest run was started after a backoff.
+    pub(super) has_backed_off: bool,
+    /// How many runs in a row have exited with success at once.
+    pub(super) exits_at_once: u32,
     pub(super) kill_requested: bool,
     pub(super) skipped: Skipped,
     /// Up to when the schedule's nominal times have been dealt with.
@@ -122,6 +126,8 @@ impl Job {
             last_exit_code: None,
             streak: 0,
             restarts: 0,
+            has_backed_off: false,
+            exits_at_once: 0,
             kill_requested: false,
             skipped: Skipped::default(),
             kept: None,
@@ -162,7 +168,6 @@ impl Job {
         matches!(run.state, RunState::Queued).then(|| Launch {
             run: run.key,
             job_id: self.id.clone(),
-            tag: run.tag.clone(),
             spec: run.spec.clone(),
         })
     }
@@ -281,17 +286,12 @@ impl Job {
 
     fn end(&mut self, outcome: Outcome, core: &mut Core, now: Now) {
         self.enter(Phase::Ended { outcome, since: now.mono }, core, now);
-        self.tell(Happened::Finished(self.state()), core);
+        self.tell(Happened::Finished(self.state()), core, now);
     }
 
-    fn tell(&self, what: Happened, core: &mut Core) {
-        core.events.tell(self.key, &self.id, what);
-    }
-
-    /// What every `K1S_RUN` of the job begins with. The key tells it from a job of the same id
-    /// that was removed, whose runs have the same numbers.
-    fn tags(&self, core: &Core) -> String {
-        format!("{}-{}.{}.", core.settings.instance, self.key.0, self.id)
+    pub(super) fn tell(&self, what: Happened, core: &mut Core, now: Now) {
+        let (key, id, job_type) = (self.key, self.id.clone(), self.spec.kind.job_type());
+        core.tell(EventKind::Job { key, id, job_type, what }, now);
     }
 
     fn index(&self, run: RunKey) -> Option<usize> {

@@ -6,14 +6,54 @@ use super::{Job, Outcome, Phase, Then};
 use crate::job::spec::Kind;
 use crate::job::{JobSpec, Signal};
 use crate::supervisor::run::Run;
-use crate::supervisor::{Action, Core, Happened, Put, Refusal, Target};
+use crate::supervisor::{Action, Core, Happened, Refusal, Request, Target};
 use crate::time::Now;
 
 impl Job {
-    pub(in crate::supervisor) fn kill(&mut self, core: &mut Core, now: Now) -> Result<(), Refusal> {
+    /// Whether the job, as it is, can do what somebody asks of it.
+    pub(in crate::supervisor) fn may(&self, request: Request) -> Result<(), Refusal> {
+        match request {
+            Request::Start | Request::Restart | Request::Remove => Ok(()),
+            Request::Kill => self.may_be_killed(),
+            Request::Run => self.may_run_by_hand(),
+            Request::Signal(_) if self.pid().is_none() => Err(Refusal::NotRunning),
+            Request::Signal(_) => Ok(()),
+        }
+    }
+
+    fn may_be_killed(&self) -> Result<(), Refusal> {
         let is_one_off = matches!(self.spec.kind, Kind::OneOff { .. });
         match &self.phase {
-            Phase::Ended { .. } if is_one_off => return Err(Refusal::Over),
+            Phase::Ended { .. } if is_one_off => Err(Refusal::Over),
+            Phase::Expired | Phase::Gone => Err(Refusal::NotFound),
+            Phase::Waiting
+            | Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Scheduled { .. }
+            | Phase::Stopping { .. }
+            | Phase::Ended { .. } => Ok(()),
+        }
+    }
+
+    fn may_run_by_hand(&self) -> Result<(), Refusal> {
+        if matches!(self.spec.kind, Kind::Continuous { .. }) {
+            return Err(Refusal::NotRunnable);
+        }
+        match &self.phase {
+            Phase::Ended { outcome: Outcome::Killed, .. } => Err(Refusal::Killed),
+            Phase::Ended { .. } => Ok(()),
+            Phase::Scheduled { .. } if self.skip().is_none() => Ok(()),
+            Phase::Scheduled { .. }
+            | Phase::Waiting
+            | Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Stopping { .. } => Err(Refusal::Forbidden),
+            Phase::Expired | Phase::Gone => Err(Refusal::NotFound),
+        }
+    }
+
+    pub(in crate::supervisor) fn kill(&mut self, core: &mut Core, now: Now) {
+        match &self.phase {
             Phase::Stopping { then: Then::End(_) | Then::StayEnded(_) } if self.kill_requested => {
                 self.force(core);
             }
@@ -22,11 +62,11 @@ impl Job {
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
             | Phase::Stopping { .. }
-            | Phase::Ended { .. } => self.stop_for_good(core, now),
-            Phase::Expired | Phase::Gone => return Err(Refusal::NotFound),
+            | Phase::Ended { .. }
+            | Phase::Expired
+            | Phase::Gone => self.stop_for_good(core, now),
         }
         self.kill_requested = true;
-        Ok(())
     }
 
     pub(in crate::supervisor) fn start(&mut self, core: &mut Core, now: Now) {
@@ -60,42 +100,30 @@ impl Job {
         }
     }
 
-    pub(in crate::supervisor) fn run_by_hand(
-        &mut self,
-        core: &mut Core,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        if matches!(self.spec.kind, Kind::Continuous { .. }) {
-            return Err(Refusal::NotRunnable);
-        }
+    pub(in crate::supervisor) fn run_by_hand(&mut self, core: &mut Core, now: Now) {
         match &self.phase {
-            Phase::Ended { outcome: Outcome::Killed, .. } => Err(Refusal::Killed),
             Phase::Ended { .. } => {
                 self.forget_kill();
                 self.begin(core, now);
-                Ok(())
             }
-            Phase::Scheduled { .. } => self.fire(core, now).map_err(|_| Refusal::Forbidden),
-            Phase::Waiting | Phase::Active | Phase::Backoff { .. } | Phase::Stopping { .. } => {
-                Err(Refusal::Forbidden)
+            Phase::Scheduled { .. } => {
+                // It was asked before whether the policy would skip it.
+                let _ = self.fire(core, now);
             }
-            Phase::Expired | Phase::Gone => Err(Refusal::NotFound),
+            Phase::Waiting
+            | Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Stopping { .. }
+            | Phase::Expired
+            | Phase::Gone => {}
         }
     }
 
-    pub(in crate::supervisor) fn signal(
-        &self,
-        signal: Signal,
-        group: bool,
-        core: &mut Core,
-    ) -> Result<(), Refusal> {
-        let mut pids = self.runs.iter().filter_map(Run::pid).peekable();
-        pids.peek().ok_or(Refusal::NotRunning)?;
-        for pid in pids {
+    pub(in crate::supervisor) fn signal(&self, signal: Signal, group: bool, core: &mut Core) {
+        for pid in self.runs.iter().filter_map(Run::pid) {
             let target = if group { Target::Group(pid) } else { Target::Process(pid) };
             core.actions.push_back(Action::Signal { target, signal });
         }
-        Ok(())
     }
 
     pub(in crate::supervisor) fn remove(&mut self, core: &mut Core, now: Now) {
@@ -113,26 +141,14 @@ impl Job {
 
     /// Takes another specification. What a running process cannot see is taken over in place;
     /// for the rest, what runs is stopped and the job begins anew. A killed job stays killed.
-    pub(in crate::supervisor) fn replace(
-        &mut self,
-        spec: JobSpec,
-        core: &mut Core,
-        now: Now,
-    ) -> Result<Put, Refusal> {
-        if std::mem::discriminant(&spec.kind) != std::mem::discriminant(&self.spec.kind) {
-            return Err(Refusal::OtherType);
-        }
-        if spec == *self.spec {
-            return Ok(Put::Unchanged);
-        }
+    pub(in crate::supervisor) fn replace(&mut self, spec: JobSpec, core: &mut Core, now: Now) {
         let same_process = spec.command == self.spec.command;
-        self.tell(Happened::Replaced, core);
         let old = std::mem::replace(&mut self.spec, Rc::new(spec));
+        self.tell(Happened::Replaced, core, now);
         self.trim_results(core);
         self.arm(core, now);
         if same_process {
-            self.take_over(&old, core, now);
-            return Ok(Put::Replaced);
+            return self.take_over(&old, core, now);
         }
         match &self.phase {
             Phase::Waiting | Phase::Expired | Phase::Gone => {}
@@ -146,7 +162,6 @@ impl Job {
                 self.stop(Then::Begin, core, now);
             }
         }
-        Ok(Put::Replaced)
     }
 
     fn take_over(&mut self, old: &JobSpec, core: &mut Core, now: Now) {

@@ -39,7 +39,7 @@ impl Job {
 
     fn back_off(&mut self, backoff: &Backoff, spawn_failed: bool, core: &mut Core, now: Now) {
         let delay = backoff::delay(backoff, self.streak, spawn_failed, &self.id);
-        self.tell(Happened::Restarting { after: delay, streak: self.streak }, core);
+        self.tell(Happened::Restarting { after: delay, streak: self.streak }, core, now);
         if delay.is_zero() {
             self.restart_now(core, now);
         } else {
@@ -49,6 +49,7 @@ impl Job {
 
     pub(super) fn restart_now(&mut self, core: &mut Core, now: Now) {
         self.restarts += 1;
+        self.has_backed_off = matches!(self.phase, Phase::Backoff { .. });
         self.run_now(core, now);
     }
 

@@ -6,17 +6,17 @@
 use std::time::Duration;
 
 use super::Job;
+use crate::job::spec::{Kind, StopScope};
 use crate::job::{ExitStatus, Pid, Reason, RunEnd, SpawnFailure, Stream};
 use crate::supervisor::run::{End, Kill, Run, RunState, Survey};
-use crate::supervisor::{Core, Happened, RunKey, Target};
+use crate::supervisor::{Core, Happened, Left, Owner, RunKey, Target};
 use crate::time::Now;
 
 impl Job {
     pub(super) fn add_run(&mut self, core: &mut Core, now: Now) {
         self.last_run += 1;
         let key = RunKey { job: self.key, number: self.last_run };
-        let tag = format!("{}{}", self.tags(core), key.number);
-        self.runs.push(Run::new(key, self.spec.clone(), tag.into(), now));
+        self.runs.push(Run::new(key, self.spec.clone(), now));
         core.starts.push_back(key);
         core.live_runs += 1;
     }
@@ -34,8 +34,9 @@ impl Job {
         core.has_freed |= run.deferrals > 0;
         run.enter(RunState::Running { pid }, core, now);
         let run = run.key.number;
+        let streak = if std::mem::take(&mut self.has_backed_off) { self.streak } else { 0 };
         self.last_started = Some(now.wall);
-        self.tell(Happened::Started { run, pid }, core);
+        self.tell(Happened::Started { run, pid, streak }, core, now);
     }
 
     pub(in crate::supervisor) fn handle_spawn_failed(
@@ -53,7 +54,7 @@ impl Job {
         let end = RunEnd::NotSpawned(Box::new(failure));
         let lived = self.record(index, end.clone(), Reason::SpawnFailed, core, now);
         let (run, reason) = (run.number, Reason::SpawnFailed);
-        self.tell(Happened::Ended { run, end, reason, lived, success: false }, core);
+        self.tell(Happened::Ended { run, end, reason, lived, success: false }, core, now);
         self.drop_run(index, core);
         self.follow(End { success: false, spawn_failed: true, lived }, core, now);
     }
@@ -72,7 +73,7 @@ impl Job {
         core.last_deferral += 1;
         let place = core.last_deferral;
         run.enter(RunState::Deferred { error: error.clone(), delay, place }, core, now);
-        self.tell(Happened::Deferred { run: number, error, is_first }, core);
+        self.tell(Happened::Deferred { run: number, error, is_first }, core, now);
     }
 
     pub(in crate::supervisor) fn handle_output(
@@ -101,7 +102,16 @@ impl Job {
         };
         let kill = Kill::At(core.bound_by_shutdown(now.mono + run.spec.stop.timeout));
         let (reason, left) = match &run.state {
-            RunState::Stopping { why, target, kill, .. } => (*why, Some((target.clone(), *kill))),
+            RunState::Stopping { pid, why, target, kill } => {
+                let mut target = target.clone();
+                // Another run has its number since it was collected, so its group is gone.
+                if let Target::Tree { leader, .. } = &mut target
+                    && core.pids.contains_key(pid)
+                {
+                    *leader = None;
+                }
+                (*why, Some((target, *kill)))
+            }
             RunState::Running { pid } => {
                 let reason = match status {
                     ExitStatus::Code(_) => Reason::Exited,
@@ -116,7 +126,9 @@ impl Job {
         let good = self.last_exit_code.is_some_and(|code| spec.is_success(code.into()));
         let success = reason == Reason::Killed || (reason != Reason::TimedOut && good);
         let (run, end) = (run_number, RunEnd::Process(status));
-        self.tell(Happened::Ended { run, end, reason, lived, success }, core);
+        self.tell(Happened::Ended { run, end, reason, lived, success }, core, now);
+        let exits_at_once = reason == Reason::Exited && good && lived < AT_ONCE;
+        self.count_exit_at_once(exits_at_once, left.is_some(), core, now);
         let end = End { success, spawn_failed: false, lived };
         match (left, self.runs.get_mut(index)) {
             (Some((target, kill)), Some(run)) => {
@@ -124,6 +136,9 @@ impl Job {
                     run.ask_to_end(&target, core);
                     run.clear(end, target, kill, core, now);
                 } else {
+                    if spec.stop.scope == StopScope::Process && matches!(kill, Kill::At(_)) {
+                        run.ask_to_end(&target, core);
+                    }
                     run.clear(end, target, kill, core, now);
                     run.survey(core);
                 }
@@ -135,10 +150,25 @@ impl Job {
         }
     }
 
+    /// A continuous job whose processes go into the background exits at once, with success, time
+    /// after time, or leaves them in its group.
+    fn count_exit_at_once(&mut self, is_one: bool, leaves_any: bool, core: &mut Core, now: Now) {
+        let is_continuous = matches!(self.spec.kind, Kind::Continuous { .. });
+        let before = self.exits_at_once;
+        self.exits_at_once = match (is_one && is_continuous, leaves_any) {
+            (false, _) => 0,
+            (true, false) => before.saturating_add(1),
+            (true, true) => before.max(EXITS_AT_ONCE),
+        };
+        if before < EXITS_AT_ONCE && self.exits_at_once >= EXITS_AT_ONCE {
+            self.tell(Happened::ExitsAtOnce, core, now);
+        }
+    }
+
     pub(in crate::supervisor) fn handle_survey(
         &mut self,
         run: RunKey,
-        is_alive: bool,
+        left: Left,
         core: &mut Core,
         now: Now,
     ) {
@@ -150,11 +180,15 @@ impl Job {
         else {
             return;
         };
-        if is_alive {
+        let number = run.key.number;
+        if left == Left::Something {
             run.rest(core, now);
         } else if is_outdated {
             run.survey_anew(core);
         } else {
+            if left == Left::Unseen {
+                self.tell(Happened::Unseen { run: number }, core, now);
+            }
             self.drop_run(index, core);
             self.follow(end, core, now);
         }
@@ -196,7 +230,7 @@ impl Job {
         now: Now,
     ) {
         if let Some(run) = self.run_mut(run) {
-            run.hasten(core, now);
+            run.recheck_soon(core, now);
         }
     }
 
@@ -207,16 +241,25 @@ impl Job {
         now: Now,
     ) {
         if let Some(run) = self.run_mut(run) {
-            let tag = run.tag.clone();
-            run.stop(Reason::TimedOut, tag, core, now);
+            // It has ended in time, and its output is still being read.
+            if run.pid().is_some_and(|pid| !core.pids.contains_key(&pid)) {
+                return;
+            }
+            let owner = Owner::Run(run.key);
+            run.stop(Reason::TimedOut, owner, core, now);
         }
     }
 
-    pub(in crate::supervisor) fn handle_grace_over(&mut self, run: RunKey, core: &mut Core) {
+    pub(in crate::supervisor) fn handle_grace_over(
+        &mut self,
+        run: RunKey,
+        core: &mut Core,
+        now: Now,
+    ) {
         if let Some(run) = self.run_mut(run) {
             run.force(core);
             let run = run.key.number;
-            self.tell(Happened::Overdue { run }, core);
+            self.tell(Happened::Overdue { run }, core, now);
         }
     }
 
@@ -250,5 +293,10 @@ impl Job {
     }
 }
 
+/// A continuous job that exits with success after less than this does not do its work in the
+/// foreground.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// So many times in a row, and it is told.
+const EXITS_AT_ONCE: u32 = 3;
 const FIRST_DEFERRAL: Duration = Duration::from_millis(100);
 const LONGEST_DEFERRAL: Duration = Duration::from_secs(30);

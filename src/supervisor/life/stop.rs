@@ -2,18 +2,17 @@
 //!
 //! ```text
 //!   stop ──► Stopping ──► each run: cancelled, if it has no process; else asked to end
-//!               │         none: a sweep for what carries the job's tag
+//!               │         none: a sweep for what the job's runs have left
 //!               ▼ no run is left
 //!            stopped ──► Ended, begin, or Gone
 //! ```
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Job, Outcome, Phase, Then};
 use crate::job::Reason;
 use crate::supervisor::run::{End, Kill, Run, RunState};
-use crate::supervisor::{Core, RunKey, Target};
+use crate::supervisor::{Core, Owner, RunKey, Target};
 use crate::time::Now;
 
 impl Job {
@@ -44,10 +43,10 @@ impl Job {
     pub(super) fn stop(&mut self, then: Then, core: &mut Core, now: Now) {
         let then = if self.is_leaving() { Then::Gone } else { then };
         self.enter(Phase::Stopping { then }, core, now);
-        let tag: Rc<str> = self.tags(core).into();
-        self.stop_runs(Some(&tag), core, now);
+        let owner = Owner::Job(self.key);
+        self.stop_runs(Some(owner), core, now);
         if self.runs.is_empty() && self.last_run > 0 {
-            self.sweep(tag, core, now);
+            self.sweep(owner, core, now);
         }
         if self.runs.is_empty() {
             self.stopped(then, core, now);
@@ -66,25 +65,25 @@ impl Job {
         }
     }
 
-    /// Asks every run to end: what carries `tag`, or the tag of the run itself.
-    pub(super) fn stop_runs(&mut self, tag: Option<&Rc<str>>, core: &mut Core, now: Now) {
+    /// Asks every run to end: what is of `owner`, or of the run itself.
+    pub(super) fn stop_runs(&mut self, owner: Option<Owner>, core: &mut Core, now: Now) {
         for index in (0..self.runs.len()).rev() {
             let Some(run) = self.runs.get_mut(index) else {
                 continue;
             };
-            let tag = tag.unwrap_or(&run.tag).clone();
-            if !run.stop(Reason::Killed, tag, core, now) {
+            let owner = owner.unwrap_or(Owner::Run(run.key));
+            if !run.stop(Reason::Killed, owner, core, now) {
                 self.cancel_run(index, core);
             }
         }
     }
 
     /// Nothing runs, but a former run may have left something that is out of its group.
-    fn sweep(&mut self, tag: Rc<str>, core: &mut Core, now: Now) {
+    fn sweep(&mut self, owner: Owner, core: &mut Core, now: Now) {
         let key = RunKey { job: self.key, number: self.last_run };
-        let mut rest = Run::new(key, self.spec.clone(), tag.clone(), now);
+        let mut rest = Run::new(key, self.spec.clone(), now);
         let end = End { success: true, spawn_failed: false, lived: Duration::ZERO };
-        let target = Target::Tree { leader: None, tag };
+        let target = Target::Tree { leader: None, owner };
         rest.clear(end, target, Kill::Unasked, core, now);
         rest.survey(core);
         core.live_runs += 1;

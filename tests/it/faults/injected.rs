@@ -87,7 +87,7 @@ fn calls_for_connections_fail(start: Builder) {
     );
 }
 
-/// open(2), getdents(2), pidfd_open(2), kill(2), of a stop.
+/// open(2), getdents(2), kill(2), of a stop.
 fn calls_that_look_for_processes_fail(start: Builder) {
     survives(
         &start,
@@ -96,10 +96,6 @@ fn calls_that_look_for_processes_fail(start: Builder) {
             ("openat", "ENFILE", "2..9"),
             ("openat", "ENOMEM", "2..5"),
             ("getdents64", "ENOMEM", "1..2"),
-            ("pidfd_open", "EMFILE", "1+"),
-            ("pidfd_open", "ENOMEM", "1"),
-            // Linux before 5.3.
-            ("pidfd_open", "ENOSYS", "1+"),
             ("kill", "EPERM", "1+2"),
         ],
     );

@@ -1,21 +1,12 @@
-//! Answers that take more than one turn: long documents, and waiting for a run.
+//! Long answers: a listing of jobs, or one job whose results are long, written slice by slice as
+//! the socket drains.
 
-use super::Refused;
-use super::object::{Object, is_small};
-use super::view::{Filter, Shown};
+use super::Pending;
+use crate::api::object::{Object, is_small};
+use crate::api::view::{Filter, Shown};
 use crate::http::{Connection, Reply, Status};
 use crate::supervisor::{Job, JobKey, Supervisor};
-use crate::time::{Mono, Now};
-
-/// An answer that is not finished. It is told to go on when its connection has room, when the
-/// supervisor has changed, and at its deadline.
-#[derive(Debug)]
-pub enum Later {
-    /// A listing, or a large job: goes on as the socket drains.
-    Document(Document),
-    /// A job that was created, whose first run is waited for.
-    Wait(Wait),
-}
+use crate::time::Now;
 
 /// JSON under way, in bounded slices: all jobs that a filter lets through, or one job.
 #[derive(Debug)]
@@ -35,21 +26,14 @@ struct Listing {
     is_first: bool,
 }
 
-/// `?wait=`: until the first run is over, or a deadline.
-#[derive(Debug)]
-pub struct Wait {
-    pub(super) job: JobKey,
-    pub(super) until: Mono,
-}
-
 /// Answers with a job's object: at once when it is small, else as the socket drains.
-pub(super) fn show(
+pub(in crate::api) fn show(
     job: &Job,
     shown: Shown,
     status: Status,
     connection: &mut Connection,
     now: Now,
-) -> Option<Later> {
+) -> Option<Pending> {
     let mut object = None;
     let reply = Reply::json(status);
     if is_small(job, shown) {
@@ -65,53 +49,27 @@ pub(super) fn show(
             connection.finish_stream(now);
         }
     }
-    Some(Later::Document(Document { object: Some(object?), listing: None }))
+    Some(Pending::Document(Document { object: Some(object?), listing: None }))
 }
 
 /// Begins to answer with all jobs that the filter lets through.
-pub(super) fn list(filter: Filter, connection: &mut Connection, now: Now) -> Option<Later> {
+pub(in crate::api) fn list(
+    filter: Filter,
+    connection: &mut Connection,
+    now: Now,
+) -> Option<Pending> {
     let listing = Some(Listing { filter, at: None, is_first: true });
     let under_way = connection.start_stream(Reply::json(Status::Ok), now);
-    under_way.then_some(Later::Document(Document { object: None, listing }))
+    under_way.then_some(Pending::Document(Document { object: None, listing }))
 }
 
-impl Later {
-    /// Goes on as far as it can now. Returns whether the answer is finished.
-    pub fn go_on(
+impl Document {
+    pub(super) fn go_on(
         &mut self,
         supervisor: &Supervisor,
         connection: &mut Connection,
         now: Now,
     ) -> bool {
-        match self {
-            Later::Document(document) => document.go_on(supervisor, connection, now),
-            Later::Wait(wait) if !wait.is_over(supervisor, now) => false,
-            Later::Wait(wait) => match wait.answer(supervisor, connection, now) {
-                None => true,
-                Some(rest) => {
-                    *self = rest;
-                    false
-                }
-            },
-        }
-    }
-
-    /// When it is to be told to go on, if nothing else happens.
-    pub fn deadline(&self) -> Option<Mono> {
-        match self {
-            Later::Document(_) => None,
-            Later::Wait(wait) => Some(wait.until),
-        }
-    }
-
-    /// Whether it waits for something to happen to a job.
-    pub fn waits_for_a_job(&self) -> bool {
-        matches!(self, Later::Wait(_))
-    }
-}
-
-impl Document {
-    fn go_on(&mut self, supervisor: &Supervisor, connection: &mut Connection, now: Now) -> bool {
         let mut budget = SLICE_BYTES;
         while connection.wants_output() {
             if budget == 0 {
@@ -184,29 +142,6 @@ impl Listing {
             out.push(b',');
         }
         Object::begin(job, self.filter.shown, out, until, now)
-    }
-}
-
-impl Wait {
-    /// Whether it is time to answer: the run is over, or the job is gone, or the deadline is here.
-    fn is_over(&self, supervisor: &Supervisor, now: Now) -> bool {
-        let job = supervisor.job_of(self.job);
-        now.mono >= self.until || job.is_none_or(|job| job.last_exit_code().is_some())
-    }
-
-    fn answer(
-        &self,
-        supervisor: &Supervisor,
-        connection: &mut Connection,
-        now: Now,
-    ) -> Option<Later> {
-        let Some(job) = supervisor.job_of(self.job) else {
-            Refused::not_found().respond(connection, now);
-            return None;
-        };
-        let is_over = job.last_exit_code().is_some();
-        let status = if is_over { Status::Ok } else { Status::Accepted };
-        show(job, Shown::everything(), status, connection, now)
     }
 }
 

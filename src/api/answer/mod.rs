@@ -1,0 +1,92 @@
+//! Answers that take more than one turn.
+//!
+//! ```text
+//!   Api::handle ─▶ Pending ─▶ go_on ─▶ finished
+//!                    ▲          │ not yet: `want` says what for
+//!                    └──────────┘ room in its connection, a change of a topic, a deadline
+//! ```
+//!
+//! Whoever holds one need not know what it is: it is told to go on when what it wants has come,
+//! and for no other reason.
+
+mod document;
+mod wait;
+
+use crate::http::Connection;
+use crate::supervisor::{Supervisor, Topic};
+use crate::time::{Mono, Now};
+
+pub(super) use document::Document;
+pub(super) use document::{list, show};
+pub(super) use wait::Wait;
+
+/// An answer that is not finished.
+#[derive(Debug)]
+pub enum Pending {
+    /// A listing, or a large job: goes on as the socket drains.
+    Document(Document),
+    /// A job that was created, whose first run is waited for.
+    Wait(Wait),
+}
+
+/// What a pending answer needs to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Room in its connection.
+    Room,
+    /// That the topic changes, or that the deadline is here, whichever comes first.
+    Change {
+        /// What it is about.
+        topic: Topic,
+        /// The deadline; `None`: there is none.
+        until: Option<Mono>,
+    },
+}
+
+impl Pending {
+    /// Goes on as far as it can now. Returns whether the answer is finished.
+    pub fn go_on(
+        &mut self,
+        supervisor: &Supervisor,
+        connection: &mut Connection,
+        now: Now,
+    ) -> bool {
+        match self {
+            Pending::Document(document) => document.go_on(supervisor, connection, now),
+            Pending::Wait(wait) if !wait.is_over(supervisor, now) => false,
+            Pending::Wait(wait) => match wait.answer(supervisor, connection, now) {
+                None => true,
+                Some(rest) => {
+                    *self = rest;
+                    false
+                }
+            },
+        }
+    }
+
+    /// What it needs to go on.
+    pub fn want(&self) -> Want {
+        match self {
+            Pending::Document(_) => Want::Room,
+            Pending::Wait(wait) => wait.want(),
+        }
+    }
+}
+
+impl Want {
+    /// The topic whose change is waited for.
+    pub fn topic(self) -> Option<Topic> {
+        match self {
+            Want::Room => None,
+            Want::Change { topic, .. } => Some(topic),
+        }
+    }
+
+    /// When the answer is to be told to go on, whatever has changed.
+    pub fn deadline(self) -> Option<Mono> {
+        match self {
+            Want::Room => None,
+            Want::Change { until, .. } => until,
+        }
+    }
+}

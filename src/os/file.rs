@@ -1,0 +1,65 @@
+//! Files that are read before k1s supervises: the config, a token.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
+
+/// Reads a file whole, of at most `most` bytes. It may be a pipe, as of `-c <(…)`, or a FIFO that
+/// nobody writes to: while there is nothing to read, a signal that is to end k1s does, although
+/// all are blocked ([`prepare`](super::prepare)) and no handler stands yet.
+///
+/// # Errors
+/// It cannot be opened or read, is larger, or such a signal came.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let mut file = File::from(open(path, flags, Mode::empty())?);
+    let ends = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP];
+    let signals = ends.into_iter().collect::<SigSet>();
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let (mut bytes, mut buffer) = (Vec::new(), [0; BUFFER_BYTES]);
+    loop {
+        // A FIFO without a writer reads as if at its end: only the poll knows better.
+        wait(&file, &signals)?;
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(count) => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        if bytes.len() as u64 > most {
+            let message = format!("is larger than {most} bytes");
+            return Err(io::Error::new(ErrorKind::FileTooLarge, message));
+        }
+    }
+}
+
+fn wait(file: &File, signals: &SignalFd) -> io::Result<()> {
+    let ready = |fd: &PollFd| fd.revents().is_some_and(|events| !events.is_empty());
+    loop {
+        let mut fds = [
+            PollFd::new(file.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            result => result?,
+        };
+        let [file, signals] = &fds;
+        if ready(file) {
+            return Ok(());
+        }
+        if ready(signals) {
+            return Err(io::Error::other("a signal came while nothing could be read from it"));
+        }
+    }
+}
+
+const BUFFER_BYTES: usize = 16 * 1024;

@@ -1,0 +1,242 @@
+//! Looking who is there: the processes below k1s, and the run that each was started by.
+//!
+//! ```text
+//!  k1s ─┬─ leader ─┬─ …            the run's group
+//!       │          └─ setsid ─ …   found below the leader
+//!       └─ orphan ─ …              found among k1s's own children, and told by its mark
+//! ```
+//!
+//! Every process of a run is below k1s, which inherits what loses its parent; so whatever is left
+//! of a run whose leader is gone has an ancestor among k1s's own children, or is one. They stand in
+//! `/proc/PID/task/TID/children` (proc_tid_children(5)). In k1s's own file, one that is inherited
+//! is put at the end and nobody is taken out but by k1s when it reaps: read in one go, it is what
+//! was the case at the moment in which its end was read, and nothing can have slipped through.
+//! Where a kernel has no such files (CONFIG_PROC_CHILDREN), all of `/proc` is walked, which is no
+//! moment: only several such looks in a row say anything.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use nix::errno::Errno;
+
+use super::mark::{Marks, RUN_MASK};
+use super::proc::{self, Found, Stat, known, list, own_pid};
+use super::{limits, random};
+use crate::job::Pid;
+use crate::job::tag::RunTag;
+
+/// How a look went.
+#[derive(Debug)]
+pub enum Look {
+    /// It saw this.
+    Taken(Family),
+    /// There is no descriptor or memory to look with: to be tried again.
+    Short,
+    /// There is no `/proc`, or one of another pid namespace.
+    Blind,
+}
+
+/// Who is whose child.
+#[derive(Debug)]
+pub struct Family {
+    /// k1s's own children, zombies too.
+    pub own: Vec<Pid>,
+    /// All of `/proc`, where there are no `children` files.
+    walked: Option<BTreeMap<Pid, Vec<Pid>>>,
+}
+
+impl Family {
+    /// For a look below one process alone: k1s's own children are not looked for.
+    pub fn unlooked() -> Family {
+        Family { own: Vec::new(), walked: None }
+    }
+
+    /// Looks for k1s's own children.
+    pub fn look() -> Look {
+        match children(own_pid()) {
+            Ok(own) => Look::Taken(Family { own, walked: None }),
+            Err(error) if super::is_shortage(super::errno_of(&error)) => Look::Short,
+            Err(_) => Family::walk(),
+        }
+    }
+
+    fn walk() -> Look {
+        let Some(Some(own)) = known(Stat::read(own_pid())) else { return Look::Blind };
+        let Some(Some(pids)) = known(list()) else { return Look::Short };
+        if own.process.pid != own_pid() {
+            return Look::Blind;
+        }
+        let mut walked = BTreeMap::<Pid, Vec<Pid>>::new();
+        for pid in pids {
+            let Some(stat) = known(Stat::read(pid)) else { return Look::Short };
+            if let Some(stat) = stat {
+                walked.entry(stat.parent).or_default().push(pid);
+            }
+        }
+        let own = walked.get(&own_pid()).cloned().unwrap_or_default();
+        Look::Taken(Family { own, walked: Some(walked) })
+    }
+
+    /// Whether [`own`](Family::own) is what was the case at one moment.
+    pub fn is_exact(&self) -> bool {
+        self.walked.is_none()
+    }
+
+    /// The living processes below one, up to `most`, which are taken from `most`. Whoever is gone
+    /// meanwhile has left its children to k1s, where the next look finds them.
+    pub fn below(&self, root: Pid, most: &mut usize) -> Vec<Stat> {
+        let mut found = Vec::new();
+        let mut todo = vec![root];
+        while let Some(parent) = todo.pop() {
+            for pid in self.children_of(parent) {
+                let Some(left) = most.checked_sub(1) else { return found };
+                *most = left;
+                let Ok(stat) = Stat::read(pid) else { continue };
+                todo.push(pid);
+                if !stat.is_dead {
+                    found.push(stat);
+                }
+            }
+        }
+        found
+    }
+
+    fn children_of(&self, parent: Pid) -> Vec<Pid> {
+        match &self.walked {
+            Some(walked) => walked.get(&parent).cloned().unwrap_or_default(),
+            None => children(parent).unwrap_or_default(),
+        }
+    }
+}
+
+/// The children of all threads of a process. Each descriptor is closed before the next is opened.
+fn children(parent: Pid) -> io::Result<Vec<Pid>> {
+    let mut threads = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{}/task", parent.0))? {
+        threads.push(entry?.path());
+    }
+    let mut text = Vec::with_capacity(READ_BYTES);
+    for thread in threads {
+        // By `take`, the size is not asked for, which is 0.
+        std::fs::File::open(thread.join("children"))?.take(u64::MAX).read_to_end(&mut text)?;
+        text.push(b' ');
+    }
+    let numbers = text.split(u8::is_ascii_whitespace);
+    let numbers = numbers.filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok());
+    Ok(numbers.map(Pid).collect())
+}
+
+/// Which run a process comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From this one; of the run's number only the lower bits may be known: [`Signs::short`].
+    Run(RunTag),
+    /// From none of this k1s, as far as it says.
+    Unknown,
+    /// Not to be seen now: there is no descriptor or memory to look with, or the process is just
+    /// executing a program, or has ended.
+    Hidden,
+}
+
+/// By what this k1s knows its runs again.
+#[derive(Debug)]
+pub struct Signs {
+    instance: String,
+    marks: Option<Marks>,
+}
+
+impl Signs {
+    /// With marks below k1s's own limit, where that leaves room.
+    pub fn new(instance: &str) -> Signs {
+        let hard = limits::locks(None).map(|limit| limit.rlim_max);
+        let marks = hard.ok().and_then(|hard| Marks::below(hard, random::number()));
+        Signs { instance: instance.to_owned(), marks }
+    }
+
+    /// The number that RLIMIT_LOCKS is set to in the run's processes.
+    pub fn mark(&self, tag: RunTag) -> Option<u64> {
+        self.marks.and_then(|marks| marks.of(tag))
+    }
+
+    /// What is known of a run's number wherever its processes are met.
+    pub fn short(tag: RunTag) -> RunTag {
+        RunTag { run: tag.run & RUN_MASK, ..tag }
+    }
+
+    /// Which run a child of k1s comes from: by its mark, or by `K1S_RUN` in the environment that
+    /// it was started with.
+    pub fn read(&self, stat: &Stat) -> Origin {
+        let pid = stat.process.pid;
+        let limit = self.marks.and_then(|marks| Some((marks, mark_of(pid)?)));
+        if let Some(tag) = limit.and_then(|(marks, mark)| marks.read(mark)) {
+            return Origin::Run(tag);
+        }
+        match proc::run_tag(pid) {
+            Found::Text(text) => match RunTag::parse(&self.instance, &text) {
+                Some(tag) => Origin::Run(Signs::short(tag)),
+                None => Origin::Unknown,
+            },
+            Found::None if stat.is_dead && limit.is_none() => Origin::Hidden,
+            Found::None => Origin::Unknown,
+            Found::Hidden => Origin::Hidden,
+        }
+    }
+}
+
+/// By prlimit(2), which takes no descriptor but the same user or CAP_SYS_RESOURCE; else from
+/// `/proc/PID/limits`, which anybody may read.
+fn mark_of(pid: Pid) -> Option<u64> {
+    match limits::locks(Some(pid)) {
+        Ok(limit) => Some(limit.rlim_cur),
+        Err(Errno::ESRCH) => None,
+        Err(_) => proc::locks_limit(pid),
+    }
+}
+
+/// The session of a process, unless it is gone.
+pub fn session_of(pid: Pid) -> Option<Pid> {
+    nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
+}
+
+/// The process group of a process, unless it is gone.
+pub fn group_of(pid: Pid) -> Option<Pid> {
+    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
+}
+
+/// What a child of k1s is; `None` when that cannot be seen now.
+pub fn stat_of(pid: Pid) -> Option<Stat> {
+    known(Stat::read(pid)).flatten()
+}
+
+/// What keeps k1s from seeing who is there, for people: no `/proc`, or one that is not of its own
+/// pid namespace, or that hides the processes of others.
+pub fn obstacle() -> Option<String> {
+    let link = std::fs::read_link("/proc/self");
+    let is_own = link.as_ref().is_ok_and(|link| link.to_str() == Some(&own_pid().0.to_string()));
+    let obstacle = if link.is_err() {
+        "/proc is not there"
+    } else if !is_own {
+        "/proc is that of another pid namespace"
+    } else if is_hiding() {
+        "/proc hides the processes of other users (hidepid)"
+    } else {
+        return None;
+    };
+    Some(format!("{obstacle}: what leaves its run's process group may not be found"))
+}
+
+/// By its mount's options: proc(5). Root and whoever has CAP_SYS_PTRACE sees all.
+fn is_hiding() -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut proc = mounts.lines().filter(|line| line.split(' ').nth(2) == Some("proc"));
+    let hides = proc.any(|line| {
+        let mut options = line.split(' ').nth(3).unwrap_or_default().split(',');
+        let is_hidepid =
+            |o: &str| o.starts_with("hidepid=") && o != "hidepid=0" && o != "hidepid=off";
+        line.split(' ').nth(1) == Some("/proc") && options.any(is_hidepid)
+    });
+    hides && !nix::unistd::geteuid().is_root()
+}
+
+/// The kernel gives a page at a time, and begins anew for each.
+const READ_BYTES: usize = 8192;
