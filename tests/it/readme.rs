@@ -1,6 +1,7 @@
 //! What README.md shows is what happens.
 //!
 //! ```text
+//! the first page: its config and its Dockerfile are short and right (`.ci/container` runs them)
 //! the tour: each `$ command` ─▶ one shell ─▶ what it prints is what stands below it
 //! the tables: the names in their first column ─▶ those that k1s itself knows, and no other
 //! ```
@@ -19,7 +20,7 @@ use k1s::config;
 use k1s::job::{self, Spelling, Value as Field};
 use serde_json::{Value, json};
 
-use crate::harness::{self, K1s, skip, wait_until};
+use crate::harness::{self, K1s, TempDir, skip, wait_until};
 
 #[test]
 fn the_tour_is_what_happens() {
@@ -28,20 +29,14 @@ fn the_tour_is_what_happens() {
             skip!(format!("the tour needs {tool}"));
         }
     }
-    let k1s = K1s::start();
-    let tour = section("## A tour in five minutes");
-    let changes = [
-        ("1298", k1s.address().port().to_string()),
-        ("1299", free_port()),
-        ("8000", free_port()),
-        ("Authorization: Bearer abc123", k1s.authorization().trim().to_owned()),
-    ];
+    // Where somebody stands who has just installed k1s, and where temporary directories are made.
+    let [checkout, temporary] = [TempDir::new(), TempDir::new()];
+    let changes = [("1298", free_port()), ("8000", free_port())];
     let here = |text: &str| {
         changes.iter().fold(text.to_owned(), |text, (shown, real)| text.replace(shown, real))
     };
-    lay_out(k1s.dir(), &here(block(&tour, "```toml")));
-    let mut shell = Shell::start(k1s.dir());
-    let steps = steps(&tour);
+    let mut shell = Shell::start(checkout.path(), temporary.path());
+    let steps = steps(&section(TOUR));
     assert!(steps.len() > 20, "{} steps", steps.len());
     for step in steps {
         let (command, shown) = (here(&step.command), here(step.shown.trim()));
@@ -58,6 +53,35 @@ fn the_tour_is_what_happens() {
         }
         assert!(matches(&shown, printed.trim()), "{command}\nprinted\n{printed}\nnot\n{shown}");
     }
+    let left: Vec<_> = fs::read_dir(checkout.path()).unwrap().collect();
+    assert!(left.is_empty(), "the tour writes into the checkout: {left:?}");
+}
+
+#[test]
+fn the_first_page_holds_all_that_a_container_needs() {
+    let readme = readme();
+    let first = readme.split("\n## ").next().unwrap();
+    let (config, dockerfile) = (block(first, "```toml\n"), block(first, "```dockerfile\n"));
+    assert_eq!((config.lines().count(), dockerfile.lines().count()), (15, 4));
+    let settings = config::parse(config, "k1s.toml", &nothing_set()).unwrap();
+    let jobs: Vec<&str> = settings.jobs.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(jobs, ["web", "backup"]);
+}
+
+#[test]
+fn k1s_is_installed_before_it_is_called() {
+    let readme = readme();
+    let installed = readme.find("\ncargo install --path .\n").unwrap();
+    let called = readme.find("\n$ k1s ").unwrap();
+    assert!(installed < called);
+}
+
+#[test]
+fn the_first_request_to_a_server_waits_for_it() {
+    let steps = steps(&section(TOUR));
+    let started = steps.iter().position(|step| step.command.ends_with('&')).unwrap();
+    let asked = steps[started..].iter().find(|step| step.command.starts_with("curl ")).unwrap();
+    assert!(asked.command.contains("--retry-connrefused"), "{}", asked.command);
 }
 
 #[test]
@@ -81,15 +105,8 @@ fn the_table_of_job_fields_is_complete() {
 
 #[test]
 fn the_tables_of_config_keys_are_complete() {
-    let unknown = |text: String| {
-        let environment = config::Environment {
-            port: None,
-            token: None,
-            directory: "/".to_owned(),
-            read: |path| fs::read(path),
-        };
-        config::parse(&text, "k1s.toml", &environment).unwrap_err().to_string()
-    };
+    let unknown =
+        |text: String| config::parse(&text, "k1s.toml", &nothing_set()).unwrap_err().to_string();
     let keys = |table: &str| known(&unknown(format!("[{table}]\n{FAR_OFF} = 1")));
     assert_eq!(names(&rows("| `[http]` |")), keys("http"));
     let others: BTreeSet<String> = known(&unknown(format!("{FAR_OFF} = 1")))
@@ -144,11 +161,18 @@ impl Step {
 }
 
 /// The commands of all `console` blocks. A line that begins with blanks goes on with a command.
+/// A `toml` block is what the reader puts into `k1s.toml`.
 fn steps(text: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut inside = false;
-    for line in text.lines() {
-        if line.starts_with("```") {
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line == "```toml" {
+            let config = lines.by_ref().take_while(|line| *line != "```");
+            let config = config.fold(String::new(), |config, line| config + line + "\n");
+            let command = format!("cat >k1s.toml <<'END'\n{config}END");
+            steps.push(Step { command, shown: String::new() });
+        } else if line.starts_with("```") {
             inside = line == "```console";
         } else if let Some(command) = line.strip_prefix("$ ").filter(|_| inside) {
             steps.push(Step { command: command.to_owned(), shown: String::new() });
@@ -189,7 +213,7 @@ struct Shell {
 }
 
 impl Shell {
-    fn start(dir: &Path) -> Shell {
+    fn start(dir: &Path, temporary: &Path) -> Shell {
         let binary = Path::new(env!("CARGO_BIN_EXE_k1s")).parent().unwrap();
         let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
         let mut child = Command::new("bash")
@@ -197,6 +221,7 @@ impl Shell {
             .current_dir(dir)
             .env("PATH", path)
             .env("HOME", dir)
+            .env("TMPDIR", temporary)
             .env("no_proxy", "*")
             .env_remove("PORT")
             .env_remove("K1S_AUTH_TOKEN")
@@ -233,18 +258,15 @@ impl Drop for Shell {
     }
 }
 
-/// What the tour finds in its directory: some of the checkout, and the config it shows.
-fn lay_out(dir: &Path, config: &str) {
-    for name in ["LICENSE", "src"] {
-        let copied = Command::new("cp").arg("-r").arg(root().join(name)).arg(dir).status();
-        assert!(copied.unwrap().success());
-    }
-    fs::write(dir.join("k1s.toml"), config).unwrap();
-}
-
 fn free_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port().to_string()
+}
+
+/// Of an environment that says nothing about k1s.
+fn nothing_set() -> config::Environment {
+    let read = |path: &Path| fs::read(path);
+    config::Environment { port: None, token: None, directory: "/".to_owned(), read }
 }
 
 fn readme() -> String {
@@ -298,6 +320,7 @@ fn text(text: &str) -> Field {
 
 /// Like no name that k1s knows.
 const FAR_OFF: &str = "zzzzzzzzzzzzzzzzzzzzzzzzzzzz";
+const TOUR: &str = "## A tour in five minutes";
 const END: &str = "-- that was all --";
 
 mod tests {
@@ -326,5 +349,13 @@ mod tests {
             |command: &str, shown: &str| Step { command: command.into(), shown: shown.into() };
         assert_eq!(steps(text), [step("a 'b\n    c'", "\nout\nmore"), step("curl x", "")]);
         assert!(!steps(text)[0].only_looks() && steps(text)[1].only_looks());
+    }
+
+    #[test]
+    fn a_config_that_is_shown_is_written() {
+        let text = "```toml\n[http]\nport = 1\n```\nand\n```console\n$ a\n```";
+        let config = "cat >k1s.toml <<'END'\n[http]\nport = 1\nEND";
+        let step = |command: &str| Step { command: command.into(), shown: String::new() };
+        assert_eq!(steps(text), [step(config), step("a")]);
     }
 }
