@@ -108,7 +108,7 @@ fn write_job(
             say(Warn, Some(*run), &"has not ended in its grace period: killing it");
         }
         Happened::Unseen { run } => {
-            let text = "nothing of it was found, but not all processes could be looked at";
+            let text = "it cannot be seen whether all it has left is gone";
             say(Warn, Some(*run), &text);
         }
         Happened::Restarting { after, streak } => {

@@ -16,6 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 
@@ -53,6 +54,9 @@ impl Family {
 
     /// Looks for k1s's own children.
     pub fn look() -> Look {
+        if !sees_own_namespace() {
+            return Look::Blind;
+        }
         match children(own_pid()) {
             Ok(own) => Look::Taken(Family { own, walked: None }),
             Err(error) if super::is_shortage(super::errno_of(&error)) => Look::Short,
@@ -102,6 +106,9 @@ impl Family {
     }
 
     fn children_of(&self, parent: Pid) -> Vec<Pid> {
+        if !sees_own_namespace() {
+            return Vec::new();
+        }
         match &self.walked {
             Some(walked) => walked.get(&parent).cloned().unwrap_or_default(),
             None => children(parent).unwrap_or_default(),
@@ -211,11 +218,9 @@ pub fn stat_of(pid: Pid) -> Option<Stat> {
 /// What keeps k1s from seeing who is there, for people: no `/proc`, or one that is not of its own
 /// pid namespace, or that hides the processes of others.
 pub fn obstacle() -> Option<String> {
-    let link = std::fs::read_link("/proc/self");
-    let is_own = link.as_ref().is_ok_and(|link| link.to_str() == Some(&own_pid().0.to_string()));
-    let obstacle = if link.is_err() {
+    let obstacle = if std::fs::read_link("/proc/self").is_err() {
         "/proc is not there"
-    } else if !is_own {
+    } else if !sees_own_namespace() {
         "/proc is that of another pid namespace"
     } else if is_hiding() {
         "/proc hides the processes of other users (hidepid)"
@@ -223,6 +228,16 @@ pub fn obstacle() -> Option<String> {
         return None;
     };
     Some(format!("{obstacle}: what leaves its run's process group may not be found"))
+}
+
+/// Whether the numbers in `/proc` are those that k1s knows processes by: else one that is read
+/// there is another process, and must not be signalled. Looked at once.
+fn sees_own_namespace() -> bool {
+    static SEES: OnceLock<bool> = OnceLock::new();
+    *SEES.get_or_init(|| {
+        let link = std::fs::read_link("/proc/self");
+        link.is_ok_and(|link| link.to_str() == Some(&own_pid().0.to_string()))
+    })
 }
 
 /// By its mount's options: proc(5). Root and whoever has CAP_SYS_PTRACE sees all.

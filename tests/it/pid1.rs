@@ -229,3 +229,19 @@ fn as_pid_1_what_belongs_to_no_job_is_asked_to_end() {
     assert_eq!(k1s.exit().0.code(), Some(0));
     assert!(saved.exists());
 }
+
+/// A stop had said that all was gone where nothing outside of a process group can be seen.
+#[test]
+fn a_stop_says_what_it_cannot_see() {
+    if let Some(reason) = cannot_unshare() {
+        skip!(reason);
+    }
+    let k1s = K1s::with().around(&["unshare", "--pid", "--fork", "--kill-child"]).start();
+    let says = |text: &str| wait_until(text, || k1s.stderr().contains(text));
+    says("/proc is that of another pid namespace: what leaves its run's process group may not");
+    k1s.create("x", &continuous("setsid sleep 1000 & exec sleep 1000"));
+    k1s.in_state("x", "running");
+    k1s.put("/job/x/kill");
+    k1s.in_state("x", "killed");
+    says("job x, run 1: it cannot be seen whether all it has left is gone");
+}
