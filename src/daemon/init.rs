@@ -82,6 +82,8 @@ pub(super) fn main_job(command: Vec<String>, directory: &str) -> Result<(JobId, 
         ("executable", executable),
         ("arguments", Value::List(words.collect())),
         ("critical", Value::Bool(true)),
+        // As tini does it: the command knows how to end what it has started.
+        ("stop", Value::Table(vec![("scope".to_owned(), text("process"))])),
     ];
     let table = fields.map(|(name, value)| (name.to_owned(), value)).into();
     let spec = job::parse(Value::Table(table), directory, Spelling::Camel)

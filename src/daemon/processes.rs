@@ -175,7 +175,9 @@ impl Processes {
         for (signal, mut targets) in stops.0 {
             targets.retain(|target| {
                 let is_tree = matches!(target, Target::Tree { .. });
-                if !is_tree {
+                if let Target::Process(pid) = target {
+                    process::stop_process(*pid, signal);
+                } else if !is_tree {
                     process::stop_group(&self.hunt(target, supervisor), signal);
                 }
                 is_tree

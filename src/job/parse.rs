@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::fields::{self, FieldError, Fields, Spelling};
 use super::spec::{
     Backoff, Command, Concurrency, CronSpec, JobSpec, Kind, OutputSpec, Resource, ResourceLimit,
-    Restart, RestartPolicy, StopSpec,
+    Restart, RestartPolicy, StopScope, StopSpec,
 };
 use super::{Signal, Value};
 use crate::schedule::{CronSchedule, Schedule, ScheduleError};
@@ -36,7 +36,7 @@ pub fn parse(value: Value, directory: &str, spelling: Spelling) -> Parsed<JobSpe
             .optional("successExitCodes", success_exit_codes)?
             .unwrap_or_else(|| [0].into()),
         critical: fields.optional("critical", fields::boolean)?.unwrap_or(false),
-        stop: fields.table("stop", &["signal", "timeoutSeconds"], stop)?,
+        stop: fields.table("stop", &["signal", "timeoutSeconds", "scope"], stop)?,
         output: fields.table("output", &["limitBytes", "historyLimit", "forward"], output)?,
         labels: fields.optional("labels", fields::strings(label))?.unwrap_or_default(),
         secret_environment: fields
@@ -208,6 +208,7 @@ fn stop(fields: &mut Fields) -> Parsed<StopSpec> {
     Ok(StopSpec {
         signal: fields.optional("signal", signal)?.unwrap_or(Signal::TERM),
         timeout: timeout.unwrap_or(Duration::from_secs(10)),
+        scope: fields.optional("scope", fields::choice(&SCOPES))?.unwrap_or(StopScope::Group),
     })
 }
 
@@ -361,6 +362,8 @@ const POLICIES: [(&str, RestartPolicy); 3] = [
     ("never", RestartPolicy::Never),
 ];
 
+const SCOPES: [(&str, StopScope); 2] =
+    [("group", StopScope::Group), ("process", StopScope::Process)];
 const CONCURRENCY: [(&str, Concurrency); 4] = [
     ("forbid", Concurrency::Forbid),
     ("queue", Concurrency::Queue),
@@ -407,6 +410,7 @@ mod tests {
         assert_eq!(spec.command.working_directory, "/srv");
         assert_eq!(spec.stop.signal, Signal::TERM);
         assert_eq!(spec.stop.timeout, Duration::from_secs(10));
+        assert_eq!(spec.stop.scope, StopScope::Group);
         assert_eq!(spec.output.limit_bytes, 65_536);
         assert_eq!(spec.output.history_limit, 20);
         assert!(spec.is_success(0) && !spec.is_success(1));
@@ -487,6 +491,7 @@ mod tests {
             r#""type":"cron","stop":{"timeoutSeconds":-1}"#,
             "stop.timeoutSeconds: must be a number",
         );
+        check(r#""type":"cron","stop":{"scope":"session"}"#, "stop.scope: must be one of");
         check(r#""type":"cron","successExitCodes":[]"#, "successExitCodes: must hold at least one");
         check(
             r#""type":"cron","successExitCodes":[256]"#,

@@ -188,6 +188,18 @@ pub struct StopSpec {
     pub signal: Signal,
     /// The grace period before SIGKILL.
     pub timeout: Duration,
+    /// Who gets the signal.
+    pub scope: StopScope,
+}
+
+/// `stop.scope`: who gets the stop signal. SIGKILL goes to all of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopScope {
+    /// All processes of the run.
+    Group,
+    /// The first process, which ends its workers itself; what is left when it has ended gets the
+    /// signal then.
+    Process,
 }
 
 /// `output`: what is kept of it.

@@ -100,6 +100,11 @@ pub fn stop_group(target: &Target, signal: Signal) {
     signal_with_continue(signal, |signal| signal_group(target, signal));
 }
 
+/// Sends `signal`, and then SIGCONT, to a child of k1s that has not been collected.
+pub fn stop_process(pid: Pid, signal: Signal) {
+    signal_with_continue(signal, |signal| signal_process(pid, signal));
+}
+
 /// Sends `signal` to a child of k1s that has not been collected, so that the number is still
 /// its own: kill(2). Whether it was there.
 pub fn signal_process(pid: Pid, signal: Signal) -> bool {

@@ -11,7 +11,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::service::{DIRECTORY, Service};
-use crate::job::spec::{Backoff, Command, Concurrency, CronSpec, JobSpec, Kind, RestartPolicy};
+use crate::job::spec::{
+    Backoff, Command, Concurrency, CronSpec, JobSpec, Kind, RestartPolicy, StopScope,
+};
 use crate::job::{self, FieldError, INVALID_TYPE, Spelling, Value};
 use crate::schedule::Schedule;
 
@@ -143,6 +145,10 @@ fn print(spec: &JobSpec) -> serde_json::Value {
         "stop": {
             "signal": spec.stop.signal.to_string(),
             "timeoutSeconds": seconds(spec.stop.timeout),
+            "scope": match spec.stop.scope {
+                StopScope::Group => "group",
+                StopScope::Process => "process",
+            },
         },
         "output": {
             "limitBytes": spec.output.limit_bytes,

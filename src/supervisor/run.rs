@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use super::memory::Place;
 use super::{Action, Core, RunKey, Target, Timer};
+use crate::job::spec::StopScope;
 use crate::job::{Capture, JobSpec, Pid, Reason, Signal, Stream};
 use crate::time::{Mono, Now};
 
@@ -201,8 +202,17 @@ impl Run {
         };
         let target = Target::Tree { leader, tag };
         let is_wider = before != Some(&target);
-        if is_wider {
-            self.ask_to_end(&target, core);
+        // SIGKILL goes to all, also as the signal of a stop.
+        let is_kill = self.spec.stop.signal == Signal::KILL;
+        let scope = if is_kill { StopScope::Group } else { self.spec.stop.scope };
+        match (&self.state, scope) {
+            (RunState::Running { pid }, StopScope::Process) => {
+                self.ask_to_end(&Target::Process(*pid), core);
+            }
+            // What is more gets the signal when the first process has ended.
+            (RunState::Stopping { .. }, StopScope::Process) => {}
+            _ if is_wider => self.ask_to_end(&target, core),
+            _ => {}
         }
         let next = match &self.state {
             RunState::Queued | RunState::Deferred { .. } => return false,

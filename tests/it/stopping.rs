@@ -23,6 +23,8 @@ both_ways! {
     the_next_run_starts_when_the_group_is_empty
     a_job_is_known_by_its_processes_not_by_its_id
     the_end_of_one_stop_does_not_hide_what_another_looks_for
+    with_the_scope_process_workers_are_left_to_the_first_process
+    with_the_scope_process_what_is_left_is_asked_then
 }
 
 /// How a job may be asked to end.
@@ -222,4 +224,34 @@ fn as_pid_1_it_ends_also_what_nothing_tells_of() {
     k1s.signal(Signal::SIGTERM);
     assert_eq!(k1s.exit().0.code(), Some(0));
     wait_until("nothing survives", || !all.iter().any(|process| is_alive(process.pid)));
+}
+
+/// Celery, gunicorn, PostgreSQL: the first process ends its workers when their work is done.
+fn with_the_scope_process_workers_are_left_to_the_first_process(start: Builder) {
+    let k1s = start.start();
+    let worker = "trap \"echo >lost\" TERM; echo >up; while [ ! -e end ]; do sleep 0.02; done";
+    let script =
+        format!("trap 'echo >end; wait; exit 3' TERM; sh -c '{worker}; echo >done' & wait");
+    let scope = json!({"stop": {"scope": "process", "timeoutSeconds": 3600}});
+    k1s.create("x", &with(continuous(&script), scope));
+    k1s.wait_for_file("up");
+    k1s.put("/job/x/kill");
+    let job = k1s.in_state("x", "killed");
+    assert_eq!(job["results"][0]["exitCode"], 3);
+    assert!(k1s.dir().join("done").exists());
+    assert!(!k1s.dir().join("lost").exists());
+}
+
+/// What the first process leaves behind is asked when it has ended.
+fn with_the_scope_process_what_is_left_is_asked_then(start: Builder) {
+    let k1s = start.start();
+    let worker = "trap \"echo >asked; exit\" TERM; echo >up; while :; do sleep 0.02; done";
+    let script = format!("sh -c '{worker}' 2>/dev/null & exec sleep 1000");
+    let scope = json!({"stop": {"scope": "process", "timeoutSeconds": 3600}});
+    k1s.create("x", &with(continuous(&script), scope));
+    k1s.wait_for_file("up");
+    k1s.put("/job/x/kill");
+    k1s.in_state("x", "killed");
+    assert!(k1s.dir().join("asked").exists());
+    are_gone(&k1s);
 }

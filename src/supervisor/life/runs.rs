@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Job;
+use crate::job::spec::StopScope;
 use crate::job::{ExitStatus, Pid, Reason, RunEnd, SpawnFailure, Stream};
 use crate::supervisor::run::{End, Kill, Run, RunState, Survey};
 use crate::supervisor::{Core, Happened, RunKey, Target};
@@ -124,6 +125,9 @@ impl Job {
                     run.ask_to_end(&target, core);
                     run.clear(end, target, kill, core, now);
                 } else {
+                    if spec.stop.scope == StopScope::Process && matches!(kill, Kill::At(_)) {
+                        run.ask_to_end(&target, core);
+                    }
                     run.clear(end, target, kill, core, now);
                     run.survey(core);
                 }
