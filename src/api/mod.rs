@@ -8,6 +8,7 @@
 //! All routes stand in one table, [`ROUTES`]. Whoever has no token learns nothing but that k1s
 //! is alive: the token is asked for before it is looked whether a path or a job exists.
 
+mod change;
 mod later;
 mod object;
 mod view;
@@ -19,12 +20,13 @@ use serde::Serialize;
 use crate::http::{
     Connection, Head, Incoming, Method, Path, Reply, Request, Status, constant_time_eq,
 };
-use crate::job::{self, FieldError, JobId, JobSpec, Spelling, Value};
+use crate::job::{self, FieldError, JobId, JobSpec, Value, type_name};
 use crate::supervisor::{Put, Refusal, Supervisor};
 use crate::time::Now;
 
 pub use later::Later;
 use later::Wait;
+pub use view::READ_ONLY;
 use view::{Filter, Shown};
 
 /// One thing that can be asked of a path.
@@ -38,13 +40,14 @@ pub struct Route {
 }
 
 /// Everything that the API knows.
-pub const ROUTES: [Route; 12] = [
+pub const ROUTES: [Route; 13] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/openapi.json", Handler::OpenApi),
     route(Method::Get, "/", Handler::List),
     route(Method::Get, "/job/{id}", Handler::Show),
     route(Method::Post, "/job/{id}", Handler::Create),
     route(Method::Put, "/job/{id}", Handler::Put),
+    route(Method::Patch, "/job/{id}", Handler::Patch),
     route(Method::Delete, "/job/{id}", Handler::Remove),
     route(Method::Put, "/job/{id}/kill", Handler::Kill),
     route(Method::Put, "/job/{id}/start", Handler::Start),
@@ -157,6 +160,7 @@ impl Api {
             },
             Handler::Create => self.create(id, request, supervisor, now),
             Handler::Put => self.put(id, request, supervisor, now),
+            Handler::Patch => self.patch(id, request, supervisor, now),
             Handler::Remove => asked(supervisor.remove(id, now), "Kill"),
             Handler::Kill => asked(supervisor.kill(id, now), "Kill"),
             Handler::Start => asked(supervisor.start(id, now), "Start"),
@@ -184,7 +188,7 @@ impl Api {
             return Err(Refused::by(Refusal::Exists, id));
         }
         let wait = wait_seconds(&request.head)?;
-        let spec = self.spec(&request.body)?;
+        let spec = self.spec(id, document(&request.body)?, supervisor)?;
         let message = format!("{} job created", view::type_title(&spec.kind));
         supervisor.create(job_id, spec, now).map_err(|refusal| Refused::by(refusal, id))?;
         match (wait, supervisor.job(id)) {
@@ -202,8 +206,37 @@ impl Api {
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Result<Answer<'a>, Refused> {
+        let given = document(&request.body)?;
+        self.replace(id, given, supervisor, now)
+    }
+
+    fn patch<'a>(
+        &self,
+        id: &'a str,
+        request: &Request,
+        supervisor: &mut Supervisor,
+        now: Now,
+    ) -> Result<Answer<'a>, Refused> {
+        let job = supervisor.job(id).ok_or_else(Refused::not_found)?;
+        let patch = document(&request.body)?;
+        let own = type_name(&job.spec().kind);
+        if job::type_in(&patch).is_some_and(|named| named != own) {
+            return Err(Refused::by(Refusal::OtherType, id));
+        }
+        let given = change::merged(job.spec(), patch);
+        self.replace(id, given, supervisor, now)
+    }
+
+    /// Gives the job a specification, or creates one that has it.
+    fn replace<'a>(
+        &self,
+        id: &'a str,
+        given: Value,
+        supervisor: &mut Supervisor,
+        now: Now,
+    ) -> Result<Answer<'a>, Refused> {
         let job_id = JobId::parse(id).map_err(|why| Refused::new(Status::BadRequest, why))?;
-        let spec = self.spec(&request.body)?;
+        let spec = self.spec(id, given, supervisor)?;
         let message = match supervisor.put(job_id, spec, now) {
             Ok(Put::Created) => "Job created",
             Ok(Put::Replaced) => "Job replaced",
@@ -213,8 +246,9 @@ impl Api {
         Ok(Answer::Said(Said::about(message.to_owned(), Some(id))))
     }
 
-    fn spec(&self, body: &[u8]) -> Result<JobSpec, Refused> {
-        Ok(job::parse(document(body)?, &self.directory, Spelling::Camel)?)
+    fn spec(&self, id: &str, given: Value, supervisor: &Supervisor) -> Result<JobSpec, Refused> {
+        let old = supervisor.job(id).map(|job| job.spec());
+        Ok(change::specification(given, id, old, &self.directory)?)
     }
 }
 
@@ -226,6 +260,7 @@ enum Handler {
     Show,
     Create,
     Put,
+    Patch,
     Remove,
     Kill,
     Start,

@@ -79,6 +79,14 @@ impl Type {
     }
 }
 
+/// The type that a document names, if it is one of the three.
+pub fn type_in(value: &Value) -> Option<&'static str> {
+    let Value::Table(entries) = value else { return None };
+    let given = entries.iter().find(|(name, _)| name == "type").map(|(_, value)| value);
+    let is_it = |known: &str| matches!(given, Some(Value::String(name)) if name == known);
+    TYPES.iter().map(|(name, _)| *name).find(|name| is_it(name))
+}
+
 fn kind_of(value: &Value) -> Parsed<Type> {
     let Value::Table(entries) = value else {
         return fields::wrong("an object", value);
@@ -166,16 +174,15 @@ fn backoff(fields: &mut Fields) -> Parsed<Backoff> {
 }
 
 fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
-    let expression = fields.optional("schedule", fields::nonempty)?;
+    let schedule = fields.optional("schedule", interval_or_expression)?;
     let zone_field = fields.spelled("timeZone");
     let zone = fields.optional("timeZone", fields::nonempty)?;
-    let interval =
-        fields.optional("scheduleInSeconds", fields::integer::<u64>(1..=LONGEST_INTERVAL))?;
-    let schedule = match (expression, interval, zone) {
+    let interval = fields.optional("scheduleInSeconds", interval)?;
+    let schedule = match (schedule, interval, zone) {
         (Some(_), Some(_), _) => {
             return Err(FieldError::new("schedule", "cannot stand beside `scheduleInSeconds`"));
         }
-        (Some(expression), None, zone) => {
+        (Some(When::Expression(expression)), None, zone) => {
             let zone = zone.as_deref().unwrap_or("UTC");
             Schedule::Cron(CronSchedule::parse(&expression, zone).map_err(|error| {
                 let field = match &error {
@@ -185,22 +192,45 @@ fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
                 FieldError::new(field, error.to_string())
             })?)
         }
-        (None, _, Some(_)) => {
+        (Some(When::Interval(_)) | None, _, Some(_)) => {
             return Err(FieldError::new(
                 &zone_field,
                 "needs a `schedule` that is a cron expression",
             ));
         }
-        (None, interval, None) => Schedule::Every(Duration::from_secs(interval.unwrap_or(60))),
+        (Some(When::Interval(interval)), None, None) | (None, Some(interval), None) => {
+            Schedule::Every(Duration::from_secs(interval))
+        }
+        (None, None, None) => Schedule::Every(Duration::from_secs(60)),
     };
     let concurrency = fields.optional("concurrencyPolicy", fields::choice(&CONCURRENCY))?;
+    let deadline = fields.optional("startingDeadlineSeconds", fields::seconds(0.0))?;
     Ok(CronSpec {
         schedule,
         concurrency: concurrency.unwrap_or(Concurrency::Forbid),
         suspend: fields.optional("suspend", fields::boolean)?.unwrap_or(false),
-        starting_deadline: fields.optional("startingDeadlineSeconds", fields::seconds(0.0))?,
+        starting_deadline: deadline.unwrap_or(Duration::from_secs(10)),
         jitter: fields.optional("jitterSeconds", fields::seconds(0.0))?.unwrap_or_default(),
     })
+}
+
+/// What `schedule` holds.
+enum When {
+    /// As the job object shows an interval: in seconds.
+    Interval(u64),
+    Expression(String),
+}
+
+fn interval_or_expression(value: Value) -> Parsed<When> {
+    match value {
+        Value::String(_) => fields::nonempty(value).map(When::Expression),
+        Value::Integer(_) | Value::Float(_) => interval(value).map(When::Interval),
+        other => fields::wrong("a cron expression or a number of seconds", &other),
+    }
+}
+
+fn interval(value: Value) -> Parsed<u64> {
+    fields::integer(1..=LONGEST_INTERVAL)(value)
 }
 
 fn stop(fields: &mut Fields) -> Parsed<StopSpec> {
@@ -356,22 +386,22 @@ const BACKOFF_FIELDS: [&str; 4] = ["initialDelayMs", "maxDelayMs", "factor", "re
 const RESTART_FIELDS: [&str; 6] =
     ["policy", "initialDelayMs", "maxDelayMs", "factor", "resetAfterMs", "maxRestarts"];
 
-const POLICIES: [(&str, RestartPolicy); 3] = [
+pub(super) const POLICIES: [(&str, RestartPolicy); 3] = [
     ("always", RestartPolicy::Always),
     ("on-failure", RestartPolicy::OnFailure),
     ("never", RestartPolicy::Never),
 ];
 
-const SCOPES: [(&str, StopScope); 2] =
+pub(super) const SCOPES: [(&str, StopScope); 2] =
     [("group", StopScope::Group), ("process", StopScope::Process)];
-const CONCURRENCY: [(&str, Concurrency); 4] = [
+pub(super) const CONCURRENCY: [(&str, Concurrency); 4] = [
     ("forbid", Concurrency::Forbid),
     ("queue", Concurrency::Queue),
     ("allow", Concurrency::Allow),
     ("replace", Concurrency::Replace),
 ];
 
-const RESOURCES: [(&str, Resource); 16] = [
+pub(super) const RESOURCES: [(&str, Resource); 16] = [
     ("as", Resource::As),
     ("core", Resource::Core),
     ("cpu", Resource::Cpu),

@@ -64,8 +64,8 @@ pub struct CronSpec {
     pub concurrency: Concurrency,
     /// Nothing is started by schedule.
     pub suspend: bool,
-    /// How late a run may start; `None`: a run whose moment was missed is skipped.
-    pub starting_deadline: Option<Duration>,
+    /// How late a run may start: a busy machine is forgiven, a suspended one is not.
+    pub starting_deadline: Duration,
     /// The most that is added to each moment, by the job's id.
     pub jitter: Duration,
 }

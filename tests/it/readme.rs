@@ -116,7 +116,11 @@ fn the_tables_of_what_jobs_show_are_complete() {
     k1s.create("daemon", &harness::continuous("exec sleep 60"));
     k1s.create("calendar", &json!({"type": "cron", "schedule": "@yearly", "executable": "true"}));
     let failed = k1s.run("failed", &json!({"type": "one-off", "executable": "/nowhere"}));
-    let jobs = ["daemon", "calendar", "failed"].map(|id| k1s.job(id));
+    let given = json!({"type": "one-off", "executable": "true", "stdin": "", "user": "0",
+        "group": "0", "umask": "022", "nice": 0, "timeoutSeconds": 1,
+        "ttlSecondsAfterFinished": 3600});
+    k1s.create("given", &given);
+    let jobs = ["daemon", "calendar", "failed", "given"].map(|id| k1s.job(id));
     let mut keys: BTreeSet<String> = jobs.iter().flat_map(keys_of).collect();
     // Only there while the machine has no room for a run.
     keys.insert("error".to_owned());
