@@ -294,6 +294,8 @@ enum Missing {
 struct Refused {
     status: Status,
     error: String,
+    /// What would be right, where `error` may not say it.
+    hint: Option<String>,
     allow: Option<String>,
     closes: bool,
 }
@@ -313,6 +315,8 @@ struct Alive {
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
 }
 
 impl Said<'_> {
@@ -335,7 +339,7 @@ impl Missing {
 
 impl Refused {
     fn new(status: Status, error: impl Into<String>) -> Refused {
-        Refused { status, error: error.into(), allow: None, closes: false }
+        Refused { status, error: error.into(), hint: None, allow: None, closes: false }
     }
 
     fn closing(status: Status, error: &str) -> Refused {
@@ -374,15 +378,18 @@ impl Refused {
     fn respond(&self, connection: &mut Connection, now: Now) {
         let reply =
             Reply { allow: self.allow.as_deref(), close: self.closes, ..Reply::json(self.status) };
-        connection.respond(reply, now, |out| write_json(out, &ErrorBody { error: &self.error }));
+        let body = ErrorBody { error: &self.error, hint: self.hint.as_deref() };
+        connection.respond(reply, now, |out| write_json(out, &body));
     }
 }
 
-/// The seed promises one message without the name of its field.
+/// The seed promises one message without the name of its field, or what would be right.
 impl From<FieldError> for Refused {
     fn from(error: FieldError) -> Refused {
-        if error.message == job::INVALID_TYPE {
-            return Refused::new(Status::BadRequest, error.message);
+        if let Some(hint) = error.message.strip_prefix(job::INVALID_TYPE) {
+            let hint = format!("{}: {}", error.path.join("."), hint.trim_start_matches("; "));
+            let refused = Refused::new(Status::BadRequest, job::INVALID_TYPE);
+            return Refused { hint: Some(hint), ..refused };
         }
         Refused::new(Status::BadRequest, error.to_string())
     }

@@ -191,7 +191,7 @@ impl Token {
         } else if text.iter().all(u8::is_ascii_graphic) {
             Ok(Token(text.iter().copied().map(char::from).collect()))
         } else {
-            Err("must be visible ASCII characters, without blanks".into())
+            Err(format!("must be visible ASCII characters, without blanks{}", why(text)))
         }
     }
 }
@@ -233,6 +233,19 @@ impl fmt::Display for ConfigError {
 }
 
 impl Error for ConfigError {}
+
+/// What makes a token wrong that looks right in an editor; the token itself is never repeated.
+fn why(token: &[u8]) -> &'static str {
+    if token.starts_with(b"\xef\xbb\xbf") {
+        "; this begins with a byte order mark (BOM): save the file without one"
+    } else if token.ends_with(b"\r") {
+        "; this ends with a carriage return (\\r): save the file with the line ends of Unix"
+    } else if token.contains(&b'\n') {
+        "; this has more than one line"
+    } else {
+        ""
+    }
+}
 
 type Parsed<T> = Result<T, FieldError>;
 

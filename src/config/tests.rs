@@ -201,6 +201,50 @@ fn keys_that_are_wrong_are_named_with_their_place() {
             "k1s.toml:2: http.host: must be an IPv4 or IPv6 address or \"localhost\", not ",
         );
     }
+    check(
+        "http.port = 1_000_000",
+        "k1s.toml:1: http.port: must be a whole number from 0 to 65535, not 1_000_000",
+    );
+    check(
+        "http.port = 0xfffff",
+        "k1s.toml:1: http.port: must be a whole number from 0 to 65535, not 0xfffff",
+    );
+    check(
+        "http.port = 1e3",
+        "k1s.toml:1: http.port: must be a whole number from 0 to 65535; `1e3` is a float",
+    );
+    check(
+        "http.port = {}",
+        "k1s.toml:1: http.port: must be a whole number from 0 to 65535, not a table",
+    );
+    check("job.x = []", "k1s.toml:1: job.x: must be a table, not an array");
+    let job = |fields: &str| format!("[job.x]\ntype = \"cron\"\nexecutable = \"x\"\n{fields}");
+    for (fields, error) in [
+        ("cwd = 1", "cwd: unknown field; here it is `working_directory`"),
+        (
+            "workingDirectori = 1",
+            "workingDirectori: unknown field; did you mean `workingDirectory`?",
+        ),
+        ("environment = []", "environment: must be a table of strings, not an array"),
+        (
+            "schedule = \"TZ=Asia/Tokyo @daily\"",
+            "schedule: must be the expression alone; `time_zone` is to be \"Asia/Tokyo\"",
+        ),
+        (
+            "stop.timeout_seconds = -1.50",
+            "stop.timeout_seconds: must be a number from 0 to 3162240000, not -1.50",
+        ),
+        (
+            "stop.signal = \"a list\"",
+            "stop.signal: must be the name of a signal, such as \"SIGTERM\", not \"a list\"",
+        ),
+        (
+            "schedule = \"@daily\"\nschedule_in_seconds = 1",
+            "schedule: cannot stand beside `schedule_in_seconds`",
+        ),
+    ] {
+        check(&job(fields), &format!("k1s.toml:4: job.x.{error}"));
+    }
     check("http.max_headers = 0", "k1s.toml:1: http.max_headers: must be");
     check("http.head_timeout_seconds = 0", "k1s.toml:1: http.head_timeout_seconds: must");
     check("http.idle_timeout_seconds = nan", "k1s.toml:1: http.idle_timeout_seconds: must");
@@ -227,6 +271,23 @@ fn tokens_that_are_wrong_are_named_and_not_shown() {
         "http.auth_token_file = \"/missing\"",
         "k1s.toml:1: http.auth_token_file: \"/missing\" cannot be read: ",
     );
+    for (token, why) in [
+        ("a b", ""),
+        ("\\uFEFFab", "; this begins with a byte order mark (BOM): save the file without one"),
+        (
+            "ab\\r\\n",
+            "; this ends with a carriage return (\\r): save the file with the line ends of",
+        ),
+        ("ab\\n\\n", "; this has more than one line"),
+        ("ab\\ncd", "; this has more than one line"),
+    ] {
+        check(
+            &format!("http.auth_token = \"{token}\""),
+            &format!(
+                "k1s.toml:1: http.auth_token: must be visible ASCII characters, without blanks{why}"
+            ),
+        );
+    }
     let error = parse("http.auth_token = \"hunter 2\"", "f", &environment()).unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter"));
 }

@@ -10,6 +10,7 @@ mod run;
 mod signal;
 pub mod spec;
 mod value;
+mod words;
 mod write;
 
 pub use fields::{FieldError, Spelling, closest};

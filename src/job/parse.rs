@@ -11,7 +11,7 @@ use super::spec::{
     Backoff, Command, Concurrency, CronSpec, JobSpec, Kind, OutputSpec, Resource, ResourceLimit,
     Restart, RestartPolicy, StopScope, StopSpec,
 };
-use super::{Signal, Value};
+use super::{Signal, Value, words};
 use crate::schedule::{CronSchedule, Schedule, ScheduleError};
 
 type Parsed<T> = Result<T, FieldError>;
@@ -20,11 +20,12 @@ type Parsed<T> = Result<T, FieldError>;
 /// `workingDirectory`, and what a relative one starts from.
 ///
 /// # Errors
-/// The first field that is unknown, missing, of a wrong type or out of range. A missing or
-/// unknown `type` has the message [`INVALID_TYPE`].
+/// The first field that is unknown, missing, of a wrong type or out of range. The message about
+/// a `type` that is none of the three begins with [`INVALID_TYPE`].
 pub fn parse(value: Value, directory: &str, spelling: Spelling) -> Parsed<JobSpec> {
     let known: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
-    let kind = kind_of(&value)?;
+    let kind = kind_of(&value, &known, spelling)?;
+    foreign(&value, &known, spelling)?;
     let mut fields = Fields::of(value, &known, spelling)?;
     belongs(&fields, kind, spelling)?;
     fields.optional("type", Ok)?;
@@ -36,7 +37,7 @@ pub fn parse(value: Value, directory: &str, spelling: Spelling) -> Parsed<JobSpe
             .optional("successExitCodes", success_exit_codes)?
             .unwrap_or_else(|| [0].into()),
         critical: fields.optional("critical", fields::boolean)?.unwrap_or(false),
-        stop: fields.table("stop", &["signal", "timeoutSeconds", "scope"], stop)?,
+        stop: fields.table("stop", &STOP_FIELDS, stop)?,
         output: fields.table("output", &["limitBytes", "historyLimit", "forward"], output)?,
         labels: fields.optional("labels", fields::strings(label))?.unwrap_or_default(),
         secret_environment: fields
@@ -59,7 +60,7 @@ pub fn parse_signal_request(value: Value) -> Parsed<(Signal, bool)> {
     Ok((signal, fields.optional("group", fields::boolean)?.unwrap_or(false)))
 }
 
-/// What is said of a `type` that is missing or none of the three.
+/// What is said of a `type` that is none of the three, before what would be right.
 pub const INVALID_TYPE: &str = "Invalid job type";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,16 +88,55 @@ pub fn type_in(value: &Value) -> Option<&'static str> {
     TYPES.iter().map(|(name, _)| *name).find(|name| is_it(name))
 }
 
-fn kind_of(value: &Value) -> Parsed<Type> {
+fn kind_of(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<Type> {
     let Value::Table(entries) = value else {
         return fields::wrong("an object", value);
     };
-    let given = entries.iter().find(|(name, _)| name == "type").map(|(_, value)| value);
-    match given {
-        Some(Value::String(name)) => TYPES.iter().find(|(known, _)| known == name).map(|(_, t)| *t),
-        Some(_) | None => None,
+    let right = "\"continuous\", \"one-off\" or \"cron\"";
+    let invalid = |given: &str| {
+        FieldError::new("type", format!("{INVALID_TYPE}; must be {right}, not {given}"))
+    };
+    match entries.iter().find(|(name, _)| name == "type").map(|(_, value)| value) {
+        Some(Value::String(name)) => TYPES
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, t)| *t)
+            .ok_or_else(|| invalid(&format!("{name:?}"))),
+        None | Some(Value::Null) => {
+            // What may be meant for it is said first.
+            let is_meant = |given: &str| {
+                words::answer(given).is_some_and(|answer| answer.contains("`type`"))
+                    || fields::closest(given, known) == Some("type")
+            };
+            let near = entries.iter().find(|(given, _)| given != "type" && is_meant(given));
+            Err(match near {
+                Some((given, _)) => {
+                    FieldError::new(given, unknown_or_foreign(given, known, spelling))
+                }
+                None => FieldError::new("type", format!("is required: {right}")),
+            })
+        }
+        Some(other) => Err(invalid(other.kind())),
     }
-    .ok_or_else(|| FieldError::new("type", INVALID_TYPE))
+}
+
+/// An error for a field that has another name elsewhere.
+fn foreign(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<()> {
+    let Value::Table(entries) = value else { return Ok(()) };
+    let is_known = |given: &str| known.iter().any(|name| spelling.matches(given, name));
+    let found =
+        entries.iter().find(|(given, _)| !is_known(given) && words::answer(given).is_some());
+    match found {
+        Some((given, _)) => Err(FieldError::new(given, unknown_or_foreign(given, known, spelling))),
+        None => Ok(()),
+    }
+}
+
+fn unknown_or_foreign(given: &str, known: &[&str], spelling: Spelling) -> String {
+    match words::answer(given) {
+        Some(answer) => format!("unknown field; {answer}"),
+        None => fields::unknown(given, known, spelling),
+    }
 }
 
 /// An error for a field that only other types of job have.
@@ -223,7 +263,14 @@ enum When {
 
 fn interval_or_expression(value: Value) -> Parsed<When> {
     match value {
-        Value::String(_) => fields::nonempty(value).map(When::Expression),
+        Value::String(_) => match fields::nonempty(value)? {
+            text if text.starts_with("TZ=") || text.starts_with("CRON_TZ=") => {
+                let (_, rest) = text.split_once('=').unwrap_or_default();
+                let zone = rest.split(char::is_whitespace).next().unwrap_or_default();
+                fields::fail(format!("must be the expression alone; `timeZone` is to be {zone:?}"))
+            }
+            text => Ok(When::Expression(text)),
+        },
         Value::Integer(_) | Value::Float(_) => interval(value).map(When::Interval),
         other => fields::wrong("a cron expression or a number of seconds", &other),
     }
@@ -349,7 +396,7 @@ const TYPES: [(&str, Type); 3] =
     [("continuous", Type::Continuous), ("one-off", Type::OneOff), ("cron", Type::Cron)];
 
 /// Every field, and which types of job have it.
-const FIELDS: [(&str, u8); 30] = [
+pub(super) const FIELDS: [(&str, u8); 30] = [
     ("type", ALL),
     ("executable", ALL),
     ("arguments", ALL),
@@ -383,8 +430,10 @@ const FIELDS: [(&str, u8); 30] = [
 ];
 
 const BACKOFF_FIELDS: [&str; 4] = ["initialDelayMs", "maxDelayMs", "factor", "resetAfterMs"];
-const RESTART_FIELDS: [&str; 6] =
+pub(super) const RESTART_FIELDS: [&str; 6] =
     ["policy", "initialDelayMs", "maxDelayMs", "factor", "resetAfterMs", "maxRestarts"];
+
+pub(super) const STOP_FIELDS: [&str; 3] = ["signal", "timeoutSeconds", "scope"];
 
 pub(super) const POLICIES: [(&str, RestartPolicy); 3] = [
     ("always", RestartPolicy::Always),
@@ -480,8 +529,22 @@ mod tests {
             let found = spec(&json).expect_err(&json);
             assert!(found.starts_with(error), "{json}\n  said {found}\n  want {error}");
         };
-        check(r#""type":"daemon""#, "type: Invalid job type");
-        check(r#""kind":"cron""#, "type: Invalid job type");
+        let right = r#""continuous", "one-off" or "cron""#;
+        let invalid = |given| format!("type: Invalid job type; must be {right}, not {given}");
+        check(r#""type":"daemon""#, &invalid(r#""daemon""#));
+        check(r#""type":1"#, &invalid("a whole number"));
+        check(r#""labels":{}"#, &format!("type: is required: {right}"));
+        check(r#""type":null"#, &format!("type: is required: {right}"));
+        check(r#""Type":"cron""#, "Type: unknown field; did you mean `type`?");
+        check(r#""typ":"cron""#, "typ: unknown field; did you mean `type`?");
+        check(r#""kind":"cron""#, "kind: unknown field; here it is `type`");
+        check(r#""type":"cron","cmd":"x""#, "cmd: unknown field; here it is `executable`, one");
+        check(r#""type":"cron","numprocs":2"#, "numprocs: unknown field; a job is one process");
+        check(
+            r#""type":"cron","schedule":"CRON_TZ=Asia/Tokyo 0 3 * * *""#,
+            "schedule: must be the expression alone; `timeZone` is to be \"Asia/Tokyo\"",
+        );
+        check(r#""type":"cron","schedule":[]"#, "schedule: must be a cron expression or a number");
         check(
             r#""type":"cron","arguments":[1]"#,
             "arguments.0: must be a string, not a whole number",
