@@ -10,7 +10,7 @@ use crate::http::{Head, Status};
 use crate::job::spec::Kind;
 use crate::job::{self, RunRecord, Secrets, Signal, type_name};
 use crate::schedule::format_rfc3339;
-use crate::supervisor::{Job, Skipped, State};
+use crate::supervisor::{Job, Origin, Skipped, State};
 use crate::time::{Now, Wall};
 
 /// A job's own fields, as the API shows them: all but its results.
@@ -27,6 +27,7 @@ pub(super) struct ResultView<'a> {
     exit_code: u8,
     signal: Option<Shows<Signal>>,
     reason: &'static str,
+    success: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     started_at: Time,
@@ -122,6 +123,7 @@ impl Serialize for JobView<'_> {
                 map.serialize_entry("pid", &job.pid().map(|pid| pid.0))?;
             }
         }
+        map.serialize_entry("origin", origin_name(job.origin()))?;
         self.kind_entries(&mut map)?;
         map.serialize_entry("createdAt", &Time(job.created_at()))?;
         map.serialize_entry("startedAt", &job.started_at().map(Time))?;
@@ -157,6 +159,7 @@ impl ResultView<'_> {
             exit_code: record.exit_code(),
             signal: record.signal().map(Shows),
             reason: record.reason.name(),
+            success: record.success,
             error: record.error(),
             started_at: Time(record.started_at),
             finished_at: Time(record.finished_at),
@@ -195,6 +198,13 @@ struct Shows<T>(T);
 impl<T: Display> Serialize for Shows<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
+    }
+}
+
+fn origin_name(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Api => "api",
+        Origin::Config => "config",
     }
 }
 

@@ -381,7 +381,7 @@ fn supervisor(
     }
     for (id, spec) in settings.jobs.into_iter().chain(main) {
         let name = id.clone();
-        supervisor.create(id, spec, now).map_err(|refusal| format!("job.{name}: {refusal:?}"))?;
+        supervisor.declare(id, spec, now).map_err(|refusal| format!("job.{name}: {refusal:?}"))?;
     }
     Ok(supervisor)
 }

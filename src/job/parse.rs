@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::fields::{self, FieldError, Fields, Spelling};
 use super::spec::{
-    Backoff, Command, Concurrency, CronSpec, JobSpec, Kind, OutputSpec, Resource, ResourceLimit,
-    Restart, RestartPolicy, StopScope, StopSpec,
+    Backoff, Command, Concurrency, Critical, CronSpec, JobSpec, Kind, OutputSpec, Resource,
+    ResourceLimit, Restart, RestartPolicy, StopScope, StopSpec,
 };
 use super::{Signal, Value, words};
 use crate::schedule::{CronSchedule, Schedule, ScheduleError};
@@ -36,7 +36,7 @@ pub fn parse(value: Value, directory: &str, spelling: Spelling) -> Parsed<JobSpe
         success_exit_codes: fields
             .optional("successExitCodes", success_exit_codes)?
             .unwrap_or_else(|| [0].into()),
-        critical: fields.optional("critical", fields::boolean)?.unwrap_or(false),
+        critical: fields.optional("critical", critical)?.unwrap_or(Critical::No),
         stop: fields.table("stop", &STOP_FIELDS, stop)?,
         output: fields.table("output", &["limitBytes", "historyLimit", "forward"], output)?,
         labels: fields.optional("labels", fields::strings(label))?.unwrap_or_default(),
@@ -184,6 +184,7 @@ fn command(fields: &mut Fields, directory: &str) -> Parsed<Command> {
         group: fields.optional("group", fields::name_or_number)?,
         umask: fields.optional("umask", umask)?,
         nice: fields.optional("nice", fields::integer(-20..=19))?,
+        oom_score_adj: fields.optional("oomScoreAdj", fields::integer(-1000..=1000))?,
         limits: fields.optional("limits", limits)?.unwrap_or_default(),
     })
 }
@@ -252,6 +253,17 @@ fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
         starting_deadline: deadline.unwrap_or(Duration::from_secs(10)),
         jitter: fields.optional("jitterSeconds", fields::seconds(0.0))?.unwrap_or_default(),
     })
+}
+
+fn critical(value: Value) -> Parsed<Critical> {
+    let right = "true, false or \"on-failure\"";
+    match value {
+        Value::Bool(true) => Ok(Critical::Yes),
+        Value::Bool(false) => Ok(Critical::No),
+        Value::String(text) if text == "on-failure" => Ok(Critical::OnFailure),
+        Value::String(text) => fields::fail(format!("must be {right}, not {text:?}")),
+        other => fields::wrong(right, &other),
+    }
 }
 
 /// What `schedule` holds.
@@ -396,7 +408,7 @@ const TYPES: [(&str, Type); 3] =
     [("continuous", Type::Continuous), ("one-off", Type::OneOff), ("cron", Type::Cron)];
 
 /// Every field, and which types of job have it.
-pub(super) const FIELDS: [(&str, u8); 30] = [
+pub(super) const FIELDS: [(&str, u8); 31] = [
     ("type", ALL),
     ("executable", ALL),
     ("arguments", ALL),
@@ -424,6 +436,7 @@ pub(super) const FIELDS: [(&str, u8); 30] = [
     ("group", ALL),
     ("umask", ALL),
     ("nice", ALL),
+    ("oomScoreAdj", ALL),
     ("limits", ALL),
     ("output", ALL),
     ("labels", ALL),
@@ -585,6 +598,13 @@ mod tests {
             "stop.timeoutSeconds: must be a number",
         );
         check(r#""type":"cron","stop":{"scope":"session"}"#, "stop.scope: must be one of");
+        let right = "must be true, false or \"on-failure\", not";
+        check(r#""type":"one-off","critical":"always""#, &format!("critical: {right} \"always\""));
+        check(r#""type":"one-off","critical":1"#, &format!("critical: {right} a whole number"));
+        check(
+            r#""type":"cron","oomScoreAdj":1001"#,
+            "oomScoreAdj: must be a whole number from -1000",
+        );
         check(r#""type":"cron","successExitCodes":[]"#, "successExitCodes: must hold at least one");
         check(
             r#""type":"cron","successExitCodes":[256]"#,

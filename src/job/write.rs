@@ -18,8 +18,8 @@ use serde::{Serialize, Serializer};
 use super::Value;
 use super::parse::{CONCURRENCY, POLICIES, RESOURCES, SCOPES};
 use super::spec::{
-    Backoff, Command, CronSpec, JobSpec, Kind, OutputSpec, ResourceLimit, Restart, RestartPolicy,
-    StopSpec,
+    Backoff, Command, Critical, CronSpec, JobSpec, Kind, OutputSpec, ResourceLimit, Restart,
+    RestartPolicy, StopSpec,
 };
 use crate::schedule::Schedule;
 
@@ -83,7 +83,9 @@ fn command<'a>(table: &mut Table<'a>, spec: &'a JobSpec, secrets: Secrets) {
         (name.as_str(), Field::from(value))
     });
     table.put("environment", Field::Table(environment.collect()));
-    let Command { clear_environment, stdin, user, group, umask, nice, limits, .. } = &spec.command;
+    let Command {
+        clear_environment, stdin, user, group, umask, nice, oom_score_adj, limits, ..
+    } = &spec.command;
     table.put("clearEnvironment", *clear_environment);
     table.put("secretEnvironment", texts(&spec.secret_environment));
     table.put_some("stdin", stdin.as_deref());
@@ -91,6 +93,7 @@ fn command<'a>(table: &mut Table<'a>, spec: &'a JobSpec, secrets: Secrets) {
     table.put_some("group", group.as_deref());
     table.put_some("umask", umask.map(|mask| Field::String(format!("{mask:03o}").into())));
     table.put_some("nice", nice.map(|nice| Field::Integer(nice.into())));
+    table.put_some("oomScoreAdj", oom_score_adj.map(|adj| Field::Integer(adj.into())));
     let limits = limits.iter().map(|limit| (name_of(&RESOURCES, limit.resource), pair(limit)));
     table.put("limits", Field::Table(limits.collect()));
 }
@@ -100,15 +103,23 @@ fn kind<'a>(table: &mut Table<'a>, spec: &'a JobSpec) {
         Kind::Continuous { restart_on_failure, restart } => {
             table.put("restartOnFailure", *restart_on_failure);
             table.put("restart", restarts(*restart_on_failure, restart));
-            table.put("critical", spec.critical);
+            table.put("critical", critical(spec.critical));
         }
         Kind::OneOff { retries, backoff, ttl_after_finished } => {
             table.put("retries", Field::Integer((*retries).into()));
             table.put("restart", Field::Table(delays(backoff).0));
             table.put_some("ttlSecondsAfterFinished", ttl_after_finished.map(seconds));
-            table.put("critical", spec.critical);
+            table.put("critical", critical(spec.critical));
         }
         Kind::Cron(spec) => cron(table, spec),
+    }
+}
+
+fn critical(critical: Critical) -> Field<'static> {
+    match critical {
+        Critical::No => false.into(),
+        Critical::OnFailure => "on-failure".into(),
+        Critical::Yes => true.into(),
     }
 }
 
@@ -338,6 +349,8 @@ mod tests {
                 r#""type":"one-off","environment":{"A":"a","B":"b"},"secretEnvironment":["B"]"#,
                 r#""environment":{"A":"a","B":"***"}"#,
             ),
+            (r#""type":"one-off","critical":"on-failure""#, r#""critical":"on-failure""#),
+            (r#""type":"cron","oomScoreAdj":-1000"#, r#""oomScoreAdj":-1000"#),
             (r#""type":"one-off","stdin":"a\u0000b""#, r#""stdin":"a\u0000b""#),
         ] {
             check(fields, written);

@@ -49,7 +49,7 @@ use event::Events;
 pub use event::{Event, Happened, SkipReason};
 pub use life::Job;
 use memory::OutputMemory;
-pub use request::{Put, Refusal, Request};
+pub use request::{Origin, Put, Refusal, Request};
 use shutdown::Shutdown;
 pub use view::State;
 

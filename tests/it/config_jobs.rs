@@ -44,8 +44,11 @@ fn both_spellings_mean_what_the_api_means() {
         let k1s = K1s::with().config(text).start();
         let reply = k1s.request("PUT", "/job/x", same.to_string().as_bytes());
         assert_eq!(reply.json()["message"], "Job unchanged", "{text}");
+        assert_eq!(k1s.job("x")["origin"], "config");
         assert_eq!(k1s.post("/job/x", &same).status, 400, "the id is taken");
         assert_eq!(k1s.delete("/job/x").status, 200);
+        k1s.create("x", &same);
+        assert_eq!(k1s.job("x")["origin"], "api");
     }
 }
 

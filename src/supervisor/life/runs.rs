@@ -52,7 +52,7 @@ impl Job {
             run.started = now;
         }
         let end = RunEnd::NotSpawned(Box::new(failure));
-        let lived = self.record(index, end.clone(), Reason::SpawnFailed, core, now);
+        let lived = self.record(index, end.clone(), Reason::SpawnFailed, false, core, now);
         let (run, reason) = (run.number, Reason::SpawnFailed);
         self.tell(Happened::Ended { run, end, reason, lived, success: false }, core);
         self.drop_run(index, core);
@@ -113,10 +113,10 @@ impl Job {
             RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => return,
         };
         let (spec, run_number) = (run.spec.clone(), run.key.number);
-        let lived = self.record(index, RunEnd::Process(status), reason, core, now);
-        let good = self.last_exit_code.is_some_and(|code| spec.is_success(code.into()));
-        let success = reason == Reason::Killed || (reason != Reason::TimedOut && good);
         let (run, end) = (run_number, RunEnd::Process(status));
+        let good = spec.is_success(end.exit_code().into());
+        let success = reason == Reason::Killed || (reason != Reason::TimedOut && good);
+        let lived = self.record(index, end.clone(), reason, success, core, now);
         self.tell(Happened::Ended { run, end, reason, lived, success }, core);
         let end = End { success, spawn_failed: false, lived };
         match (left, self.runs.get_mut(index)) {
