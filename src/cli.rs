@@ -145,6 +145,11 @@ fn supervise(
 fn check(config: &Path) -> Result<ExitCode, String> {
     let settings = config::load(Some(config), &config::Environment::of_process())
         .map_err(|error| error.to_string())?;
+    for (id, spec) in &settings.jobs {
+        for what in daemon::missing(spec) {
+            say(&format!("warning: job {id}: {what}"));
+        }
+    }
     show(&config::describe(&settings))
 }
 

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::job::{self, FieldError, HIDDEN, JobSpec, Secrets, Spelling, Value};
+use crate::job::{self, Defaults, FieldError, HIDDEN, JobSpec, Secrets, Spelling, Value};
 
 use super::view::READ_ONLY;
 
@@ -20,10 +20,10 @@ pub(super) fn specification(
     given: Value,
     id: &str,
     old: Option<&JobSpec>,
-    directory: &str,
+    defaults: Defaults,
 ) -> Result<JobSpec, FieldError> {
     let given = without_read_only(given, id)?;
-    let mut spec = job::parse(given, directory, Spelling::Camel)?;
+    let mut spec = job::parse_with(given, defaults, Spelling::Camel)?;
     keep_secrets(&mut spec, id, old)?;
     Ok(spec)
 }

@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::http::{
     Connection, Head, Incoming, Method, Path, Reply, Request, Status, constant_time_eq,
 };
-use crate::job::{self, FieldError, JobId, JobSpec, Value, type_name};
+use crate::job::{self, Defaults, FieldError, JobId, JobSpec, Value, type_name};
 use crate::supervisor::{Put, Refusal, Supervisor};
 use crate::time::Now;
 
@@ -61,12 +61,14 @@ pub const ROUTES: [Route; 13] = [
 pub struct Api {
     token: Vec<u8>,
     directory: String,
+    time_zone: String,
 }
 
 impl Api {
-    /// An API for whoever shows `token`. `directory` is k1s's own working directory, absolute.
-    pub fn new(token: Vec<u8>, directory: String) -> Api {
-        Api { token, directory }
+    /// An API for whoever shows `token`. `directory` is k1s's own working directory, absolute;
+    /// `time_zone`, which is known, is that of cron expressions.
+    pub fn new(token: Vec<u8>, directory: String, time_zone: String) -> Api {
+        Api { token, directory, time_zone }
     }
 
     /// Deals with one thing that came in on `connection`: lets it come, answers it, or hands
@@ -248,7 +250,8 @@ impl Api {
 
     fn spec(&self, id: &str, given: Value, supervisor: &Supervisor) -> Result<JobSpec, Refused> {
         let old = supervisor.job(id).map(|job| job.spec());
-        Ok(change::specification(given, id, old, &self.directory)?)
+        let defaults = Defaults { directory: &self.directory, time_zone: &self.time_zone };
+        Ok(change::specification(given, id, old, defaults)?)
     }
 }
 

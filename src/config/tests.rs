@@ -5,6 +5,7 @@ fn environment() -> Environment {
     Environment {
         port: None,
         token: None,
+        time_zone: None,
         directory: "/srv".into(),
         read: |path| match path.to_str() {
             Some("/token") => Ok(b"secret\n".to_vec()),
@@ -87,6 +88,9 @@ level = "debug"
 
 [limits]
 jobs = 2
+
+[cron]
+time_zone = "Europe/Berlin"
 
 [job.web]
 type = "continuous"
@@ -374,24 +378,25 @@ fn files_are_read_or_named() {
 }
 
 #[test]
-fn the_token_is_never_shown() {
+fn the_token_and_secrets_are_never_shown() {
+    let secret = "secret_environment = [\"PASSWORD\"]\nenvironment = {";
+    let everything = EVERYTHING.replace("environment = {", secret);
     for (text, token) in
-        [("", Some("hunter2")), ("http.auth_token = \"hunter2\"", None), (EVERYTHING, None)]
+        [("", Some("hunter2")), ("http.auth_token = \"hunter2\"", None), (&everything, None)]
     {
         let settings = parse(text, "f", &with(None, token)).unwrap();
         assert!(!format!("{:?}", settings.http).contains("hunter2"));
         assert!(!describe(&settings).contains("hunter2"));
-        assert!(!describe(&settings).contains("secret"));
+        assert!(!describe(&settings).contains("\"secret"));
     }
 }
 
-/// What `describe` prints means the same again, apart from the token and the jobs.
+/// What `describe` prints means the same again, apart from the token.
 fn check_description(settings: &Settings) {
     let text = describe(settings);
     let mut again = parse(&text, "described", &environment()).unwrap();
     again.http.token = settings.http.token.clone();
     again.http.token_origin = settings.http.token_origin.clone();
-    again.jobs = settings.jobs.clone();
     assert_eq!(&again, settings, "{text}");
 }
 
@@ -401,7 +406,42 @@ fn a_description_means_the_same_again() {
     check_description(&read(EVERYTHING));
     check_description(&read("http.auth_token_file = \"/token\""));
     let text = describe(&read(EVERYTHING));
-    assert!(text.contains("\n# job web: continuous, runs \"python3\"\n"), "{text}");
+    assert!(text.contains("\n[job.web]\ntype = \"continuous\"\n"), "{text}");
+    assert!(
+        text.contains("\nlimits = {}\n") && text.contains(", timeout_seconds = 10, "),
+        "{text}"
+    );
+    check_description(&read(
+        "[job.\"a.b\"]\ntype = 'one-off'\nexecutable = '\"\\'\nlabels.'a b' = \"\\n\"\n\
+         limits.nproc = { soft = 1, hard = 2 }\nttl_seconds_after_finished = 0.25",
+    ));
+}
+
+#[test]
+fn the_time_zone_of_expressions_is_the_configs_or_that_of_tz() {
+    let zone = |text: &str, tz: &str| {
+        let environment = Environment { time_zone: Some(tz.into()), ..environment() };
+        let job = "\n[job.x]\ntype = \"cron\"\nschedule = \"@daily\"\nexecutable = \"x\"";
+        let settings = parse(&format!("{text}{job}"), "k1s.toml", &environment).unwrap();
+        let shown = describe(&settings);
+        assert_eq!(shown.matches(&settings.time_zone).count(), 2, "{shown}");
+        settings.time_zone
+    };
+    let berlin = "cron.time_zone = \"Europe/Berlin\"";
+    for (text, tz, expected) in [
+        ("", "", "UTC"),
+        ("", "Asia/Tokyo", "Asia/Tokyo"),
+        ("", ":Asia/Tokyo", "Asia/Tokyo"),
+        ("", "JST-9", "UTC"),
+        ("", ":/etc/localtime", "UTC"),
+        (berlin, "Asia/Tokyo", "Europe/Berlin"),
+    ] {
+        assert_eq!(zone(text, tz), expected, "{text} {tz}");
+    }
+    check(
+        "[cron]\ntime_zone = \"Mars/Base\"",
+        "k1s.toml:2: cron.time_zone: must be the IANA name of a time zone, such as ",
+    );
 }
 
 /// Whatever a file holds is settings or an error on one line.

@@ -137,7 +137,7 @@ impl Daemon {
         let directory = config::Environment::of_process().directory;
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
         let forward = settings.forward;
-        let api = Api::new(settings.http.token.as_bytes().to_vec(), directory);
+        let api = api(&settings, directory);
         let supervisor = supervisor(settings, main, now)?;
         Ok(Daemon {
             poll,
@@ -357,6 +357,16 @@ fn console_of(settings: &config::Settings, role: &Role) -> Console {
     let most = if is_bare { LogLevel::Warn } else { LogLevel::Debug };
     let log = Log { format: settings.log_format, level: settings.log_level.min(most) };
     Console::new(log, settings.forward.unwrap_or(config::Forward::Prefix))
+}
+
+/// What the job needs and the machine lacks, as far as can be seen before it runs: for `k1s check`.
+pub fn missing(spec: &JobSpec) -> Vec<String> {
+    os::missing(&spec.command)
+}
+
+fn api(settings: &config::Settings, directory: String) -> Api {
+    let token = settings.http.token.as_bytes().to_vec();
+    Api::new(token, directory, settings.time_zone.clone())
 }
 
 /// The supervisor with its first jobs: those of the config in the order of the file, then the

@@ -16,7 +16,7 @@ mod write;
 pub use fields::{FieldError, Spelling, closest};
 pub use id::JobId;
 pub use output::{Capture, Captured};
-pub use parse::{INVALID_TYPE, parse, parse_signal_request, type_in};
+pub use parse::{Defaults, INVALID_TYPE, parse, parse_signal_request, parse_with, type_in};
 pub use run::{Reason, RunEnd, RunRecord};
 pub use signal::Signal;
 pub use spec::JobSpec;

@@ -23,6 +23,24 @@ type Parsed<T> = Result<T, FieldError>;
 /// The first field that is unknown, missing, of a wrong type or out of range. The message about
 /// a `type` that is none of the three begins with [`INVALID_TYPE`].
 pub fn parse(value: Value, directory: &str, spelling: Spelling) -> Parsed<JobSpec> {
+    parse_with(value, Defaults { directory, time_zone: "UTC" }, spelling)
+}
+
+/// What a job takes from where k1s runs, unless it says otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults<'a> {
+    /// k1s's own working directory, absolute.
+    pub directory: &'a str,
+    /// The time zone of cron expressions, which is one that is known.
+    pub time_zone: &'a str,
+}
+
+/// Reads a job, as [`parse`] does, with other defaults.
+///
+/// # Errors
+/// As there.
+pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parsed<JobSpec> {
+    let directory = defaults.directory;
     let known: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
     let kind = kind_of(&value, &known, spelling)?;
     foreign(&value, &known, spelling)?;
@@ -31,7 +49,7 @@ pub fn parse(value: Value, directory: &str, spelling: Spelling) -> Parsed<JobSpe
     fields.optional("type", Ok)?;
     let spec = JobSpec {
         command: command(&mut fields, directory)?,
-        kind: kind_spec(&mut fields, kind)?,
+        kind: kind_spec(&mut fields, kind, defaults.time_zone)?,
         timeout: fields.optional("timeoutSeconds", fields::seconds(0.001))?,
         success_exit_codes: fields
             .optional("successExitCodes", success_exit_codes)?
@@ -155,7 +173,7 @@ fn belongs(fields: &Fields, kind: Type, spelling: Spelling) -> Parsed<()> {
     Ok(())
 }
 
-fn kind_spec(fields: &mut Fields, kind: Type) -> Parsed<Kind> {
+fn kind_spec(fields: &mut Fields, kind: Type, time_zone: &str) -> Parsed<Kind> {
     Ok(match kind {
         Type::Continuous => {
             let flag = fields.optional("restartOnFailure", fields::boolean)?.unwrap_or(true);
@@ -167,7 +185,7 @@ fn kind_spec(fields: &mut Fields, kind: Type) -> Parsed<Kind> {
             backoff: fields.table("restart", &BACKOFF_FIELDS, backoff)?,
             ttl_after_finished: fields.optional("ttlSecondsAfterFinished", fields::seconds(0.0))?,
         },
-        Type::Cron => Kind::Cron(cron(fields)?),
+        Type::Cron => Kind::Cron(cron(fields, time_zone)?),
     })
 }
 
@@ -214,7 +232,7 @@ fn backoff(fields: &mut Fields) -> Parsed<Backoff> {
     })
 }
 
-fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
+fn cron(fields: &mut Fields, time_zone: &str) -> Parsed<CronSpec> {
     let schedule = fields.optional("schedule", interval_or_expression)?;
     let zone_field = fields.spelled("timeZone");
     let zone = fields.optional("timeZone", fields::nonempty)?;
@@ -224,7 +242,7 @@ fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
             return Err(FieldError::new("schedule", "cannot stand beside `scheduleInSeconds`"));
         }
         (Some(When::Expression(expression)), None, zone) => {
-            let zone = zone.as_deref().unwrap_or("UTC");
+            let zone = zone.as_deref().unwrap_or(time_zone);
             Schedule::Cron(CronSchedule::parse(&expression, zone).map_err(|error| {
                 let field = match &error {
                     ScheduleError::Zone(_) => zone_field.as_str(),

@@ -8,6 +8,7 @@
 //!  reap      a process → its exit status
 //!  process   who is alive, who belongs to whom; sending signals
 //!            proc: what /proc says of one
+//!  missing   what a job needs and the machine lacks
 //!  console   k1s's own stdout and stderr, never blocking
 //!  memory    giving back what was freed
 //!  terminal, pipe, socket, clock, random   small things that the loop asks for
@@ -25,6 +26,7 @@ mod environment;
 mod glibc;
 mod limits;
 pub mod memory;
+mod missing;
 pub mod pipe;
 mod proc;
 pub mod process;
@@ -39,6 +41,7 @@ pub mod terminal;
 mod user;
 
 pub use console::Console;
+pub use missing::missing;
 pub use process::{Proc, Snapshot};
 pub use random::instance_id;
 pub use reap::reap;

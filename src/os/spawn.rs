@@ -430,7 +430,7 @@ fn is_unknown(failure: Failure) -> bool {
 }
 
 /// Where executables are looked for when the job has no PATH.
-const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+pub(super) const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 /// Each is looked into while the loop stands still.
 const MOST_DIRECTORIES: usize = 1000;
 /// Of what is said about a run that could not be started.

@@ -42,7 +42,7 @@
 //!
 //! # What this room does not do
 //!
-//! Nothing here reads a clock. [`CronSchedule::parse`] alone may read a file, through jiff: time
+//! Nothing here reads a clock. [`CronSchedule::parse`] and [`knows_time_zone`] alone may read a file, through jiff: time
 //! zones come from the system (`$TZDIR`, `/usr/share/zoneinfo`), which is newer than we are,
 //! and from those that are built in where the system has none, or not that one.
 
@@ -169,6 +169,11 @@ impl fmt::Display for ScheduleError {
 }
 
 impl std::error::Error for ScheduleError {}
+
+/// Whether a time zone has this IANA name, in any case.
+pub fn knows_time_zone(name: &str) -> bool {
+    find_zone(name).is_some()
+}
 
 /// Looks a zone up in the system's database, then in the one that is built in: some systems
 /// carry a part of the names only. jiff keeps what it has read, and hands out references to it.

@@ -112,3 +112,16 @@ fn check_shows_the_jobs() {
         assert!(finished.stdout.contains(word), "{word}: {}", finished.stdout);
     }
 }
+
+#[test]
+fn a_cron_job_shows_the_time_zone_that_it_was_resolved_to() {
+    let daily = json!({"type": "cron", "executable": "true", "schedule": "@daily"});
+    let zone = |k1s: K1s| {
+        k1s.create("x", &daily);
+        k1s.job("x")["timeZone"].clone()
+    };
+    let config = "[cron]\ntime_zone = \"Europe/Berlin\"\n";
+    assert_eq!(zone(K1s::with().config(config).env("TZ", "Asia/Tokyo").start()), "Europe/Berlin");
+    assert_eq!(zone(K1s::with().env("TZ", "Asia/Tokyo").start()), "Asia/Tokyo");
+    assert_eq!(zone(K1s::with().env("TZ", "JST-9").start()), "UTC");
+}

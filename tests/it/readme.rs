@@ -85,6 +85,7 @@ fn the_tables_of_config_keys_are_complete() {
         let environment = config::Environment {
             port: None,
             token: None,
+            time_zone: None,
             directory: "/".to_owned(),
             read: |path| fs::read(path),
         };
