@@ -87,7 +87,7 @@
 //!
 //! # Where a new thing goes
 //!
-//! - A field of a job: the table in `job/parse.rs`, `job/spec.rs`, what uses it,
+//! - A field of a job: `job/spec.rs`, the table in `job/parse.rs`, `job/write.rs`, what uses it,
 //!   `api/openapi.json`, the README's table (tests compare them).
 //! - A route: [`api::ROUTES`], a handler beside it, `api/openapi.json`, the README's table.
 //! - A key of the config: `config/mod.rs`, its line in `config/describe.rs`, the README's table.

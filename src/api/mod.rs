@@ -9,6 +9,7 @@
 //! is alive: the token is asked for before it is looked whether a path or a job exists.
 
 mod answer;
+mod change;
 mod object;
 mod view;
 
@@ -19,12 +20,13 @@ use serde::Serialize;
 use crate::http::{
     Connection, Head, Incoming, Method, Path, Reply, Request, Status, constant_time_eq,
 };
-use crate::job::{self, FieldError, JobId, JobSpec, Spelling, Value};
+use crate::job::{self, Defaults, FieldError, JobId, JobSpec, Value, type_name};
 use crate::supervisor::{Put, Refusal, Supervisor};
 use crate::time::Now;
 
 use answer::Wait;
 pub use answer::{Pending, Want};
+pub use view::READ_ONLY;
 use view::{Filter, Shown};
 
 /// One thing that can be asked of a path.
@@ -38,13 +40,14 @@ pub struct Route {
 }
 
 /// Everything that the API knows.
-pub const ROUTES: [Route; 12] = [
+pub const ROUTES: [Route; 13] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/openapi.json", Handler::OpenApi),
     route(Method::Get, "/", Handler::List),
     route(Method::Get, "/job/{id}", Handler::Show),
     route(Method::Post, "/job/{id}", Handler::Create),
     route(Method::Put, "/job/{id}", Handler::Put),
+    route(Method::Patch, "/job/{id}", Handler::Patch),
     route(Method::Delete, "/job/{id}", Handler::Remove),
     route(Method::Put, "/job/{id}/kill", Handler::Kill),
     route(Method::Put, "/job/{id}/start", Handler::Start),
@@ -58,12 +61,14 @@ pub const ROUTES: [Route; 12] = [
 pub struct Api {
     token: Vec<u8>,
     directory: String,
+    time_zone: String,
 }
 
 impl Api {
-    /// An API for whoever shows `token`. `directory` is k1s's own working directory, absolute.
-    pub fn new(token: Vec<u8>, directory: String) -> Api {
-        Api { token, directory }
+    /// An API for whoever shows `token`. `directory` is k1s's own working directory, absolute;
+    /// `time_zone`, which is known, is that of cron expressions.
+    pub fn new(token: Vec<u8>, directory: String, time_zone: String) -> Api {
+        Api { token, directory, time_zone }
     }
 
     /// Deals with one thing that came in on `connection`: lets it come, answers it, or hands
@@ -157,6 +162,7 @@ impl Api {
             },
             Handler::Create => self.create(id, request, supervisor, now),
             Handler::Put => self.put(id, request, supervisor, now),
+            Handler::Patch => self.patch(id, request, supervisor, now),
             Handler::Remove => asked(supervisor.remove(id, now), "Kill"),
             Handler::Kill => asked(supervisor.kill(id, now), "Kill"),
             Handler::Start => asked(supervisor.start(id, now), "Start"),
@@ -184,7 +190,7 @@ impl Api {
             return Err(Refused::by(Refusal::Exists, id));
         }
         let wait = wait_seconds(&request.head)?;
-        let spec = self.spec(&request.body)?;
+        let spec = self.spec(id, document(&request.body)?, supervisor)?;
         let message = format!("{} job created", view::type_title(&spec.kind));
         supervisor.create(job_id, spec, now).map_err(|refusal| Refused::by(refusal, id))?;
         match (wait, supervisor.job(id)) {
@@ -202,8 +208,37 @@ impl Api {
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Result<Answer<'a>, Refused> {
+        let given = document(&request.body)?;
+        self.replace(id, given, supervisor, now)
+    }
+
+    fn patch<'a>(
+        &self,
+        id: &'a str,
+        request: &Request,
+        supervisor: &mut Supervisor,
+        now: Now,
+    ) -> Result<Answer<'a>, Refused> {
+        let job = supervisor.job(id).ok_or_else(Refused::not_found)?;
+        let patch = document(&request.body)?;
+        let own = type_name(&job.spec().kind);
+        if job::type_in(&patch).is_some_and(|named| named != own) {
+            return Err(Refused::by(Refusal::OtherType, id));
+        }
+        let given = change::merged(job.spec(), patch);
+        self.replace(id, given, supervisor, now)
+    }
+
+    /// Gives the job a specification, or creates one that has it.
+    fn replace<'a>(
+        &self,
+        id: &'a str,
+        given: Value,
+        supervisor: &mut Supervisor,
+        now: Now,
+    ) -> Result<Answer<'a>, Refused> {
         let job_id = JobId::parse(id).map_err(|why| Refused::new(Status::BadRequest, why))?;
-        let spec = self.spec(&request.body)?;
+        let spec = self.spec(id, given, supervisor)?;
         let message = match supervisor.put(job_id, spec, now) {
             Ok(Put::Created) => "Job created",
             Ok(Put::Replaced) => "Job replaced",
@@ -213,8 +248,10 @@ impl Api {
         Ok(Answer::Said(Said::about(message.to_owned(), Some(id))))
     }
 
-    fn spec(&self, body: &[u8]) -> Result<JobSpec, Refused> {
-        Ok(job::parse(document(body)?, &self.directory, Spelling::Camel)?)
+    fn spec(&self, id: &str, given: Value, supervisor: &Supervisor) -> Result<JobSpec, Refused> {
+        let old = supervisor.job(id).map(|job| job.spec());
+        let defaults = Defaults { directory: &self.directory, time_zone: &self.time_zone };
+        Ok(change::specification(given, id, old, defaults)?)
     }
 }
 
@@ -226,6 +263,7 @@ enum Handler {
     Show,
     Create,
     Put,
+    Patch,
     Remove,
     Kill,
     Start,
@@ -259,6 +297,8 @@ enum Missing {
 struct Refused {
     status: Status,
     error: String,
+    /// What would be right, where `error` may not say it.
+    hint: Option<String>,
     allow: Option<String>,
     closes: bool,
 }
@@ -278,6 +318,8 @@ struct Alive {
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
 }
 
 impl Said<'_> {
@@ -300,7 +342,7 @@ impl Missing {
 
 impl Refused {
     fn new(status: Status, error: impl Into<String>) -> Refused {
-        Refused { status, error: error.into(), allow: None, closes: false }
+        Refused { status, error: error.into(), hint: None, allow: None, closes: false }
     }
 
     fn closing(status: Status, error: &str) -> Refused {
@@ -339,15 +381,18 @@ impl Refused {
     fn respond(&self, connection: &mut Connection, now: Now) {
         let reply =
             Reply { allow: self.allow.as_deref(), close: self.closes, ..Reply::json(self.status) };
-        connection.respond(reply, now, |out| write_json(out, &ErrorBody { error: &self.error }));
+        let body = ErrorBody { error: &self.error, hint: self.hint.as_deref() };
+        connection.respond(reply, now, |out| write_json(out, &body));
     }
 }
 
-/// The seed promises one message without the name of its field.
+/// The seed promises one message without the name of its field, or what would be right.
 impl From<FieldError> for Refused {
     fn from(error: FieldError) -> Refused {
-        if error.message == job::INVALID_TYPE {
-            return Refused::new(Status::BadRequest, error.message);
+        if let Some(hint) = error.message.strip_prefix(job::INVALID_TYPE) {
+            let hint = format!("{}: {}", error.path.join("."), hint.trim_start_matches("; "));
+            let refused = Refused::new(Status::BadRequest, job::INVALID_TYPE);
+            return Refused { hint: Some(hint), ..refused };
         }
         Refused::new(Status::BadRequest, error.to_string())
     }

@@ -1,6 +1,5 @@
 //! What a job looks like in JSON, and which of them a listing shows.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use serde::Serialize;
@@ -8,10 +7,10 @@ use serde::ser::{SerializeMap, Serializer};
 
 use super::Refused;
 use crate::http::{Head, Status};
-use crate::job::spec::{JobSpec, Kind};
-use crate::job::{RunRecord, Signal};
-use crate::schedule::{Schedule, format_rfc3339};
-use crate::supervisor::{Job, Skipped, State};
+use crate::job::spec::Kind;
+use crate::job::{self, RunRecord, Secrets, Signal, type_name};
+use crate::schedule::format_rfc3339;
+use crate::supervisor::{Job, Origin, Skipped, State};
 use crate::time::{Now, Wall};
 
 /// A job's own fields, as the API shows them: all but its results.
@@ -28,6 +27,7 @@ pub(super) struct ResultView<'a> {
     exit_code: u8,
     signal: Option<Shows<Signal>>,
     reason: &'static str,
+    success: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     started_at: Time,
@@ -116,14 +116,14 @@ impl Serialize for JobView<'_> {
         let (job, spec) = (self.job, self.job.spec());
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", job.id().as_str())?;
-        map.serialize_entry("type", type_name(&spec.kind))?;
-        map.serialize_entry("state", state_name(job.state()))?;
-        map.serialize_entry("pid", &job.pid().map(|pid| pid.0))?;
-        map.serialize_entry("executable", &spec.command.executable)?;
-        map.serialize_entry("arguments", &spec.command.arguments)?;
-        map.serialize_entry("workingDirectory", &spec.command.working_directory)?;
-        map.serialize_entry("environment", &Environment(spec))?;
-        map.serialize_entry("labels", &spec.labels)?;
+        for (name, field) in job::write(spec, Secrets::Hidden) {
+            map.serialize_entry(name, &field)?;
+            if name == "type" {
+                map.serialize_entry("state", state_name(job.state()))?;
+                map.serialize_entry("pid", &job.pid().map(|pid| pid.0))?;
+            }
+        }
+        map.serialize_entry("origin", origin_name(job.origin()))?;
         self.kind_entries(&mut map)?;
         map.serialize_entry("createdAt", &Time(job.created_at()))?;
         map.serialize_entry("startedAt", &job.started_at().map(Time))?;
@@ -137,25 +137,14 @@ impl Serialize for JobView<'_> {
 }
 
 impl JobView<'_> {
-    /// What only jobs of this type have.
+    /// What only jobs of this type have, beside their specification.
     fn kind_entries<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         match &self.job.spec().kind {
-            Kind::Continuous { restart_on_failure, .. } => {
-                map.serialize_entry("restartOnFailure", restart_on_failure)?;
+            Kind::OneOff { .. } => Ok(()),
+            Kind::Continuous { .. } => {
                 map.serialize_entry("killRequested", &self.job.is_kill_requested())
             }
-            Kind::OneOff { .. } => Ok(()),
-            Kind::Cron(cron) => {
-                match &cron.schedule {
-                    Schedule::Every(interval) => {
-                        map.serialize_entry("schedule", &interval.as_secs())?;
-                    }
-                    Schedule::Cron(expression) => {
-                        map.serialize_entry("schedule", expression.expression())?;
-                        map.serialize_entry("timeZone", expression.time_zone())?;
-                    }
-                }
-                map.serialize_entry("suspend", &cron.suspend)?;
+            Kind::Cron(_) => {
                 map.serialize_entry("skippedRuns", &SkippedView::of(self.job.skipped()))?;
                 map.serialize_entry("killRequested", &self.job.is_kill_requested())
             }
@@ -170,6 +159,7 @@ impl ResultView<'_> {
             exit_code: record.exit_code(),
             signal: record.signal().map(Shows),
             reason: record.reason.name(),
+            success: record.success,
             error: record.error(),
             started_at: Time(record.started_at),
             finished_at: Time(record.finished_at),
@@ -193,25 +183,6 @@ impl SkippedView {
     }
 }
 
-/// The environment as it was given, less the values of secrets.
-struct Environment<'a>(&'a JobSpec);
-
-impl Serialize for Environment<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let shown: BTreeMap<&str, &str> = self
-            .0
-            .command
-            .environment
-            .iter()
-            .map(|(name, value)| match self.0.secret_environment.contains(name) {
-                true => (name.as_str(), "***"),
-                false => (name.as_str(), value.as_str()),
-            })
-            .collect();
-        shown.serialize(serializer)
-    }
-}
-
 /// A time, as RFC 3339 in UTC with milliseconds.
 struct Time(Wall);
 
@@ -230,11 +201,10 @@ impl<T: Display> Serialize for Shows<T> {
     }
 }
 
-fn type_name(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Continuous { .. } => "continuous",
-        Kind::OneOff { .. } => "one-off",
-        Kind::Cron(_) => "cron",
+fn origin_name(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Api => "api",
+        Origin::Config => "config",
     }
 }
 
@@ -267,6 +237,24 @@ fn one_of(
 fn wrong(name: &str, right: &str, given: &str) -> Refused {
     Refused::new(Status::BadRequest, format!("{name}: must be {right}, not {given:?}"))
 }
+
+/// What a job's object shows beside its specification, now or in time to come: ignored when it is
+/// sent back.
+pub const READ_ONLY: [&str; 13] = [
+    "id",
+    "state",
+    "message",
+    "origin",
+    "pid",
+    "killRequested",
+    "skippedRuns",
+    "createdAt",
+    "startedAt",
+    "nextRunAt",
+    "restarts",
+    "error",
+    "results",
+];
 
 const STATES: [&str; 9] = [
     "waiting",

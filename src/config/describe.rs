@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::{FORWARDS, Forward, LOG_FORMATS, LOG_LEVELS, Settings, TokenOrigin, name_in};
 use crate::http::Limits;
-use crate::job::JobSpec;
-use crate::job::spec::Kind;
+use crate::job::fields::snake_case;
+use crate::job::{self, Field, Secrets};
 
-/// The settings as TOML with every default filled in, and a comment for what cannot be shown or
-/// is not one line: the token, and each job's name, type and executable. Holds no secret.
+/// The settings as TOML with every default filled in, and a comment for what cannot be shown: the
+/// token. Holds no secret: `"***"` stands for those of jobs.
 pub fn describe(settings: &Settings) -> String {
     let mut text = Text::default();
     text.table("http");
@@ -27,12 +27,13 @@ pub fn describe(settings: &Settings) -> String {
     text.string("level", name_in(&LOG_LEVELS, settings.log_level));
     text.table("limits");
     text.key("jobs", settings.max_jobs);
-    if !settings.jobs.is_empty() {
-        text.line("");
-    }
+    text.table("cron");
+    text.string("time_zone", &settings.time_zone);
     for (id, spec) in &settings.jobs {
-        let (kind, executable) = (kind(spec), &spec.command.executable);
-        text.line(format_args!("# job {id}: {kind}, runs {executable:?}"));
+        text.table(&format!("job.{}", key(id.as_str())));
+        for (name, field) in job::write(spec, Secrets::Hidden) {
+            text.key(&snake_case(name), value(&field, has_fields(name)));
+        }
     }
     text.0
 }
@@ -67,12 +68,52 @@ fn forward(text: &mut Text, forward: Option<Forward>) {
     }
 }
 
-fn kind(spec: &JobSpec) -> &'static str {
-    match spec.kind {
-        Kind::Continuous { .. } => "continuous",
-        Kind::OneOff { .. } => "one-off",
-        Kind::Cron(_) => "cron",
+/// Whether what is in the field are fields of k1s's own, and not names that somebody gave.
+fn has_fields(name: &str) -> bool {
+    ["restart", "stop", "output", "limits"].contains(&name)
+}
+
+/// A value in one line; names in it are k1s's own when it `has_fields`.
+fn value(field: &Field, has_fields: bool) -> String {
+    match field {
+        Field::Bool(flag) => flag.to_string(),
+        Field::Integer(number) => number.to_string(),
+        Field::Float(number) => number.to_string(),
+        Field::String(text) => quoted(text),
+        Field::List(items) => {
+            let items: Vec<_> = items.iter().map(|item| value(item, has_fields)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Field::Table(entries) if entries.is_empty() => "{}".to_owned(),
+        Field::Table(entries) => {
+            let entry = |(name, field): &(&str, Field)| {
+                let name = if has_fields { snake_case(name) } else { key(name) };
+                format!("{name} = {}", value(field, has_fields))
+            };
+            format!("{{ {} }}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
     }
+}
+
+/// A key, bare when it can be (<https://toml.io/en/v1.0.0#keys>).
+fn key(name: &str) -> String {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if !name.is_empty() && name.bytes().all(is_bare) { name.to_owned() } else { quoted(name) }
+}
+
+/// A basic string (<https://toml.io/en/v1.0.0#string>).
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            _ if letter.is_control() => {
+                quoted.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            }
+            _ => quoted.push(letter),
+        }
+    }
+    quoted + "\""
 }
 
 #[derive(Default)]
@@ -94,19 +135,8 @@ impl Text {
         self.line(format_args!("{name} = {value}"));
     }
 
-    /// A basic string (<https://toml.io/en/v1.0.0#string>).
     fn string(&mut self, name: &str, value: &str) {
-        let mut quoted = String::from('"');
-        for letter in value.chars() {
-            match letter {
-                '"' | '\\' => quoted.extend(['\\', letter]),
-                _ if letter.is_control() => {
-                    quoted.push_str(&format!("\\u{:04x}", u32::from(letter)));
-                }
-                _ => quoted.push(letter),
-            }
-        }
-        self.key(name, quoted + "\"");
+        self.key(name, quoted(value));
     }
 
     fn seconds(&mut self, name: &str, duration: Duration) {

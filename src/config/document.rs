@@ -1,10 +1,11 @@
 //! A TOML document as neutral values, and where in it each of them stands.
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
 use crate::job::Value;
-use crate::job::fields::{FieldError, fail};
+use crate::job::fields::{FieldError, fail, snake_case};
 
 /// A TOML document (<https://toml.io/en/v1.0.0>) that remembers the place of every key.
 pub(super) struct Document<'a> {
@@ -47,7 +48,45 @@ impl<'a> Document<'a> {
     pub(super) fn error(&self, error: FieldError) -> ConfigError {
         let key: Vec<String> = error.path.iter().map(|name| quoted(name)).collect();
         let (line, _) = position(self.text, self.offset(&error.path));
-        ConfigError::new(format!("{}:{line}: {}", self.file, key.join(".")), error.message)
+        let message = self.as_typed(in_toml(&error.message, &error.path), &error.path);
+        ConfigError::new(format!("{}:{line}: {}", self.file, key.join(".")), message)
+    }
+
+    /// What is said of a number, with the number as it was typed: JSON has but one kind of them,
+    /// TOML says that `1e3` is none that counts.
+    fn as_typed(&self, message: String, path: &[String]) -> String {
+        let Some((right, _)) = message.rsplit_once(", not ") else { return message };
+        let Some(value) = self.find(path) else { return message };
+        let typed = self.text.get(value.span()).unwrap_or_default();
+        match value.get_ref() {
+            DeValue::Integer(_) => format!("{right}, not {typed}"),
+            DeValue::Float(_) if right.contains("a whole number") => {
+                format!("{right}; `{typed}` is a float")
+            }
+            DeValue::Float(_) => format!("{right}, not {typed}"),
+            DeValue::String(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => message,
+        }
+    }
+
+    /// The value that the whole path leads to.
+    fn find(&self, path: &[String]) -> Option<&Spanned<DeValue<'a>>> {
+        let mut names = path.iter();
+        let mut value = match &self.root {
+            DeValue::Table(table) => table.get(names.next()?.as_str())?,
+            _ => return None,
+        };
+        for name in names {
+            value = match value.get_ref() {
+                DeValue::Table(table) => table.get(name.as_str())?,
+                DeValue::Array(items) => items.get(name.parse::<usize>().ok()?)?,
+                _ => return None,
+            };
+        }
+        Some(value)
     }
 
     /// Where the last part of the path begins that is there.
@@ -61,6 +100,48 @@ impl<'a> Document<'a> {
         }
         offset
     }
+}
+
+/// What is said in words of JSON and in the API's names, in those of TOML: an object is a table,
+/// a list an array, `workingDirectory` is `working_directory` unless the file writes as the API
+/// does. What is in quotation marks was typed, and stays.
+fn in_toml(message: &str, path: &[String]) -> String {
+    let is_camel = path.iter().any(|name| name.bytes().any(|letter| letter.is_ascii_uppercase()));
+    let mut said = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(open) = rest.find(['"', '`']) {
+        let (plain, marked) = rest.split_at(open);
+        said.push_str(&words_of_toml(plain));
+        let (text, after) = marked.split_at(end_of_quotation(marked));
+        if text.starts_with('`') && !is_camel {
+            said.push_str(&snake_case(text));
+        } else {
+            said.push_str(text);
+        }
+        rest = after;
+    }
+    said + &words_of_toml(rest)
+}
+
+fn words_of_toml(text: &str) -> String {
+    let words = [("an object", "a table"), ("a list", "an array"), ("a decimal number", "a float")];
+    words.iter().fold(text.to_owned(), |text, (json, toml)| text.replace(json, toml))
+}
+
+/// The length of the text in quotation marks or backticks that `text` begins with; in the former,
+/// a backslash takes the next character's meaning.
+fn end_of_quotation(text: &str) -> usize {
+    let mut letters = text.char_indices();
+    let Some((_, mark)) = letters.next() else { return 0 };
+    while let Some((at, letter)) = letters.next() {
+        if letter == mark {
+            return at + 1;
+        }
+        if letter == '\\' && mark == '"' {
+            letters.next();
+        }
+    }
+    text.len()
 }
 
 /// What a table holds under a key, or an array at an index, and where it begins.
@@ -186,6 +267,22 @@ mod tests {
             };
             assert_eq!(document.error(error).to_string(), format!("{place}: m"));
         }
+    }
+
+    #[test]
+    fn errors_speak_toml() {
+        let say = |path: &str, message: &str| in_toml(message, &[path.to_owned()]);
+        for (message, said) in [
+            ("must be an object, not a list", "must be a table, not an array"),
+            ("an object of strings, not \"an object\"", "a table of strings, not \"an object\""),
+            ("did you mean `timeZone`?", "did you mean `time_zone`?"),
+            ("not \"`aB` \\\" `aB`\" but `aB`", "not \"`aB` \\\" `aB`\" but `a_b`"),
+            ("`aB and \"aB", "`a_b and \"a_b"),
+            ("\"", "\""),
+        ] {
+            assert_eq!(say("x", message), said);
+        }
+        assert_eq!(say("timeZon", "did you mean `timeZone`?"), "did you mean `timeZone`?");
     }
 
     #[test]

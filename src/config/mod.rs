@@ -29,7 +29,8 @@ pub use describe::describe;
 use self::document::Document;
 use crate::http::Limits;
 use crate::job::fields::{self, FieldError, Fields, Spelling};
-use crate::job::{JobId, JobSpec, Value};
+use crate::job::{Defaults, JobId, JobSpec, Value};
+use crate::schedule::knows_time_zone;
 
 /// Everything that can be set, with every default filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +50,9 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// `limits.jobs`: how many jobs there may be at a time.
     pub max_jobs: usize,
+    /// `cron.time_zone`, else `TZ` when it is an IANA name, else UTC: of expressions whose job
+    /// names none.
+    pub time_zone: String,
     /// The `[job.ID]` tables, in the order of the file.
     pub jobs: Vec<(JobId, JobSpec)>,
 }
@@ -127,6 +131,8 @@ pub struct Environment {
     pub port: Option<OsString>,
     /// `K1S_AUTH_TOKEN`.
     pub token: Option<OsString>,
+    /// `TZ`.
+    pub time_zone: Option<OsString>,
     /// k1s's own working directory, absolute.
     pub directory: String,
     /// How a file is read, whole.
@@ -191,7 +197,7 @@ impl Token {
         } else if text.iter().all(u8::is_ascii_graphic) {
             Ok(Token(text.iter().copied().map(char::from).collect()))
         } else {
-            Err("must be visible ASCII characters, without blanks".into())
+            Err(format!("must be visible ASCII characters, without blanks{}", why(text)))
         }
     }
 }
@@ -208,6 +214,7 @@ impl Environment {
         Environment {
             port: std::env::var_os("PORT"),
             token: std::env::var_os("K1S_AUTH_TOKEN"),
+            time_zone: std::env::var_os("TZ"),
             directory: std::env::current_dir()
                 .map_or_else(|_| "/".into(), |path| path.to_string_lossy().into_owned()),
             read: read_file,
@@ -233,6 +240,19 @@ impl fmt::Display for ConfigError {
 }
 
 impl Error for ConfigError {}
+
+/// What makes a token wrong that looks right in an editor; the token itself is never repeated.
+fn why(token: &[u8]) -> &'static str {
+    if token.starts_with(b"\xef\xbb\xbf") {
+        "; this begins with a byte order mark (BOM): save the file without one"
+    } else if token.ends_with(b"\r") {
+        "; this ends with a carriage return (\\r): save the file with the line ends of Unix"
+    } else if token.contains(&b'\n') {
+        "; this has more than one line"
+    } else {
+        ""
+    }
+}
 
 type Parsed<T> = Result<T, FieldError>;
 
@@ -286,7 +306,10 @@ fn settings(
     let max_jobs = fields
         .table("limits", &["jobs"], |f| f.optional("jobs", fields::integer(0..=MOST_JOBS)))?;
     let max_jobs = max_jobs.unwrap_or(100_000);
-    let jobs = fields.optional("job", |value| jobs(value, max_jobs, &environment.directory))?;
+    let zone = fields.table("cron", &["time_zone"], |f| f.optional("time_zone", time_zone))?;
+    let time_zone = zone.unwrap_or_else(|| default_time_zone(environment));
+    let defaults = Defaults { directory: &environment.directory, time_zone: &time_zone };
+    let jobs = fields.optional("job", |value| jobs(value, max_jobs, defaults))?;
     Ok(Settings {
         http,
         shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(9)),
@@ -295,6 +318,7 @@ fn settings(
         log_format: log_format.unwrap_or(LogFormat::Text),
         log_level: log_level.unwrap_or(LogLevel::Info),
         max_jobs,
+        time_zone,
         jobs: jobs.unwrap_or_default(),
     })
 }
@@ -377,6 +401,23 @@ fn limits(fields: &mut Fields) -> Parsed<Limits> {
     })
 }
 
+fn time_zone(value: Value) -> Parsed<String> {
+    let name = fields::nonempty(value)?;
+    match knows_time_zone(&name) {
+        true => Ok(name),
+        false => fields::fail(format!(
+            "must be the IANA name of a time zone, such as \"Europe/Berlin\", not {name:?}"
+        )),
+    }
+}
+
+/// `TZ` may hold other things than a name (tzset(3)), which say nothing of a calendar: UTC then.
+fn default_time_zone(environment: &Environment) -> String {
+    let name = environment.time_zone.as_ref().and_then(|name| name.to_str());
+    let name = name.map(|name| name.strip_prefix(':').unwrap_or(name));
+    name.filter(|name| knows_time_zone(name)).unwrap_or("UTC").to_owned()
+}
+
 fn host(value: Value) -> Parsed<IpAddr> {
     let right = "an IPv4 or IPv6 address or \"localhost\"";
     match value {
@@ -389,7 +430,7 @@ fn host(value: Value) -> Parsed<IpAddr> {
     }
 }
 
-fn jobs(value: Value, most: usize, directory: &str) -> Parsed<Vec<(JobId, JobSpec)>> {
+fn jobs(value: Value, most: usize, defaults: Defaults) -> Parsed<Vec<(JobId, JobSpec)>> {
     let Value::Table(entries) = value else {
         return fields::wrong("a table of jobs, [job.ID]", &value);
     };
@@ -402,7 +443,7 @@ fn jobs(value: Value, most: usize, directory: &str) -> Parsed<Vec<(JobId, JobSpe
         .map(|(name, value)| {
             let id = JobId::parse(&name).or_else(fields::fail);
             let job = id.and_then(|id| {
-                let spec = crate::job::parse(value, directory, Spelling::CamelOrSnake)?;
+                let spec = crate::job::parse_with(value, defaults, Spelling::CamelOrSnake)?;
                 Ok((id, spec))
             });
             job.map_err(|error| error.under(&name))
@@ -439,7 +480,7 @@ const LONGEST_TOKEN: usize = 4096;
 /// The most that a config or a token file may hold, in bytes.
 pub const LARGEST_FILE: u64 = 64 * MIB as u64;
 
-const TABLES: [&str; 6] = ["http", "shutdown", "output", "log", "limits", "job"];
+const TABLES: [&str; 7] = ["http", "shutdown", "output", "log", "limits", "cron", "job"];
 const HTTP_KEYS: [&str; 13] = [
     "host",
     "port",

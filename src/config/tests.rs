@@ -5,6 +5,7 @@ fn environment() -> Environment {
     Environment {
         port: None,
         token: None,
+        time_zone: None,
         directory: "/srv".into(),
         read: |path| match path.to_str() {
             Some("/token") => Ok(b"secret\n".to_vec()),
@@ -87,6 +88,9 @@ level = "debug"
 
 [limits]
 jobs = 2
+
+[cron]
+time_zone = "Europe/Berlin"
 
 [job.web]
 type = "continuous"
@@ -201,6 +205,50 @@ fn keys_that_are_wrong_are_named_with_their_place() {
             "k1s.toml:2: http.host: must be an IPv4 or IPv6 address or \"localhost\", not ",
         );
     }
+    check(
+        "http.port = 1_000_000",
+        "k1s.toml:1: http.port: must be a whole number from 0 to 65535, not 1_000_000",
+    );
+    check(
+        "http.port = 0xfffff",
+        "k1s.toml:1: http.port: must be a whole number from 0 to 65535, not 0xfffff",
+    );
+    check(
+        "http.port = 1e3",
+        "k1s.toml:1: http.port: must be a whole number from 0 to 65535; `1e3` is a float",
+    );
+    check(
+        "http.port = {}",
+        "k1s.toml:1: http.port: must be a whole number from 0 to 65535, not a table",
+    );
+    check("job.x = []", "k1s.toml:1: job.x: must be a table, not an array");
+    let job = |fields: &str| format!("[job.x]\ntype = \"cron\"\nexecutable = \"x\"\n{fields}");
+    for (fields, error) in [
+        ("cwd = 1", "cwd: unknown field; here it is `working_directory`"),
+        (
+            "workingDirectori = 1",
+            "workingDirectori: unknown field; did you mean `workingDirectory`?",
+        ),
+        ("environment = []", "environment: must be a table of strings, not an array"),
+        (
+            "schedule = \"TZ=Asia/Tokyo @daily\"",
+            "schedule: must be the expression alone; `time_zone` is to be \"Asia/Tokyo\"",
+        ),
+        (
+            "stop.timeout_seconds = -1.50",
+            "stop.timeout_seconds: must be a number from 0 to 3162240000, not -1.50",
+        ),
+        (
+            "stop.signal = \"a list\"",
+            "stop.signal: must be the name of a signal, such as \"SIGTERM\", not \"a list\"",
+        ),
+        (
+            "schedule = \"@daily\"\nschedule_in_seconds = 1",
+            "schedule: cannot stand beside `schedule_in_seconds`",
+        ),
+    ] {
+        check(&job(fields), &format!("k1s.toml:4: job.x.{error}"));
+    }
     check("http.max_headers = 0", "k1s.toml:1: http.max_headers: must be");
     check("http.head_timeout_seconds = 0", "k1s.toml:1: http.head_timeout_seconds: must");
     check("http.idle_timeout_seconds = nan", "k1s.toml:1: http.idle_timeout_seconds: must");
@@ -227,6 +275,23 @@ fn tokens_that_are_wrong_are_named_and_not_shown() {
         "http.auth_token_file = \"/missing\"",
         "k1s.toml:1: http.auth_token_file: \"/missing\" cannot be read: ",
     );
+    for (token, why) in [
+        ("a b", ""),
+        ("\\uFEFFab", "; this begins with a byte order mark (BOM): save the file without one"),
+        (
+            "ab\\r\\n",
+            "; this ends with a carriage return (\\r): save the file with the line ends of",
+        ),
+        ("ab\\n\\n", "; this has more than one line"),
+        ("ab\\ncd", "; this has more than one line"),
+    ] {
+        check(
+            &format!("http.auth_token = \"{token}\""),
+            &format!(
+                "k1s.toml:1: http.auth_token: must be visible ASCII characters, without blanks{why}"
+            ),
+        );
+    }
     let error = parse("http.auth_token = \"hunter 2\"", "f", &environment()).unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter"));
 }
@@ -313,24 +378,25 @@ fn files_are_read_or_named() {
 }
 
 #[test]
-fn the_token_is_never_shown() {
+fn the_token_and_secrets_are_never_shown() {
+    let secret = "secret_environment = [\"PASSWORD\"]\nenvironment = {";
+    let everything = EVERYTHING.replace("environment = {", secret);
     for (text, token) in
-        [("", Some("hunter2")), ("http.auth_token = \"hunter2\"", None), (EVERYTHING, None)]
+        [("", Some("hunter2")), ("http.auth_token = \"hunter2\"", None), (&everything, None)]
     {
         let settings = parse(text, "f", &with(None, token)).unwrap();
         assert!(!format!("{:?}", settings.http).contains("hunter2"));
         assert!(!describe(&settings).contains("hunter2"));
-        assert!(!describe(&settings).contains("secret"));
+        assert!(!describe(&settings).contains("\"secret"));
     }
 }
 
-/// What `describe` prints means the same again, apart from the token and the jobs.
+/// What `describe` prints means the same again, apart from the token.
 fn check_description(settings: &Settings) {
     let text = describe(settings);
     let mut again = parse(&text, "described", &environment()).unwrap();
     again.http.token = settings.http.token.clone();
     again.http.token_origin = settings.http.token_origin.clone();
-    again.jobs = settings.jobs.clone();
     assert_eq!(&again, settings, "{text}");
 }
 
@@ -340,7 +406,42 @@ fn a_description_means_the_same_again() {
     check_description(&read(EVERYTHING));
     check_description(&read("http.auth_token_file = \"/token\""));
     let text = describe(&read(EVERYTHING));
-    assert!(text.contains("\n# job web: continuous, runs \"python3\"\n"), "{text}");
+    assert!(text.contains("\n[job.web]\ntype = \"continuous\"\n"), "{text}");
+    assert!(
+        text.contains("\nlimits = {}\n") && text.contains(", timeout_seconds = 10, "),
+        "{text}"
+    );
+    check_description(&read(
+        "[job.\"a.b\"]\ntype = 'one-off'\nexecutable = '\"\\'\nlabels.'a b' = \"\\n\"\n\
+         limits.nproc = { soft = 1, hard = 2 }\nttl_seconds_after_finished = 0.25",
+    ));
+}
+
+#[test]
+fn the_time_zone_of_expressions_is_the_configs_or_that_of_tz() {
+    let zone = |text: &str, tz: &str| {
+        let environment = Environment { time_zone: Some(tz.into()), ..environment() };
+        let job = "\n[job.x]\ntype = \"cron\"\nschedule = \"@daily\"\nexecutable = \"x\"";
+        let settings = parse(&format!("{text}{job}"), "k1s.toml", &environment).unwrap();
+        let shown = describe(&settings);
+        assert_eq!(shown.matches(&settings.time_zone).count(), 2, "{shown}");
+        settings.time_zone
+    };
+    let berlin = "cron.time_zone = \"Europe/Berlin\"";
+    for (text, tz, expected) in [
+        ("", "", "UTC"),
+        ("", "Asia/Tokyo", "Asia/Tokyo"),
+        ("", ":Asia/Tokyo", "Asia/Tokyo"),
+        ("", "JST-9", "UTC"),
+        ("", ":/etc/localtime", "UTC"),
+        (berlin, "Asia/Tokyo", "Europe/Berlin"),
+    ] {
+        assert_eq!(zone(text, tz), expected, "{text} {tz}");
+    }
+    check(
+        "[cron]\ntime_zone = \"Mars/Base\"",
+        "k1s.toml:2: cron.time_zone: must be the IANA name of a time zone, such as ",
+    );
 }
 
 /// Whatever a file holds is settings or an error on one line.

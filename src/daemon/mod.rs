@@ -141,7 +141,7 @@ impl Daemon {
         let directory = config::Environment::of_process().directory;
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
         let forward = settings.forward;
-        let api = Api::new(settings.http.token.as_bytes().to_vec(), directory);
+        let api = api(&settings, directory);
         let supervisor = supervisor(settings, main, startup.is_pid_1, now)?;
         let processes = Processes::new(spawner, forward, supervisor.instance());
         Ok(Daemon {
@@ -380,6 +380,16 @@ fn console_of(settings: &config::Settings, role: &Role) -> Console {
     Console::new(log, settings.forward.unwrap_or(config::Forward::Prefix))
 }
 
+/// What the job needs and the machine lacks, as far as can be seen before it runs: for `k1s check`.
+pub fn missing(spec: &JobSpec) -> Vec<String> {
+    os::missing(&spec.command)
+}
+
+fn api(settings: &config::Settings, directory: String) -> Api {
+    let token = settings.http.token.as_bytes().to_vec();
+    Api::new(token, directory, settings.time_zone.clone())
+}
+
 /// The supervisor with its first jobs: those of the config in the order of the file, then the
 /// command of `init`.
 fn supervisor(
@@ -406,7 +416,7 @@ fn supervisor(
     }
     for (id, spec) in settings.jobs.into_iter().chain(main) {
         let name = id.clone();
-        supervisor.create(id, spec, now).map_err(|refusal| format!("job.{name}: {refusal:?}"))?;
+        supervisor.declare(id, spec, now).map_err(|refusal| format!("job.{name}: {refusal:?}"))?;
     }
     Ok(supervisor)
 }

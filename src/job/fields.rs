@@ -308,7 +308,8 @@ pub fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     (best <= given.chars().count().max(name.len()).div_ceil(3)).then_some(name)
 }
 
-fn unknown(given: &str, known: &[&str], spelling: Spelling) -> String {
+/// What is said of a name that is none of `known`.
+pub(crate) fn unknown(given: &str, known: &[&str], spelling: Spelling) -> String {
     let known: Vec<String> = known.iter().map(|name| spelling.like(given, name)).collect();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     match closest(given, &known) {
@@ -321,7 +322,8 @@ fn expected(right: &str, value: &Value) -> String {
     format!("must be {right}, not {}", value.kind())
 }
 
-fn snake_case(name: &str) -> String {
+/// `working_directory` of `workingDirectory`.
+pub(crate) fn snake_case(name: &str) -> String {
     let mut snake = String::with_capacity(name.len() + 4);
     for letter in name.chars() {
         if letter.is_ascii_uppercase() {

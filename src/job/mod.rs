@@ -11,15 +11,18 @@ mod signal;
 pub mod spec;
 pub mod tag;
 mod value;
+mod words;
+mod write;
 
 pub use fields::{FieldError, Spelling, closest};
 pub use id::JobId;
 pub use output::{Capture, Captured};
-pub use parse::{INVALID_TYPE, parse, parse_signal_request};
+pub use parse::{Defaults, INVALID_TYPE, parse, parse_signal_request, parse_with, type_in};
 pub use run::{Reason, RunEnd, RunRecord};
 pub use signal::Signal;
 pub use spec::JobSpec;
 pub use value::Value;
+pub use write::{Field, HIDDEN, Secrets, type_name, write};
 
 /// The id of a process, and of the process group that it leads: getpid(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::fields::{self, FieldError, Fields, Spelling};
 use super::spec::{
-    Backoff, Command, Concurrency, CronSpec, JobSpec, Kind, OutputSpec, Resource, ResourceLimit,
-    Restart, RestartPolicy, StopScope, StopSpec,
+    Backoff, Command, Concurrency, Critical, CronSpec, JobSpec, Kind, OutputSpec, Resource,
+    ResourceLimit, Restart, RestartPolicy, StopScope, StopSpec,
 };
-use super::{Signal, Value};
+use super::{Signal, Value, words};
 use crate::schedule::{CronSchedule, Schedule, ScheduleError};
 
 type Parsed<T> = Result<T, FieldError>;
@@ -20,23 +20,42 @@ type Parsed<T> = Result<T, FieldError>;
 /// `workingDirectory`, and what a relative one starts from.
 ///
 /// # Errors
-/// The first field that is unknown, missing, of a wrong type or out of range. A missing or
-/// unknown `type` has the message [`INVALID_TYPE`].
+/// The first field that is unknown, missing, of a wrong type or out of range. The message about
+/// a `type` that is none of the three begins with [`INVALID_TYPE`].
 pub fn parse(value: Value, directory: &str, spelling: Spelling) -> Parsed<JobSpec> {
+    parse_with(value, Defaults { directory, time_zone: "UTC" }, spelling)
+}
+
+/// What a job takes from where k1s runs, unless it says otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults<'a> {
+    /// k1s's own working directory, absolute.
+    pub directory: &'a str,
+    /// The time zone of cron expressions, which is one that is known.
+    pub time_zone: &'a str,
+}
+
+/// Reads a job, as [`parse`] does, with other defaults.
+///
+/// # Errors
+/// As there.
+pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parsed<JobSpec> {
+    let directory = defaults.directory;
     let known: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
-    let kind = kind_of(&value)?;
+    let kind = kind_of(&value, &known, spelling)?;
+    foreign(&value, &known, spelling)?;
     let mut fields = Fields::of(value, &known, spelling)?;
     belongs(&fields, kind, spelling)?;
     fields.optional("type", Ok)?;
     let spec = JobSpec {
         command: command(&mut fields, directory)?,
-        kind: kind_spec(&mut fields, kind)?,
+        kind: kind_spec(&mut fields, kind, defaults.time_zone)?,
         timeout: fields.optional("timeoutSeconds", fields::seconds(0.001))?,
         success_exit_codes: fields
             .optional("successExitCodes", success_exit_codes)?
             .unwrap_or_else(|| [0].into()),
-        critical: fields.optional("critical", fields::boolean)?.unwrap_or(false),
-        stop: fields.table("stop", &["signal", "timeoutSeconds", "scope"], stop)?,
+        critical: fields.optional("critical", critical)?.unwrap_or(Critical::No),
+        stop: fields.table("stop", &STOP_FIELDS, stop)?,
         output: fields.table("output", &["limitBytes", "historyLimit", "forward"], output)?,
         labels: fields.optional("labels", fields::strings(label))?.unwrap_or_default(),
         secret_environment: fields
@@ -59,7 +78,7 @@ pub fn parse_signal_request(value: Value) -> Parsed<(Signal, bool)> {
     Ok((signal, fields.optional("group", fields::boolean)?.unwrap_or(false)))
 }
 
-/// What is said of a `type` that is missing or none of the three.
+/// What is said of a `type` that is none of the three, before what would be right.
 pub const INVALID_TYPE: &str = "Invalid job type";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,16 +98,63 @@ impl Type {
     }
 }
 
-fn kind_of(value: &Value) -> Parsed<Type> {
+/// The type that a document names, if it is one of the three.
+pub fn type_in(value: &Value) -> Option<&'static str> {
+    let Value::Table(entries) = value else { return None };
+    let given = entries.iter().find(|(name, _)| name == "type").map(|(_, value)| value);
+    let is_it = |known: &str| matches!(given, Some(Value::String(name)) if name == known);
+    TYPES.iter().map(|(name, _)| *name).find(|name| is_it(name))
+}
+
+fn kind_of(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<Type> {
     let Value::Table(entries) = value else {
         return fields::wrong("an object", value);
     };
-    let given = entries.iter().find(|(name, _)| name == "type").map(|(_, value)| value);
-    match given {
-        Some(Value::String(name)) => TYPES.iter().find(|(known, _)| known == name).map(|(_, t)| *t),
-        Some(_) | None => None,
+    let right = "\"continuous\", \"one-off\" or \"cron\"";
+    let invalid = |given: &str| {
+        FieldError::new("type", format!("{INVALID_TYPE}; must be {right}, not {given}"))
+    };
+    match entries.iter().find(|(name, _)| name == "type").map(|(_, value)| value) {
+        Some(Value::String(name)) => TYPES
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, t)| *t)
+            .ok_or_else(|| invalid(&format!("{name:?}"))),
+        None | Some(Value::Null) => {
+            // What may be meant for it is said first.
+            let is_meant = |given: &str| {
+                words::answer(given).is_some_and(|answer| answer.contains("`type`"))
+                    || fields::closest(given, known) == Some("type")
+            };
+            let near = entries.iter().find(|(given, _)| given != "type" && is_meant(given));
+            Err(match near {
+                Some((given, _)) => {
+                    FieldError::new(given, unknown_or_foreign(given, known, spelling))
+                }
+                None => FieldError::new("type", format!("is required: {right}")),
+            })
+        }
+        Some(other) => Err(invalid(other.kind())),
     }
-    .ok_or_else(|| FieldError::new("type", INVALID_TYPE))
+}
+
+/// An error for a field that has another name elsewhere.
+fn foreign(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<()> {
+    let Value::Table(entries) = value else { return Ok(()) };
+    let is_known = |given: &str| known.iter().any(|name| spelling.matches(given, name));
+    let found =
+        entries.iter().find(|(given, _)| !is_known(given) && words::answer(given).is_some());
+    match found {
+        Some((given, _)) => Err(FieldError::new(given, unknown_or_foreign(given, known, spelling))),
+        None => Ok(()),
+    }
+}
+
+fn unknown_or_foreign(given: &str, known: &[&str], spelling: Spelling) -> String {
+    match words::answer(given) {
+        Some(answer) => format!("unknown field; {answer}"),
+        None => fields::unknown(given, known, spelling),
+    }
 }
 
 /// An error for a field that only other types of job have.
@@ -107,7 +173,7 @@ fn belongs(fields: &Fields, kind: Type, spelling: Spelling) -> Parsed<()> {
     Ok(())
 }
 
-fn kind_spec(fields: &mut Fields, kind: Type) -> Parsed<Kind> {
+fn kind_spec(fields: &mut Fields, kind: Type, time_zone: &str) -> Parsed<Kind> {
     Ok(match kind {
         Type::Continuous => {
             let flag = fields.optional("restartOnFailure", fields::boolean)?.unwrap_or(true);
@@ -119,7 +185,7 @@ fn kind_spec(fields: &mut Fields, kind: Type) -> Parsed<Kind> {
             backoff: fields.table("restart", &BACKOFF_FIELDS, backoff)?,
             ttl_after_finished: fields.optional("ttlSecondsAfterFinished", fields::seconds(0.0))?,
         },
-        Type::Cron => Kind::Cron(cron(fields)?),
+        Type::Cron => Kind::Cron(cron(fields, time_zone)?),
     })
 }
 
@@ -136,6 +202,7 @@ fn command(fields: &mut Fields, directory: &str) -> Parsed<Command> {
         group: fields.optional("group", fields::name_or_number)?,
         umask: fields.optional("umask", umask)?,
         nice: fields.optional("nice", fields::integer(-20..=19))?,
+        oom_score_adj: fields.optional("oomScoreAdj", fields::integer(-1000..=1000))?,
         limits: fields.optional("limits", limits)?.unwrap_or_default(),
     })
 }
@@ -165,18 +232,17 @@ fn backoff(fields: &mut Fields) -> Parsed<Backoff> {
     })
 }
 
-fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
-    let expression = fields.optional("schedule", fields::nonempty)?;
+fn cron(fields: &mut Fields, time_zone: &str) -> Parsed<CronSpec> {
+    let schedule = fields.optional("schedule", interval_or_expression)?;
     let zone_field = fields.spelled("timeZone");
     let zone = fields.optional("timeZone", fields::nonempty)?;
-    let interval =
-        fields.optional("scheduleInSeconds", fields::integer::<u64>(1..=LONGEST_INTERVAL))?;
-    let schedule = match (expression, interval, zone) {
+    let interval = fields.optional("scheduleInSeconds", interval)?;
+    let schedule = match (schedule, interval, zone) {
         (Some(_), Some(_), _) => {
             return Err(FieldError::new("schedule", "cannot stand beside `scheduleInSeconds`"));
         }
-        (Some(expression), None, zone) => {
-            let zone = zone.as_deref().unwrap_or("UTC");
+        (Some(When::Expression(expression)), None, zone) => {
+            let zone = zone.as_deref().unwrap_or(time_zone);
             Schedule::Cron(CronSchedule::parse(&expression, zone).map_err(|error| {
                 let field = match &error {
                     ScheduleError::Zone(_) => zone_field.as_str(),
@@ -185,22 +251,63 @@ fn cron(fields: &mut Fields) -> Parsed<CronSpec> {
                 FieldError::new(field, error.to_string())
             })?)
         }
-        (None, _, Some(_)) => {
+        (Some(When::Interval(_)) | None, _, Some(_)) => {
             return Err(FieldError::new(
                 &zone_field,
                 "needs a `schedule` that is a cron expression",
             ));
         }
-        (None, interval, None) => Schedule::Every(Duration::from_secs(interval.unwrap_or(60))),
+        (Some(When::Interval(interval)), None, None) | (None, Some(interval), None) => {
+            Schedule::Every(Duration::from_secs(interval))
+        }
+        (None, None, None) => Schedule::Every(Duration::from_secs(60)),
     };
     let concurrency = fields.optional("concurrencyPolicy", fields::choice(&CONCURRENCY))?;
+    let deadline = fields.optional("startingDeadlineSeconds", fields::seconds(0.0))?;
     Ok(CronSpec {
         schedule,
         concurrency: concurrency.unwrap_or(Concurrency::Forbid),
         suspend: fields.optional("suspend", fields::boolean)?.unwrap_or(false),
-        starting_deadline: fields.optional("startingDeadlineSeconds", fields::seconds(0.0))?,
+        starting_deadline: deadline.unwrap_or(Duration::from_secs(10)),
         jitter: fields.optional("jitterSeconds", fields::seconds(0.0))?.unwrap_or_default(),
     })
+}
+
+fn critical(value: Value) -> Parsed<Critical> {
+    let right = "true, false or \"on-failure\"";
+    match value {
+        Value::Bool(true) => Ok(Critical::Yes),
+        Value::Bool(false) => Ok(Critical::No),
+        Value::String(text) if text == "on-failure" => Ok(Critical::OnFailure),
+        Value::String(text) => fields::fail(format!("must be {right}, not {text:?}")),
+        other => fields::wrong(right, &other),
+    }
+}
+
+/// What `schedule` holds.
+enum When {
+    /// As the job object shows an interval: in seconds.
+    Interval(u64),
+    Expression(String),
+}
+
+fn interval_or_expression(value: Value) -> Parsed<When> {
+    match value {
+        Value::String(_) => match fields::nonempty(value)? {
+            text if text.starts_with("TZ=") || text.starts_with("CRON_TZ=") => {
+                let (_, rest) = text.split_once('=').unwrap_or_default();
+                let zone = rest.split(char::is_whitespace).next().unwrap_or_default();
+                fields::fail(format!("must be the expression alone; `timeZone` is to be {zone:?}"))
+            }
+            text => Ok(When::Expression(text)),
+        },
+        Value::Integer(_) | Value::Float(_) => interval(value).map(When::Interval),
+        other => fields::wrong("a cron expression or a number of seconds", &other),
+    }
+}
+
+fn interval(value: Value) -> Parsed<u64> {
+    fields::integer(1..=LONGEST_INTERVAL)(value)
 }
 
 fn stop(fields: &mut Fields) -> Parsed<StopSpec> {
@@ -325,7 +432,7 @@ const TYPES: [(&str, Type); 3] =
     [("continuous", Type::Continuous), ("one-off", Type::OneOff), ("cron", Type::Cron)];
 
 /// Every field, and which types of job have it.
-const FIELDS: [(&str, u8); 30] = [
+pub(super) const FIELDS: [(&str, u8); 31] = [
     ("type", ALL),
     ("executable", ALL),
     ("arguments", ALL),
@@ -353,24 +460,27 @@ const FIELDS: [(&str, u8); 30] = [
     ("group", ALL),
     ("umask", ALL),
     ("nice", ALL),
+    ("oomScoreAdj", ALL),
     ("limits", ALL),
     ("output", ALL),
     ("labels", ALL),
 ];
 
 const BACKOFF_FIELDS: [&str; 4] = ["initialDelayMs", "maxDelayMs", "factor", "resetAfterMs"];
-const RESTART_FIELDS: [&str; 6] =
+pub(super) const RESTART_FIELDS: [&str; 6] =
     ["policy", "initialDelayMs", "maxDelayMs", "factor", "resetAfterMs", "maxRestarts"];
 
-const POLICIES: [(&str, RestartPolicy); 3] = [
+pub(super) const STOP_FIELDS: [&str; 3] = ["signal", "timeoutSeconds", "scope"];
+
+pub(super) const POLICIES: [(&str, RestartPolicy); 3] = [
     ("always", RestartPolicy::Always),
     ("on-failure", RestartPolicy::OnFailure),
     ("never", RestartPolicy::Never),
 ];
 
-const SCOPES: [(&str, StopScope); 2] =
+pub(super) const SCOPES: [(&str, StopScope); 2] =
     [("group", StopScope::Group), ("process", StopScope::Process)];
-const CONCURRENCY: [(&str, Concurrency); 4] = [
+pub(super) const CONCURRENCY: [(&str, Concurrency); 4] = [
     ("forbid", Concurrency::Forbid),
     ("queue", Concurrency::Queue),
     ("allow", Concurrency::Allow),
@@ -380,7 +490,7 @@ const CONCURRENCY: [(&str, Concurrency); 4] = [
 /// The limit that is the mark of a run.
 const MARK: &str = "locks";
 
-const RESOURCES: [(&str, Resource); 15] = [
+pub(super) const RESOURCES: [(&str, Resource); 15] = [
     ("as", Resource::As),
     ("core", Resource::Core),
     ("cpu", Resource::Cpu),
@@ -458,8 +568,22 @@ mod tests {
             let found = spec(&json).expect_err(&json);
             assert!(found.starts_with(error), "{json}\n  said {found}\n  want {error}");
         };
-        check(r#""type":"daemon""#, "type: Invalid job type");
-        check(r#""kind":"cron""#, "type: Invalid job type");
+        let right = r#""continuous", "one-off" or "cron""#;
+        let invalid = |given| format!("type: Invalid job type; must be {right}, not {given}");
+        check(r#""type":"daemon""#, &invalid(r#""daemon""#));
+        check(r#""type":1"#, &invalid("a whole number"));
+        check(r#""labels":{}"#, &format!("type: is required: {right}"));
+        check(r#""type":null"#, &format!("type: is required: {right}"));
+        check(r#""Type":"cron""#, "Type: unknown field; did you mean `type`?");
+        check(r#""typ":"cron""#, "typ: unknown field; did you mean `type`?");
+        check(r#""kind":"cron""#, "kind: unknown field; here it is `type`");
+        check(r#""type":"cron","cmd":"x""#, "cmd: unknown field; here it is `executable`, one");
+        check(r#""type":"cron","numprocs":2"#, "numprocs: unknown field; a job is one process");
+        check(
+            r#""type":"cron","schedule":"CRON_TZ=Asia/Tokyo 0 3 * * *""#,
+            "schedule: must be the expression alone; `timeZone` is to be \"Asia/Tokyo\"",
+        );
+        check(r#""type":"cron","schedule":[]"#, "schedule: must be a cron expression or a number");
         check(
             r#""type":"cron","arguments":[1]"#,
             "arguments.0: must be a string, not a whole number",
@@ -504,6 +628,13 @@ mod tests {
             "limits.locks: cannot be set: Linux does not",
         );
         check(r#""type":"cron","stop":{"scope":"session"}"#, "stop.scope: must be one of");
+        let right = "must be true, false or \"on-failure\", not";
+        check(r#""type":"one-off","critical":"always""#, &format!("critical: {right} \"always\""));
+        check(r#""type":"one-off","critical":1"#, &format!("critical: {right} a whole number"));
+        check(
+            r#""type":"cron","oomScoreAdj":1001"#,
+            "oomScoreAdj: must be a whole number from -1000",
+        );
         check(r#""type":"cron","successExitCodes":[]"#, "successExitCodes: must hold at least one");
         check(
             r#""type":"cron","successExitCodes":[256]"#,

@@ -14,6 +14,8 @@ pub struct RunRecord {
     pub end: RunEnd,
     /// Why it ended.
     pub reason: Reason,
+    /// Whether it was one: its exit code is among the job's, or k1s was asked to stop it.
+    pub success: bool,
     /// When it was started.
     pub started_at: Wall,
     /// When its first process was over.
@@ -50,16 +52,23 @@ pub enum Reason {
     SpawnFailed,
 }
 
-impl RunRecord {
+impl RunEnd {
     /// The exit code; 128+n for signal n, 126 or 127 when the run could not be started.
     pub fn exit_code(&self) -> u8 {
-        match &self.end {
+        match self {
             RunEnd::Process(ExitStatus::Code(code)) => *code,
             RunEnd::Process(ExitStatus::Signal(signal)) => {
                 u8::try_from(128 + signal.number()).unwrap_or(u8::MAX)
             }
             RunEnd::NotSpawned(failure) => failure.exit_code,
         }
+    }
+}
+
+impl RunRecord {
+    /// The exit code; 128+n for signal n, 126 or 127 when the run could not be started.
+    pub fn exit_code(&self) -> u8 {
+        self.end.exit_code()
     }
 
     /// The signal that ended it, if one did.

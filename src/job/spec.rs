@@ -21,7 +21,7 @@ pub struct JobSpec {
     /// The exit codes that count as success; never empty.
     pub success_exit_codes: BTreeSet<u8>,
     /// Whether k1s shuts down, with the job's exit code, when the job has ended for good.
-    pub critical: bool,
+    pub critical: Critical,
     /// How a run is asked to end.
     pub stop: StopSpec,
     /// What is kept of the output.
@@ -41,6 +41,17 @@ pub enum JobType {
     OneOff,
     /// Runs that a schedule starts.
     Cron,
+}
+
+/// `critical`: after which end of the job k1s shuts down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Critical {
+    /// None.
+    No,
+    /// One that is a failure.
+    OnFailure,
+    /// Any.
+    Yes,
 }
 
 /// The three types of job.
@@ -75,8 +86,8 @@ pub struct CronSpec {
     pub concurrency: Concurrency,
     /// Nothing is started by schedule.
     pub suspend: bool,
-    /// How late a run may start; `None`: a run whose moment was missed is skipped.
-    pub starting_deadline: Option<Duration>,
+    /// How late a run may start: a busy machine is forgiven, a suspended one is not.
+    pub starting_deadline: Duration,
     /// The most that is added to each moment, by the job's id.
     pub jitter: Duration,
 }
@@ -155,6 +166,9 @@ pub struct Command {
     pub umask: Option<u32>,
     /// Nice value, -20 to 19; `None`: k1s's own.
     pub nice: Option<i32>,
+    /// How readily the kernel ends it when memory runs out, -1000 to 1000 (proc(5)); `None`:
+    /// as k1s.
+    pub oom_score_adj: Option<i32>,
     /// Resource limits, at most one for each resource.
     pub limits: Vec<ResourceLimit>,
 }

@@ -6,7 +6,7 @@
 //! keeps state; all was prepared in a [`Plan`]. What fails says so in [`Report`], which k1s
 //! reads once the child is gone.
 //!
-//! The order of the steps matters: the terminal needs the session, `nice` and limits need
+//! The order of the steps matters: the terminal needs the session, `nice`, `oomScoreAdj` and limits need
 //! the privileges that `user` gives up, and the working directory is looked up as that user
 //! (systemd does the same: it may be on a file system that only the user may enter).
 
@@ -44,6 +44,8 @@ pub(super) struct Plan {
     pub(super) umask: Option<u32>,
     /// Nice value.
     pub(super) nice: Option<i32>,
+    /// What is written to /proc/self/oom_score_adj.
+    pub(super) oom_score_adj: Option<CString>,
     /// Resource limits.
     pub(super) limits: Vec<RawLimit>,
     /// RLIMIT_LOCKS, by which the run's processes are known.
@@ -84,6 +86,8 @@ pub(super) enum Step {
     Descriptors,
     /// setpriority(2).
     Nice,
+    /// A write to /proc/self/oom_score_adj.
+    OomScoreAdj,
     /// setrlimit(2); the report's index says which.
     Limit,
     /// setgroups(2) and setresgid(2).
@@ -178,6 +182,9 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
         let arguments = [c_long::from(libc::PRIO_PROCESS), 0, c_long::from(nice)];
         at(Step::Nice, system_call(libc::SYS_setpriority, arguments))?;
     }
+    if let Some(score) = &plan.oom_score_adj {
+        at(Step::OomScoreAdj, adjust_oom_score(score))?;
+    }
     for (index, limit) in plan.limits.iter().enumerate() {
         // SAFETY: `value` is an rlimit64 to read from.
         let result = unsafe { libc::setrlimit64(limit.resource, &raw const limit.value) };
@@ -214,6 +221,23 @@ fn take_terminal(session: Session) {
             }
         }
     }
+}
+
+/// The memory is still k1s's, but a child of vfork(2) sets its own score alone (Linux,
+/// fs/proc/base.c, `__set_oom_adj`).
+fn adjust_oom_score(score: &CStr) -> nix::Result<c_long> {
+    let path = c"/proc/self/oom_score_adj".as_ptr();
+    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+    // SAFETY: a string that ends in NUL, and numbers.
+    let file = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags) };
+    let file = Errno::result(file)?;
+    let bytes = score.to_bytes();
+    // SAFETY: the pointer and the length are those of `bytes`.
+    let written = unsafe { libc::syscall(libc::SYS_write, file, bytes.as_ptr(), bytes.len()) };
+    let written = Errno::result(written);
+    // SAFETY: takes a number, that of the file that was opened here.
+    unsafe { libc::syscall(libc::SYS_close, file) };
+    written
 }
 
 /// By raw system calls: the C library's would have all threads follow, and share its locks.
@@ -344,11 +368,12 @@ fn at(step: Step, result: nix::Result<c_long>) -> Result<(), Failure> {
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 const MASK_BYTES: usize = 8;
 const UNSHARE: c_long = libc::CLOSE_RANGE_UNSHARE as c_long;
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step::Unshare,
     Step::Session,
     Step::Descriptors,
     Step::Nice,
+    Step::OomScoreAdj,
     Step::Limit,
     Step::Group,
     Step::User,

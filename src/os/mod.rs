@@ -10,6 +10,7 @@
 //!  looking   who is there, and which run each process comes from
 //!            proc: what /proc says of one; mark: what a run is known by
 //!  signalling  a signal to a group, to a child, to exactly one process
+//!  missing   what a job needs and the machine lacks
 //!  console   k1s's own stdout and stderr, never blocking
 //!  memory    giving back what was freed
 //!  terminal, file, pipe, socket, clock, random   small things that the loop asks for
@@ -32,6 +33,7 @@ mod limits;
 mod looking;
 mod mark;
 pub mod memory;
+mod missing;
 pub mod pipe;
 mod proc;
 mod random;
@@ -47,6 +49,7 @@ mod user;
 
 pub use console::Console;
 pub use looking::{Family, Look, Origin, Signs, group_of, obstacle, session_of, stat_of};
+pub use missing::missing;
 pub use proc::{Proc, Stat};
 pub use random::instance_id;
 pub use reap::reap;

@@ -143,6 +143,7 @@ impl Spawner {
             session: launch.session,
             umask: command.umask,
             nice: command.nice,
+            oom_score_adj: oom_score_adj(command)?,
             limits: limits::of_job(&command.limits, self.nofile),
             mark: launch.mark.map(|mark| libc::rlimit64 { rlim_cur: mark, rlim_max: mark }),
             ids: ids(command, account.as_ref())?,
@@ -344,6 +345,10 @@ fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
     strings.map(CStr::as_ptr).chain(std::iter::once(ptr::null())).collect()
 }
 
+fn oom_score_adj(command: &Command) -> Result<Option<CString>, SpawnError> {
+    command.oom_score_adj.map(|score| string(score.to_string(), "oomScoreAdj")).transpose()
+}
+
 fn string(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, SpawnError> {
     CString::new(bytes).map_err(|_| holds_nul(what))
 }
@@ -360,6 +365,9 @@ fn explain(failure: Failure, command: &Command, plan: &Plan, path: &[u8]) -> Spa
         Step::Session => "session".to_owned(),
         Step::Descriptors => "descriptors".to_owned(),
         Step::Nice => format!("nice {}", command.nice.unwrap_or_default()),
+        Step::OomScoreAdj => {
+            format!("oomScoreAdj {}", command.oom_score_adj.unwrap_or_default())
+        }
         Step::Limit => format!("limit {}", plan.limits.get(index).map_or("", |l| l.name)),
         Step::Group => format!("group {}", command.group.as_deref().unwrap_or(user)),
         Step::User => format!("user {user}"),
@@ -400,7 +408,7 @@ fn is_unknown(failure: Failure) -> bool {
 }
 
 /// Where executables are looked for when the job has no PATH.
-const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+pub(super) const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 /// Each is looked into while the loop stands still.
 const MOST_DIRECTORIES: usize = 1000;
 /// Of the child's stack; it needs less than a tenth, also in a debug build.

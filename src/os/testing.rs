@@ -26,6 +26,7 @@ pub(crate) fn command(executable: &str, arguments: &[&str]) -> Command {
         group: None,
         umask: None,
         nice: None,
+        oom_score_adj: None,
         limits: Vec::new(),
     }
 }

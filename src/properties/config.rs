@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::config::{self, Environment, Settings};
+use crate::job::HIDDEN;
 use crate::supervisor::{self, Supervisor};
 use crate::time::Now;
 
@@ -21,7 +22,7 @@ pub(super) fn check_config(data: &[u8]) {
     }
 }
 
-/// What is described is what was meant, less the jobs and a token that must not be shown.
+/// What is described is what was meant, less a token and secrets that must not be shown.
 fn check_described(settings: &Settings) {
     let described = config::describe(settings);
     let again = config::parse(&described, FILE, &environment());
@@ -33,7 +34,14 @@ fn check_described(settings: &Settings) {
         again.http.token = settings.http.token.clone();
         again.http.token_origin = settings.http.token_origin.clone();
     }
-    let expected = Settings { jobs: Vec::new(), ..settings.clone() };
+    let mut expected = settings.clone();
+    for (_, spec) in &mut expected.jobs {
+        for name in &spec.secret_environment {
+            if let Some(value) = spec.command.environment.get_mut(name) {
+                *value = HIDDEN.to_owned();
+            }
+        }
+    }
     assert_eq!(again, expected, "{described}");
 }
 
@@ -67,7 +75,7 @@ fn check_place(text: &str, error: &str) {
 /// A world in which every file holds a token.
 fn environment() -> Environment {
     let read = |_: &Path| Ok(b"secret\n".to_vec());
-    Environment { port: None, token: None, directory: "/srv".into(), read }
+    Environment { port: None, token: None, time_zone: None, directory: "/srv".into(), read }
 }
 
 const FILE: &str = "k1s.toml";

@@ -3,31 +3,30 @@
 //! ```text
 //!   bytes ─▶ JSON ─▶ JobSpec ─▶ JSON ─▶ JobSpec      the same
 //!     │         └──▶ FieldError                      names what is there, or what is missing
-//!     └─▶ POST, GET, PUT of a whole API              agree with that
+//!     └─▶ POST, GET, PUT, PATCH of a whole API       agree with that
 //! ```
 
-use std::time::Duration;
-
-use serde_json::json;
-
 use super::service::{DIRECTORY, Service};
-use crate::job::spec::{
-    Backoff, Command, Concurrency, CronSpec, JobSpec, Kind, RestartPolicy, StopScope,
-};
-use crate::job::{self, FieldError, INVALID_TYPE, Spelling, Value};
-use crate::schedule::Schedule;
+use crate::api::READ_ONLY;
+use crate::job::{self, Field, FieldError, HIDDEN, JobSpec, Secrets, Spelling, Value};
+use crate::supervisor::Job;
 
 /// A payload that is accepted means the same when it is written out in full, in another order,
-/// without its nulls, or in snake_case, and the API shows what was given; one that is refused is
-/// refused for a field that it has or lacks, and nothing is created.
+/// without its nulls, or in snake_case, and what the API shows can be sent back; one that is
+/// refused is refused for a field that it has or lacks, and nothing is created.
 pub(super) fn check_job(data: &[u8]) {
     let mut service = Service::default();
     let (status, said) = ask(&mut service, "POST", data);
-    let Ok(value) = serde_json::from_slice::<Value>(data) else {
+    let value = serde_json::from_slice::<Value>(data).ok().and_then(without_read_only);
+    let Some(value) = value else {
         assert_eq!(status, 400, "{said}");
         return;
     };
     match job::parse(value.clone(), DIRECTORY, Spelling::Camel) {
+        Ok(spec) if hides_a_secret(&spec) => {
+            assert_eq!(status, 400, "{said}");
+            check_meaning(&value, &spec);
+        }
         Ok(spec) => {
             assert_eq!(status, 200, "{said}");
             check_meaning(&value, &spec);
@@ -35,8 +34,13 @@ pub(super) fn check_job(data: &[u8]) {
         }
         Err(error) => {
             check_error(&value, &error);
-            let message = said["error"].as_str().unwrap_or_default();
-            assert!(status == 400 && message.ends_with(&error.message), "{status} {message}");
+            let said_of = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
+            let message = said_of("error");
+            let whole = match said["hint"].is_string() {
+                true => format!("{message}; {}", said_of("hint").trim_start_matches("type: ")),
+                false => message,
+            };
+            assert!(status == 400 && whole.ends_with(&error.message), "{status} {whole}");
             assert_eq!(ask(&mut service, "GET", b"").0, 404, "nothing is created");
         }
     }
@@ -46,13 +50,33 @@ pub(super) fn check_job(data: &[u8]) {
     }
 }
 
+/// What is given for the job `x`, if it is not for another.
+fn without_read_only(value: Value) -> Option<Value> {
+    let Value::Table(mut entries) = value else { return Some(value) };
+    let is_of_another = |(name, value): &(String, Value)| {
+        name == "id" && !matches!(value, Value::String(id) if id == "x")
+    };
+    if entries.iter().any(is_of_another) {
+        return None;
+    }
+    entries.retain(|(name, _)| !READ_ONLY.contains(&name.as_str()));
+    Some(Value::Table(entries))
+}
+
+fn hides_a_secret(spec: &JobSpec) -> bool {
+    let is_hidden = |name| spec.command.environment.get(name).is_some_and(|value| value == HIDDEN);
+    spec.secret_environment.iter().any(is_hidden)
+}
+
 fn check_meaning(value: &Value, spec: &JobSpec) {
     let parse = |value, directory, spelling| job::parse(value, directory, spelling);
-    let printed = serde_json::from_value::<Value>(print(spec));
-    let Ok(printed) = printed else {
-        unreachable!("{printed:?}");
+    let written = Field::Table(job::write(spec, Secrets::Plain));
+    let read = serde_json::to_vec(&written).and_then(|json| serde_json::from_slice(&json));
+    let Ok(read) = read else {
+        unreachable!("{read:?}");
     };
-    assert_eq!(parse(printed, "/elsewhere", Spelling::Camel).as_ref(), Ok(spec));
+    assert_eq!(parse(read, "/elsewhere", Spelling::Camel).as_ref(), Ok(spec));
+    assert_eq!(parse(written.into(), "/elsewhere", Spelling::Camel).as_ref(), Ok(spec));
     let turned = turn_around(value.clone());
     assert_eq!(parse(turned, DIRECTORY, Spelling::Camel).as_ref(), Ok(spec));
     let snake = snake_case(value.clone());
@@ -67,7 +91,7 @@ fn check_error(value: &Value, error: &FieldError) {
     for (depth, name) in error.path.iter().enumerate() {
         let Some(inner) = child(at, name) else {
             let is_last = depth + 1 == error.path.len();
-            assert!(is_last && ["is required", INVALID_TYPE].contains(&&*error.message), "{error}");
+            assert!(is_last && error.message.starts_with("is required"), "{error}");
             return;
         };
         at = inner;
@@ -86,23 +110,27 @@ fn child<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     }
 }
 
-/// The job that was created shows what it was given, and stays as it is when it is put again.
+/// The job that was created shows what it was given, less its secrets, and stays as it is when
+/// that is put again, or is a patch.
 fn check_shown(service: &mut Service, data: &[u8], spec: &JobSpec) {
     let (status, shown) = ask(service, "GET", b"");
     assert_eq!(status, 200);
-    let expected = print(spec);
-    for name in ["type", "executable", "arguments", "workingDirectory", "labels"] {
-        assert_eq!(shown[name], expected[name], "{name}");
-    }
     for (name, value) in &spec.command.environment {
         let is_secret = spec.secret_environment.contains(name);
-        let value = if is_secret { "***" } else { value.as_str() };
+        let value = if is_secret { HIDDEN } else { value.as_str() };
         assert_eq!(shown["environment"][name], value, "{name}");
     }
-    for payload in [data, expected.to_string().as_bytes()] {
-        let (status, said) = ask(service, "PUT", payload);
+    let shown = shown.to_string();
+    for (method, payload) in [
+        ("PUT", data),
+        ("PUT", shown.as_bytes()),
+        ("PATCH", shown.as_bytes()),
+        ("PATCH", br#"{"environment":{},"state":null}"#),
+    ] {
+        let (status, said) = ask(service, method, payload);
         assert_eq!((status, said["message"].as_str()), (200, Some("Job unchanged")), "{said}");
     }
+    assert_eq!(service.supervisor.job("x").map(Job::spec), Some(spec));
 }
 
 /// The last entry first, and no nulls.
@@ -135,111 +163,6 @@ fn snake_name(name: &str) -> String {
         snake.push(letter.to_ascii_lowercase());
     }
     snake
-}
-
-/// The payload that says all of a specification, defaults too.
-fn print(spec: &JobSpec) -> serde_json::Value {
-    let mut json = json!({
-        "timeoutSeconds": spec.timeout.map(seconds),
-        "successExitCodes": spec.success_exit_codes,
-        "stop": {
-            "signal": spec.stop.signal.to_string(),
-            "timeoutSeconds": seconds(spec.stop.timeout),
-            "scope": match spec.stop.scope {
-                StopScope::Group => "group",
-                StopScope::Process => "process",
-            },
-        },
-        "output": {
-            "limitBytes": spec.output.limit_bytes,
-            "historyLimit": spec.output.history_limit,
-            "forward": spec.output.forward,
-        },
-        "labels": spec.labels,
-        "secretEnvironment": spec.secret_environment,
-    });
-    print_command(&spec.command, &mut json);
-    match &spec.kind {
-        Kind::Continuous { restart_on_failure, restart } => {
-            json["type"] = "continuous".into();
-            json["critical"] = spec.critical.into();
-            json["restartOnFailure"] = (*restart_on_failure).into();
-            json["restart"] = print_backoff(&restart.backoff);
-            json["restart"]["policy"] = print_policy(restart.policy);
-            json["restart"]["maxRestarts"] = restart.max_restarts.into();
-        }
-        Kind::OneOff { retries, backoff, ttl_after_finished } => {
-            json["type"] = "one-off".into();
-            json["critical"] = spec.critical.into();
-            json["retries"] = (*retries).into();
-            json["restart"] = print_backoff(backoff);
-            json["ttlSecondsAfterFinished"] = ttl_after_finished.map(seconds).into();
-        }
-        Kind::Cron(cron) => print_cron(cron, &mut json),
-    }
-    json
-}
-
-fn print_command(command: &Command, json: &mut serde_json::Value) {
-    json["executable"] = command.executable.as_str().into();
-    json["arguments"] = command.arguments.clone().into();
-    json["workingDirectory"] = command.working_directory.as_str().into();
-    json["environment"] = json!(command.environment);
-    json["clearEnvironment"] = command.clear_environment.into();
-    json["stdin"] = command.stdin.clone().into();
-    json["user"] = command.user.clone().into();
-    json["group"] = command.group.clone().into();
-    json["umask"] = command.umask.map(|mask| format!("{mask:o}")).into();
-    json["nice"] = command.nice.into();
-    json["limits"] = json!({});
-    let bound = |bound: Option<u64>| bound.map_or_else(|| json!("unlimited"), |bound| json!(bound));
-    for limit in &command.limits {
-        let name = format!("{:?}", limit.resource).to_lowercase();
-        json["limits"][name] = json!({"soft": bound(limit.soft), "hard": bound(limit.hard)});
-    }
-}
-
-fn print_backoff(backoff: &Backoff) -> serde_json::Value {
-    json!({
-        "initialDelayMs": backoff.initial.as_millis() as u64,
-        "maxDelayMs": backoff.max.as_millis() as u64,
-        "factor": backoff.factor,
-        "resetAfterMs": backoff.reset_after.as_millis() as u64,
-    })
-}
-
-fn print_policy(policy: RestartPolicy) -> serde_json::Value {
-    match policy {
-        RestartPolicy::Always => "always".into(),
-        RestartPolicy::OnFailure => "on-failure".into(),
-        RestartPolicy::Never => "never".into(),
-        // This is `restartOnFailure: false`, and has no name.
-        RestartPolicy::OnSuccess => serde_json::Value::Null,
-    }
-}
-
-fn print_cron(cron: &CronSpec, json: &mut serde_json::Value) {
-    json["type"] = "cron".into();
-    match &cron.schedule {
-        Schedule::Every(interval) => json["scheduleInSeconds"] = interval.as_secs().into(),
-        Schedule::Cron(cron) => {
-            json["schedule"] = cron.expression().into();
-            json["timeZone"] = cron.time_zone().into();
-        }
-    }
-    json["concurrencyPolicy"] = match cron.concurrency {
-        Concurrency::Forbid => "forbid".into(),
-        Concurrency::Queue => "queue".into(),
-        Concurrency::Allow => "allow".into(),
-        Concurrency::Replace => "replace".into(),
-    };
-    json["suspend"] = cron.suspend.into();
-    json["startingDeadlineSeconds"] = cron.starting_deadline.map(seconds).into();
-    json["jitterSeconds"] = seconds(cron.jitter);
-}
-
-fn seconds(duration: Duration) -> serde_json::Value {
-    json!(duration.as_secs_f64())
 }
 
 /// The status and the body of the answer to a request for the job `x`.

@@ -45,7 +45,7 @@ impl Default for Service {
         };
         Service {
             supervisor: Supervisor::new(settings, now),
-            api: Api::new(b"t".to_vec(), DIRECTORY.into()),
+            api: Api::new(b"t".to_vec(), DIRECTORY.into(), "UTC".into()),
             now,
             spawns: 0,
             alive: BTreeSet::new(),

@@ -28,7 +28,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::job::spec::{Concurrency, Kind, RestartPolicy};
+use crate::job::spec::{Concurrency, Critical, Kind, RestartPolicy};
 use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
 use crate::supervisor::{
     Action, Job, JobKey, Launch, Left, Put, Refusal, RunKey, Settings, State, Supervisor, Target,
@@ -392,7 +392,7 @@ impl Sim {
                 }
             }
             Ok(Put::Unchanged) => {
-                let critical = spec.critical || self.is_main(id);
+                let critical = if self.is_main(id) { Critical::Yes } else { spec.critical };
                 assert_eq!(old.unwrap().1, JobSpec { critical, ..spec });
             }
             Err(Refusal::ShuttingDown) => assert!(self.shutdown.is_some()),

@@ -169,6 +169,11 @@ impl fmt::Display for ScheduleError {
 
 impl std::error::Error for ScheduleError {}
 
+/// Whether a time zone has this IANA name, in any case.
+pub fn knows_time_zone(name: &str) -> bool {
+    find_zone(name).is_some()
+}
+
 /// Looks a zone up among those that are built in. jiff keeps what it has parsed, and hands out
 /// references to it.
 fn find_zone(name: &str) -> Option<TimeZone> {

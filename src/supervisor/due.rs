@@ -123,7 +123,7 @@ impl<'a> Timetable<'a> {
     }
 
     fn tolerance(&self) -> i64 {
-        millis(self.spec.starting_deadline.unwrap_or(LATENESS))
+        millis(self.spec.starting_deadline)
     }
 
     fn after(&self, nominal: i64) -> Option<Due> {
@@ -165,10 +165,6 @@ impl<'a> Timetable<'a> {
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }
-
-/// How late a run may start when the job names no deadline: a busy machine is forgiven, a
-/// suspended one is not.
-const LATENESS: Duration = Duration::from_secs(10);
 
 /// Of an expression, so many missed runs are counted at a time and no more, as in Kubernetes: each
 /// is a search of up to half a microsecond, and a turn may deal with 64 jobs.

@@ -55,7 +55,7 @@ pub use due::Skipped;
 pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
 pub use life::Job;
 use memory::OutputMemory;
-pub use request::{Put, Refusal, Request};
+pub use request::{Origin, Put, Refusal, Request};
 use shutdown::Shutdown;
 use topic::Changed;
 pub use topic::Topic;

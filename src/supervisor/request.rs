@@ -4,6 +4,7 @@
 //! comes later, as actions and events.
 
 use super::{Core, Happened, Job, JobKey, Supervisor};
+use crate::job::spec::Critical;
 use crate::job::{JobId, JobSpec, Signal};
 use crate::time::Now;
 
@@ -44,6 +45,15 @@ pub enum Refusal {
     NotRunning,
 }
 
+/// Who has registered a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody, by the API.
+    Api,
+    /// The config, or the command line.
+    Config,
+}
+
 /// What became of a job that was put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -61,6 +71,24 @@ impl Supervisor {
     /// # Errors
     /// `Exists`, `TooManyJobs`, `ShuttingDown`.
     pub fn create(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<(), Refusal> {
+        self.register(id, spec, Origin::Api, now)
+    }
+
+    /// As [`Supervisor::create`], for a job of the config.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn declare(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<(), Refusal> {
+        self.register(id, spec, Origin::Config, now)
+    }
+
+    fn register(
+        &mut self,
+        id: JobId,
+        spec: JobSpec,
+        origin: Origin,
+        now: Now,
+    ) -> Result<(), Refusal> {
         if self.is_shutting_down() {
             return Err(Refusal::ShuttingDown);
         }
@@ -75,7 +103,7 @@ impl Supervisor {
         self.last_key += 1;
         let key = JobKey(self.last_key);
         self.ids.insert(id.clone(), key);
-        self.jobs.insert(key, Box::new(Job::new(key, id, spec, now)));
+        self.jobs.insert(key, Box::new(Job::new(key, id, spec, origin, now)));
         self.update(key, now, |job, core| {
             job.tell(Happened::Created, core, now);
             job.begin(core, now);
@@ -96,7 +124,7 @@ impl Supervisor {
             return self.create(id, spec, now).map(|()| Put::Created);
         }
         // k1s ends with the main job, whatever that is replaced by.
-        let critical = spec.critical || self.is_main(id.as_str());
+        let critical = if self.is_main(id.as_str()) { Critical::Yes } else { spec.critical };
         let spec = JobSpec { critical, ..spec };
         let key = self.key(id.as_str())?;
         let job = self.jobs.get(&key).ok_or(Refusal::NotFound)?;

@@ -1,9 +1,9 @@
 //! What a job looks like from outside. Nothing here changes anything.
 
-use super::JobKey;
 use super::due::Skipped;
 use super::life::{Job, Outcome, Phase};
 use super::run::{Run, RunState};
+use super::{JobKey, Origin};
 use crate::job::{JobId, JobSpec, Pid, RunRecord};
 use crate::time::{Now, Wall};
 
@@ -44,6 +44,11 @@ impl Job {
     /// What the job is to do.
     pub fn spec(&self) -> &JobSpec {
         &self.spec
+    }
+
+    /// Who has registered the job.
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// When the job was registered.

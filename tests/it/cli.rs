@@ -277,6 +277,45 @@ fn check_says_what_a_file_means_and_starts_nothing() {
 }
 
 #[test]
+fn check_shows_jobs_with_every_default_and_warns_of_what_is_not_there() {
+    let job = "[job.x]\ntype = \"cron\"\nexecutable = \"sh\"\n";
+    let check = |text: &str| {
+        let finished = K1s::with().bare().argument("check").file("k1s.toml", text).run();
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        finished
+    };
+    let shown = check(&format!(
+        "{job}secret_environment = [\"A\"]\nenvironment = {{ A = \"hidden\", B = \"b\" }}"
+    ));
+    for line in [
+        "[job.x]",
+        "executable = \"sh\"",
+        "schedule = 60",
+        "environment = { A = \"***\", B = \"b\" }",
+        "stop = { signal = \"SIGTERM\", timeout_seconds = 10, scope = \"group\" }",
+    ] {
+        assert!(shown.stdout.lines().any(|said| said == line), "{line}: {}", shown.stdout);
+    }
+    assert!(!shown.stderr.contains("warning"), "{}", shown.stderr);
+    for (fields, warning) in [
+        ("executable = \"k1s-is-no-such\"", "executable k1s-is-no-such: not found in PATH "),
+        ("executable = \"/k1s-is-no-such\"", "executable /k1s-is-no-such: is not there"),
+        ("executable = \"./k1s.toml\"", "executable ./k1s.toml: is not there, or no file that may"),
+        ("working_directory = \"/no-such\"", "working directory /no-such: No such file"),
+        ("user = \"k1s-no-such\"", "user k1s-no-such: no such user in /etc/passwd"),
+        ("group = \"k1s-no-such\"", "group k1s-no-such: no such group in /etc/group"),
+    ] {
+        let text = match fields.starts_with("executable") {
+            true => format!("[job.x]\ntype = \"cron\"\n{fields}\n"),
+            false => format!("{job}{fields}\n"),
+        };
+        let finished = check(&text);
+        let warning = format!("k1s: warning: job x: {warning}");
+        assert!(finished.stderr.contains(&warning), "{warning}: {}", finished.stderr);
+    }
+}
+
+#[test]
 fn check_refuses_what_a_start_would_refuse() {
     let wrong = |text| K1s::with().bare().argument("check").file("wrong.toml", text);
     refused(wrong("[http]\nprot = 80\n"), &["wrong.toml:2", "prot", "port"]);

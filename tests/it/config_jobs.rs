@@ -44,8 +44,11 @@ fn both_spellings_mean_what_the_api_means() {
         let k1s = K1s::with().config(text).start();
         let reply = k1s.request("PUT", "/job/x", same.to_string().as_bytes());
         assert_eq!(reply.json()["message"], "Job unchanged", "{text}");
+        assert_eq!(k1s.job("x")["origin"], "config");
         assert_eq!(k1s.post("/job/x", &same).status, 400, "the id is taken");
         assert_eq!(k1s.delete("/job/x").status, 200);
+        k1s.create("x", &same);
+        assert_eq!(k1s.job("x")["origin"], "api");
     }
 }
 
@@ -108,4 +111,17 @@ fn check_shows_the_jobs() {
     for word in ["web", "continuous", "sleep", "tidy", "cron", "tidy-up"] {
         assert!(finished.stdout.contains(word), "{word}: {}", finished.stdout);
     }
+}
+
+#[test]
+fn a_cron_job_shows_the_time_zone_that_it_was_resolved_to() {
+    let daily = json!({"type": "cron", "executable": "true", "schedule": "@daily"});
+    let zone = |k1s: K1s| {
+        k1s.create("x", &daily);
+        k1s.job("x")["timeZone"].clone()
+    };
+    let config = "[cron]\ntime_zone = \"Europe/Berlin\"\n";
+    assert_eq!(zone(K1s::with().config(config).env("TZ", "Asia/Tokyo").start()), "Europe/Berlin");
+    assert_eq!(zone(K1s::with().env("TZ", "Asia/Tokyo").start()), "Asia/Tokyo");
+    assert_eq!(zone(K1s::with().env("TZ", "JST-9").start()), "UTC");
 }

@@ -947,11 +947,11 @@ impl Reply {
             .unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }
 
-    /// The `error` of a body that has nothing else.
+    /// The `error` of a body that has nothing else but a `hint` at the most.
     pub(crate) fn error(&self) -> String {
         let json = self.json();
         let fields = json.as_object().expect("an object");
-        assert_eq!(fields.len(), 1, "{json}");
+        assert!(fields.keys().all(|name| ["error", "hint"].contains(&&**name)), "{json}");
         json["error"].as_str().expect("an error in words").to_owned()
     }
 }

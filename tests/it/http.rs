@@ -17,8 +17,9 @@ fn a_known_path_says_which_methods_it_has() {
     for (method, target, allowed, forbidden) in [
         ("POST", "/", &["GET", "HEAD"][..], &["POST", "DELETE"][..]),
         ("DELETE", "/", &["GET", "HEAD"], &["DELETE"]),
-        ("PATCH", "/job/x", &["GET", "HEAD", "POST", "DELETE"], &["PATCH"]),
-        ("PATCH", "/job/missing", &["GET", "HEAD", "POST", "DELETE"], &["PATCH"]),
+        ("TRACE", "/job/x", &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], &["TRACE"]),
+        ("TRACE", "/job/missing", &["GET", "HEAD", "POST", "PATCH", "DELETE"], &["TRACE"]),
+        ("PATCH", "/job/x/kill", &["PUT"], &["PATCH"]),
         ("GET", "/job/x/kill", &["PUT"], &["GET", "HEAD"]),
         ("POST", "/job/x/kill", &["PUT"], &["POST"]),
     ] {

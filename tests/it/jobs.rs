@@ -622,3 +622,23 @@ fn whoever_waits_for_a_job_that_leaves_at_once_gets_its_result() {
     }
     wait_until("they are gone", || k1s.get("/").json() == json!([]));
 }
+
+#[test]
+fn a_run_has_the_oom_score_that_its_job_asks_for_and_k1s_keeps_its_own() {
+    let k1s = K1s::start();
+    let score = |pid: &str| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    let own = score(&k1s.pid().to_string());
+    let script = one_off("cat /proc/self/oom_score_adj");
+    let result = k1s.run("high", &with(script.clone(), json!({"oomScoreAdj": 1000})));
+    assert_eq!((&result["stdout"], &result["success"]), (&json!("1000\n"), &json!(true)));
+    // Less than before is for those with CAP_SYS_RESOURCE.
+    let result = k1s.run("low", &with(script, json!({"oomScoreAdj": -1000})));
+    if result["exitCode"] == 0 {
+        assert_eq!(result["stdout"], "-1000\n");
+    } else {
+        let error = result["error"].as_str().unwrap();
+        assert!(error.starts_with("oomScoreAdj -1000: "), "{error}");
+        assert_eq!((&result["exitCode"], &result["success"]), (&json!(126), &json!(false)));
+    }
+    assert_eq!(score(&k1s.pid().to_string()), own);
+}

@@ -95,7 +95,7 @@ fn it_has_the_fields_that_jobs_and_their_results_show() {
     k1s.create("continuous", &continuous("exec sleep 1000"));
     k1s.create("interval", &cron("true", 1000));
     k1s.create("expression", &expression);
-    k1s.run("ended", &one_off("true"));
+    k1s.run("ended", &with(one_off("true"), json!({"timeoutSeconds": 60})));
     k1s.run("broken", &json!({"type": "one-off", "executable": "/nowhere"}));
     for (id, schema) in [
         ("continuous", "ContinuousJob"),

@@ -311,16 +311,17 @@ fn messages_have_levels() {
     };
     let error = "k1s: warning: job missing, run 1: cannot start: ";
     let info = [
+        "k1s: job good, run 1: exited with code 0 after ",
         "k1s: job bad, run 1: exited with code 3 after ",
         "k1s: job good: removal requested",
         "k1s: received SIGTERM",
         "k1s: shutting down",
         "k1s: shut down; exit code 0",
     ];
-    let debug = "k1s: debug: job good, run 1: exited with code 0";
+    let debug = "k1s: debug: job good: created";
     check("error", &[], &[&[error, debug], &info[..]].concat());
     check("warn", &[error], &[&[debug], &info[..]].concat());
-    check("info", &[&[error], &info[..]].concat(), &["good, run 1"]);
+    check("info", &[&[error], &info[..]].concat(), &["good, run 1: started", debug]);
     check("debug", &[&[error, debug, "run 1: started as process"], &info[..]].concat(), &[]);
 }
 

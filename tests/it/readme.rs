@@ -133,7 +133,11 @@ fn the_tables_of_what_jobs_show_are_complete() {
     k1s.create("daemon", &harness::continuous("exec sleep 60"));
     k1s.create("calendar", &json!({"type": "cron", "schedule": "@yearly", "executable": "true"}));
     let failed = k1s.run("failed", &json!({"type": "one-off", "executable": "/nowhere"}));
-    let jobs = ["daemon", "calendar", "failed"].map(|id| k1s.job(id));
+    let given = json!({"type": "one-off", "executable": "true", "stdin": "", "user": "0",
+        "group": "0", "umask": "022", "nice": 0, "oomScoreAdj": 0, "timeoutSeconds": 1,
+        "ttlSecondsAfterFinished": 3600});
+    k1s.create("given", &given);
+    let jobs = ["daemon", "calendar", "failed", "given"].map(|id| k1s.job(id));
     let mut keys: BTreeSet<String> = jobs.iter().flat_map(keys_of).collect();
     // Only there while the machine has no room for a run.
     keys.insert("error".to_owned());
@@ -266,7 +270,13 @@ fn free_port() -> String {
 /// Of an environment that says nothing about k1s.
 fn nothing_set() -> config::Environment {
     let read = |path: &Path| fs::read(path);
-    config::Environment { port: None, token: None, directory: "/".to_owned(), read }
+    config::Environment {
+        port: None,
+        token: None,
+        time_zone: None,
+        directory: "/".to_owned(),
+        read,
+    }
 }
 
 fn readme() -> String {

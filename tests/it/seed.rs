@@ -106,11 +106,9 @@ fn only_three_types_of_job_exist() {
     let k1s = K1s::start();
     for kind in ["daemon", "", "Continuous", "oneoff", "one_off"] {
         let reply = k1s.post("/job/x", &json!({"type": kind, "executable": "true"}));
-        assert_eq!(
-            (reply.status, reply.json()),
-            (400, json!({"error": "Invalid job type"})),
-            "{kind}"
-        );
+        let hint = format!("type: must be \"continuous\", \"one-off\" or \"cron\", not {kind:?}");
+        let error = json!({"error": "Invalid job type", "hint": hint});
+        assert_eq!((reply.status, reply.json()), (400, error));
     }
     assert_eq!(k1s.get("/job/x").status, 404);
 }

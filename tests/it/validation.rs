@@ -111,7 +111,7 @@ fn fields_of_every_type() {
             (json!({"executabel": "true"}), "executabel"),
             (json!({"Executable": "true"}), "Executable"),
             (json!({"id": "y"}), "id"),
-            (json!({"results": []}), "results"),
+            (json!({"result": []}), "result"),
         ],
     );
 }

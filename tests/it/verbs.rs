@@ -28,6 +28,10 @@ fn says(reply: &Reply, message: &str) {
     assert_eq!((reply.status, reply.json()["message"].as_str()), (200, Some(message)));
 }
 
+fn patch(k1s: &K1s, id: &str, body: &Value) -> Reply {
+    k1s.request("PATCH", &format!("/job/{id}"), body.to_string().as_bytes())
+}
+
 // ---- PUT ----
 
 fn put_creates_replaces_and_leaves_unchanged(start: Builder) {
@@ -73,6 +77,150 @@ fn a_type_is_for_life_and_a_wrong_payload_changes_nothing() {
     assert_eq!(k1s.job("x"), before);
     assert_eq!(put(&k1s, ".x", &one_off("true")).status, 400);
     assert_eq!(k1s.get("/").json().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_get_an_edit_and_a_put_made_www_data_root_and_stars_its_secret() {
+    let k1s = K1s::start();
+    let secret = json!({"environment": {"SECRET": "s3cret"}, "secretEnvironment": ["SECRET"]});
+    let payload = with(json!({"type": "cron", "schedule": "@yearly"}), secret);
+    let of_www_data = json!({"executable": "true", "user": "www-data", "umask": "077",
+        "limits": {"nofile": 64}, "timeoutSeconds": 5});
+    k1s.create("x", &with(payload.clone(), of_www_data.clone()));
+    k1s.create("y", &with(payload, with(continuous("echo $SECRET"), json!({"type": "cron"}))));
+    for id in ["x", "y"] {
+        let mut shown = k1s.job(id);
+        says(&put(&k1s, id, &shown), "Job unchanged");
+        shown["labels"] = json!({"a": "b"});
+        says(&put(&k1s, id, &shown), "Job replaced");
+    }
+    let now = k1s.job("x");
+    for (field, given) in of_www_data.as_object().unwrap() {
+        assert_eq!(now[field], *given, "{field}");
+    }
+    assert_eq!(now["environment"], json!({"SECRET": "***"}));
+    k1s.put("/job/y/run");
+    assert_eq!(k1s.results("y", 1)[0]["stdout"], "s3cret\n");
+}
+
+#[test]
+fn stars_stand_for_nothing_where_there_is_no_secret() {
+    let k1s = K1s::start();
+    let stars = json!({"environment": {"A": "***"}, "secretEnvironment": ["A"]});
+    let payload = with(one_off("true"), stars);
+    let refused = |reply: Reply| {
+        assert_eq!(reply.status, 400);
+        assert!(reply.error().starts_with("environment.A: \"***\" keeps a secret, and "));
+    };
+    refused(k1s.post("/job/x", &payload));
+    refused(put(&k1s, "x", &payload));
+    assert_eq!(k1s.get("/job/x").status, 404);
+    k1s.create("x", &one_off("true"));
+    refused(put(&k1s, "x", &payload));
+    refused(patch(&k1s, "x", &payload));
+    let secret = json!({"environment": {"A": "1"}, "secretEnvironment": ["A"]});
+    says(&patch(&k1s, "x", &secret), "Job replaced");
+    says(&put(&k1s, "x", &payload), "Job unchanged");
+    // Nor do they become its value, or show it, when it is no longer a secret.
+    refused(patch(&k1s, "x", &json!({"secretEnvironment": null})));
+    // Elsewhere they are text.
+    says(&patch(&k1s, "x", &json!({"environment": {"B": "***"}})), "Job replaced");
+    assert_eq!(k1s.job("x")["environment"], json!({"A": "***", "B": "***"}));
+}
+
+#[test]
+fn an_id_in_a_payload_is_that_of_the_path() {
+    let k1s = K1s::start();
+    for id in [json!("y"), json!(1), json!(null)] {
+        let payload = with(one_off("true"), json!({"id": id}));
+        let replies = [k1s.post("/job/x", &payload), put(&k1s, "x", &payload)];
+        for reply in replies {
+            let error = "id: must be \"x\", as in the path, or left out";
+            assert_eq!((reply.status, reply.error().as_str()), (400, error));
+        }
+    }
+    k1s.create("x", &with(one_off("true"), json!({"id": "x", "state": "failed", "pid": {}})));
+}
+
+// ---- PATCH ----
+
+#[test]
+fn a_patch_changes_what_it_names_and_nothing_else() {
+    let k1s = K1s::start();
+    let daemon = with(
+        continuous("exec sleep 1000"),
+        json!({"labels": {"a": "1", "b": "2"}, "stop": {"timeoutSeconds": 3}, "nice": 1}),
+    );
+    k1s.create("daemon", &daemon);
+    k1s.create("tick", &cron("true", 1000));
+    k1s.create(
+        "daily",
+        &with(
+            cron("true", 1),
+            json!({"schedule": "@daily", "timeZone": "Asia/Tokyo",
+        "scheduleInSeconds": null}),
+        ),
+    );
+    for (id, change, path, shown) in [
+        ("daemon", json!({"labels": {"a": null}}), "/labels", json!({"b": "2"})),
+        ("daemon", json!({"labels": null}), "/labels", json!({})),
+        (
+            "daemon",
+            json!({"stop": {"signal": "SIGINT"}}),
+            "/stop",
+            json!({"signal": "SIGINT",
+            "timeoutSeconds": 3, "scope": "group"}),
+        ),
+        ("daemon", json!({"stop": null}), "/stop/timeoutSeconds", json!(10)),
+        ("daemon", json!({"restartOnFailure": false}), "/restartOnFailure", json!(false)),
+        ("daemon", json!({"nice": null}), "/nice", json!(null)),
+        (
+            "daemon",
+            json!({"arguments": ["-c", "exec sleep 999"]}),
+            "/arguments/1",
+            json!("exec sleep 999"),
+        ),
+        ("tick", json!({"scheduleInSeconds": 7}), "/schedule", json!(7)),
+        ("tick", json!({"scheduleInSeconds": null}), "/schedule", json!(60)),
+        ("tick", json!({"schedule": "@weekly"}), "/timeZone", json!("UTC")),
+        ("daily", json!({"timeZone": "Asia/Seoul"}), "/timeZone", json!("Asia/Seoul")),
+        ("daily", json!({"schedule": 5}), "/schedule", json!(5)),
+    ] {
+        says(&patch(&k1s, id, &change), "Job replaced");
+        let job = k1s.job(id);
+        assert_eq!(job.pointer(path).unwrap_or(&Value::Null), &shown, "{change}");
+        says(&patch(&k1s, id, &change), "Job unchanged");
+    }
+    assert_eq!(k1s.job("daemon")["executable"], daemon["executable"]);
+    assert!(k1s.job("daily").get("timeZone").is_none());
+}
+
+#[test]
+fn a_patch_that_is_wrong_changes_nothing() {
+    let k1s = K1s::start();
+    k1s.create("x", &continuous("exec sleep 1000"));
+    let before = k1s.in_state("x", "running");
+    for (change, error) in [
+        ("[]", "The document must be an object, not a list"),
+        ("null", "The document must be an object, not null"),
+        ("{\"a\":1,\"a\":2}", "The body is not JSON: the key `a` is given twice"),
+        ("{\"executable\":null}", "executable: is required"),
+        ("{\"type\":\"daemon\"}", "Invalid job type"),
+        ("{\"type\":\"cron\"}", "Job x is of another type"),
+        ("{\"id\":\"y\"}", "id: must be \"x\""),
+        ("{\"stop\":{\"timeoutSeconds\":\"1\"}}", "stop.timeoutSeconds: must be a number"),
+        ("{\"retries\":1}", "retries: is for one-off jobs only"),
+    ] {
+        let reply = k1s.request("PATCH", "/job/x", change.as_bytes());
+        assert_eq!(reply.status, 400, "{change}");
+        assert!(reply.error().starts_with(error), "{change}: {}", reply.error());
+    }
+    let deep = format!("{}{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+    assert_eq!(k1s.request("PATCH", "/job/x", deep.as_bytes()).status, 400);
+    assert_eq!(k1s.job("x"), before);
+    let reply = patch(&k1s, "y", &json!({"nice": 1}));
+    assert_eq!((reply.status, reply.error().as_str()), (404, "Job not found"));
+    assert_eq!(patch(&k1s, ".x", &json!({})).status, 404);
 }
 
 fn what_a_process_cannot_see_is_taken_over_in_place(start: Builder) {

@@ -79,7 +79,7 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
         _ => cron(&mut fields, rng),
     }
     if kind != "cron" && rng.below(200) == 0 {
-        fields.push(r#""critical":true"#.into());
+        fields.push(format!(r#""critical":{}"#, rng.pick(&["true", r#""on-failure""#])));
     }
     let value: Value = serde_json::from_str(&format!("{{{}}}", fields.join(","))).unwrap();
     crate::job::parse(value, "/", Spelling::Camel).unwrap()

@@ -35,8 +35,8 @@ use std::time::Duration;
 
 use super::due::{Due, Skipped};
 use super::run::{End, Run, RunState};
-use super::{Core, EventKind, Happened, JobKey, Launch, RunKey, Timer};
-use crate::job::spec::Kind;
+use super::{Core, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
+use crate::job::spec::{Critical, Kind};
 use crate::job::{JobId, JobSpec, Pid};
 use crate::time::{Mono, Now, Wall};
 
@@ -48,6 +48,7 @@ pub struct Job {
     pub(super) key: JobKey,
     pub(super) id: JobId,
     pub(super) spec: Rc<JobSpec>,
+    pub(super) origin: Origin,
     pub(super) created: Now,
     pub(super) phase: Phase,
     /// Oldest first; more than one only where a cron job allows it.
@@ -112,11 +113,12 @@ pub(super) enum Outcome {
 
 // What the supervisor needs to know of it.
 impl Job {
-    pub(super) fn new(key: JobKey, id: JobId, spec: JobSpec, now: Now) -> Job {
+    pub(super) fn new(key: JobKey, id: JobId, spec: JobSpec, origin: Origin, now: Now) -> Job {
         Job {
             key,
             id,
             spec: Rc::new(spec),
+            origin,
             created: now,
             phase: Phase::Waiting,
             runs: Vec::new(),
@@ -148,8 +150,14 @@ impl Job {
 
     /// The exit code that k1s is to end with, when this job is critical and has ended for good.
     pub(super) fn critical_end(&self) -> Option<u8> {
-        let over = matches!(self.phase, Phase::Ended { .. } | Phase::Gone);
-        (self.spec.critical && over).then_some(self.last_exit_code.unwrap_or(0))
+        let is_that_end = match self.spec.critical {
+            Critical::No => false,
+            Critical::OnFailure => {
+                matches!(self.phase, Phase::Ended { outcome: Outcome::Failed, .. })
+            }
+            Critical::Yes => matches!(self.phase, Phase::Ended { .. } | Phase::Gone),
+        };
+        is_that_end.then_some(self.last_exit_code.unwrap_or(0))
     }
 
     /// The exit code of a k1s whose main job this is: 137, SIGKILL's, while it cannot be ended;

@@ -22,6 +22,7 @@ impl Job {
         index: usize,
         end: RunEnd,
         reason: Reason,
+        success: bool,
         core: &mut Core,
         now: Now,
     ) -> Duration {
@@ -34,6 +35,7 @@ impl Job {
             number: run.key.number,
             end,
             reason,
+            success,
             started_at: run.started.wall,
             finished_at: now.wall,
             duration,

@@ -52,7 +52,7 @@ impl Job {
             run.started = now;
         }
         let end = RunEnd::NotSpawned(Box::new(failure));
-        let lived = self.record(index, end.clone(), Reason::SpawnFailed, core, now);
+        let lived = self.record(index, end.clone(), Reason::SpawnFailed, false, core, now);
         let (run, reason) = (run.number, Reason::SpawnFailed);
         self.tell(Happened::Ended { run, end, reason, lived, success: false }, core, now);
         self.drop_run(index, core);
@@ -100,32 +100,14 @@ impl Job {
         let Some(run) = self.runs.get(index) else {
             return;
         };
-        let kill = Kill::At(core.bound_by_shutdown(now.mono + run.spec.stop.timeout));
-        let (reason, left) = match &run.state {
-            RunState::Stopping { pid, why, target, kill } => {
-                let mut target = target.clone();
-                // Another run has its number since it was collected, so its group is gone.
-                if let Target::Tree { leader, .. } = &mut target
-                    && core.pids.contains_key(pid)
-                {
-                    *leader = None;
-                }
-                (*why, Some((target, *kill)))
-            }
-            RunState::Running { pid } => {
-                let reason = match status {
-                    ExitStatus::Code(_) => Reason::Exited,
-                    ExitStatus::Signal(_) => Reason::Signaled,
-                };
-                (reason, group_is_alive.then_some((Target::Group(*pid), kill)))
-            }
-            RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => return,
+        let Some((reason, left)) = what_is_left(run, status, group_is_alive, core, now) else {
+            return;
         };
         let (spec, run_number) = (run.spec.clone(), run.key.number);
-        let lived = self.record(index, RunEnd::Process(status), reason, core, now);
-        let good = self.last_exit_code.is_some_and(|code| spec.is_success(code.into()));
-        let success = reason == Reason::Killed || (reason != Reason::TimedOut && good);
         let (run, end) = (run_number, RunEnd::Process(status));
+        let good = spec.is_success(end.exit_code().into());
+        let success = reason == Reason::Killed || (reason != Reason::TimedOut && good);
+        let lived = self.record(index, end.clone(), reason, success, core, now);
         self.tell(Happened::Ended { run, end, reason, lived, success }, core, now);
         let exits_at_once = reason == Reason::Exited && good && lived < AT_ONCE;
         self.count_exit_at_once(exits_at_once, left.is_some(), core, now);
@@ -290,6 +272,38 @@ impl Job {
         core.memory.release(run.place.take());
         core.live_runs -= 1;
         core.has_freed = true;
+    }
+}
+
+/// Why the run's first process ended, and what of the run is still to be stopped; `None` where
+/// its end was told before.
+fn what_is_left(
+    run: &Run,
+    status: ExitStatus,
+    group_is_alive: bool,
+    core: &Core,
+    now: Now,
+) -> Option<(Reason, Option<(Target, Kill)>)> {
+    let kill = Kill::At(core.bound_by_shutdown(now.mono + run.spec.stop.timeout));
+    match &run.state {
+        RunState::Stopping { pid, why, target, kill } => {
+            let mut target = target.clone();
+            // Another run has its number since it was collected, so its group is gone.
+            if let Target::Tree { leader, .. } = &mut target
+                && core.pids.contains_key(pid)
+            {
+                *leader = None;
+            }
+            Some((*why, Some((target, *kill))))
+        }
+        RunState::Running { pid } => {
+            let reason = match status {
+                ExitStatus::Code(_) => Reason::Exited,
+                ExitStatus::Signal(_) => Reason::Signaled,
+            };
+            Some((reason, group_is_alive.then_some((Target::Group(*pid), kill))))
+        }
+        RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => None,
     }
 }
 

@@ -1,0 +1,156 @@
+//! The specification that a POST, PUT or PATCH gives a job.
+//!
+//! ```text
+//!   POST, PUT ─▶ payload ────────────────────┐
+//!   PATCH ─▶ patch ─┐                        ├─▶ less READ_ONLY ─▶ parse ─▶ secrets kept ─▶ JobSpec
+//!   the job ─▶ write ┴─ merge (RFC 7396) ────┘
+//! ```
+//!
+//! What GET shows can be edited and sent back: what the job object adds to the specification is
+//! ignored, and `"***"` keeps the secret that it stands for.
+
+use std::collections::BTreeMap;
+
+use crate::job::{self, Defaults, FieldError, HIDDEN, JobSpec, Secrets, Spelling, Value};
+
+use super::view::READ_ONLY;
+
+/// Reads the specification that is given for the job `id`; `old` is the one that it has.
+pub(super) fn specification(
+    given: Value,
+    id: &str,
+    old: Option<&JobSpec>,
+    defaults: Defaults,
+) -> Result<JobSpec, FieldError> {
+    let given = without_read_only(given, id)?;
+    let mut spec = job::parse_with(given, defaults, Spelling::Camel)?;
+    keep_secrets(&mut spec, id, old)?;
+    Ok(spec)
+}
+
+/// The specification `old`, changed by a JSON Merge Patch (RFC 7396).
+pub(super) fn merged(old: &JobSpec, patch: Value) -> Value {
+    let written = job::write(old, Secrets::Hidden).into_iter();
+    let mut fields: Vec<_> =
+        written.map(|(name, field)| (name.to_owned(), Value::from(field))).collect();
+    if let Value::Table(changes) = &patch {
+        make_room_for_schedule(&mut fields, changes);
+    }
+    let mut document = Value::Table(fields);
+    merge(&mut document, patch);
+    document
+}
+
+/// A schedule takes the place of the one that there is, however either is given: an interval may
+/// be `schedule` or `scheduleInSeconds`, and has no time zone.
+fn make_room_for_schedule(fields: &mut Vec<(String, Value)>, changes: &[(String, Value)]) {
+    let find = |entries: &[(String, Value)], name| {
+        entries.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    };
+    let shown = find(fields, "schedule");
+    let is_expression = |value: &Value| matches!(value, Value::String(_));
+    let drops = match (find(changes, "schedule"), find(changes, "scheduleInSeconds")) {
+        (Some(given), _) => !is_expression(&given),
+        (None, Some(Value::Null)) => shown.is_some_and(|shown| !is_expression(&shown)),
+        (None, Some(_)) => true,
+        (None, None) => false,
+    };
+    if drops {
+        fields.retain(|(name, _)| name != "schedule" && name != "timeZone");
+    }
+}
+
+/// RFC 7396, section 2.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Table(changes) = patch else {
+        *target = patch;
+        return;
+    };
+    let entries = match std::mem::replace(target, Value::Null) {
+        Value::Table(entries) => entries,
+        _ => Vec::new(),
+    };
+    // In order, so that a patch as long as a body may be is merged in one go.
+    let mut entries: BTreeMap<String, Value> = entries.into_iter().collect();
+    for (name, change) in changes {
+        if change == Value::Null {
+            entries.remove(&name);
+        } else {
+            merge(entries.entry(name).or_insert(Value::Null), change);
+        }
+    }
+    *target = Value::Table(entries.into_iter().collect());
+}
+
+/// Less what the job object shows beside the specification. An `id` is that of the path.
+fn without_read_only(given: Value, id: &str) -> Result<Value, FieldError> {
+    let Value::Table(mut entries) = given else { return Ok(given) };
+    let other = entries.iter().find(|(name, value)| {
+        name == "id" && !matches!(value, Value::String(given) if given == id)
+    });
+    if other.is_some() {
+        return Err(FieldError::new("id", format!("must be {id:?}, as in the path, or left out")));
+    }
+    entries.retain(|(name, _)| !READ_ONLY.contains(&name.as_str()));
+    Ok(Value::Table(entries))
+}
+
+/// Puts the values that `old` has in the place of [`HIDDEN`] ones.
+fn keep_secrets(spec: &mut JobSpec, id: &str, old: Option<&JobSpec>) -> Result<(), FieldError> {
+    for (name, value) in &mut spec.command.environment {
+        if value != HIDDEN {
+            continue;
+        }
+        let kept = old.and_then(|old| old.command.environment.get(name));
+        let was_secret = old.is_some_and(|old| old.secret_environment.contains(name));
+        let why = match (spec.secret_environment.contains(name), kept) {
+            (true, Some(kept)) => {
+                value.clone_from(kept);
+                continue;
+            }
+            (true, None) => {
+                format!("{HIDDEN:?} keeps a secret, and job {id} has none of this name")
+            }
+            (false, _) if was_secret => {
+                format!(
+                    "{HIDDEN:?} keeps a secret, and `secretEnvironment` no longer has this name"
+                )
+            }
+            (false, _) => continue,
+        };
+        return Err(FieldError::new(name, format!("{why}; give its value")).under("environment"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The examples of RFC 7396, appendix A.
+    #[test]
+    fn patches_are_merged_as_in_the_rfc() {
+        for (target, patch, result) in [
+            (r#"{"a":"b"}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"b":"c"}"#, r#"{"a":"b","b":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"a":null}"#, r#"{}"#),
+            (r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, r#"{"b":"c"}"#),
+            (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"c"}"#, r#"{"a":["b"]}"#, r#"{"a":["b"]}"#),
+            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
+            (r#"{"a":[{"b":"c"}]}"#, r#"{"a":[1]}"#, r#"{"a":[1]}"#),
+            (r#"["a","b"]"#, r#"["c","d"]"#, r#"["c","d"]"#),
+            (r#"{"a":"b"}"#, r#"["c"]"#, r#"["c"]"#),
+            (r#"{"a":"foo"}"#, "null", "null"),
+            (r#"{"a":"foo"}"#, r#""bar""#, r#""bar""#),
+            (r#"{"e":null}"#, r#"{"a":1}"#, r#"{"a":1,"e":null}"#),
+            ("[1,2]", r#"{"a":"b","c":null}"#, r#"{"a":"b"}"#),
+            ("{}", r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
+        ] {
+            let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+            let mut document = read(target);
+            merge(&mut document, read(patch));
+            assert_eq!(document, read(result), "{target} {patch}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What other systems call what a job has here: whoever comes from supervisord, Docker Compose,
+//! Kubernetes, systemd or crontab is answered in their own words.
+
+/// What is said of a field that is known elsewhere, if it is one; names of fields stand in
+/// backticks. Case, `_` and `-` do not matter.
+pub(super) fn answer(given: &str) -> Option<&'static str> {
+    // Words are short; a field of a request may be as long as its body.
+    if given.len() > LONGEST {
+        return None;
+    }
+    let letters = given.chars().filter(|letter| !matches!(letter, '_' | '-'));
+    let word: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
+    WORDS.iter().find(|(words, _)| words.contains(&word.as_str())).map(|(_, answer)| *answer)
+}
+
+const LONGEST: usize = 32;
+
+/// The words, without `_` and `-`, and the answer.
+const WORDS: [(&[&str], &str); 22] = [
+    (&["kind"], "here it is `type`"),
+    (
+        &["command", "cmd", "entrypoint", "execstart", "script", "program", "exec", "run"],
+        "here it is `executable`, one program, and `arguments`, a list; for a line of shell, \
+         executable \"sh\" and arguments [\"-c\", \"…\"]",
+    ),
+    (&["args", "argv"], "here it is `arguments`"),
+    (
+        &["workdir", "workingdir", "cwd", "directory", "dir", "chdir"],
+        "here it is `workingDirectory`",
+    ),
+    (&["env", "environ", "envvars"], "here it is `environment`"),
+    (
+        &["dependson", "depends", "after", "requires", "wants", "links"],
+        "no job waits for another: one that ends because what it needs is not there yet is \
+         started again, see `restart`",
+    ),
+    (&["autostart", "enabled"], "a job starts when it is created; a cron job can `suspend`"),
+    (
+        &["autorestart", "restartpolicy", "unexpected"],
+        "here it is `restart`, with the policy \"always\", \"on-failure\" or \"never\"",
+    ),
+    (
+        &["startretries", "maxretries", "backofflimit", "startlimitburst", "maxrestarts"],
+        "here it is `maxRestarts` in `restart`, or `retries` for one-off jobs",
+    ),
+    (
+        &["startsecs", "restartsec", "restartdelay", "startlimitintervalsec"],
+        "the delays between restarts are in `restart`: `initialDelayMs`, `maxDelayMs`, `resetAfterMs`",
+    ),
+    (&["exitcodes", "successexitstatus"], "here it is `successExitCodes`"),
+    (
+        &["cron", "crontab", "oncalendar", "when"],
+        "here it is `schedule`, an expression or a number of seconds, with the `type` \"cron\"",
+    ),
+    (&["interval", "every", "period"], "here it is `scheduleInSeconds`"),
+    (&["tz", "crontz", "timezone"], "here it is `timeZone`"),
+    (
+        &["replicas", "numprocs", "scale", "instances", "processes"],
+        "a job is one process; create one job for each, as `web-1` and `web-2`",
+    ),
+    (&["stopsignal", "killsignal"], "here it is `signal` in `stop`"),
+    (
+        &[
+            "stopwaitsecs",
+            "stopgraceperiod",
+            "stoptimeout",
+            "killtimeout",
+            "timeoutstopsec",
+            "terminationgraceperiodseconds",
+        ],
+        "here it is `timeoutSeconds` in `stop`",
+    ),
+    (
+        &["stopasgroup", "killasgroup", "killmode"],
+        "here it is `scope` in `stop`, \"group\" or \"process\"",
+    ),
+    (
+        &[
+            "stdoutlogfile",
+            "stderrlogfile",
+            "logfile",
+            "redirectstderr",
+            "logging",
+            "stdoutlogfilemaxbytes",
+        ],
+        "output is kept, shown in `results` and passed on to k1s's own, see `output`; for a file, \
+         have a shell redirect it",
+    ),
+    (&["timeout", "activedeadlineseconds", "runtimemaxsec"], "here it is `timeoutSeconds`"),
+    (
+        &["image", "ports", "volumes", "networks", "container", "privileged"],
+        "k1s runs programs of the machine or container that it is in, and starts no containers",
+    ),
+    (&["uid", "runas", "gid"], "here it is `user` and `group`, by name or number"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::parse::{FIELDS, RESTART_FIELDS, STOP_FIELDS};
+
+    #[test]
+    fn no_word_is_said_twice_or_is_a_field_and_answers_name_fields() {
+        let words: Vec<&str> = WORDS.iter().flat_map(|(words, _)| *words).copied().collect();
+        for (at, word) in words.iter().enumerate() {
+            assert!(!words[..at].contains(word), "{word}");
+            assert!(word.bytes().all(|letter| letter.is_ascii_lowercase()), "{word}");
+            assert!(word.len() <= LONGEST, "{word}");
+            assert!(FIELDS.iter().all(|(name, _)| name != word), "{word}");
+        }
+        for (_, answer) in WORDS {
+            for name in answer.split('`').skip(1).step_by(2) {
+                let is_known = FIELDS.iter().any(|(known, _)| *known == name)
+                    || RESTART_FIELDS.contains(&name)
+                    || STOP_FIELDS.contains(&name);
+                assert!(is_known || ["results", "web-1", "web-2"].contains(&name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn words_are_found_however_they_are_spelled() {
+        for word in ["depends_on", "dependsOn", "DEPENDS-ON"] {
+            assert!(answer(word).is_some_and(|said| said.starts_with("no job waits")), "{word}");
+        }
+        assert_eq!(answer("colour"), None);
+    }
+}

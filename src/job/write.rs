@@ -1,0 +1,359 @@
+//! Writes a [`JobSpec`] as the table that it can be read from again: the inverse of `parse`.
+//!
+//! ```text
+//!   JobSpec ─ write ─▶ fields, borrowed ─┬─▶ JSON: the job object
+//!                                        └─▶ Value ─ parse ─▶ the same JobSpec
+//! ```
+//!
+//! Every field is written in the API's names, its default too; a field whose default is nothing
+//! (`user`, `timeoutSeconds`…) is left out while it has none. An interval is written as a number
+//! under `schedule`, as the job object shows it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::Value;
+use super::parse::{CONCURRENCY, POLICIES, RESOURCES, SCOPES};
+use super::spec::{
+    Backoff, Command, Critical, CronSpec, JobSpec, Kind, OutputSpec, ResourceLimit, Restart,
+    RestartPolicy, StopSpec,
+};
+use crate::schedule::Schedule;
+
+/// What stands in place of the value of a secret.
+pub const HIDDEN: &str = "***";
+
+/// Whether the values of `secretEnvironment` are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// As they are: for k1s's own use.
+    Plain,
+    /// As [`HIDDEN`]: for whoever asks.
+    Hidden,
+}
+
+/// The value of a field, borrowed from the specification.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "named as those of `Value`")]
+pub enum Field<'a> {
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    String(Cow<'a, str>),
+    List(Vec<Field<'a>>),
+    Table(Vec<(&'a str, Field<'a>)>),
+}
+
+/// Every field of a job, `type` first.
+pub fn write(spec: &JobSpec, secrets: Secrets) -> Vec<(&str, Field<'_>)> {
+    let mut table = Table(Vec::with_capacity(32));
+    table.put("type", type_name(&spec.kind));
+    command(&mut table, spec, secrets);
+    kind(&mut table, spec);
+    table.put_some("timeoutSeconds", spec.timeout.map(seconds));
+    let codes = spec.success_exit_codes.iter().map(|code| Field::Integer((*code).into()));
+    table.put("successExitCodes", Field::List(codes.collect()));
+    table.put("stop", stop(&spec.stop));
+    table.put("output", output(spec.output));
+    table.put("labels", strings(&spec.labels));
+    table.0
+}
+
+/// What the API calls a type of job.
+pub fn type_name(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Continuous { .. } => "continuous",
+        Kind::OneOff { .. } => "one-off",
+        Kind::Cron(_) => "cron",
+    }
+}
+
+fn command<'a>(table: &mut Table<'a>, spec: &'a JobSpec, secrets: Secrets) {
+    let Command { executable, arguments, working_directory, environment, .. } = &spec.command;
+    table.put("executable", executable.as_str());
+    table.put("arguments", texts(arguments));
+    table.put("workingDirectory", working_directory.as_str());
+    let is_hidden =
+        |name: &String| secrets == Secrets::Hidden && spec.secret_environment.contains(name);
+    let environment = environment.iter().map(|(name, value)| {
+        let value = if is_hidden(name) { HIDDEN } else { value.as_str() };
+        (name.as_str(), Field::from(value))
+    });
+    table.put("environment", Field::Table(environment.collect()));
+    let Command {
+        clear_environment, stdin, user, group, umask, nice, oom_score_adj, limits, ..
+    } = &spec.command;
+    table.put("clearEnvironment", *clear_environment);
+    table.put("secretEnvironment", texts(&spec.secret_environment));
+    table.put_some("stdin", stdin.as_deref());
+    table.put_some("user", user.as_deref());
+    table.put_some("group", group.as_deref());
+    table.put_some("umask", umask.map(|mask| Field::String(format!("{mask:03o}").into())));
+    table.put_some("nice", nice.map(|nice| Field::Integer(nice.into())));
+    table.put_some("oomScoreAdj", oom_score_adj.map(|adj| Field::Integer(adj.into())));
+    let limits = limits.iter().map(|limit| (name_of(&RESOURCES, limit.resource), pair(limit)));
+    table.put("limits", Field::Table(limits.collect()));
+}
+
+fn kind<'a>(table: &mut Table<'a>, spec: &'a JobSpec) {
+    match &spec.kind {
+        Kind::Continuous { restart_on_failure, restart } => {
+            table.put("restartOnFailure", *restart_on_failure);
+            table.put("restart", restarts(*restart_on_failure, restart));
+            table.put("critical", critical(spec.critical));
+        }
+        Kind::OneOff { retries, backoff, ttl_after_finished } => {
+            table.put("retries", Field::Integer((*retries).into()));
+            table.put("restart", Field::Table(delays(backoff).0));
+            table.put_some("ttlSecondsAfterFinished", ttl_after_finished.map(seconds));
+            table.put("critical", critical(spec.critical));
+        }
+        Kind::Cron(spec) => cron(table, spec),
+    }
+}
+
+fn critical(critical: Critical) -> Field<'static> {
+    match critical {
+        Critical::No => false.into(),
+        Critical::OnFailure => "on-failure".into(),
+        Critical::Yes => true.into(),
+    }
+}
+
+/// The policy is left out where it is that of `restartOnFailure`, so that the flag can be changed
+/// without it.
+fn restarts(restart_on_failure: bool, restart: &Restart) -> Field<'_> {
+    let mut table = Table(Vec::with_capacity(6));
+    let is_default = match restart.policy {
+        RestartPolicy::Always => restart_on_failure,
+        RestartPolicy::OnSuccess => true,
+        RestartPolicy::OnFailure | RestartPolicy::Never => false,
+    };
+    if !is_default {
+        table.put("policy", name_of(&POLICIES, restart.policy));
+    }
+    table.0.extend(delays(&restart.backoff).0);
+    let most = restart.max_restarts.map(|most| Field::Integer(most.into()));
+    table.put_some("maxRestarts", most);
+    Field::Table(table.0)
+}
+
+fn delays(backoff: &Backoff) -> Table<'static> {
+    let mut table = Table(Vec::with_capacity(6));
+    table.put("initialDelayMs", millis(backoff.initial));
+    table.put("maxDelayMs", millis(backoff.max));
+    table.put("factor", number(backoff.factor));
+    table.put("resetAfterMs", millis(backoff.reset_after));
+    table
+}
+
+fn cron<'a>(table: &mut Table<'a>, spec: &'a CronSpec) {
+    match &spec.schedule {
+        Schedule::Every(interval) => table.put("schedule", whole(interval.as_secs())),
+        Schedule::Cron(cron) => {
+            table.put("schedule", cron.expression());
+            table.put("timeZone", cron.time_zone());
+        }
+    }
+    table.put("concurrencyPolicy", name_of(&CONCURRENCY, spec.concurrency));
+    table.put("suspend", spec.suspend);
+    table.put("startingDeadlineSeconds", seconds(spec.starting_deadline));
+    table.put("jitterSeconds", seconds(spec.jitter));
+}
+
+fn stop(stop: &StopSpec) -> Field<'static> {
+    let mut table = Table(Vec::with_capacity(3));
+    table.put("signal", Field::String(stop.signal.to_string().into()));
+    table.put("timeoutSeconds", seconds(stop.timeout));
+    table.put("scope", name_of(&SCOPES, stop.scope));
+    Field::Table(table.0)
+}
+
+fn output(output: OutputSpec) -> Field<'static> {
+    let OutputSpec { limit_bytes, history_limit, forward } = output;
+    let mut table = Table(Vec::with_capacity(3));
+    table.put("limitBytes", whole(limit_bytes as u64));
+    table.put("historyLimit", whole(history_limit as u64));
+    table.put("forward", forward);
+    Field::Table(table.0)
+}
+
+fn pair(limit: &ResourceLimit) -> Field<'static> {
+    let bound = |bound: Option<u64>| bound.map_or_else(|| Field::from("unlimited"), whole);
+    if limit.soft == limit.hard {
+        return bound(limit.soft);
+    }
+    Field::Table(vec![("soft", bound(limit.soft)), ("hard", bound(limit.hard))])
+}
+
+fn texts<'a>(texts: impl IntoIterator<Item = &'a String>) -> Field<'a> {
+    Field::List(texts.into_iter().map(|text| text.as_str().into()).collect())
+}
+
+fn strings(strings: &BTreeMap<String, String>) -> Field<'_> {
+    let entries = strings.iter().map(|(name, value)| (name.as_str(), value.as_str().into()));
+    Field::Table(entries.collect())
+}
+
+/// Specifications hold no number beyond 63 bits.
+fn whole(number: u64) -> Field<'static> {
+    Field::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// A number as people write it: 2, not 2.0. Those of a specification are small.
+fn number(number: f64) -> Field<'static> {
+    if number.fract() == 0.0 { Field::Integer(number as i64) } else { Field::Float(number) }
+}
+
+/// A time that is a whole number of milliseconds, as all of a specification are.
+fn seconds(duration: Duration) -> Field<'static> {
+    number(duration.as_secs_f64())
+}
+
+fn millis(duration: Duration) -> Field<'static> {
+    whole(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// How a choice is spelled.
+fn name_of<T: PartialEq>(choices: &[(&'static str, T)], choice: T) -> &'static str {
+    let entry = choices.iter().find(|(_, known)| *known == choice);
+    entry.map(|(name, _)| *name).unwrap_or_default()
+}
+
+struct Table<'a>(Vec<(&'a str, Field<'a>)>);
+
+impl<'a> Table<'a> {
+    fn put(&mut self, name: &'a str, value: impl Into<Field<'a>>) {
+        self.0.push((name, value.into()));
+    }
+
+    fn put_some(&mut self, name: &'a str, value: Option<impl Into<Field<'a>>>) {
+        if let Some(value) = value {
+            self.put(name, value);
+        }
+    }
+}
+
+impl From<bool> for Field<'_> {
+    fn from(flag: bool) -> Self {
+        Field::Bool(flag)
+    }
+}
+
+impl<'a> From<&'a str> for Field<'a> {
+    fn from(text: &'a str) -> Self {
+        Field::String(text.into())
+    }
+}
+
+/// A value of its own, as a document would hold it.
+impl From<Field<'_>> for Value {
+    fn from(field: Field<'_>) -> Value {
+        match field {
+            Field::Bool(flag) => Value::Bool(flag),
+            Field::Integer(number) => Value::Integer(number),
+            Field::Float(number) => Value::Float(number),
+            Field::String(text) => Value::String(text.into_owned()),
+            Field::List(items) => Value::List(items.into_iter().map(Value::from).collect()),
+            Field::Table(entries) => {
+                let owned = |(name, field): (&str, Field)| (name.to_owned(), Value::from(field));
+                Value::Table(entries.into_iter().map(owned).collect())
+            }
+        }
+    }
+}
+
+impl Serialize for Field<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Field::Bool(flag) => serializer.serialize_bool(*flag),
+            Field::Integer(number) => serializer.serialize_i64(*number),
+            Field::Float(number) => serializer.serialize_f64(*number),
+            Field::String(text) => serializer.serialize_str(text),
+            Field::List(items) => serializer.collect_seq(items),
+            Field::Table(entries) => {
+                serializer.collect_map(entries.iter().map(|(name, field)| (name, field)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Spelling, parse};
+
+    /// What is read from `fields` is written as `written`, among other fields, and read again as
+    /// the same.
+    #[track_caller]
+    fn check(fields: &str, written: &str) {
+        let json = format!(r#"{{"executable":"x",{fields}}}"#);
+        let spec = parse(serde_json::from_str(&json).unwrap(), "/srv", Spelling::Camel).unwrap();
+        let text = serde_json::to_string(&Field::Table(write(&spec, Secrets::Hidden))).unwrap();
+        assert!(text.contains(written), "{json}\n  is written {text}\n  not {written}");
+        let value = Value::from(Field::Table(write(&spec, Secrets::Plain)));
+        assert_eq!(parse(value, "/elsewhere", Spelling::Camel), Ok(spec), "{json}");
+    }
+
+    #[test]
+    fn what_is_read_is_written() {
+        for (fields, written) in [
+            (
+                r#""type":"cron""#,
+                concat!(
+                    r#"{"type":"cron","executable":"x","arguments":[],"workingDirectory":"/srv","#,
+                    r#""environment":{},"clearEnvironment":false,"secretEnvironment":[],"#,
+                    r#""limits":{},"schedule":60,"concurrencyPolicy":"forbid","suspend":false,"#,
+                    r#""startingDeadlineSeconds":10,"jitterSeconds":0,"successExitCodes":[0],"#,
+                    r#""stop":{"signal":"SIGTERM","timeoutSeconds":10,"scope":"group"},"#,
+                    r#""output":{"limitBytes":65536,"historyLimit":20,"forward":true},"labels":{}}"#
+                ),
+            ),
+            (r#""type":"cron","schedule":7"#, r#""schedule":7,"#),
+            (
+                r#""type":"cron","schedule":"@daily","timeZone":"Europe/Berlin""#,
+                r#""schedule":"@daily","timeZone":"Europe/Berlin","#,
+            ),
+            (
+                r#""type":"continuous""#,
+                r#""restartOnFailure":true,"restart":{"initialDelayMs":100,"maxDelayMs":30000,"factor":2,"resetAfterMs":5000},"critical":false"#,
+            ),
+            (
+                r#""type":"continuous","restartOnFailure":false"#,
+                r#""restartOnFailure":false,"restart":{"initial"#,
+            ),
+            (
+                r#""type":"continuous","restartOnFailure":false,"restart":{"policy":"always"}"#,
+                r#""restart":{"policy":"always","#,
+            ),
+            (
+                r#""type":"continuous","restart":{"policy":"never","factor":1.5,"maxRestarts":3}"#,
+                r#""restart":{"policy":"never","initialDelayMs":100,"maxDelayMs":30000,"factor":1.5,"resetAfterMs":5000,"maxRestarts":3}"#,
+            ),
+            (
+                r#""type":"one-off","retries":2,"ttlSecondsAfterFinished":0.25"#,
+                r#""ttlSecondsAfterFinished":0.25"#,
+            ),
+            (
+                r#""type":"one-off","user":1000,"group":"www-data","umask":18,"nice":-3"#,
+                r#""user":"1000","group":"www-data","umask":"022","nice":-3"#,
+            ),
+            (
+                r#""type":"one-off","limits":{"core":"unlimited","nproc":{"soft":1,"hard":2},"as":9}"#,
+                r#""limits":{"as":9,"core":"unlimited","nproc":{"soft":1,"hard":2}}"#,
+            ),
+            (
+                r#""type":"one-off","environment":{"A":"a","B":"b"},"secretEnvironment":["B"]"#,
+                r#""environment":{"A":"a","B":"***"}"#,
+            ),
+            (r#""type":"one-off","critical":"on-failure""#, r#""critical":"on-failure""#),
+            (r#""type":"cron","oomScoreAdj":-1000"#, r#""oomScoreAdj":-1000"#),
+            (r#""type":"one-off","stdin":"a\u0000b""#, r#""stdin":"a\u0000b""#),
+        ] {
+            check(fields, written);
+        }
+    }
+}

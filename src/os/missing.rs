@@ -1,0 +1,52 @@
+//! What a job needs and the machine lacks, as far as can be seen before it runs.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::SpawnError;
+use super::spawn::DEFAULT_PATH;
+use super::user::{account, group_id};
+use crate::job::spec::Command;
+
+/// What is not there, one sentence each: the directory, the executable, the user, the group. A
+/// spawn finds out for itself; this is to be known before.
+pub fn missing(command: &Command) -> Vec<String> {
+    let said = |error: SpawnError| match error {
+        SpawnError::Failed(failure) => failure.error,
+        SpawnError::Shortage(why) => why,
+    };
+    let user = command.user.as_deref().and_then(|user| account(user).err().map(said));
+    let group = command.group.as_deref().and_then(|group| group_id(group).err().map(said));
+    [directory(command), executable(command), user, group].into_iter().flatten().collect()
+}
+
+fn directory(command: &Command) -> Option<String> {
+    let directory = &command.working_directory;
+    match fs::metadata(directory) {
+        Ok(found) if found.is_dir() => None,
+        Ok(_) => Some(format!("working directory {directory}: is no directory")),
+        Err(error) => Some(format!("working directory {directory}: {error}")),
+    }
+}
+
+fn executable(command: &Command) -> Option<String> {
+    let executable = &command.executable;
+    let here = Path::new(&command.working_directory);
+    let is_there = |path: &Path| {
+        fs::metadata(here.join(path))
+            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    if executable.contains('/') {
+        let why = "is not there, or no file that may be executed";
+        return (!is_there(Path::new(executable)))
+            .then(|| format!("executable {executable}: {why}"));
+    }
+    let own = std::env::var_os("PATH").filter(|_| !command.clear_environment);
+    let given = command.environment.get("PATH").map(|path| OsStr::new(path).to_owned());
+    let path = given.or(own).unwrap_or_else(|| OsStr::from_bytes(DEFAULT_PATH).to_owned());
+    let is_found = std::env::split_paths(&path).any(|place| is_there(&place.join(executable)));
+    (!is_found).then(|| format!("executable {executable}: not found in PATH {}", path.display()))
+}
