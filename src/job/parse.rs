@@ -43,7 +43,7 @@ pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parse
     let directory = defaults.directory;
     let known: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
     let kind = kind_of(&value, &known, spelling)?;
-    foreign(&value, &known, spelling)?;
+    unknown(&value, &known, spelling)?;
     let mut fields = Fields::of(value, &known, spelling)?;
     belongs(&fields, kind, spelling)?;
     fields.optional("type", Ok)?;
@@ -126,7 +126,8 @@ fn kind_of(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<Type> {
                 words::answer(given).is_some_and(|answer| answer.contains("`type`"))
                     || fields::closest(given, known) == Some("type")
             };
-            let near = entries.iter().find(|(given, _)| given != "type" && is_meant(given));
+            let mut first = entries.iter().take(MOST_GUESSED);
+            let near = first.find(|(given, _)| given != "type" && is_meant(given));
             Err(match near {
                 Some((given, _)) => {
                     FieldError::new(given, unknown_or_foreign(given, known, spelling))
@@ -138,13 +139,11 @@ fn kind_of(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<Type> {
     }
 }
 
-/// An error for a field that has another name elsewhere.
-fn foreign(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<()> {
+/// An error for the first field that is unknown here, which may have another name elsewhere.
+fn unknown(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<()> {
     let Value::Table(entries) = value else { return Ok(()) };
     let is_known = |given: &str| known.iter().any(|name| spelling.matches(given, name));
-    let found =
-        entries.iter().find(|(given, _)| !is_known(given) && words::answer(given).is_some());
-    match found {
+    match entries.iter().find(|(given, _)| !is_known(given)) {
         Some((given, _)) => Err(FieldError::new(given, unknown_or_foreign(given, known, spelling))),
         None => Ok(()),
     }
@@ -508,6 +507,9 @@ pub(super) const RESOURCES: [(&str, Resource); 15] = [
     ("stack", Resource::Stack),
 ];
 
+/// Of a table that lacks or does not know something, so many fields are looked at for what may be
+/// meant: a body has room for a hundred thousand, and each look compares some thousand letters.
+const MOST_GUESSED: usize = 64;
 const MOST_TRIES: i64 = 1_000_000_000;
 const LONGEST_INTERVAL: i64 = 100 * 366 * 24 * 60 * 60;
 const LARGEST_OUTPUT: i64 = 1 << 30;
@@ -649,6 +651,14 @@ mod tests {
         check(r#""type":"cron","concurrencyPolicy":"wait""#, "concurrencyPolicy: must be one of");
         assert!(spec(r#"{"type":"cron"}"#).unwrap_err().starts_with("executable: is required"));
         assert_eq!(spec(r#"[]"#).unwrap_err(), "The document must be an object, not a list");
+    }
+
+    /// Each was compared with all that there are, to find the one that is meant for `type`.
+    #[test]
+    fn as_many_fields_as_a_body_holds_are_no_guesses_for_type() {
+        let fields: Vec<_> = (0..100_000).map(|n| format!(r#""x{n}":1"#)).collect();
+        let error = spec(&format!("{{{}}}", fields.join(","))).unwrap_err();
+        assert!(error.starts_with("type: is required"), "{error}");
     }
 
     #[test]
