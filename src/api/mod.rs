@@ -339,7 +339,7 @@ impl Refused {
     fn respond(&self, connection: &mut Connection, now: Now) {
         let reply =
             Reply { allow: self.allow.as_deref(), close: self.closes, ..Reply::json(self.status) };
-        connection.respond(reply, now, |out| write_json(out, &ErrorBody { error: &self.error }));
+        connection.respond(reply, now, |out| write_line(out, &ErrorBody { error: &self.error }));
     }
 }
 
@@ -423,7 +423,14 @@ fn wait_seconds(head: &Head) -> Result<Option<Duration>, Refused> {
 }
 
 fn respond_json(connection: &mut Connection, status: Status, body: &impl Serialize, now: Now) {
-    connection.respond(Reply::json(status), now, |out| write_json(out, body));
+    connection.respond(Reply::json(status), now, |out| write_line(out, body));
+}
+
+/// Writes a whole answer. Each ends with a newline, so that a terminal's prompt is not on its
+/// last line.
+fn write_line(out: &mut Vec<u8>, body: &impl Serialize) {
+    write_json(out, body);
+    out.push(b'\n');
 }
 
 /// Writing to memory cannot fail, and nothing that is written has keys that are not strings.
