@@ -18,6 +18,16 @@ fn rooms_know_only_the_rooms_to_their_right() {
 }
 
 #[test]
+fn no_two_modules_of_a_room_know_each_other() {
+    let files = rust_files(&root().join("src"));
+    let mut sources: Vec<Source> = files.iter().map(|path| Source::read(path)).collect();
+    sources.retain(|source| !source.is_test());
+    let mut found = circles(&sources);
+    found.retain(|(left, right)| !CIRCLES.contains(&(left.as_str(), right.as_str())));
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
 fn each_crate_is_named_in_its_room() {
     holds_everywhere(crate_confinement);
 }
@@ -121,6 +131,18 @@ fn import_direction(source: &Source) -> Vec<String> {
         .filter(|(_, name)| !allowed(name))
         .map(|(line, name)| source.at(line, &format!("{room} may not know {name}")))
         .collect()
+}
+
+/// The pairs of modules below one other that name each other, in order.
+fn circles(sources: &[Source]) -> Vec<(String, String)> {
+    let edges: BTreeSet<(String, String)> = sources
+        .iter()
+        .flat_map(|source| source.paths().into_iter().filter_map(|path| source.sibling(&path)))
+        .collect();
+    let is_mutual = |(left, right): &(String, String)| {
+        left < right && edges.contains(&(right.clone(), left.clone()))
+    };
+    edges.iter().filter(|edge| is_mutual(edge)).cloned().collect()
 }
 
 fn crate_confinement(source: &Source) -> Vec<String> {
@@ -357,6 +379,23 @@ impl Source {
             _ => return None,
         };
         path.segments.get(index).cloned()
+    }
+
+    /// Where a path leads to something beside this module, or beside one that this is in: that
+    /// module and what is named there, as `http::request` and `http::target`.
+    fn sibling(&self, path: &CodePath) -> Option<(String, String)> {
+        let module = self.module();
+        let ups = path.segments.iter().take_while(|segment| *segment == "super").count();
+        let (begin, rest) = match path.segments[0].as_str() {
+            "crate" | "k1s" => (0, 1),
+            "super" => (module.len().checked_sub(ups)?, ups),
+            _ => return None,
+        };
+        let named = path.segments[rest..].iter().map(String::as_str);
+        let full: Vec<&str> = module[..begin].iter().copied().chain(named).collect();
+        let same = module.iter().zip(&full).take_while(|(left, right)| left == right).count();
+        let is_beside = same > 0 && same < module.len().min(full.len());
+        is_beside.then(|| (module[..=same].join("::"), full[..=same].join("::")))
     }
 }
 
@@ -654,6 +693,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
+/// Modules that know each other, and are to be parted.
+const CIRCLES: &[(&str, &str)] = &[("os::proc", "os::process"), ("os::spawn", "os::user")];
+
 /// The rooms that are handed what they need: no clock, no file, no system call.
 const PURE: &[&str] = &["time", "timer", "job", "schedule", "supervisor", "http"];
 
@@ -714,6 +756,21 @@ mod tests {
         check(import_direction, "src/timer.rs", &[("use super::job::Id;", 1)]);
         check(import_direction, "src/attic.rs", &[("", 1)]);
         check(import_direction, "src/lib.rs", &[("pub use crate::daemon::run;", 0)]);
+    }
+
+    #[test]
+    fn circles_in_a_room() {
+        let of = |files: &[(&str, &str)]| {
+            let sources: Vec<_> =
+                files.iter().map(|(path, text)| Source::new(path, text)).collect();
+            circles(&sources).len()
+        };
+        let a = ("src/http/a.rs", "use super::b::B;");
+        assert_eq!(of(&[a, ("src/http/b.rs", "use super::c; use super::X;")]), 0);
+        assert_eq!(of(&[a, ("src/http/b.rs", "fn f() { crate::http::a::g() }")]), 1);
+        assert_eq!(of(&[a, ("src/http/b/x.rs", "use super::super::{a::A, c};")]), 1);
+        assert_eq!(of(&[a, ("src/os/b.rs", "use super::a::A;")]), 0, "of another room");
+        assert_eq!(of(&[a, ("src/http/b.rs", "#[cfg(test)] mod t { use super::super::a; }")]), 0);
     }
 
     #[test]
