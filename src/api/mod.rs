@@ -382,7 +382,7 @@ impl Refused {
         let reply =
             Reply { allow: self.allow.as_deref(), close: self.closes, ..Reply::json(self.status) };
         let body = ErrorBody { error: &self.error, hint: self.hint.as_deref() };
-        connection.respond(reply, now, |out| write_json(out, &body));
+        connection.respond(reply, now, |out| write_line(out, &body));
     }
 }
 
@@ -468,7 +468,14 @@ fn wait_seconds(head: &Head) -> Result<Option<Duration>, Refused> {
 }
 
 fn respond_json(connection: &mut Connection, status: Status, body: &impl Serialize, now: Now) {
-    connection.respond(Reply::json(status), now, |out| write_json(out, body));
+    connection.respond(Reply::json(status), now, |out| write_line(out, body));
+}
+
+/// Writes a whole answer. Each ends with a newline, so that a terminal's prompt is not on its
+/// last line.
+fn write_line(out: &mut Vec<u8>, body: &impl Serialize) {
+    write_json(out, body);
+    out.push(b'\n');
 }
 
 /// Writing to memory cannot fail, and nothing that is written has keys that are not strings.

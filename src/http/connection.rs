@@ -552,7 +552,7 @@ impl Connection {
             |body| {
                 body.extend_from_slice(b"{\"error\":\"");
                 body.extend_from_slice(refusal.reason.as_bytes());
-                body.extend_from_slice(b"\"}");
+                body.extend_from_slice(b"\"}\n");
             },
         );
         self.end();

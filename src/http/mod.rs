@@ -28,8 +28,9 @@ mod tests;
 use std::time::Duration;
 
 pub use connection::{Connection, Incoming};
-pub use request::{BodyLength, Head, Method, Path, Request, Version};
+pub use request::{BodyLength, Head, Method, Request, Version};
 pub use response::{ContentType, Reply, Status, imf_fixdate};
+pub use target::Path;
 
 /// What a peer may cost, in one table (contract, section 5). What is over a limit is
 /// answered with the status named here, and the connection is closed.

@@ -7,7 +7,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::target::{is_authority, parse_target};
+use super::target::{Path, is_authority, parse_target};
 use super::{Limits, Refusal, Status};
 
 /// What a request says before its body: only what k1s acts on is kept.
@@ -118,32 +118,6 @@ pub enum BodyLength {
     Chunked,
 }
 
-/// A path, decoded: its segments are UTF-8 without control characters.
-///
-/// It is split before it is decoded, so that `%2F` is a letter of a segment like any other.
-/// Nothing is taken away: `/job/` has the segments `job` and an empty one, and `..` is data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// Each segment after a NUL, which no segment can hold: one allocation for all.
-    text: String,
-}
-
-impl Path {
-    /// What stands between the slashes: one empty segment for `/`, none for `*`.
-    pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.text.split('\0').skip(1)
-    }
-
-    /// The target `*`, which is no path (RFC 9110, section 9.3.7).
-    pub(super) fn asterisk() -> Path {
-        Path { text: String::new() }
-    }
-
-    pub(super) fn from_separated(text: String) -> Path {
-        Path { text }
-    }
-}
-
 /// Parses a complete head: from the request line up to and with the empty line.
 pub(super) fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     let mut few = [const { MaybeUninit::uninit() }; FEW_HEADERS];
@@ -163,7 +137,7 @@ pub(super) fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal>
     }
     let method = parse_method(request.method.unwrap_or_default())?;
     let target = request.path.unwrap_or_default();
-    let (path, query) = parse_target(target.as_bytes(), method)?;
+    let (path, query) = parse_target(target.as_bytes(), method == Method::Options)?;
     let version = match request.version {
         Some(0) => Version::Http10,
         _ => Version::Http11,

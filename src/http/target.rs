@@ -1,15 +1,40 @@
 //! The target of a request: which path, which query (RFC 9112, section 3.2; RFC 3986).
 
 use super::Refusal;
-use super::request::{Method, Path};
+
+/// A path, decoded: its segments are UTF-8 without control characters.
+///
+/// It is split before it is decoded, so that `%2F` is a letter of a segment like any other.
+/// Nothing is taken away: `/job/` has the segments `job` and an empty one, and `..` is data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Each segment after a NUL, which no segment can hold: one allocation for all.
+    text: String,
+}
+
+impl Path {
+    /// What stands between the slashes: one empty segment for `/`, none for `*`.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.text.split('\0').skip(1)
+    }
+
+    /// The target `*`, which is no path (RFC 9110, section 9.3.7).
+    fn asterisk() -> Path {
+        Path { text: String::new() }
+    }
+
+    fn from_separated(text: String) -> Path {
+        Path { text }
+    }
+}
 
 /// A path and the pairs of its query, both decoded.
 pub(super) type Target = (Path, Vec<(String, String)>);
 
 /// Takes a target apart. Origin-form and absolute-form are for all methods, `*` is for
 /// OPTIONS, and authority-form is for CONNECT, which does not come here.
-pub(super) fn parse_target(text: &[u8], method: Method) -> Result<Target, Refusal> {
-    if text == b"*" && method == Method::Options {
+pub(super) fn parse_target(text: &[u8], is_options: bool) -> Result<Target, Refusal> {
+    if text == b"*" && is_options {
         return Ok((Path::asterisk(), Vec::new()));
     }
     let origin = match text.first() {

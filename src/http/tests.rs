@@ -234,7 +234,7 @@ fn the_codecs_own_answers_are_json_and_close() {
     let answer = World::new().receive("GET / HTTP/3.0\r\n\r\n").take();
     assert!(answer.starts_with("HTTP/1.1 505 HTTP Version Not Supported\r\nDate: Sun"));
     assert!(answer.contains("\r\nConnection: close\r\n"));
-    assert!(answer.ends_with("\r\n\r\n{\"error\":\"only HTTP/1.1 and 1.0\"}"));
+    assert!(answer.ends_with("\r\n\r\n{\"error\":\"only HTTP/1.1 and 1.0\"}\n"));
 }
 
 #[test]

@@ -19,7 +19,17 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::limits::RawLimit;
-use super::spawn::Session;
+
+/// Which session a run is in. In each case it leads a process group of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// One of its own, which has no terminal.
+    Own,
+    /// One of its own, whose controlling terminal is standard input, if that is free.
+    WithTerminal,
+    /// k1s's own; its group is in the foreground of the terminal that is standard input.
+    Foreground,
+}
 
 /// Everything the child needs, ready to use. The pointers in `argv` and `envp` are into
 /// strings that the owner of the plan keeps alive.

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, stat};
 
-use super::spawn::SpawnError;
+use super::failure::SpawnError;
 
 /// Looks at the first of the candidates that is a file, which execve(2) will take, and at the
 /// interpreter that its first line names. Whatever else is wrong is for execve to say.

@@ -47,13 +47,15 @@ mod stdio;
 pub mod terminal;
 mod user;
 
+pub use child::Session;
 pub use console::Console;
+pub use failure::SpawnError;
 pub use looking::{Family, Look, Origin, Signs, group_of, obstacle, session_of, stat_of};
 pub use missing::missing;
 pub use proc::{Proc, Stat};
 pub use random::instance_id;
 pub use reap::reap;
-pub use spawn::{Launch, Output, Session, SpawnError, Spawner, Stdin};
+pub use spawn::{Launch, Output, Spawner, Stdin};
 pub use startup::{Startup, prepare};
 
 use nix::errno::Errno;

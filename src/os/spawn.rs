@@ -26,10 +26,9 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, fchown};
 
-use super::child::{self, Failure, Ids, Plan, Report, Step};
+use super::child::{self, Failure, Ids, Plan, Report, Session, Step};
 use super::environment::Inherited;
-pub use super::failure::SpawnError;
-use super::failure::{brief, cannot_run};
+use super::failure::{SpawnError, brief, cannot_run};
 use super::pipe::WriteEnds;
 use super::stdio::{ChildEnds, Slots, text_file};
 use super::user::{self, Account};
@@ -54,17 +53,6 @@ pub struct Launch<'a> {
     pub output: Output,
     /// Which session it is in.
     pub session: Session,
-}
-
-/// Which session a run is in. In each case it leads a process group of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Session {
-    /// One of its own, which has no terminal.
-    Own,
-    /// One of its own, whose controlling terminal is standard input, if that is free.
-    WithTerminal,
-    /// k1s's own; its group is in the foreground of the terminal that is standard input.
-    Foreground,
 }
 
 /// Where a run reads from.

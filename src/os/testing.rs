@@ -7,8 +7,9 @@ use std::process::Command as Process;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
+use super::failure::SpawnError;
 use super::pipe::{ReadEnds, captured};
-use super::spawn::{Launch, Output, SpawnError, Spawner, Stdin};
+use super::spawn::{Launch, Output, Spawner, Stdin};
 use super::{Startup, limits, reap};
 use crate::job::spec::Command;
 use crate::job::{ExitStatus, Pid};

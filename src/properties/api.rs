@@ -2,8 +2,8 @@
 
 use super::service::Service;
 
-/// Whatever the bytes are: each request has one answer, which is JSON and no fault of k1s's own;
-/// and who does not show the token changes nothing and learns nothing.
+/// Whatever the bytes are: each request has one answer, which is JSON and a newline and no fault
+/// of k1s's own; and who does not show the token changes nothing and learns nothing.
 pub(super) fn check_api(data: &[u8]) {
     let mut service = Service::default();
     let answers = service.talk(data);
@@ -14,13 +14,14 @@ pub(super) fn check_api(data: &[u8]) {
         if body.is_empty() {
             continue;
         }
+        assert!(text.ends_with('\n'), "no newline at the end of {text}");
         let json = serde_json::from_slice::<serde_json::Value>(body);
         let Ok(json) = json else {
             unreachable!("{json:?}: {text}");
         };
         assert_eq!(json["error"].is_string(), *status >= 400, "{status} {text}");
         if !shows_the_token(data) {
-            assert!(*status >= 400 || text == "{\"status\":\"ok\"}", "a stranger is told {text}");
+            assert!(*status >= 400 || text == "{\"status\":\"ok\"}\n", "a stranger is told {text}");
         }
     }
     if !shows_the_token(data) {

@@ -937,12 +937,13 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON, which it must be, and be said to be.
+    /// The body as JSON, which it must be, and be said to be, with a newline at its end.
     pub(crate) fn json(&self) -> Value {
         assert_eq!(
             self.header("content-type").map(|kind| kind.split(';').next().unwrap()),
             Some("application/json")
         );
+        assert!(self.body.ends_with(b"\n"), "no newline at the end of {:?}", self.text());
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }

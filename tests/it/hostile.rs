@@ -80,7 +80,7 @@ fn check_all(check: impl Fn(&K1s, &Case, Delivery) -> Option<String> + Sync) {
     });
     failures.extend(others);
     assert!(failures.is_empty(), "{failures:#?}");
-    assert_eq!(k1s.get("/").text(), "[]", "nothing was created");
+    assert_eq!(k1s.get("/").text(), "[]\n", "nothing was created");
 }
 
 /// Sends one case; says what was wrong about the answers.

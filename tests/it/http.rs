@@ -92,6 +92,32 @@ fn head_is_get_without_the_body() {
     assert!(client.ends());
 }
 
+/// The prompt of a terminal stood on the last line of an answer.
+#[test]
+fn each_answer_ends_with_a_newline() {
+    let k1s = K1s::start();
+    k1s.create("x", &json!({"type": "continuous", "executable": "sleep", "arguments": ["60"]}));
+    for (method, target, status) in [
+        ("GET", "/healthz", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/", 200),
+        ("GET", "/?state=backoff", 200),
+        ("GET", "/job/x", 200),
+        ("GET", "/job/y", 404),
+        ("PATCH", "/healthz", 405),
+        ("PUT", "/job/x/restart", 200),
+        ("GET", "/%zz", 400),
+    ] {
+        let reply = k1s.request(method, target, b"");
+        assert_eq!(reply.status, status, "{method} {target}");
+        assert!(reply.text().ends_with("}\n") || reply.text().ends_with("]\n"), "{target}");
+        assert!(!reply.text().ends_with("\n\n"), "{method} {target}");
+        if let Some(length) = reply.header("content-length") {
+            assert_eq!(length, reply.body.len().to_string(), "{method} {target}");
+        }
+    }
+}
+
 /// A thousand strangers with a body of the largest size each would take a gigabyte.
 #[test]
 fn the_body_of_a_stranger_is_not_read() {

@@ -10,10 +10,20 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[test]
 fn rooms_know_only_the_rooms_to_their_right() {
     holds_everywhere(import_direction);
+}
+
+#[test]
+fn no_two_modules_of_a_room_know_each_other() {
+    let files = rust_files(&root().join("src"));
+    let mut sources: Vec<Source> = files.iter().map(|path| Source::read(path)).collect();
+    sources.retain(|source| !source.is_test());
+    let found = circles(&sources);
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]
@@ -75,9 +85,11 @@ fn nothing_is_left_for_later() {
 
 #[test]
 fn the_top_level_holds_what_it_should() {
-    let names: BTreeSet<String> = fs::read_dir(root())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+    let files = tracked(&root()).unwrap_or_else(|| entries(&root()));
+    let names: BTreeSet<String> = files
+        .iter()
+        .map(|path| path.strip_prefix(root()).unwrap().iter().next().unwrap())
+        .map(|name| name.to_str().unwrap().to_owned())
         .filter(|name| !name.starts_with('.') && name != "target")
         .collect();
     for name in &names {
@@ -118,6 +130,18 @@ fn import_direction(source: &Source) -> Vec<String> {
         .filter(|(_, name)| !allowed(name))
         .map(|(line, name)| source.at(line, &format!("{room} may not know {name}")))
         .collect()
+}
+
+/// The pairs of modules below one other that name each other, in order.
+fn circles(sources: &[Source]) -> Vec<(String, String)> {
+    let edges: BTreeSet<(String, String)> = sources
+        .iter()
+        .flat_map(|source| source.paths().into_iter().filter_map(|path| source.sibling(&path)))
+        .collect();
+    let is_mutual = |(left, right): &(String, String)| {
+        left < right && edges.contains(&(right.clone(), left.clone()))
+    };
+    edges.iter().filter(|edge| is_mutual(edge)).cloned().collect()
 }
 
 fn crate_confinement(source: &Source) -> Vec<String> {
@@ -354,6 +378,23 @@ impl Source {
             _ => return None,
         };
         path.segments.get(index).cloned()
+    }
+
+    /// Where a path leads to something beside this module, or beside one that this is in: that
+    /// module and what is named there, as `http::request` and `http::target`.
+    fn sibling(&self, path: &CodePath) -> Option<(String, String)> {
+        let module = self.module();
+        let ups = path.segments.iter().take_while(|segment| *segment == "super").count();
+        let (begin, rest) = match path.segments[0].as_str() {
+            "crate" | "k1s" => (0, 1),
+            "super" => (module.len().checked_sub(ups)?, ups),
+            _ => return None,
+        };
+        let named = path.segments[rest..].iter().map(String::as_str);
+        let full: Vec<&str> = module[..begin].iter().copied().chain(named).collect();
+        let same = module.iter().zip(&full).take_while(|(left, right)| left == right).count();
+        let is_beside = same > 0 && same < module.len().min(full.len());
+        is_beside.then(|| (module[..=same].join("::"), full[..=same].join("::")))
     }
 }
 
@@ -604,18 +645,32 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The source below a directory of the repository: what git tracks, so that nobody's own files in
+/// a checkout break a rule; what is there, where there is no git.
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
+    let mut files = tracked(&root()).unwrap_or_else(|| tree(dir));
+    files.retain(|path| path.starts_with(dir) && path.extension().is_some_and(|end| end == "rs"));
     files.sort();
     files
+}
+
+/// The files below the directory that git tracks, and that are there; `None` where git is not
+/// there, or tracks nothing of it, as in an unpacked archive within another repository.
+fn tracked(dir: &Path) -> Option<Vec<PathBuf>> {
+    let output = Command::new("git").args(["ls-files", "-z"]).current_dir(dir).output().ok()?;
+    let listed = String::from_utf8(output.stdout).ok()?;
+    let paths = listed.split_terminator('\0').map(|name| dir.join(name));
+    let files: Vec<PathBuf> = paths.filter(|path| path.exists()).collect();
+    (output.status.success() && !files.is_empty()).then_some(files)
+}
+
+fn tree(dir: &Path) -> Vec<PathBuf> {
+    let below = |path: PathBuf| if path.is_dir() { tree(&path) } else { vec![path] };
+    entries(dir).into_iter().flat_map(below).collect()
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
 /// Which rooms each room may know; all may know `time`, and `lib` lists them.
@@ -697,6 +752,21 @@ mod tests {
         check(import_direction, "src/timer.rs", &[("use super::job::Id;", 1)]);
         check(import_direction, "src/attic.rs", &[("", 1)]);
         check(import_direction, "src/lib.rs", &[("pub use crate::daemon::run;", 0)]);
+    }
+
+    #[test]
+    fn circles_in_a_room() {
+        let of = |files: &[(&str, &str)]| {
+            let sources: Vec<_> =
+                files.iter().map(|(path, text)| Source::new(path, text)).collect();
+            circles(&sources).len()
+        };
+        let a = ("src/http/a.rs", "use super::b::B;");
+        assert_eq!(of(&[a, ("src/http/b.rs", "use super::c; use super::X;")]), 0);
+        assert_eq!(of(&[a, ("src/http/b.rs", "fn f() { crate::http::a::g() }")]), 1);
+        assert_eq!(of(&[a, ("src/http/b/x.rs", "use super::super::{a::A, c};")]), 1);
+        assert_eq!(of(&[a, ("src/os/b.rs", "use super::a::A;")]), 0, "of another room");
+        assert_eq!(of(&[a, ("src/http/b.rs", "#[cfg(test)] mod t { use super::super::a; }")]), 0);
     }
 
     #[test]
@@ -806,6 +876,26 @@ mod tests {
         check(module_docs, "src/x.rs", &[("//! The x.\n", 0), ("use x;\n", 1), ("/// X.\n", 1)]);
         let word = concat!("// FIX", "ME later");
         check(leftovers, "src/x.rs", &[(word, 1), ("// fixed", 0)]);
+    }
+
+    /// The README's tour leaves files in the checkout, and `cargo test` failed after it.
+    #[test]
+    fn files_that_git_does_not_track_are_nobody_s() {
+        let dir = crate::harness::TempDir::new();
+        for name in ["kept.rs", "stray.rs"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let git = |arguments: &[&str]| {
+            let command = Command::new("git").args(arguments).current_dir(dir.path()).output();
+            command.is_ok_and(|output| output.status.success())
+        };
+        if !git(&["init"]) {
+            crate::harness::skip!("git init does not work here");
+        }
+        assert_eq!(tracked(dir.path()), None, "nothing is tracked yet");
+        assert!(git(&["add", "kept.rs"]));
+        assert_eq!(tracked(dir.path()), Some(vec![dir.path().join("kept.rs")]));
+        assert!(tree(dir.path()).contains(&dir.path().join("stray.rs")));
     }
 
     #[test]

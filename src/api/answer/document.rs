@@ -39,11 +39,15 @@ pub(in crate::api) fn show(
     if is_small(job, shown) {
         connection.respond(reply, now, |out| {
             object = Object::begin(job, shown, out, usize::MAX, now);
+            out.push(b'\n');
         });
     } else if connection.start_stream(reply, now) {
         connection.push(now, |out| {
             let until = out.len() + CHUNK_BYTES;
             object = Object::begin(job, shown, out, until, now);
+            if object.is_none() {
+                out.push(b'\n');
+            }
         });
         if object.is_none() {
             connection.finish_stream(now);
@@ -104,6 +108,7 @@ impl Document {
                     if object.go_on(supervisor, out, until) {
                         self.object = None;
                         if listing.is_none() {
+                            out.push(b'\n');
                             return true;
                         }
                     }
@@ -111,7 +116,7 @@ impl Document {
                 (None, Some(listing)) => {
                     listing.begin(out);
                     let Some(job) = supervisor.job_after(listing.at) else {
-                        out.push(b']');
+                        out.extend_from_slice(b"]\n");
                         return true;
                     };
                     self.object = listing.write(job, out, until, now);
