@@ -14,7 +14,7 @@
 //! Where a kernel has no such files (CONFIG_PROC_CHILDREN), all of `/proc` is walked, which is no
 //! moment: only several such looks in a row say anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::OnceLock;
 
@@ -116,21 +116,48 @@ impl Family {
     }
 }
 
-/// The children of all threads of a process. Each descriptor is closed before the next is opened.
+/// The children of all threads of a process. A thread that ends leaves its children to another
+/// one of them, which may have been read before: they are read again.
 fn children(parent: Pid) -> io::Result<Vec<Pid>> {
+    let mut found = BTreeSet::new();
+    for _ in 0..CHILDREN_LOOKS {
+        if children_at_once(parent, &mut found)? {
+            break;
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Adds the children of each thread; returns whether all threads were still there. Each descriptor
+/// is closed before the next is opened.
+fn children_at_once(parent: Pid, found: &mut BTreeSet<Pid>) -> io::Result<bool> {
     let mut threads = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{}/task", parent.0))? {
         threads.push(entry?.path());
     }
-    let mut text = Vec::with_capacity(READ_BYTES);
-    for thread in threads {
+    let (mut text, mut gone) = (Vec::with_capacity(READ_BYTES), None);
+    for thread in &threads {
         // By `take`, the size is not asked for, which is 0.
-        std::fs::File::open(thread.join("children"))?.take(u64::MAX).read_to_end(&mut text)?;
-        text.push(b' ');
+        let read = std::fs::File::open(thread.join("children"))
+            .and_then(|file| file.take(u64::MAX).read_to_end(&mut text));
+        match read {
+            Ok(_) => text.push(b' '),
+            Err(error) if is_gone(&error) => gone = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    // Of a single thread that is not there the file is missing: the kernel has none, perhaps.
+    if let Some(error) = gone.take_if(|_| threads.len() == 1) {
+        return Err(error);
     }
     let numbers = text.split(u8::is_ascii_whitespace);
     let numbers = numbers.filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok());
-    Ok(numbers.map(Pid).collect())
+    found.extend(numbers.map(Pid));
+    Ok(gone.is_none())
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(super::errno_of(error), Errno::ENOENT | Errno::ESRCH)
 }
 
 /// Which run a process comes from.
@@ -253,5 +280,42 @@ fn is_hiding() -> bool {
     hides && !nix::unistd::geteuid().is_root()
 }
 
+/// How often threads that end one after another have the others read again.
+const CHILDREN_LOOKS: usize = 4;
 /// The kernel gives a page at a time, and begins anew for each.
 const READ_BYTES: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::testing::in_own_process;
+    use std::process::{Command, Stdio};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A look at a process one of whose threads ended meanwhile found none of its children: those
+    /// in a session of their own were not asked to end.
+    #[test]
+    fn a_thread_that_ends_hides_no_children() {
+        let name = "os::looking::tests::a_thread_that_ends_hides_no_children";
+        in_own_process(name, || {
+            let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+            let pid = Pid(i32::try_from(child.id()).unwrap());
+            let is_over = Arc::new(AtomicBool::new(false));
+            let is_seen = is_over.clone();
+            let threads = std::thread::spawn(move || {
+                while !is_seen.load(Ordering::Relaxed) {
+                    std::thread::spawn(|| {}).join().unwrap();
+                }
+            });
+            let looks: Vec<_> = (0..2000).map(|_| children(own_pid())).collect();
+            is_over.store(true, Ordering::Relaxed);
+            threads.join().unwrap();
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            for look in looks {
+                assert!(look.unwrap().contains(&pid));
+            }
+        });
+    }
+}
