@@ -267,7 +267,8 @@ fn sees_own_namespace() -> bool {
     })
 }
 
-/// By its mount's options: proc(5). Root and whoever has CAP_SYS_PTRACE sees all.
+/// By its mount's options: proc(5). Whoever has CAP_SYS_PTRACE sees all; root may lack it, as in
+/// most containers.
 fn is_hiding() -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mut proc = mounts.lines().filter(|line| line.split(' ').nth(2) == Some("proc"));
@@ -277,9 +278,19 @@ fn is_hiding() -> bool {
             |o: &str| o.starts_with("hidepid=") && o != "hidepid=0" && o != "hidepid=off";
         line.split(' ').nth(1) == Some("/proc") && options.any(is_hidepid)
     });
-    hides && !nix::unistd::geteuid().is_root()
+    hides && !may_trace()
 }
 
+/// Whether CAP_SYS_PTRACE is among the effective capabilities: proc_pid_status(5).
+fn may_trace() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_some_and(|set| set >> CAP_SYS_PTRACE & 1 == 1)
+}
+
+/// capabilities(7), linux/capability.h.
+const CAP_SYS_PTRACE: u32 = 19;
 /// How often threads that end one after another have the others read again.
 const CHILDREN_LOOKS: usize = 4;
 /// The kernel gives a page at a time, and begins anew for each.

@@ -245,3 +245,19 @@ fn a_stop_says_what_it_cannot_see() {
     k1s.in_state("x", "killed");
     says("job x, run 1: it cannot be seen whether all it has left is gone");
 }
+
+/// Root was thought to see all: without CAP_SYS_PTRACE, as in most containers, it does not.
+#[test]
+fn root_that_may_not_trace_is_told_what_proc_hides() {
+    if let Some(reason) = cannot_unshare() {
+        skip!(reason);
+    }
+    let check = |setpriv: &str, is_told: bool| {
+        let script = format!("mount -t proc -o hidepid=2 proc /proc && exec {setpriv} \"$@\"");
+        let around = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "sh", "-c"];
+        let k1s = K1s::with().around(&around).around(&[&script, "sh"]).start();
+        assert_eq!(k1s.stderr().contains("(hidepid)"), is_told, "{setpriv}");
+    };
+    check("setpriv --bounding-set=-sys_ptrace", true);
+    check("env", false);
+}
