@@ -46,6 +46,7 @@ fn every_reference_leads_somewhere_and_everything_is_referred_to() {
 fn it_has_the_fields_that_each_type_of_job_may_have() {
     let k1s = K1s::start();
     let document = document(&k1s);
+    let mut of_any = BTreeSet::new();
     for (kind, schema) in
         [("continuous", "ContinuousSpec"), ("one-off", "OneOffSpec"), ("cron", "CronSpec")]
     {
@@ -62,7 +63,11 @@ fn it_has_the_fields_that_each_type_of_job_may_have() {
             let is_elsewhere = *field.1 == json!(true);
             assert_eq!(common.contains(field.0), is_elsewhere, "{kind}: {}", field.0);
         }
+        of_any.extend(allowed);
     }
+    of_any.remove("type");
+    let patch = &document["components"]["schemas"]["Patch"]["properties"];
+    assert_eq!(keys(patch), of_any, "what a patch may change");
 }
 
 #[test]
