@@ -31,10 +31,12 @@ use crate::time::Now;
 pub(super) struct Object {
     job: JobKey,
     shown: Shown,
-    /// The newest result that there was at the beginning.
+    /// The newest result that there was at the beginning, if it is shown.
     last: Option<Mark>,
-    /// The result that was written last, or whose output is being written.
+    /// The result that was written last, or whose output is being written; before the first, the
+    /// newest of those that are left out.
     current: Option<Mark>,
+    is_first: bool,
     output: Option<Output>,
 }
 
@@ -66,7 +68,7 @@ struct Text {
 /// as what JSON has to escape takes up to six bytes.
 pub(super) fn is_small(job: &Job, shown: Shown) -> bool {
     let mut room = SMALL_BYTES;
-    job.results().all(|record| {
+    job.results().skip(shown.left_out(job)).all(|record| {
         let output = record.stdout.bytes().len().saturating_add(record.stderr.bytes().len());
         let size = RESULT_BYTES.saturating_add(if shown.output { output } else { 0 });
         let left = room.checked_sub(size);
@@ -87,9 +89,15 @@ impl Object {
     ) -> Option<Object> {
         open_object(out, &JobView { job, now });
         out.extend_from_slice(b",\"results\":[");
-        let newest = job.results().len().checked_sub(1);
-        let last = newest.and_then(|index| Some(Mark::of(index, job.result_at(index)?)));
-        let mut object = Object { job: job.key(), shown, last, current: None, output: None };
+        let left_out = shown.left_out(job);
+        let before = |index: usize| {
+            let index = index.checked_sub(1)?;
+            Some(Mark::of(index, job.result_at(index)?))
+        };
+        let (current, last) = (before(left_out), before(job.results().len()));
+        let last = last.filter(|last| last.index >= left_out);
+        let mut object =
+            Object { job: job.key(), shown, last, current, is_first: true, output: None };
         (!object.write(Some(job), out, until)).then_some(object)
     }
 
@@ -128,7 +136,8 @@ impl Object {
     }
 
     fn begin_result(&mut self, mark: Mark, record: &RunRecord, out: &mut Vec<u8>) {
-        if self.current.replace(mark).is_some() {
+        self.current = Some(mark);
+        if !std::mem::replace(&mut self.is_first, false) {
             out.push(b',');
         }
         open_object(out, &ResultView::of(record));
@@ -338,7 +347,7 @@ mod tests {
             world.result(&b"\xe2\x82\xac".repeat(size / 3 + 1)[..size], &vec![0xff; size / 2]);
             world.result(b"", &vec![b'"'; size]);
         }
-        for shown in [Shown::everything(), Shown { output: false }] {
+        for shown in [Shown::everything(), without_output(), newest(3), newest(0), newest(99)] {
             let mut whole = Vec::new();
             let left = Object::begin(world.job(), shown, &mut whole, usize::MAX, world.now);
             assert!(left.is_none());
@@ -466,7 +475,7 @@ mod tests {
 
     #[test]
     fn an_object_is_small_by_what_it_shows() {
-        let without = Shown { output: false };
+        let without = without_output();
         let mut world = World::new(1000, 1 << 30);
         world.result(&[b'x'; 16_000], b"");
         assert!(is_small(world.job(), Shown::everything()));
@@ -475,6 +484,42 @@ mod tests {
         assert!(is_small(world.job(), without));
         (0..100).for_each(|_| world.result(b"", b""));
         assert!(!is_small(world.job(), without));
+        assert!(is_small(world.job(), newest(2)), "the large ones are left out");
+    }
+
+    /// The first would have been the one after a result that is gone: the newest of those that
+    /// were left out.
+    #[test]
+    fn the_newest_results_are_those_of_the_beginning() {
+        let runs = |count: usize, happens: fn(&mut World)| -> Vec<u64> {
+            let mut world = World::with_results();
+            let slices = world.slices(newest(count), 1, |world, slice| {
+                if slice == 1 {
+                    happens(world);
+                }
+            });
+            let object: Value = serde_json::from_slice(&slices.concat()).unwrap();
+            let results = object["results"].as_array().unwrap();
+            results.iter().map(|it| it["run"].as_u64().unwrap()).collect()
+        };
+        let none: [u64; 0] = [];
+        assert_eq!(runs(0, |world| world.result(b"new", b"")), none);
+        assert_eq!(runs(2, |_| ()), [4, 5]);
+        assert_eq!(runs(5, |_| ()), [1, 2, 3, 4, 5]);
+        assert_eq!(runs(usize::MAX, |_| ()), [1, 2, 3, 4, 5]);
+        assert_eq!(runs(2, |world| world.result(b"new", b"")), [4, 5], "and none that is newer");
+        let few = |world: &mut World| world.put(json!({"output": {"historyLimit": 2}}));
+        assert_eq!(runs(2, few), [4, 5]);
+        assert_eq!(runs(3, few), [4, 5], "what is dropped before its turn is left out");
+        assert_eq!(runs(2, World::remove), none);
+    }
+
+    fn without_output() -> Shown {
+        Shown { output: false, ..Shown::everything() }
+    }
+
+    fn newest(results: usize) -> Shown {
+        Shown { results, ..Shown::everything() }
     }
 
     /// A supervisor with one job, `x`, whose runs may overlap.

@@ -49,6 +49,8 @@ pub(super) struct OutputView {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shown {
     pub(super) output: bool,
+    /// So many of its results, the newest.
+    pub(super) results: usize,
 }
 
 /// Which jobs a listing shows.
@@ -63,21 +65,38 @@ pub(super) struct Filter {
 impl Shown {
     /// A job with all that is kept of its output.
     pub(super) fn everything() -> Shown {
-        Shown { output: true }
+        Shown { output: true, results: usize::MAX }
     }
 
-    /// What the query asks for: `output=false` leaves the output out.
+    /// What the query asks for: `output=false` leaves the output out, `results=N` all but the
+    /// newest N results.
     pub(super) fn of(head: &Head) -> Result<Shown, Refused> {
-        match head.query_value("output") {
-            None | Some("true") => Ok(Shown { output: true }),
-            Some("false") => Ok(Shown { output: false }),
-            Some(other) => Err(wrong("output", "true or false", other)),
+        let output = match head.query_value("output") {
+            None | Some("true") => true,
+            Some("false") => false,
+            Some(other) => return Err(wrong("output", "true or false", other)),
+        };
+        let Some(given) = head.query_value("results") else {
+            return Ok(Shown { output, ..Shown::everything() });
+        };
+        let is_number = given.bytes().all(|digit| digit.is_ascii_digit());
+        match given.parse().ok().filter(|results| is_number && *results <= MOST_RESULTS) {
+            Some(results) => Ok(Shown { output, results }),
+            None => {
+                let right = format!("a whole number from 0 to {MOST_RESULTS}");
+                Err(wrong("results", &right, given))
+            }
         }
+    }
+
+    /// How many of the job's results, the oldest, are not shown.
+    pub(super) fn left_out(self, job: &Job) -> usize {
+        job.results().len().saturating_sub(self.results)
     }
 }
 
 impl Filter {
-    /// What the query asks for: `label=name=value`, `state=`, `type=`, `output=false`.
+    /// What the query asks for: `label=name=value`, `state=`, `type=`, and what [`Shown::of`] does.
     pub(super) fn of(head: &Head) -> Result<Filter, Refused> {
         let label = match head.query_value("label") {
             None => None,
@@ -255,6 +274,9 @@ pub const READ_ONLY: [&str; 13] = [
     "error",
     "results",
 ];
+
+/// More than any job keeps: a larger number is a mistake.
+const MOST_RESULTS: usize = 1_000_000_000;
 
 const STATES: [&str; 9] = [
     "waiting",

@@ -4,7 +4,7 @@
 //! the rows that the first k1s gave to `seed`, what a job's fields mean to `jobs`, what a
 //! payload may not say to `validation`, bytes on a connection to `http`, the command line and
 //! the configuration to `cli`, jobs that it declares to `config_jobs`, what is asked of a job that
-//! is there to `verbs`, how all that a job runs is ended to `stopping`, what a run gets from k1s
+//! is there to `verbs`, how a job shows itself to `answers`, how all that a job runs is ended to `stopping`, what a run gets from k1s
 //! to `inherit`, what k1s writes itself to `output`, being told to stop and being the first
 //! process to `pid1`, `k1s init` to `init`, what the machine does to k1s to `faults`, what k1s
 //! costs when nothing happens to `idle`, what the README shows to `readme`. How the source itself
@@ -23,6 +23,8 @@
 /// Starts the binary, talks HTTP to it, waits for what can be seen, leaves nothing behind.
 mod harness;
 
+/// How a job shows itself to who asks, now or when it is so far.
+mod answers;
 /// The command line, the environment and the configuration file: what is said, exit code 2.
 mod cli;
 /// `[job.ID]` tables: jobs that start with k1s, and what is wrong with one.
