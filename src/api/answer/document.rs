@@ -53,7 +53,7 @@ pub(in crate::api) fn show(
             connection.finish_stream(now);
         }
     }
-    Some(Pending::Document(Document { object: Some(object?), listing: None }))
+    Some(Pending::Document(Box::new(Document { object: Some(object?), listing: None })))
 }
 
 /// Begins to answer with all jobs that the filter lets through.
@@ -64,7 +64,7 @@ pub(in crate::api) fn list(
 ) -> Option<Pending> {
     let listing = Some(Listing { filter, at: None, is_first: true });
     let under_way = connection.start_stream(Reply::json(Status::Ok), now);
-    under_way.then_some(Pending::Document(Document { object: None, listing }))
+    under_way.then(|| Pending::Document(Box::new(Document { object: None, listing })))
 }
 
 impl Document {

@@ -24,7 +24,7 @@ pub(super) use wait::Wait;
 #[derive(Debug)]
 pub enum Pending {
     /// A listing, or a large job: goes on as the socket drains.
-    Document(Document),
+    Document(Box<Document>),
     /// A job that was created, whose first run is waited for.
     Wait(Wait),
 }
