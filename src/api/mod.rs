@@ -10,7 +10,9 @@
 
 mod answer;
 mod change;
+mod json;
 mod object;
+mod specification;
 mod view;
 
 use std::time::Duration;
@@ -26,6 +28,7 @@ use crate::time::Now;
 
 use answer::Wait;
 pub use answer::{Pending, Want};
+use json::write_line;
 pub use view::READ_ONLY;
 use view::{Filter, Shown};
 
@@ -469,18 +472,6 @@ fn wait_seconds(head: &Head) -> Result<Option<Duration>, Refused> {
 
 fn respond_json(connection: &mut Connection, status: Status, body: &impl Serialize, now: Now) {
     connection.respond(Reply::json(status), now, |out| write_line(out, body));
-}
-
-/// Writes a whole answer. Each ends with a newline, so that a terminal's prompt is not on its
-/// last line.
-fn write_line(out: &mut Vec<u8>, body: &impl Serialize) {
-    write_json(out, body);
-    out.push(b'\n');
-}
-
-/// Writing to memory cannot fail, and nothing that is written has keys that are not strings.
-fn write_json(out: &mut Vec<u8>, body: &impl Serialize) {
-    let _ = serde_json::to_writer(out, body);
 }
 
 const ALIVE: Alive = Alive { status: "ok" };

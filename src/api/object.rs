@@ -1,27 +1,23 @@
 //! The object of one job, written slice by slice.
 //!
 //! ```text
-//!   begin ─▶ the job's fields ─▶ ( a result's fields ─▶ stdout ─▶ stderr ─▶ its counts )… ─▶ ]}
-//!                                └ a slice ends behind a result, or within its output ┘
+//!   begin ─▶ its state ─▶ its specification ─▶ ( a result ─▶ stdout ─▶ stderr ─▶ its counts )… ─▶ ]}
+//!                         └ a slice ends anywhere in it, behind a result, or in its output ┘
 //! ```
 //!
 //! One run may have kept as much output as all jobs may together, and there may be a hundred
 //! thousand runs: neither is copied at once, nor kept for whoever reads slowly. Each slice looks
 //! up again what is still there, and what has been written stays JSON that is true:
 //!
-//! - The job's own fields are as they were at the beginning. They have come in one body, whose
-//!   limit is theirs.
+//! - The job's own fields are as they were at the beginning.
 //! - The results are those of the beginning: a job that is started again and again comes to an
 //!   end. Whatever was dropped before its turn is left out, as all are of a job that was removed.
 //! - Output that is dropped while it is written ends there, and is said to be truncated. A slice
 //!   ends where a character does, so that the slices make the text that the whole would.
 
-use serde::Serialize;
-use serde_json::ser::{Formatter, Serializer};
-use std::io;
-
+use super::json::{TEXT_BYTES, close_object, open_object, slice_of_text, write_text};
+use super::specification::{Specification, room_after};
 use super::view::{JobView, OutputView, ResultView, Shown};
-use super::write_json;
 use crate::job::{Captured, RunRecord, Stream};
 use crate::supervisor::{Job, JobKey, Supervisor};
 use crate::time::Now;
@@ -31,6 +27,8 @@ use crate::time::Now;
 pub(super) struct Object {
     job: JobKey,
     shown: Shown,
+    /// What is left of it, until it is written.
+    specification: Option<Specification>,
     /// The newest result that there was at the beginning, if it is shown.
     last: Option<Mark>,
     /// The result that was written last, or whose output is being written; before the first, the
@@ -67,7 +65,7 @@ struct Text {
 /// Whether the object is so small that it is written at once. It may be longer than it seems,
 /// as what JSON has to escape takes up to six bytes.
 pub(super) fn is_small(job: &Job, shown: Shown) -> bool {
-    let mut room = SMALL_BYTES;
+    let Some(mut room) = room_after(job.spec(), SMALL_BYTES) else { return false };
     job.results().skip(shown.left_out(job)).all(|record| {
         let output = record.stdout.bytes().len().saturating_add(record.stderr.bytes().len());
         let size = RESULT_BYTES.saturating_add(if shown.output { output } else { 0 });
@@ -88,7 +86,6 @@ impl Object {
         now: Now,
     ) -> Option<Object> {
         open_object(out, &JobView { job, now });
-        out.extend_from_slice(b",\"results\":[");
         let left_out = shown.left_out(job);
         let before = |index: usize| {
             let index = index.checked_sub(1)?;
@@ -96,8 +93,10 @@ impl Object {
         };
         let (current, last) = (before(left_out), before(job.results().len()));
         let last = last.filter(|last| last.index >= left_out);
+        let specification = Some(Specification::new(job.shared_spec()));
+        let (is_first, output) = (true, None);
         let mut object =
-            Object { job: job.key(), shown, last, current, is_first: true, output: None };
+            Object { job: job.key(), shown, specification, last, current, is_first, output };
         (!object.write(Some(job), out, until)).then_some(object)
     }
 
@@ -114,7 +113,12 @@ impl Object {
 
     fn write(&mut self, job: Option<&Job>, out: &mut Vec<u8>, until: usize) -> bool {
         while out.len() < until {
-            if self.output.is_some() {
+            if let Some(specification) = &mut self.specification {
+                if specification.write(out, until) {
+                    self.specification = None;
+                    out.extend_from_slice(b",\"results\":[");
+                }
+            } else if self.output.is_some() {
                 self.write_output(job, out);
             } else if let Some((mark, record)) = job.and_then(|job| self.next_result(job)) {
                 self.begin_result(mark, record, out);
@@ -229,62 +233,11 @@ impl Text {
     }
 }
 
-/// The first bytes of a text, `at_most` so many, which are 4 or more: up to where a character
-/// begins. What is no continuation byte begins one, whether it is valid or not, and no character
-/// has more than three of them (RFC 3629).
-fn slice_of_text(text: &[u8], at_most: usize) -> &[u8] {
-    let begins_character = |at: &usize| text.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
-    let end = (at_most.saturating_sub(3)..=at_most).rev().find(begins_character);
-    text.get(..end.unwrap_or(at_most)).unwrap_or(text)
-}
-
-/// Writes bytes as they stand within a JSON string: what is not UTF-8 is shown as U+FFFD.
-fn write_text(out: &mut Vec<u8>, bytes: &[u8]) {
-    let mut serializer = Serializer::with_formatter(out, Unquoted);
-    // Most output is UTF-8, which is faster to find out than to repair. Writing to memory
-    // cannot fail.
-    let _ = match str::from_utf8(bytes) {
-        Ok(text) => text.serialize(&mut serializer),
-        Err(_) => String::from_utf8_lossy(bytes).serialize(&mut serializer),
-    };
-}
-
-/// Compact JSON whose strings have no quotation marks around them.
-struct Unquoted;
-
-impl Formatter for Unquoted {
-    fn begin_string<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn end_string<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Writes an object, but for its closing brace: more fields follow.
-fn open_object(out: &mut Vec<u8>, fields: &impl Serialize) {
-    write_json(out, fields);
-    out.pop();
-}
-
-/// Adds the last fields to an object that was opened.
-fn close_object(out: &mut Vec<u8>, fields: &impl Serialize) {
-    let begin = out.len();
-    write_json(out, fields);
-    if let Some(brace) = out.get_mut(begin) {
-        *brace = b',';
-    }
-}
-
 /// As much as most answers have at most.
 const SMALL_BYTES: usize = 16 * 1024;
 
 /// About what the fields of a result take.
 const RESULT_BYTES: usize = 256;
-
-/// How much output is looked at before the next look at how much was written.
-const TEXT_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -296,49 +249,6 @@ mod tests {
     use crate::job::{self, ExitStatus, JobId, Pid, Spelling};
     use crate::supervisor::{Action, RunKey, Settings};
     use crate::time::{Mono, Wall};
-
-    #[test]
-    fn slices_of_text_make_the_text_that_the_whole_would() {
-        let pieces: [&[u8]; 14] = [
-            b"a",
-            b"\"\\\n\x01\x7f",
-            "é".as_bytes(),
-            "€".as_bytes(),
-            "🦀".as_bytes(),
-            b"\x80",
-            b"\xbf\x80\x80\x80\x80",
-            b"\xc3",
-            b"\xe2\x82",
-            b"\xf0\x9f\xa6",
-            b"\xf0\x9f",
-            b"\xed\xa0\x80",
-            b"\xc0\xaf",
-            b"\xff\xfe",
-        ];
-        for first in pieces {
-            for second in pieces {
-                for third in pieces {
-                    let text = [first, second, third, first].concat();
-                    for at_most in 4..=text.len() + 1 {
-                        check_text(&text, at_most);
-                    }
-                }
-            }
-        }
-    }
-
-    fn check_text(text: &[u8], at_most: usize) {
-        let (mut rest, mut out) = (text, b"\"".to_vec());
-        while !rest.is_empty() {
-            let slice = slice_of_text(rest, at_most);
-            assert!((1..=at_most).contains(&slice.len()), "{text:x?} by {at_most}");
-            write_text(&mut out, slice);
-            rest = &rest[slice.len()..];
-        }
-        out.push(b'"');
-        let whole = serde_json::to_vec(&String::from_utf8_lossy(text)).unwrap();
-        assert_eq!(out, whole, "{text:x?} by {at_most}");
-    }
 
     #[test]
     fn slices_of_an_object_make_the_bytes_that_the_whole_would() {
@@ -438,8 +348,9 @@ mod tests {
     #[test]
     fn what_is_dropped_before_its_turn_is_left_out_and_what_comes_later_too() {
         let mut world = World::with_results();
+        let specification = world.slices_of_specification();
         let object = world.object(1, |world, slice| {
-            if slice == 2 {
+            if slice == specification + 2 {
                 world.put(json!({"output": {"historyLimit": 3}}));
                 world.result(b"new", b"");
             }
@@ -448,7 +359,7 @@ mod tests {
             object["results"].as_array().unwrap().iter().map(|it| &it["run"]).collect();
         assert_eq!(runs, [1, 4, 5], "the first was begun");
         let object = world.object(1, |world, slice| {
-            if slice == 2 {
+            if slice == specification + 2 {
                 world.remove();
             }
         });
@@ -459,8 +370,9 @@ mod tests {
     #[test]
     fn output_that_is_dropped_while_it_is_written_ends_there() {
         let mut world = World::with_results();
+        let specification = world.slices_of_specification();
         let object = world.object(1, |world, slice| {
-            if slice == 4 {
+            if slice == specification + 4 {
                 world.result(&vec![b'n'; World::BUDGET], b"");
             }
         });
@@ -477,7 +389,7 @@ mod tests {
     fn an_object_is_small_by_what_it_shows() {
         let without = without_output();
         let mut world = World::new(1000, 1 << 30);
-        world.result(&[b'x'; 16_000], b"");
+        world.result(&[b'x'; 14_000], b"");
         assert!(is_small(world.job(), Shown::everything()));
         world.result(b"", &[b'x'; 1000]);
         assert!(!is_small(world.job(), Shown::everything()));
@@ -623,6 +535,12 @@ mod tests {
                 slices.push(slice);
             }
             slices
+        }
+
+        /// How many slices of the least length come before the results.
+        fn slices_of_specification(&self) -> usize {
+            let mut specification = Specification::new(self.job().shared_spec());
+            1 + (0..).take_while(|_| !specification.write(&mut Vec::new(), 1)).count()
         }
 
         fn object(&mut self, length: usize, before: impl Fn(&mut World, usize)) -> Value {

@@ -8,12 +8,12 @@ use serde::ser::{SerializeMap, Serializer};
 use super::Refused;
 use crate::http::{Head, Status};
 use crate::job::spec::Kind;
-use crate::job::{self, RunRecord, Secrets, Signal, type_name};
+use crate::job::{RunRecord, Signal, type_name};
 use crate::schedule::format_rfc3339;
 use crate::supervisor::{Job, Origin, Skipped, State};
 use crate::time::{Now, Wall};
 
-/// A job's own fields, as the API shows them: all but its results.
+/// What the API shows of a job before its specification.
 pub(super) struct JobView<'a> {
     pub(super) job: &'a Job,
     pub(super) now: Now,
@@ -132,16 +132,12 @@ pub(super) fn type_title(kind: &Kind) -> &'static str {
 
 impl Serialize for JobView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (job, spec) = (self.job, self.job.spec());
+        let job = self.job;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", job.id().as_str())?;
-        for (name, field) in job::write(spec, Secrets::Hidden) {
-            map.serialize_entry(name, &field)?;
-            if name == "type" {
-                map.serialize_entry("state", state_name(job.state()))?;
-                map.serialize_entry("pid", &job.pid().map(|pid| pid.0))?;
-            }
-        }
+        map.serialize_entry("type", type_name(&job.spec().kind))?;
+        map.serialize_entry("state", state_name(job.state()))?;
+        map.serialize_entry("pid", &job.pid().map(|pid| pid.0))?;
         map.serialize_entry("origin", origin_name(job.origin()))?;
         self.kind_entries(&mut map)?;
         map.serialize_entry("createdAt", &Time(job.created_at()))?;

@@ -32,7 +32,7 @@ pub fn describe(settings: &Settings) -> String {
     for (id, spec) in &settings.jobs {
         text.table(&format!("job.{}", key(id.as_str())));
         for (name, field) in job::write(spec, Secrets::Hidden) {
-            text.key(&snake_case(name), value(&field, has_fields(name)));
+            text.key(&snake_case(name), value(&field));
         }
     }
     text.0
@@ -68,29 +68,28 @@ fn forward(text: &mut Text, forward: Option<Forward>) {
     }
 }
 
-/// Whether what is in the field are fields of k1s's own, and not names that somebody gave.
-fn has_fields(name: &str) -> bool {
-    ["restart", "stop", "output", "limits"].contains(&name)
-}
-
-/// A value in one line; names in it are k1s's own when it `has_fields`.
-fn value(field: &Field, has_fields: bool) -> String {
+/// A value in one line.
+fn value(field: &Field) -> String {
+    let list = |items: &mut dyn Iterator<Item = String>| {
+        format!("[{}]", items.collect::<Vec<_>>().join(", "))
+    };
+    let table = |entries: &mut dyn Iterator<Item = (String, String)>| {
+        let entries: Vec<_> = entries.map(|(name, value)| format!("{name} = {value}")).collect();
+        if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) }
+    };
     match field {
         Field::Bool(flag) => flag.to_string(),
         Field::Integer(number) => number.to_string(),
         Field::Float(number) => number.to_string(),
         Field::String(text) => quoted(text),
-        Field::List(items) => {
-            let items: Vec<_> = items.iter().map(|item| value(item, has_fields)).collect();
-            format!("[{}]", items.join(", "))
-        }
-        Field::Table(entries) if entries.is_empty() => "{}".to_owned(),
+        Field::List(items) => list(&mut items.iter().map(value)),
+        Field::Texts(texts) => list(&mut texts.iter().map(|text| quoted(text))),
+        Field::Names(names) => list(&mut names.iter().map(|name| quoted(name))),
         Field::Table(entries) => {
-            let entry = |(name, field): &(&str, Field)| {
-                let name = if has_fields { snake_case(name) } else { key(name) };
-                format!("{name} = {}", value(field, has_fields))
-            };
-            format!("{{ {} }}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+            table(&mut entries.iter().map(|(name, field)| (snake_case(name), value(field))))
+        }
+        Field::TextTable(entries) => {
+            table(&mut entries.entries_after(None).map(|(name, text)| (key(name), quoted(text))))
         }
     }
 }

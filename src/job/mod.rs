@@ -22,7 +22,7 @@ pub use run::{Reason, RunEnd, RunRecord};
 pub use signal::Signal;
 pub use spec::JobSpec;
 pub use value::Value;
-pub use write::{Field, HIDDEN, Secrets, type_name, write};
+pub use write::{Field, HIDDEN, Secrets, TextTable, type_name, write};
 
 /// The id of a process, and of the process group that it leads: getpid(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,7 +10,8 @@
 //! under `schedule`, as the job object shows it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -35,16 +36,35 @@ pub enum Secrets {
     Hidden,
 }
 
-/// The value of a field, borrowed from the specification.
+/// The value of a field. What may be long is borrowed from the specification, so that writing
+/// its fields takes the same time however long they are.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "named as those of `Value`")]
 pub enum Field<'a> {
+    /// `true` or `false`.
     Bool(bool),
+    /// A whole number.
     Integer(i64),
+    /// Any other number.
     Float(f64),
+    /// Text.
     String(Cow<'a, str>),
+    /// A short list.
     List(Vec<Field<'a>>),
+    /// A short table.
     Table(Vec<(&'a str, Field<'a>)>),
+    /// A list of texts.
+    Texts(&'a [String]),
+    /// A list of texts, each of them once.
+    Names(&'a BTreeSet<String>),
+    /// A table of texts.
+    TextTable(TextTable<'a>),
+}
+
+/// A table of texts, some of which may be hidden.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TextTable<'a> {
+    entries: &'a BTreeMap<String, String>,
+    hidden: Option<&'a BTreeSet<String>>,
 }
 
 /// Every field of a job, `type` first.
@@ -58,7 +78,8 @@ pub fn write(spec: &JobSpec, secrets: Secrets) -> Vec<(&str, Field<'_>)> {
     table.put("successExitCodes", Field::List(codes.collect()));
     table.put("stop", stop(&spec.stop));
     table.put("output", output(spec.output));
-    table.put("labels", strings(&spec.labels));
+    let labels = TextTable { entries: &spec.labels, hidden: None };
+    table.put("labels", Field::TextTable(labels));
     table.0
 }
 
@@ -74,20 +95,15 @@ pub fn type_name(kind: &Kind) -> &'static str {
 fn command<'a>(table: &mut Table<'a>, spec: &'a JobSpec, secrets: Secrets) {
     let Command { executable, arguments, working_directory, environment, .. } = &spec.command;
     table.put("executable", executable.as_str());
-    table.put("arguments", texts(arguments));
+    table.put("arguments", Field::Texts(arguments));
     table.put("workingDirectory", working_directory.as_str());
-    let is_hidden =
-        |name: &String| secrets == Secrets::Hidden && spec.secret_environment.contains(name);
-    let environment = environment.iter().map(|(name, value)| {
-        let value = if is_hidden(name) { HIDDEN } else { value.as_str() };
-        (name.as_str(), Field::from(value))
-    });
-    table.put("environment", Field::Table(environment.collect()));
+    let hidden = (secrets == Secrets::Hidden).then_some(&spec.secret_environment);
+    table.put("environment", Field::TextTable(TextTable { entries: environment, hidden }));
     let Command {
         clear_environment, stdin, user, group, umask, nice, oom_score_adj, limits, ..
     } = &spec.command;
     table.put("clearEnvironment", *clear_environment);
-    table.put("secretEnvironment", texts(&spec.secret_environment));
+    table.put("secretEnvironment", Field::Names(&spec.secret_environment));
     table.put_some("stdin", stdin.as_deref());
     table.put_some("user", user.as_deref());
     table.put_some("group", group.as_deref());
@@ -189,15 +205,6 @@ fn pair(limit: &ResourceLimit) -> Field<'static> {
     Field::Table(vec![("soft", bound(limit.soft)), ("hard", bound(limit.hard))])
 }
 
-fn texts<'a>(texts: impl IntoIterator<Item = &'a String>) -> Field<'a> {
-    Field::List(texts.into_iter().map(|text| text.as_str().into()).collect())
-}
-
-fn strings(strings: &BTreeMap<String, String>) -> Field<'_> {
-    let entries = strings.iter().map(|(name, value)| (name.as_str(), value.as_str().into()));
-    Field::Table(entries.collect())
-}
-
 /// Specifications hold no number beyond 63 bits.
 fn whole(number: u64) -> Field<'static> {
     Field::Integer(i64::try_from(number).unwrap_or(i64::MAX))
@@ -237,6 +244,31 @@ impl<'a> Table<'a> {
     }
 }
 
+impl<'a> TextTable<'a> {
+    /// The entries behind `after`, or all, in the order of their names; hidden ones as [`HIDDEN`].
+    pub fn entries_after(
+        self,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.entries.range::<str, _>((start, Bound::Unbounded));
+        entries.map(move |(name, value)| {
+            let is_hidden = self.hidden.is_some_and(|hidden| hidden.contains(name));
+            (name.as_str(), if is_hidden { HIDDEN } else { value.as_str() })
+        })
+    }
+
+    /// How many entries there are.
+    pub fn len(self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
 impl From<bool> for Field<'_> {
     fn from(flag: bool) -> Self {
         Field::Bool(flag)
@@ -262,6 +294,13 @@ impl From<Field<'_>> for Value {
                 let owned = |(name, field): (&str, Field)| (name.to_owned(), Value::from(field));
                 Value::Table(entries.into_iter().map(owned).collect())
             }
+            Field::Texts(texts) => Value::List(texts.iter().cloned().map(Value::String).collect()),
+            Field::Names(names) => Value::List(names.iter().cloned().map(Value::String).collect()),
+            Field::TextTable(table) => {
+                let owned =
+                    |(name, text): (&str, &str)| (name.to_owned(), Value::String(text.to_owned()));
+                Value::Table(table.entries_after(None).map(owned).collect())
+            }
         }
     }
 }
@@ -277,6 +316,9 @@ impl Serialize for Field<'_> {
             Field::Table(entries) => {
                 serializer.collect_map(entries.iter().map(|(name, field)| (name, field)))
             }
+            Field::Texts(texts) => serializer.collect_seq(*texts),
+            Field::Names(names) => serializer.collect_seq(*names),
+            Field::TextTable(table) => serializer.collect_map(table.entries_after(None)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a job looks like from outside. Nothing here changes anything.
 
+use std::rc::Rc;
+
 use super::due::Skipped;
 use super::life::{Job, Outcome, Phase};
 use super::run::{Run, RunState};
@@ -44,6 +46,11 @@ impl Job {
     /// What the job is to do.
     pub fn spec(&self) -> &JobSpec {
         &self.spec
+    }
+
+    /// The same, for whoever needs it longer than the job has it.
+    pub fn shared_spec(&self) -> Rc<JobSpec> {
+        self.spec.clone()
     }
 
     /// Who has registered the job.
