@@ -5,6 +5,9 @@
 //!                                                  └▶ dropped: it is over, late, or makes room
 //! ```
 //!
+//! Whoever goes on with a long answer waits in a queue of its own, so that what others ask is
+//! answered at once, however many long answers are under way; each queue has a share of a turn.
+//!
 //! Events are edges: a peer remembers that its socket can be read or written until the socket
 //! says that it cannot.
 //!
@@ -55,7 +58,10 @@ pub(super) struct Peers {
     strangers: BTreeSet<Token>,
     /// Whose answer waits for which topic to change.
     interest: BTreeSet<(Topic, Token)>,
+    /// Those to whom something has happened.
     ready: VecDeque<Token>,
+    /// Those who go on with a long answer: whoever asks something new need not wait for them.
+    backlog: VecDeque<Token>,
     /// Somebody may wait to be accepted.
     can_accept: bool,
     /// When to try again to accept, after descriptors had run out.
@@ -151,6 +157,7 @@ impl Peers {
             strangers: BTreeSet::new(),
             interest: BTreeSet::new(),
             ready: VecDeque::new(),
+            backlog: VecDeque::new(),
             can_accept: false,
             accept_again: None,
             accept_error: None,
@@ -200,7 +207,7 @@ impl Peers {
 
     /// Whether there is work that no event will tell of.
     pub(super) fn has_more(&self) -> bool {
-        self.can_accept || !self.ready.is_empty()
+        self.can_accept || !self.ready.is_empty() || !self.backlog.is_empty()
     }
 
     /// When [`Peers::handle_timeout`] is to be called at the latest.
@@ -218,12 +225,21 @@ impl Peers {
         if self.can_accept {
             self.accept(registry, now);
         }
+        let mut sent = 0;
         for _ in 0..self.ready.len().min(PEERS_A_TURN) {
-            let Some(token) = self.ready.pop_front() else { break };
-            if let Some(peer) = self.peers.get_mut(&token) {
-                peer.is_ready = false;
-                self.serve_one(token, supervisor, now);
+            if sent >= SENT_A_TURN {
+                break;
             }
+            let Some(token) = self.ready.pop_front() else { break };
+            sent += self.serve_queued(token, supervisor, now);
+        }
+        let mut sent = 0;
+        for _ in 0..self.backlog.len().min(PEERS_A_TURN) {
+            if sent >= SENT_A_TURN {
+                break;
+            }
+            let Some(token) = self.backlog.pop_front() else { break };
+            sent += self.serve_queued(token, supervisor, now);
         }
     }
 
@@ -268,8 +284,16 @@ impl Peers {
         if let Some(peer) = self.peers.get_mut(&token)
             && !std::mem::replace(&mut peer.is_ready, true)
         {
-            self.ready.push_back(token);
+            let queue = if peer.is_in_answer() { &mut self.backlog } else { &mut self.ready };
+            queue.push_back(token);
         }
+    }
+
+    /// Serves a peer out of one of the queues, if it is still there; tells how much it was sent.
+    fn serve_queued(&mut self, token: Token, supervisor: &mut Supervisor, now: Now) -> usize {
+        let Some(peer) = self.peers.get_mut(&token) else { return 0 };
+        peer.is_ready = false;
+        self.serve_one(token, supervisor, now)
     }
 
     fn accept(&mut self, registry: &Registry, now: Now) {
@@ -377,15 +401,18 @@ impl Peers {
         }
     }
 
-    fn serve_one(&mut self, token: Token, supervisor: &mut Supervisor, now: Now) {
-        let (Some(peer), Some(api)) = (self.peers.get_mut(&token), &self.api) else { return };
+    /// Serves a peer its share of a turn; tells how many bytes it was sent.
+    fn serve_one(&mut self, token: Token, supervisor: &mut Supervisor, now: Now) -> usize {
+        let (Some(peer), Some(api)) = (self.peers.get_mut(&token), &self.api) else { return 0 };
         let was_known = peer.is_known;
-        let served = peer.serve(api, supervisor, &mut self.buffer, now);
+        let mut sent = 0;
+        let served = peer.serve(api, supervisor, &mut self.buffer, &mut sent, now);
         if peer.is_known && !was_known {
             self.strangers.remove(&token);
         }
         if served == Served::Over {
-            return self.drop_peer(token);
+            self.drop_peer(token);
+            return sent;
         }
         let want = peer.pending.as_ref().map(Pending::want);
         let topic = want.and_then(Want::topic);
@@ -404,6 +431,7 @@ impl Peers {
         if served == Served::HasMore {
             self.make_ready(token);
         }
+        sent
     }
 }
 
@@ -414,20 +442,24 @@ impl Peer {
         api: &Api,
         supervisor: &mut Supervisor,
         buffer: &mut [u8],
+        sent: &mut usize,
         now: Now,
     ) -> Served {
-        let mut sent = 0;
         for _ in 0..ROUNDS_A_TURN {
-            if sent >= BYTES_A_TURN {
+            if *sent >= BYTES_A_TURN {
                 return Served::HasMore;
             }
+            let was_in_answer = self.is_in_answer();
             let has_more = self.answer(api, supervisor, now);
             self.probe(now);
             let was_clogged = self.connection.is_clogged();
             let Ok(count) = self.write(now) else { return Served::Over };
-            sent += count;
+            *sent += count;
             if self.connection.is_finished() {
                 return Served::Over;
+            }
+            if self.is_in_answer() && !was_in_answer {
+                return Served::HasMore;
             }
             // What was held back while too much waited to be sent: no event will tell of it.
             let has_room_again = was_clogged && !self.connection.is_clogged();
@@ -444,10 +476,14 @@ impl Peer {
         Served::HasMore
     }
 
+    /// Whether an answer under way goes on whenever there is room for it.
+    fn is_in_answer(&self) -> bool {
+        self.pending.as_ref().map(Pending::want) == Some(Want::Room)
+    }
+
     /// Whether an answer under way has room again.
     fn can_go_on(&self) -> bool {
-        let want = self.pending.as_ref().map(Pending::want);
-        want == Some(Want::Room) && self.connection.wants_output() && self.can_write
+        self.is_in_answer() && self.connection.wants_output() && self.can_write
     }
 
     /// Answers requests that have come; returns whether there may be more of them.
@@ -465,6 +501,9 @@ impl Peer {
                 self.is_known = self.is_known || api.knows(head);
             }
             self.pending = api.handle(incoming, &mut self.connection, supervisor, now);
+            if self.is_in_answer() {
+                return false;
+            }
         }
         true
     }
@@ -530,6 +569,8 @@ const ROUNDS_A_TURN: usize = 2;
 const REQUESTS_A_ROUND: usize = 16;
 /// Who has been sent so much has had its turn; to make it takes a tenth of a millisecond.
 const BYTES_A_TURN: usize = 32 * 1024;
+/// All of a queue together.
+const SENT_A_TURN: usize = 256 * 1024;
 /// k1s's own, and what spawning needs for a moment.
 const KEPT_DESCRIPTORS: usize = 24;
 /// Also when jobs have taken all descriptors.
