@@ -24,6 +24,7 @@ pub(super) struct JobView<'a> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ResultView<'a> {
     run: u64,
+    trigger: &'static str,
     exit_code: u8,
     signal: Option<Shows<Signal>>,
     reason: &'static str,
@@ -171,6 +172,7 @@ impl ResultView<'_> {
     pub(super) fn of(record: &RunRecord) -> ResultView<'_> {
         ResultView {
             run: record.number,
+            trigger: record.trigger.name(),
             exit_code: record.exit_code(),
             signal: record.signal().map(Shows),
             reason: record.reason.name(),

@@ -10,11 +10,14 @@ use crate::time::Wall;
 pub struct RunRecord {
     /// 1 for the job's first run, then 2, 3…; never reused.
     pub number: u64,
+    /// Why it was started.
+    pub trigger: Trigger,
     /// How it ended.
     pub end: RunEnd,
     /// Why it ended.
     pub reason: Reason,
-    /// Whether it was one: its exit code is among the job's, or k1s was asked to stop it.
+    /// Whether it was one: k1s was asked to stop it, or its exit code is among the job's
+    /// `successExitCodes` and it did not take longer than it may.
     pub success: bool,
     /// When it was started.
     pub started_at: Wall,
@@ -26,6 +29,24 @@ pub struct RunRecord {
     pub stdout: Captured,
     /// What is kept of its standard error.
     pub stderr: Captured,
+}
+
+/// Why a run was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// The job was registered, by the API.
+    Created,
+    /// The config declares the job.
+    Config,
+    /// It was due.
+    Schedule,
+    /// The run of a continuous job before it was over.
+    Restart,
+    /// The run of a one-off job before it had failed.
+    Retry,
+    /// Somebody asked for it: to start, restart or run the job, or to give it another
+    /// specification.
+    Request,
 }
 
 /// How a run ended.
@@ -84,6 +105,20 @@ impl RunRecord {
         match &self.end {
             RunEnd::NotSpawned(failure) => Some(&failure.error),
             RunEnd::Process(_) => None,
+        }
+    }
+}
+
+impl Trigger {
+    /// The name that the API shows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Trigger::Created => "created",
+            Trigger::Config => "config",
+            Trigger::Schedule => "schedule",
+            Trigger::Restart => "restart",
+            Trigger::Retry => "retry",
+            Trigger::Request => "request",
         }
     }
 }

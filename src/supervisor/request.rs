@@ -5,7 +5,7 @@
 
 use super::{Core, Happened, Job, JobKey, Supervisor};
 use crate::job::spec::Critical;
-use crate::job::{JobId, JobSpec, Signal};
+use crate::job::{JobId, JobSpec, Signal, Trigger};
 use crate::time::Now;
 
 /// What can be asked of a job.
@@ -52,6 +52,16 @@ pub enum Origin {
     Api,
     /// The config, or the command line.
     Config,
+}
+
+impl Origin {
+    /// Why its first run is started.
+    pub(super) fn trigger(self) -> Trigger {
+        match self {
+            Origin::Api => Trigger::Created,
+            Origin::Config => Trigger::Config,
+        }
+    }
 }
 
 /// What became of a job that was put.
@@ -106,7 +116,7 @@ impl Supervisor {
         self.jobs.insert(key, Box::new(Job::new(key, id, spec, origin, now)));
         self.update(key, now, |job, core| {
             job.tell(Happened::Created, core, now);
-            job.begin(core, now);
+            job.begin(origin.trigger(), core, now);
         });
         Ok(())
     }

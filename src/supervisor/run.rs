@@ -21,13 +21,15 @@ use std::time::Duration;
 use super::memory::Place;
 use super::{Action, Core, Owner, RunKey, Target, Timer};
 use crate::job::spec::StopScope;
-use crate::job::{Capture, JobSpec, Pid, Reason, Signal, Stream};
+use crate::job::{Capture, JobSpec, Pid, Reason, Signal, Stream, Trigger};
 use crate::time::{Mono, Now};
 
 /// A run that is not over yet.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) key: RunKey,
+    /// Why it was wanted.
+    pub(super) trigger: Trigger,
     /// The specification that it was started with.
     pub(super) spec: Rc<JobSpec>,
     pub(super) state: RunState,
@@ -82,10 +84,11 @@ pub(super) struct End {
 }
 
 impl Run {
-    pub(super) fn new(key: RunKey, spec: Rc<JobSpec>, now: Now) -> Run {
+    pub(super) fn new(key: RunKey, trigger: Trigger, spec: Rc<JobSpec>, now: Now) -> Run {
         let limit = spec.output.limit_bytes;
         Run {
             key,
+            trigger,
             spec,
             state: RunState::Queued,
             started: now,

@@ -119,7 +119,7 @@ impl Job {
         let wait = match &self.phase {
             Phase::Backoff { until } => until.since(now.mono),
             Phase::Scheduled { due, .. } => self.timetable()?.wait((*due)?, now),
-            Phase::Waiting
+            Phase::Waiting { .. }
             | Phase::Active
             | Phase::Stopping { .. }
             | Phase::Ended { .. }
@@ -132,7 +132,7 @@ impl Job {
     /// What the API calls its state.
     pub fn state(&self) -> State {
         match &self.phase {
-            Phase::Waiting => State::Waiting,
+            Phase::Waiting { .. } => State::Waiting,
             Phase::Active => self.run_state().unwrap_or(State::Starting),
             Phase::Backoff { .. } => State::Backoff,
             Phase::Scheduled { .. } => self.run_state().unwrap_or(State::Scheduled),

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! settings KEY=VALUE …          shutdown (seconds), jobs, memory (bytes), main; before all else
-//! create ID TYPE {JSON}         and `put`; the executable need not be given
+//! create ID TYPE {JSON}         and `put`, `declare`; the executable need not be given
 //! kill | start | restart | run | remove ID
 //! signal ID SIGNAL [group]
 //! shutdown [CODE]
@@ -164,7 +164,8 @@ impl Stage {
         let words: Vec<&str> = rest.split(' ').collect();
         let now = self.now;
         match command {
-            "create" | "put" | "kill" | "start" | "restart" | "run" | "remove" | "signal" => {
+            "create" | "declare" | "put" | "kill" | "start" | "restart" | "run" | "remove"
+            | "signal" => {
                 self.request(command, rest, &words);
             }
             "shutdown" => self.supervisor.shutdown(words[0].parse().unwrap_or(0), now),
@@ -213,6 +214,7 @@ impl Stage {
         let supervisor = &mut self.supervisor;
         let answer = match command {
             "create" => supervisor.create(JobId::parse(id).unwrap(), spec(rest), now),
+            "declare" => supervisor.declare(JobId::parse(id).unwrap(), spec(rest), now),
             "put" => {
                 let put = supervisor.put(JobId::parse(id).unwrap(), spec(rest), now);
                 put.map(|put: Put| self.say(format!("{put:?}")))
@@ -360,7 +362,9 @@ impl Stage {
             self.ids.insert(job.key(), job.id().clone());
             let told = self.results.entry(job.key()).or_default();
             for record in job.results().filter(|record| told.insert(record.number)) {
-                news.push(format!("{}/{}: {}", job.id(), record.number, ending(record)));
+                let (number, trigger) = (record.number, record.trigger.name());
+                let ending = ending(record);
+                news.push(format!("{}/{number} by {trigger}: {ending}", job.id()));
             }
             let appearance = appearance(job, self.now);
             let before = self.appearances.insert(job.key(), appearance.clone());

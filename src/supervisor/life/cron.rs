@@ -1,6 +1,7 @@
 //! A cron job between its runs: which is due next, and what the policy says when one is going.
 
 use super::{Job, Phase};
+use crate::job::Trigger;
 use crate::job::spec::{Concurrency, Kind};
 use crate::supervisor::due::{Due, Timetable};
 use crate::supervisor::run::Run;
@@ -16,7 +17,7 @@ pub(super) enum Skip {
 impl Job {
     /// Waits for the first run after now; what was kept before, perhaps by another schedule or
     /// another clock, no longer counts.
-    pub(super) fn schedule(&mut self, pending: bool, core: &mut Core, now: Now) {
+    pub(super) fn schedule(&mut self, pending: Option<Trigger>, core: &mut Core, now: Now) {
         self.kept = None;
         let due = self.timetable().and_then(|table| table.first(now));
         self.enter(Phase::Scheduled { due, pending }, core, now);
@@ -63,7 +64,7 @@ impl Job {
         if may_be_beside && self.runs.iter().any(Run::is_to_spawn) {
             return Err(Skip::QueueFull);
         }
-        self.fire(core, now)
+        self.fire(Trigger::Schedule, core, now)
     }
 
     /// Why the policy would skip a run that is wanted now; `None`: it can start, or wait.
@@ -76,12 +77,12 @@ impl Job {
             _ if self.runs.is_empty() => None,
             Concurrency::Allow => None,
             Concurrency::Forbid => Some(Skip::Forbidden),
-            Concurrency::Queue | Concurrency::Replace => pending.then_some(Skip::QueueFull),
+            Concurrency::Queue | Concurrency::Replace => pending.map(|_| Skip::QueueFull),
         }
     }
 
     /// Starts a run of a cron job, as far as its policy lets it.
-    pub(super) fn fire(&mut self, core: &mut Core, now: Now) -> Result<(), Skip> {
+    pub(super) fn fire(&mut self, trigger: Trigger, core: &mut Core, now: Now) -> Result<(), Skip> {
         let (Kind::Cron(cron), Phase::Scheduled { due, .. }) = (&self.spec.kind, &self.phase)
         else {
             return Err(Skip::Forbidden);
@@ -91,15 +92,15 @@ impl Job {
             return Err(skip);
         }
         if self.runs.is_empty() || concurrency == Concurrency::Allow {
-            self.add_run(core, now);
+            self.add_run(trigger, core, now);
             return Ok(());
         }
-        self.enter(Phase::Scheduled { due, pending: true }, core, now);
+        self.enter(Phase::Scheduled { due, pending: Some(trigger) }, core, now);
         if concurrency == Concurrency::Replace {
             self.stop_runs(None, core, now);
             if self.runs.is_empty() {
-                self.enter(Phase::Scheduled { due, pending: false }, core, now);
-                self.add_run(core, now);
+                self.enter(Phase::Scheduled { due, pending: None }, core, now);
+                self.add_run(trigger, core, now);
             }
         }
         Ok(())

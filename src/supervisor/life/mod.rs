@@ -37,7 +37,7 @@ use super::due::{Due, Skipped};
 use super::run::{End, Run, RunState};
 use super::{Core, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
 use crate::job::spec::{Critical, Kind};
-use crate::job::{JobId, JobSpec, Pid};
+use crate::job::{JobId, JobSpec, Pid, Trigger};
 use crate::time::{Mono, Now, Wall};
 
 use results::Finished;
@@ -72,7 +72,9 @@ pub struct Job {
 
 #[derive(Debug)]
 pub(super) enum Phase {
-    Waiting,
+    Waiting {
+        trigger: Trigger,
+    },
     /// One run is live.
     Active,
     Backoff {
@@ -80,7 +82,8 @@ pub(super) enum Phase {
     },
     Scheduled {
         due: Option<Due>,
-        pending: bool,
+        /// Why one more run is to start, once nothing of the last is left.
+        pending: Option<Trigger>,
     },
     Stopping {
         then: Then,
@@ -100,7 +103,7 @@ pub(super) enum Then {
     End(Outcome),
     /// It had ended already, and stays so.
     StayEnded(Outcome),
-    Begin,
+    Begin(Trigger),
     Gone,
 }
 
@@ -120,7 +123,7 @@ impl Job {
             spec: Rc::new(spec),
             origin,
             created: now,
-            phase: Phase::Waiting,
+            phase: Phase::Waiting { trigger: origin.trigger() },
             runs: Vec::new(),
             results: VecDeque::new(),
             last_run: 0,
@@ -192,38 +195,38 @@ impl Job {
 // From phase to phase.
 impl Job {
     /// Starts the job's life, or starts it anew.
-    pub(super) fn begin(&mut self, core: &mut Core, now: Now) {
+    pub(super) fn begin(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
         if core.shutdown.is_some() {
             return self.end(Outcome::Killed, core, now);
         }
         if core.leaving.contains_key(&self.id) {
-            return self.enter(Phase::Waiting, core, now);
+            return self.enter(Phase::Waiting { trigger }, core, now);
         }
         match &self.spec.kind {
-            Kind::Continuous { .. } | Kind::OneOff { .. } => self.run_now(core, now),
+            Kind::Continuous { .. } | Kind::OneOff { .. } => self.run_now(trigger, core, now),
             Kind::Cron(_) => {
-                self.schedule(false, core, now);
+                self.schedule(None, core, now);
             }
         }
     }
 
     /// The job that it waited for has left.
     pub(super) fn handle_predecessor_gone(&mut self, core: &mut Core, now: Now) {
-        if let Phase::Waiting = self.phase {
-            self.begin(core, now);
+        if let Phase::Waiting { trigger } = self.phase {
+            self.begin(trigger, core, now);
         }
     }
 
     /// The job's own timer: what it is for depends on the phase.
     pub(super) fn handle_timer(&mut self, core: &mut Core, now: Now) {
         match &self.phase {
-            Phase::Backoff { .. } => self.restart_now(core, now),
+            Phase::Backoff { .. } => self.restart_now(self.restart_trigger(), core, now),
             Phase::Scheduled { due: Some(due), .. } => {
                 let due = *due;
                 self.handle_due(due, core, now);
             }
             Phase::Ended { .. } => self.enter(Phase::Expired, core, now),
-            Phase::Waiting
+            Phase::Waiting { .. }
             | Phase::Active
             | Phase::Scheduled { due: None, .. }
             | Phase::Stopping { .. }
@@ -242,13 +245,13 @@ impl Job {
                 }
             }
             Phase::Active => self.run_again_or_end(end, core, now),
-            Phase::Scheduled { due, pending: true } if self.runs.is_empty() => {
-                let due = *due;
-                self.enter(Phase::Scheduled { due, pending: false }, core, now);
-                self.add_run(core, now);
+            Phase::Scheduled { due, pending: Some(trigger) } if self.runs.is_empty() => {
+                let (due, trigger) = (*due, *trigger);
+                self.enter(Phase::Scheduled { due, pending: None }, core, now);
+                self.add_run(trigger, core, now);
             }
             Phase::Scheduled { .. } => {}
-            Phase::Waiting
+            Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Ended { .. }
             | Phase::Expired
@@ -278,7 +281,7 @@ impl Job {
                 }
                 Kind::Continuous { .. } | Kind::Cron(_) => None,
             },
-            Phase::Waiting
+            Phase::Waiting { .. }
             | Phase::Active
             | Phase::Stopping { .. }
             | Phase::Expired

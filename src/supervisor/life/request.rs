@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{Job, Outcome, Phase, Then};
 use crate::job::spec::Kind;
-use crate::job::{JobSpec, Signal};
+use crate::job::{JobSpec, Signal, Trigger};
 use crate::supervisor::run::Run;
 use crate::supervisor::{Action, Core, Happened, Refusal, Request, Target};
 use crate::time::Now;
@@ -26,7 +26,7 @@ impl Job {
         match &self.phase {
             Phase::Ended { .. } if is_one_off => Err(Refusal::Over),
             Phase::Expired | Phase::Gone => Err(Refusal::NotFound),
-            Phase::Waiting
+            Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
@@ -44,7 +44,7 @@ impl Job {
             Phase::Ended { .. } => Ok(()),
             Phase::Scheduled { .. } if self.skip().is_none() => Ok(()),
             Phase::Scheduled { .. }
-            | Phase::Waiting
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Stopping { .. } => Err(Refusal::Forbidden),
@@ -57,7 +57,7 @@ impl Job {
             Phase::Stopping { then: Then::End(_) | Then::StayEnded(_) } if self.kill_requested => {
                 self.force(core);
             }
-            Phase::Waiting
+            Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
@@ -72,15 +72,15 @@ impl Job {
     pub(in crate::supervisor) fn start(&mut self, core: &mut Core, now: Now) {
         self.forget_kill();
         match &mut self.phase {
-            Phase::Ended { .. } => self.begin(core, now),
-            Phase::Backoff { .. } => self.restart_now(core, now),
+            Phase::Ended { .. } => self.begin(Trigger::Request, core, now),
+            Phase::Backoff { .. } => self.restart_now(Trigger::Request, core, now),
             Phase::Stopping { then: then @ (Then::End(_) | Then::StayEnded(_)) } => {
-                *then = Then::Begin;
+                *then = Then::Begin(Trigger::Request);
             }
-            Phase::Waiting
+            Phase::Waiting { .. }
             | Phase::Active
             | Phase::Scheduled { .. }
-            | Phase::Stopping { then: Then::Begin | Then::Gone }
+            | Phase::Stopping { then: Then::Begin(_) | Then::Gone }
             | Phase::Expired
             | Phase::Gone => {}
         }
@@ -89,13 +89,13 @@ impl Job {
     pub(in crate::supervisor) fn restart(&mut self, core: &mut Core, now: Now) {
         self.forget_kill();
         match &self.phase {
-            Phase::Waiting | Phase::Expired | Phase::Gone => {}
-            Phase::Ended { .. } => self.begin(core, now),
+            Phase::Waiting { .. } | Phase::Expired | Phase::Gone => {}
+            Phase::Ended { .. } => self.begin(Trigger::Request, core, now),
             Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
             | Phase::Stopping { .. } => {
-                self.stop(Then::Begin, core, now);
+                self.stop(Then::Begin(Trigger::Request), core, now);
             }
         }
     }
@@ -104,13 +104,13 @@ impl Job {
         match &self.phase {
             Phase::Ended { .. } => {
                 self.forget_kill();
-                self.begin(core, now);
+                self.begin(Trigger::Request, core, now);
             }
             Phase::Scheduled { .. } => {
                 // It was asked before whether the policy would skip it.
-                let _ = self.fire(core, now);
+                let _ = self.fire(Trigger::Request, core, now);
             }
-            Phase::Waiting
+            Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Stopping { .. }
@@ -128,7 +128,7 @@ impl Job {
 
     pub(in crate::supervisor) fn remove(&mut self, core: &mut Core, now: Now) {
         match &self.phase {
-            Phase::Waiting => self.enter(Phase::Gone, core, now),
+            Phase::Waiting { .. } => self.enter(Phase::Gone, core, now),
             Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
@@ -151,15 +151,15 @@ impl Job {
             return self.take_over(&old, core, now);
         }
         match &self.phase {
-            Phase::Waiting | Phase::Expired | Phase::Gone => {}
+            Phase::Waiting { .. } | Phase::Expired | Phase::Gone => {}
             Phase::Ended { outcome: Outcome::Killed, .. } | Phase::Stopping { .. } => {}
             Phase::Ended { .. } => {
                 self.forget_kill();
-                self.begin(core, now);
+                self.begin(Trigger::Request, core, now);
             }
             Phase::Active | Phase::Backoff { .. } | Phase::Scheduled { .. } => {
                 self.streak = 0;
-                self.stop(Then::Begin, core, now);
+                self.stop(Then::Begin(Trigger::Request), core, now);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Whether a job is started again when a run of it is over, and how soon.
 
 use super::{Job, Outcome, Phase};
+use crate::job::Trigger;
 use crate::job::spec::{Backoff, Kind, RestartPolicy};
 use crate::supervisor::run::End;
 use crate::supervisor::{Core, Happened, backoff};
@@ -41,20 +42,28 @@ impl Job {
         let delay = backoff::delay(backoff, self.streak, spawn_failed, &self.id);
         self.tell(Happened::Restarting { after: delay, streak: self.streak }, core, now);
         if delay.is_zero() {
-            self.restart_now(core, now);
+            self.restart_now(self.restart_trigger(), core, now);
         } else {
             self.enter(Phase::Backoff { until: now.mono + delay }, core, now);
         }
     }
 
-    pub(super) fn restart_now(&mut self, core: &mut Core, now: Now) {
+    pub(super) fn restart_now(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
         self.restarts += 1;
         self.has_backed_off = matches!(self.phase, Phase::Backoff { .. });
-        self.run_now(core, now);
+        self.run_now(trigger, core, now);
     }
 
-    pub(super) fn run_now(&mut self, core: &mut Core, now: Now) {
+    /// Why a job runs that is started again by itself.
+    pub(super) fn restart_trigger(&self) -> Trigger {
+        match self.spec.kind {
+            Kind::OneOff { .. } => Trigger::Retry,
+            Kind::Continuous { .. } | Kind::Cron(_) => Trigger::Restart,
+        }
+    }
+
+    pub(super) fn run_now(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
         self.enter(Phase::Active, core, now);
-        self.add_run(core, now);
+        self.add_run(trigger, core, now);
     }
 }

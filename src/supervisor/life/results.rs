@@ -33,6 +33,7 @@ impl Job {
         core.memory.release(run.place.take());
         let record = RunRecord {
             number: run.key.number,
+            trigger: run.trigger,
             end,
             reason,
             success,

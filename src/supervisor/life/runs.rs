@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use super::Job;
 use crate::job::spec::{Kind, StopScope};
-use crate::job::{ExitStatus, Pid, Reason, RunEnd, SpawnFailure, Stream};
+use crate::job::{ExitStatus, Pid, Reason, RunEnd, SpawnFailure, Stream, Trigger};
 use crate::supervisor::run::{End, Kill, Run, RunState, Survey};
 use crate::supervisor::{Core, Happened, Left, Owner, RunKey, Target};
 use crate::time::Now;
 
 impl Job {
-    pub(super) fn add_run(&mut self, core: &mut Core, now: Now) {
+    pub(super) fn add_run(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
         self.last_run += 1;
         let key = RunKey { job: self.key, number: self.last_run };
-        self.runs.push(Run::new(key, self.spec.clone(), now));
+        self.runs.push(Run::new(key, trigger, self.spec.clone(), now));
         core.starts.push_back(key);
         core.live_runs += 1;
     }

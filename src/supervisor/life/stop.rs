@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::{Job, Outcome, Phase, Then};
-use crate::job::Reason;
+use crate::job::{Reason, Trigger};
 use crate::supervisor::run::{End, Kill, Run, RunState};
 use crate::supervisor::{Core, Owner, RunKey, Target};
 use crate::time::Now;
@@ -22,11 +22,11 @@ impl Job {
         let then = match &self.phase {
             Phase::Ended { outcome, .. } => Then::StayEnded(*outcome),
             Phase::Stopping { then: then @ (Then::End(_) | Then::StayEnded(_)) } => *then,
-            Phase::Waiting
+            Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
-            | Phase::Stopping { then: Then::Begin | Then::Gone } => Then::End(Outcome::Killed),
+            | Phase::Stopping { then: Then::Begin(_) | Then::Gone } => Then::End(Outcome::Killed),
             Phase::Expired | Phase::Gone => return,
         };
         self.stop(then, core, now);
@@ -60,7 +60,7 @@ impl Job {
             Then::StayEnded(outcome) => {
                 self.enter(Phase::Ended { outcome, since: now.mono }, core, now);
             }
-            Then::Begin => self.begin(core, now),
+            Then::Begin(trigger) => self.begin(trigger, core, now),
             Then::Gone => self.enter(Phase::Gone, core, now),
         }
     }
@@ -81,7 +81,8 @@ impl Job {
     /// Nothing runs, but a former run may have left something that is out of its group.
     fn sweep(&mut self, owner: Owner, core: &mut Core, now: Now) {
         let key = RunKey { job: self.key, number: self.last_run };
-        let mut rest = Run::new(key, self.spec.clone(), now);
+        // Nothing is recorded of it.
+        let mut rest = Run::new(key, Trigger::Request, self.spec.clone(), now);
         let end = End { success: true, spawn_failed: false, lived: Duration::ZERO };
         let target = Target::Tree { leader: None, owner };
         rest.clear(end, target, Kill::Unasked, core, now);
