@@ -52,7 +52,7 @@ def keep_valid(body):
     if body.get("type") == "cron":
         if body.get("schedule") is not None:
             body.pop("scheduleInSeconds", None)
-        else:
+        if not isinstance(body.get("schedule"), str):
             body.pop("timeZone", None)
     for limit in (body.get("limits") or {}).values():
         if isinstance(limit, dict) and above(limit["soft"], limit["hard"]):
