@@ -48,7 +48,8 @@
 //! - [`daemon`]: the poll loop: waits, reads, feeds, drains, performs.
 //! - [`cli`]: what was typed → what is done, and the exit code.
 //!
-//! Beside them, for tests and fuzzing alone: [`properties`], what holds for any bytes at all.
+//! Beside them, for tests and fuzzing alone: `properties`, what holds for any bytes at all. The
+//! feature of that name switches it on; whatever builds tests has it, the binary has not.
 //!
 //! What a word means is said once: a *job* is registered and has an id; a *run* is one process of
 //! it, from when it is wanted until nothing of it is left; a *result* is the record of a run
@@ -119,6 +120,7 @@ pub mod daemon;
 pub mod http;
 pub mod job;
 pub mod os;
+#[cfg(feature = "properties")]
 pub mod properties;
 pub mod schedule;
 pub mod supervisor;

@@ -17,6 +17,7 @@
 
 mod chunked;
 mod connection;
+#[cfg(feature = "properties")]
 pub mod properties;
 mod request;
 mod response;

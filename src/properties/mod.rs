@@ -9,7 +9,8 @@
 //!
 //! A property panics when it does not hold, which nothing else in the house may do. The ones of
 //! this room see several rooms at once; those that look inside of one live there. None is called
-//! by k1s itself, and none of it is in the binary.
+//! by k1s itself: they are built with the feature `properties` alone, which dev-dependencies and
+//! `fuzz/` switch on.
 
 mod api;
 mod config;

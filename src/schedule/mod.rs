@@ -46,6 +46,7 @@
 //! system's files may be a FIFO or on a server that is gone, and the loop would wait for them.
 
 mod expression;
+#[cfg(feature = "properties")]
 pub(crate) mod properties;
 mod rfc3339;
 mod search;

@@ -45,6 +45,14 @@ fn each_dependency_has_a_room() {
 }
 
 #[test]
+fn properties_are_behind_their_feature() {
+    holds_everywhere(properties_gate);
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let is_default = |line: &str| line.trim_start().starts_with("default =");
+    assert!(!manifest.lines().any(is_default), "the binary is built with default features");
+}
+
+#[test]
 fn the_core_reads_no_clock_and_makes_no_system_call() {
     holds_everywhere(purity);
 }
@@ -153,6 +161,19 @@ fn crate_confinement(source: &Source) -> Vec<String> {
         };
         if !rooms.contains(&room.as_str()) {
             broken.push(source.at(path.line, &format!("{name} is not for {room}")));
+        }
+    }
+    broken
+}
+
+/// A module `properties` without the feature of that name would be in the binary.
+fn properties_gate(source: &Source) -> Vec<String> {
+    let lines: Vec<&str> = source.text.lines().map(str::trim).collect();
+    let mut broken = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let above = index.checked_sub(1).map(|above| lines[above]);
+        if line.ends_with("mod properties;") && above != Some("#[cfg(feature = \"properties\")]") {
+            broken.push(source.at(index + 1, "mod properties without its feature"));
         }
     }
     broken
@@ -791,6 +812,13 @@ mod tests {
         );
         let manifest = "[package]\nname = \"x\"\n[dependencies]\na-b = \"1\"\nc = { version = \"2\" }\n\n[lints]\nd = 1\n";
         assert_eq!(dependencies(manifest), ["a_b", "c"]);
+    }
+
+    #[test]
+    fn gates() {
+        let gated = "#[cfg(feature = \"properties\")]\npub(crate) mod properties;";
+        let other = "#[cfg(feature = \"x\")]\nmod properties;";
+        check(properties_gate, "src/x.rs", &[(gated, 0), ("mod properties;", 1), (other, 1)]);
     }
 
     #[test]
