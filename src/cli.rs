@@ -22,9 +22,10 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 
+use crate::calendar::{format_rfc3339_seconds, parse_rfc3339};
 use crate::config;
 use crate::daemon::{self, Clock, Daemon, Role, Startup};
-use crate::schedule::{CronSchedule, ScheduleError, format_rfc3339_seconds, parse_rfc3339};
+use crate::schedule::{CronSchedule, ScheduleError};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

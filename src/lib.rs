@@ -24,12 +24,15 @@
 //! ```text
 //!  main ─▶ cli ─▶ daemon ─▶ api ─▶ supervisor ─▶ job ─▶ schedule      who may know whom: those
 //!           │       ├──▶ os ─▶ job      └──▶ timer                    to the right, never back;
-//!           └───────┴──▶ config ─▶ job, http's limits                 time is open to all
+//!           └───────┴──▶ config ─▶ job, http's limits                 time is open to all, and
+//!                                                                     calendar where times are
+//!                                                                     read or written
 //! ```
 //!
 //! Pure, and read first:
 //!
 //! - [`time`]: the two clocks, and which is for what.
+//! - [`calendar`]: times as text: RFC 3339, and the dates of HTTP.
 //! - [`timer`]: a timer wheel. Setting, cancelling and the next deadline, whatever their number.
 //! - [`schedule`]: an interval or a cron expression → the next time.
 //! - [`job`]: what a job is: its specification, its runs' records, the output that is kept.
@@ -114,6 +117,7 @@
 //! `main.rs` says what goes where. `.ci/run` runs all there is.
 
 pub mod api;
+pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::Refused;
+use crate::calendar::format_rfc3339;
 use crate::http::{Head, Status};
 use crate::job::spec::Kind;
 use crate::job::{RunRecord, Signal, type_name};
-use crate::schedule::format_rfc3339;
 use crate::supervisor::{Job, Origin, Skipped, State};
 use crate::time::{Now, Wall};
 

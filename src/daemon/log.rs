@@ -9,8 +9,8 @@
 
 use std::fmt::{Display, Write};
 
+use crate::calendar::format_rfc3339;
 use crate::config::{LogFormat, LogLevel};
-use crate::schedule::format_rfc3339;
 use crate::time::Wall;
 
 /// How messages are written, and which.

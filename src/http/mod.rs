@@ -30,7 +30,7 @@ use std::time::Duration;
 
 pub use connection::{Connection, Incoming};
 pub use request::{BodyLength, Head, Method, Request, Version};
-pub use response::{ContentType, Reply, Status, imf_fixdate};
+pub use response::{ContentType, Reply, Status};
 pub use target::Path;
 
 /// What a peer may cost, in one table (contract, section 5). What is over a limit is

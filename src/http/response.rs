@@ -4,6 +4,7 @@
 //! what a supervisor says is true for the moment it says it. None ever carries CORS headers,
 //! so a page from elsewhere cannot read one.
 
+use crate::calendar::imf_fixdate;
 use crate::time::Wall;
 
 /// What an answer says before its body.
@@ -138,32 +139,6 @@ impl ContentType {
     }
 }
 
-/// A moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
-///
-/// Years have four digits there: what is before the year 0 or after 9999 becomes the first
-/// or last second that can be written.
-pub fn imf_fixdate(wall: Wall) -> [u8; 29] {
-    let seconds = wall.0.div_euclid(1000).clamp(YEAR_0, YEAR_9999_END) - YEAR_0;
-    // Positive from here on, and small: this is done for every answer.
-    let seconds = seconds as u64;
-    let days = (seconds / 86_400) as u32;
-    let second = (seconds % 86_400) as u32;
-    let (year, month, day) = civil_from_days(days);
-    let [y1, y2] = two_digits(year / 100);
-    let [y3, y4] = two_digits(year % 100);
-    let [d1, d2] = two_digits(day);
-    let [h1, h2] = two_digits(second / 3600);
-    let [m1, m2] = two_digits(second / 60 % 60);
-    let [s1, s2] = two_digits(second % 60);
-    // 0000-01-01 was a Saturday.
-    let [w1, w2, w3] = name(&WEEKDAYS, (days + 6) % 7);
-    let [n1, n2, n3] = name(&MONTHS, month - 1);
-    [
-        w1, w2, w3, b',', b' ', d1, d2, b' ', n1, n2, n3, b' ', y1, y2, y3, y4, b' ', h1, h2, b':',
-        m1, m2, b':', s1, s2, b' ', b'G', b'M', b'T',
-    ]
-}
-
 /// How the end of a body is told to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -287,44 +262,7 @@ fn write_decimal(places: &mut [u8], mut number: usize) -> usize {
     surplus
 }
 
-/// Days since 0000-01-01 to year, month and day in the Gregorian calendar: years begin in
-/// March, so that the day that is sometimes missing is the last (Howard Hinnant's
-/// `civil_from_days`).
-fn civil_from_days(days: u32) -> (u32, u32, u32) {
-    // Counted from -0400-03-01, since the year 0 began in the one before.
-    let days = days + 146_097 - 60;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u32::from(month <= 2) - 400;
-    (year, month, day)
-}
-
-fn two_digits(number: u32) -> [u8; 2] {
-    [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]
-}
-
-fn name(names: &[[u8; 3]], index: u32) -> [u8; 3] {
-    names.get(index as usize).copied().unwrap_or_default()
-}
-
-const WEEKDAYS: [[u8; 3]; 7] = [*b"Sun", *b"Mon", *b"Tue", *b"Wed", *b"Thu", *b"Fri", *b"Sat"];
-
-const MONTHS: [[u8; 3]; 12] = [
-    *b"Jan", *b"Feb", *b"Mar", *b"Apr", *b"May", *b"Jun", *b"Jul", *b"Aug", *b"Sep", *b"Oct",
-    *b"Nov", *b"Dec",
-];
-
 const HEX_DIGITS: [u8; 16] = *b"0123456789abcdef";
-
-/// 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z, in seconds since the epoch.
-const YEAR_0: i64 = -62_167_219_200;
-const YEAR_9999_END: i64 = 253_402_300_799;
 
 /// Of the longest length there is.
 const MAX_DIGITS: usize = 20;

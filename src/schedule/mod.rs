@@ -48,7 +48,6 @@
 mod expression;
 #[cfg(feature = "properties")]
 pub(crate) mod properties;
-mod rfc3339;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -61,8 +60,6 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use self::expression::Fields;
 use crate::time::Wall;
-
-pub use self::rfc3339::{format_rfc3339, format_rfc3339_seconds, parse_rfc3339};
 
 /// An interval in elapsed time, or a cron expression in calendar time.
 #[derive(Clone, Debug, PartialEq)]

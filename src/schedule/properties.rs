@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
-use super::{CronSchedule, ScheduleError, find_zone, format_rfc3339, parse_rfc3339};
+use super::{CronSchedule, ScheduleError, find_zone};
+use crate::calendar::{format_rfc3339, parse_rfc3339};
 use crate::time::Wall;
 
 /// Three lines: an expression, a time zone (UTC) and a time. The expression is accepted when the

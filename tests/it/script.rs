@@ -42,11 +42,12 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use k1s::calendar::format_rfc3339;
 use k1s::job::spec::Kind;
 use k1s::job::{
     ExitStatus, JobId, JobSpec, Pid, RunRecord, Signal, SpawnFailure, Spelling, Stream, Value,
 };
-use k1s::schedule::{Schedule, format_rfc3339};
+use k1s::schedule::Schedule;
 use k1s::supervisor::{
     Action, EventKind, EventRead, Job, JobKey, Left, Owner, Put, Refusal, RunKey, Settings,
     Supervisor, Target,

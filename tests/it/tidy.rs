@@ -697,30 +697,31 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 /// Which rooms each room may know; all may know `time`, and `lib` lists them.
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["daemon", "client", "config", "schedule"]),
-    ("daemon", &["api", "os", "config", "supervisor", "http", "job", "timer", "schedule"]),
+    ("cli", &["daemon", "client", "config", "schedule", "calendar"]),
+    ("daemon", &["api", "os", "config", "supervisor", "http", "job", "timer", "calendar"]),
     ("client", &[]),
-    ("api", &["supervisor", "http", "job", "schedule"]),
+    ("api", &["supervisor", "http", "job", "calendar"]),
     ("config", &["job", "schedule", "http"]),
     ("os", &["job"]),
     ("properties", &["api", "config", "supervisor", "http", "job", "schedule"]),
     ("supervisor", &["job", "schedule", "timer"]),
     ("job", &["schedule"]),
-    ("schedule", &[]),
-    ("http", &[]),
+    ("schedule", &["calendar"]),
+    ("http", &["calendar"]),
     ("timer", &[]),
+    ("calendar", &[]),
     ("time", &[]),
     ("lib", &[]),
 ];
 
 /// The rooms that are handed what they need: no clock, no file, no system call.
-const PURE: &[&str] = &["time", "timer", "job", "schedule", "supervisor", "http"];
+const PURE: &[&str] = &["time", "calendar", "timer", "job", "schedule", "supervisor", "http"];
 
 /// Where each crate is named; serde's derive is free.
 const CRATES: &[(&str, &[&str])] = &[
     ("argh", &["cli"]),
     ("httparse", &["http"]),
-    ("jiff", &["schedule"]),
+    ("jiff", &["calendar", "schedule"]),
     ("libc", &["os"]),
     ("mio", &["daemon"]),
     ("nix", &["os"]),

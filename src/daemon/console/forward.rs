@@ -8,10 +8,10 @@
 
 use super::lines::{Lines, Piece};
 use super::{Console, name};
+use crate::calendar::format_rfc3339;
 use crate::config::Forward;
 use crate::daemon::log::push_json_string;
 use crate::job::{JobId, Stream};
-use crate::schedule::format_rfc3339;
 use crate::time::Now;
 
 /// Passes on what a run writes to one of its streams.

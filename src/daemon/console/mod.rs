@@ -23,10 +23,10 @@ use mio::{Events, Poll, Registry, Token};
 use self::channel::{Channel, Trouble};
 use self::queue::Lost;
 use super::log::{Log, Message};
+use crate::calendar::format_rfc3339;
 use crate::config::{Forward, LogLevel};
 use crate::job::Stream;
 use crate::os;
-use crate::schedule::format_rfc3339;
 use crate::time::{Mono, Now, Wall};
 
 pub(super) use self::forward::Forwarder;

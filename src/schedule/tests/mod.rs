@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::tz::TimeZoneDatabase;
 
 use super::*;
+use crate::calendar::{format_rfc3339, parse_rfc3339};
 
 #[test]
 fn expressions_come_when_the_table_says() {

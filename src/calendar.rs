@@ -1,4 +1,12 @@
-//! Times as people read them: RFC 3339, in UTC.
+//! Times as they are written, always in UTC: RFC 3339 for people, IMF-fixdate for HTTP.
+//!
+//! ```text
+//!   Wall ── format_rfc3339 ─▶ 2026-11-22T21:40:01.123Z        ── parse_rfc3339 ─▶ Wall
+//!        ── imf_fixdate ────▶ Sun, 22 Nov 2026 21:40:01 GMT
+//! ```
+//!
+//! The calendar is jiff's, from the year 0000 to 9999. When a cron expression comes next, and in
+//! which time zone, is for `schedule`.
 
 use std::fmt;
 
@@ -40,6 +48,22 @@ pub fn parse_rfc3339(text: &str) -> Result<Wall, String> {
     i64::try_from(millis).map(Wall).map_err(|_| wrong())
 }
 
+/// Writes a moment as HTTP has it: `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110
+/// section 5.6.7), with the same limits as [`format_rfc3339`].
+pub fn imf_fixdate(at: Wall) -> [u8; 29] {
+    let (at, _) = civil(at);
+    let mut text = *b"Sun, 00 Jan 0000 00:00:00 GMT";
+    let [hour, minute, second] = [at.hour(), at.minute(), at.second()].map(i8::unsigned_abs);
+    write(&mut text, 0, name(&WEEKDAYS, at.weekday().to_sunday_zero_offset()));
+    write(&mut text, 5, two(at.day().unsigned_abs()));
+    write(&mut text, 8, name(&MONTHS, at.month() - 1));
+    write(&mut text, 12, four(at.year()));
+    write(&mut text, 17, two(hour));
+    write(&mut text, 20, two(minute));
+    write(&mut text, 23, two(second));
+    text
+}
+
 struct Rfc3339 {
     at: Wall,
     millis: bool,
@@ -48,45 +72,56 @@ struct Rfc3339 {
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (at, millis) = civil(self.at);
-        let year = at.year().unsigned_abs();
+        let mut text = *b"0000-00-00T00:00:00.000Z";
         let [month, day, hour, minute, second] =
             [at.month(), at.day(), at.hour(), at.minute(), at.second()].map(i8::unsigned_abs);
-        // Digits by hand: this is each time that the API shows, and `write!` takes three times
-        // as long.
-        let [y1, y2] = two((year / 100) as u8);
-        let [y3, y4] = two((year % 100) as u8);
-        let [mo1, mo2] = two(month);
-        let [d1, d2] = two(day);
-        let [h1, h2] = two(hour);
-        let [mi1, mi2] = two(minute);
-        let [s1, s2] = two(second);
-        let [ms2, ms3] = two((millis % 100) as u8);
-        let ms1 = b'0' + (millis / 100) as u8;
-        let seconds = [
-            y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', mi1, mi2, b':', s1,
-            s2,
-        ];
-        f.write_str(str::from_utf8(&seconds).map_err(|_| fmt::Error)?)?;
+        // Digits by hand: the API shows many times, and `write!` takes three times as long.
+        write(&mut text, 0, four(at.year()));
+        write(&mut text, 5, two(month));
+        write(&mut text, 8, two(day));
+        write(&mut text, 11, two(hour));
+        write(&mut text, 14, two(minute));
+        write(&mut text, 17, two(second));
+        let [_, fraction @ ..] = four(millis);
+        write(&mut text, 20, fraction);
+        let text = str::from_utf8(&text).map_err(|_| fmt::Error)?;
         if self.millis {
-            let fraction = [b'.', ms1, ms2, ms3];
-            f.write_str(str::from_utf8(&fraction).map_err(|_| fmt::Error)?)?;
+            return f.write_str(text);
         }
+        f.write_str(text.get(..19).unwrap_or_default())?;
         f.write_str("Z")
     }
 }
 
 /// The calendar in UTC, and the milliseconds of the second.
-fn civil(at: Wall) -> (DateTime, u16) {
+fn civil(at: Wall) -> (DateTime, i16) {
     let millis = at.0.clamp(YEAR_0000, END_OF_CALENDAR);
     // Within these bounds there is always a timestamp.
     let second = Timestamp::from_second(millis.div_euclid(1000)).unwrap_or_default();
-    let at = Offset::UTC.to_datetime(second);
-    (at, millis.rem_euclid(1000) as u16)
+    (Offset::UTC.to_datetime(second), millis.rem_euclid(1000) as i16)
+}
+
+/// Writes bytes to a place of a text that has room for them.
+fn write<const N: usize>(text: &mut [u8], place: usize, bytes: [u8; N]) {
+    if let Some(room) = text.get_mut(place..place + N) {
+        room.copy_from_slice(&bytes);
+    }
 }
 
 /// The two decimal digits of a number below 100.
 fn two(number: u8) -> [u8; 2] {
     [b'0' + number / 10, b'0' + number % 10]
+}
+
+/// The four decimal digits of a number from 0 to 9999.
+fn four(number: i16) -> [u8; 4] {
+    let number = number.unsigned_abs();
+    let [[a, b], [c, d]] = [two((number / 100) as u8), two((number % 100) as u8)];
+    [a, b, c, d]
+}
+
+fn name(names: &[[u8; 3]], index: i8) -> [u8; 3] {
+    names.get(usize::from(index.unsigned_abs())).copied().unwrap_or_default()
 }
 
 /// `dddd-dd-ddTdd:dd:dd[.d+](Z|[+-]dd:dd)`, the letters in either case.
@@ -126,6 +161,13 @@ fn has_shape(text: &[u8], pattern: &[u8]) -> bool {
     };
     text.len() == pattern.len() && text.iter().zip(pattern).all(fits)
 }
+
+const WEEKDAYS: [[u8; 3]; 7] = [*b"Sun", *b"Mon", *b"Tue", *b"Wed", *b"Thu", *b"Fri", *b"Sat"];
+
+const MONTHS: [[u8; 3]; 12] = [
+    *b"Jan", *b"Feb", *b"Mar", *b"Apr", *b"May", *b"Jun", *b"Jul", *b"Aug", *b"Sep", *b"Oct",
+    *b"Nov", *b"Dec",
+];
 
 /// 0000-01-01T00:00:00.000Z in milliseconds since the epoch.
 const YEAR_0000: i64 = -62_167_219_200_000;
@@ -219,6 +261,51 @@ mod tests {
         ] {
             let refusal = parse_rfc3339(text).expect_err(text);
             assert!(refusal.contains("RFC 3339"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn dates_of_http_are_those_of_the_calendar() {
+        let check = |seconds: i64, text: &str| {
+            let date = imf_fixdate(Wall(seconds * 1000));
+            assert_eq!(str::from_utf8(&date).unwrap(), text);
+        };
+        // From RFC 9110; the others by `date -u -R -d @SECONDS`.
+        check(784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT");
+        check(0, "Thu, 01 Jan 1970 00:00:00 GMT");
+        check(-1, "Wed, 31 Dec 1969 23:59:59 GMT");
+        check(951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT");
+        check(951_868_799, "Tue, 29 Feb 2000 23:59:59 GMT");
+        check(951_868_800, "Wed, 01 Mar 2000 00:00:00 GMT");
+        check(4_107_542_399, "Sun, 28 Feb 2100 23:59:59 GMT");
+        check(4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT");
+        check(1_793_577_599, "Sun, 01 Nov 2026 23:59:59 GMT");
+        check(253_402_207_200, "Thu, 30 Dec 9999 22:00:00 GMT");
+        check(253_402_207_201, "Thu, 30 Dec 9999 22:00:00 GMT");
+        check(i64::MAX / 1000, "Thu, 30 Dec 9999 22:00:00 GMT");
+        check(-62_167_219_200, "Sat, 01 Jan 0000 00:00:00 GMT");
+        check(i64::MIN / 1000, "Sat, 01 Jan 0000 00:00:00 GMT");
+        let date = imf_fixdate(Wall(-1));
+        assert_eq!(&date[17..25], b"23:59:59");
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let (mut year, mut month, mut day) = (1600, 0, 1);
+        // 1600-01-01T12:00:00Z, in seconds since the epoch.
+        for number in 0i64..300_000 {
+            let date = imf_fixdate(Wall((-11_676_052_800 + number * 86_400) * 1000));
+            let text = str::from_utf8(&date).unwrap();
+            let name = &"JanFebMarAprMayJunJulAugSepOctNovDec"[month * 3..month * 3 + 3];
+            assert_eq!(text[5..], format!("{day:02} {name} {year} 12:00:00 GMT"));
+            let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let february = if is_leap { 29 } else { 28 };
+            day += 1;
+            if day > [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31][month] {
+                day = 1;
+                month = (month + 1) % 12;
+                year += i32::from(month == 0);
+            }
         }
     }
 }
