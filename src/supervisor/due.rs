@@ -1,13 +1,14 @@
 //! When a cron job's runs are due, and which of them can still be kept.
 //!
-//! Interval jobs live by elapsed time, expressions by the wall clock. Both are counted in
-//! milliseconds of their own clock here, so that one set of rules serves both:
+//! Interval jobs live by elapsed time, expressions by the wall clock. A [`Moment`] is one of the
+//! schedule's own clock, whichever that is, so that one set of rules serves both:
 //!
 //! - a run is *nominally* due when the schedule says so; jitter is added to that;
 //! - a run that comes too late by more than its deadline is skipped, not made up for, and of
 //!   several that were missed within the deadline one is run;
 //! - the run after that is the first one that is still to come.
 
+use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use super::backoff::fraction;
@@ -27,13 +28,18 @@ pub struct Skipped {
     pub missed: u64,
 }
 
-/// The next run of a job, in milliseconds of the schedule's own clock.
+/// A moment of one schedule's own clock, in milliseconds: of elapsed time for an interval, of the
+/// calendar for an expression. Moments of two schedules have nothing to do with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(i64);
+
+/// The next run of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     /// When the schedule wants it.
-    nominal: i64,
+    nominal: Moment,
     /// When it is started: the nominal time and the job's jitter.
-    at: i64,
+    at: Moment,
 }
 
 /// What is to be done when a timer says that a run may be due.
@@ -51,12 +57,12 @@ pub(super) struct Verdict {
 pub(super) struct Timetable<'a> {
     spec: &'a CronSpec,
     created: Mono,
-    jitter: i64,
+    jitter: Duration,
 }
 
 impl<'a> Timetable<'a> {
     pub(super) fn new(spec: &'a CronSpec, id: &JobId, created: Now) -> Timetable<'a> {
-        let jitter = millis(spec.jitter.mul_f64(fraction(id)));
+        let jitter = spec.jitter.mul_f64(fraction(id));
         Timetable { spec, created: created.mono, jitter }
     }
 
@@ -71,10 +77,10 @@ impl<'a> Timetable<'a> {
         if clock < due.at {
             return Verdict { run: false, missed: 0, next: Some(due) };
         }
-        let oldest = clock - self.jitter - self.tolerance();
-        let kept = if due.nominal >= oldest { Some(due) } else { self.after(oldest - 1) };
+        let oldest = self.passed(now) - self.spec.starting_deadline;
+        let kept = if due.nominal >= oldest { Some(due) } else { self.after(oldest - MILLISECOND) };
         let run = kept.filter(|kept| kept.at <= clock);
-        let passed = run.map_or(clock - self.jitter, |run| run.nominal.max(clock - self.jitter));
+        let passed = run.map_or(self.passed(now), |run| run.nominal.max(self.passed(now)));
         let next = self.after(passed);
         let wanted = self.count(due.nominal, passed);
         Verdict { run: run.is_some(), missed: wanted - u64::from(run.is_some()).min(wanted), next }
@@ -88,65 +94,60 @@ impl<'a> Timetable<'a> {
     pub(super) fn after_step(
         &self,
         due: Due,
-        kept: Option<i64>,
+        kept: Option<Moment>,
         now: Now,
-    ) -> (Option<Due>, Option<i64>) {
+    ) -> (Option<Due>, Option<Moment>) {
         let clock = self.clock(now);
         if clock >= due.nominal {
             return (Some(due), kept);
         }
         let span = match &self.spec.schedule {
             Schedule::Every(_) => return (Some(due), kept),
-            Schedule::Cron(cron) if cron.follows_wall_clock() => 60_000,
-            Schedule::Cron(_) => 3 * 60 * 60 * 1000,
+            Schedule::Cron(cron) if cron.follows_wall_clock() => Duration::from_mins(1),
+            Schedule::Cron(_) => Duration::from_hours(3),
         };
-        let kept = kept.filter(|kept| kept - clock <= span);
+        let kept = kept.filter(|kept| kept.since(clock) <= span);
         (self.after(kept.map_or(clock, |kept| kept.max(clock))), kept)
     }
 
     /// How long it is until `due`, by the clock of the schedule. Between two steps, elapsed time
     /// and the calendar run at one rate, also where that is adjusted: clock_gettime(2).
     pub(super) fn wait(&self, due: Due, now: Now) -> Duration {
-        Duration::from_millis(u64::try_from(due.at - self.clock(now)).unwrap_or(0))
+        due.at.since(self.clock(now))
     }
 
     /// The nominal time up to which everything has been kept or missed.
-    pub(super) fn passed(&self, now: Now) -> i64 {
+    pub(super) fn passed(&self, now: Now) -> Moment {
         self.clock(now) - self.jitter
     }
 
-    fn clock(&self, now: Now) -> i64 {
+    fn clock(&self, now: Now) -> Moment {
         match &self.spec.schedule {
-            Schedule::Every(_) => i64::try_from(now.mono.0).unwrap_or(i64::MAX),
-            Schedule::Cron(_) => now.wall.0,
+            Schedule::Every(_) => elapsed(now.mono),
+            Schedule::Cron(_) => Moment(now.wall.0),
         }
     }
 
-    fn tolerance(&self) -> i64 {
-        millis(self.spec.starting_deadline)
-    }
-
-    fn after(&self, nominal: i64) -> Option<Due> {
+    /// The first run whose nominal time is later.
+    fn after(&self, nominal: Moment) -> Option<Due> {
         let next = match &self.spec.schedule {
             Schedule::Every(interval) => {
-                let created = i64::try_from(self.created.0).unwrap_or(i64::MAX);
-                let interval = millis(*interval).max(1);
-                let ticks =
-                    (nominal.saturating_sub(created)).div_euclid(interval).saturating_add(1).max(1);
-                created.checked_add(ticks.checked_mul(interval)?)?
+                let (created, interval) = (elapsed(self.created), millis(*interval).max(1));
+                let ticks = millis(nominal.since(created)) / interval + 1;
+                Moment(created.0.checked_add(ticks.checked_mul(interval)?)?)
             }
-            Schedule::Cron(cron) => cron.next(Wall(nominal))?.0,
+            Schedule::Cron(cron) => Moment(cron.next(Wall(nominal.0))?.0),
         };
-        Some(Due { nominal: next, at: next.saturating_add(self.jitter) })
+        Some(Due { nominal: next, at: next + self.jitter })
     }
 
     /// How many runs the schedule wants from `first` to `last`; of an expression no more than
     /// [`COUNTED`] are counted.
-    fn count(&self, first: i64, last: i64) -> u64 {
+    fn count(&self, first: Moment, last: Moment) -> u64 {
         match &self.spec.schedule {
+            Schedule::Every(_) if last < first => 0,
             Schedule::Every(interval) => {
-                let ticks = (last - first).div_euclid(millis(*interval).max(1)) + 1;
-                u64::try_from(ticks).unwrap_or(0)
+                (millis(last.since(first)) / millis(*interval).max(1) + 1).unsigned_abs()
             }
             Schedule::Cron(_) => {
                 let mut next = Some(first);
@@ -162,9 +163,40 @@ impl<'a> Timetable<'a> {
     }
 }
 
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+impl Moment {
+    /// How long after `earlier` this is; zero when it is not later.
+    fn since(self, earlier: Moment) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
 }
+
+/// Adds whole milliseconds.
+impl Add<Duration> for Moment {
+    type Output = Moment;
+
+    fn add(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_add(millis(duration)))
+    }
+}
+
+/// Subtracts whole milliseconds.
+impl Sub<Duration> for Moment {
+    type Output = Moment;
+
+    fn sub(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_sub(millis(duration)))
+    }
+}
+
+fn elapsed(at: Mono) -> Moment {
+    Moment(i64::try_from(at.0).unwrap_or(i64::MAX))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Of an expression, so many missed runs are counted at a time and no more, as in Kubernetes: each
 /// is a search of up to half a microsecond, and a turn may deal with 64 jobs.

@@ -33,7 +33,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::due::{Due, Skipped};
+use super::due::{Due, Moment, Skipped};
 use super::run::{End, Run, RunState};
 use super::{Core, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
 use crate::job::spec::{Critical, Kind};
@@ -67,7 +67,7 @@ pub struct Job {
     pub(super) kill_requested: bool,
     pub(super) skipped: Skipped,
     /// Up to when the schedule's nominal times have been dealt with.
-    pub(super) kept: Option<i64>,
+    pub(super) kept: Option<Moment>,
 }
 
 #[derive(Debug)]
