@@ -6,14 +6,13 @@
 //! | info | what somebody asked for; a continuous job's first start, and that it is up again after its restarts had to wait; how one-off and cron runs ended; failures; shutdown |
 //! | debug | the rest: other starts, and ends that are followed by a restart at once |
 
-use std::fmt::{self, Display};
-use std::time::Duration;
+use std::fmt::Display;
 
 use super::console::Console;
 use super::log::Message;
 use crate::config::LogLevel::{self, Debug, Info, Warn};
 use crate::job::spec::JobType;
-use crate::job::{ExitStatus, Pid, Reason, RunEnd};
+use crate::job::{Ending, Pid, Reason};
 use crate::supervisor::{
     Event, EventKind, EventLog, EventRead, Happened, Request, SkipReason, State,
 };
@@ -95,10 +94,7 @@ fn write_job(
                 }
             }
         }
-        Happened::Ended { run, end, reason, lived, success } => {
-            let end = Ending { end, reason: *reason, lived: *lived };
-            say(end.level(job_type, *success), Some(*run), &end);
-        }
+        Happened::Ended(ending) => say(level(ending, job_type), Some(ending.run), ending),
         Happened::Deferred { run, error, is_first } => {
             let level = if *is_first { Warn } else { Debug };
             let text = format_args!("deferred, as this machine is short of something: {error}");
@@ -147,40 +143,12 @@ fn skipped(reason: SkipReason, say: &mut impl FnMut(LogLevel, Option<u64>, &dyn 
     }
 }
 
-/// How a run ended: `exited with code 1 after 12 ms`.
-struct Ending<'a> {
-    end: &'a RunEnd,
-    reason: Reason,
-    lived: Duration,
-}
-
-impl Ending<'_> {
-    fn level(&self, job_type: JobType, success: bool) -> LogLevel {
-        match (self.reason, success, job_type) {
-            (Reason::SpawnFailed, ..) => Warn,
-            (Reason::Killed, ..) | (_, true, JobType::Continuous) => Debug,
-            (_, true, JobType::OneOff | JobType::Cron) => Info,
-            (Reason::Exited | Reason::Signaled | Reason::TimedOut, false, _) => Info,
-        }
-    }
-}
-
-impl Display for Ending<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.reason {
-            Reason::TimedOut => f.write_str("took longer than it may: ")?,
-            Reason::Killed => f.write_str("stopped: ")?,
-            Reason::Exited | Reason::Signaled | Reason::SpawnFailed => {}
-        }
-        match self.end {
-            RunEnd::Process(ExitStatus::Code(code)) => write!(f, "exited with code {code}")?,
-            RunEnd::Process(ExitStatus::Signal(signal)) => write!(f, "ended by {signal}")?,
-            RunEnd::NotSpawned(failure) => return write!(f, "cannot start: {}", failure.error),
-        }
-        match self.lived {
-            short if short < Duration::from_secs(1) => write!(f, " after {} ms", short.as_millis()),
-            long => write!(f, " after {:.1} s", long.as_secs_f64()),
-        }
+fn level(ending: &Ending, job_type: JobType) -> LogLevel {
+    match (ending.reason, ending.success, job_type) {
+        (Reason::SpawnFailed, ..) => Warn,
+        (Reason::Killed, ..) | (_, true, JobType::Continuous) => Debug,
+        (_, true, JobType::OneOff | JobType::Cron) => Info,
+        (Reason::Exited | Reason::Signaled | Reason::TimedOut, false, _) => Info,
     }
 }
 
@@ -190,33 +158,23 @@ const BACKGROUND_HINT: &str = "its first process exits with success at once, as 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Signal, SpawnFailure};
-
-    #[track_caller]
-    fn check(end: RunEnd, reason: Reason, success: bool, levels: [LogLevel; 2], text: &str) {
-        let ending = Ending { end: &end, reason, lived: Duration::from_millis(1234) };
-        let types = [JobType::Continuous, JobType::OneOff];
-        assert_eq!(types.map(|job_type| ending.level(job_type, success)), levels);
-        assert_eq!(ending.to_string(), text);
-    }
+    use crate::job::{ExitStatus, RunEnd};
+    use std::time::Duration;
 
     #[test]
-    fn ends_in_words() {
-        let code = |code| RunEnd::Process(ExitStatus::Code(code));
-        let signal = RunEnd::Process(ExitStatus::Signal(Signal::TERM));
-        let failure = SpawnFailure { exit_code: 127, error: "executable x: gone".to_owned() };
-        let failed = RunEnd::NotSpawned(Box::new(failure));
-        let text = "exited with code 0 after 1.2 s";
-        check(code(0), Reason::Exited, true, [Debug, Info], text);
-        let text = "exited with code 3 after 1.2 s";
-        check(code(3), Reason::Exited, false, [Info, Info], text);
-        let text = "ended by SIGTERM after 1.2 s";
-        check(signal.clone(), Reason::Signaled, false, [Info, Info], text);
-        let text = "stopped: ended by SIGTERM after 1.2 s";
-        check(signal.clone(), Reason::Killed, true, [Debug, Debug], text);
-        let text = "took longer than it may: ended by SIGTERM after 1.2 s";
-        check(signal, Reason::TimedOut, false, [Info, Info], text);
-        let text = "cannot start: executable x: gone";
-        check(failed, Reason::SpawnFailed, false, [Warn, Warn], text);
+    fn ends_are_as_loud_as_they_are_news() {
+        for (reason, success, levels) in [
+            (Reason::Exited, true, [Debug, Info, Info]),
+            (Reason::Exited, false, [Info, Info, Info]),
+            (Reason::Signaled, false, [Info, Info, Info]),
+            (Reason::TimedOut, false, [Info, Info, Info]),
+            (Reason::Killed, true, [Debug, Debug, Debug]),
+            (Reason::SpawnFailed, false, [Warn, Warn, Warn]),
+        ] {
+            let (end, lived) = (RunEnd::Process(ExitStatus::Code(0)), Duration::ZERO);
+            let ending = Ending { run: 1, end, reason, lived, success };
+            let types = [JobType::Continuous, JobType::OneOff, JobType::Cron];
+            assert_eq!(types.map(|job_type| level(&ending, job_type)), levels, "{ending:?}");
+        }
     }
 }

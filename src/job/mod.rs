@@ -18,7 +18,7 @@ pub use fields::{FieldError, Spelling, closest};
 pub use id::JobId;
 pub use output::{Capture, Captured};
 pub use parse::{Defaults, INVALID_TYPE, parse, parse_signal_request, parse_with, type_in};
-pub use run::{Reason, RunEnd, RunRecord, Trigger};
+pub use run::{Ending, Reason, RunEnd, RunRecord, Trigger};
 pub use signal::Signal;
 pub use spec::JobSpec;
 pub use value::Value;

@@ -1,9 +1,11 @@
 //! The record of one run that is over.
 
+use std::fmt::{self, Display};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Captured, ExitStatus, Signal, SpawnFailure};
-use crate::time::Wall;
+use crate::time::{Span, Wall};
 
 /// One finished run of a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +57,22 @@ pub enum RunEnd {
     /// Its first process ended.
     Process(ExitStatus),
     /// There never was a process.
-    NotSpawned(Box<SpawnFailure>),
+    NotSpawned(Rc<SpawnFailure>),
+}
+
+/// How a run ended, for who tells of it: `ended with exit code 1 after 0.4 s`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Which run.
+    pub run: u64,
+    /// How.
+    pub end: RunEnd,
+    /// Why.
+    pub reason: Reason,
+    /// How long it lived.
+    pub lived: Duration,
+    /// Whether it counts as a success.
+    pub success: bool,
 }
 
 /// Why a run ended.
@@ -109,6 +126,37 @@ impl RunRecord {
     }
 }
 
+impl Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.reason == Reason::TimedOut {
+            f.write_str("took longer than it may, and ")?;
+        }
+        match (&self.end, self.reason) {
+            (RunEnd::NotSpawned(failure), _) => {
+                return write!(f, "could not be started: {}", failure.error);
+            }
+            (RunEnd::Process(ExitStatus::Signal(signal)), Reason::Killed) => {
+                write!(f, "was stopped by {signal}")?;
+            }
+            (RunEnd::Process(ExitStatus::Signal(signal)), _) => write!(f, "was ended by {signal}")?,
+            (RunEnd::Process(ExitStatus::Code(code)), Reason::Killed) => {
+                write!(f, "was stopped, and ended with exit code {code}")?;
+            }
+            (RunEnd::Process(ExitStatus::Code(code)), _) => {
+                write!(f, "ended with exit code {code}")?;
+                match (self.reason, *code, self.success) {
+                    (Reason::Exited, 0, false) => {
+                        f.write_str(", not one of its successExitCodes,")?
+                    }
+                    (Reason::Exited, 1.., true) => f.write_str(", one of its successExitCodes,")?,
+                    _ => {}
+                }
+            }
+        }
+        write!(f, " after {}", Span(self.lived))
+    }
+}
+
 impl Trigger {
     /// The name that the API shows.
     pub fn name(self) -> &'static str {
@@ -132,6 +180,59 @@ impl Reason {
             Reason::TimedOut => "timed-out",
             Reason::Killed => "killed",
             Reason::SpawnFailed => "spawn-failed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_in_words() {
+        let code = |code| RunEnd::Process(ExitStatus::Code(code));
+        let signal = || RunEnd::Process(ExitStatus::Signal(Signal::TERM));
+        let failure = SpawnFailure { exit_code: 127, error: "executable x: gone".to_owned() };
+        let (good, bad) = (true, false);
+        for (end, reason, success, text) in [
+            (code(0), Reason::Exited, good, "ended with exit code 0 after 1.2 s"),
+            (code(3), Reason::Exited, bad, "ended with exit code 3 after 1.2 s"),
+            (
+                code(3),
+                Reason::Exited,
+                good,
+                "ended with exit code 3, one of its successExitCodes, after 1.2 s",
+            ),
+            (
+                code(0),
+                Reason::Exited,
+                bad,
+                "ended with exit code 0, not one of its successExitCodes, after 1.2 s",
+            ),
+            (signal(), Reason::Signaled, bad, "was ended by SIGTERM after 1.2 s"),
+            (signal(), Reason::Killed, good, "was stopped by SIGTERM after 1.2 s"),
+            (code(3), Reason::Killed, good, "was stopped, and ended with exit code 3 after 1.2 s"),
+            (
+                signal(),
+                Reason::TimedOut,
+                bad,
+                "took longer than it may, and was ended by SIGTERM after 1.2 s",
+            ),
+            (
+                code(0),
+                Reason::TimedOut,
+                bad,
+                "took longer than it may, and ended with exit code 0 after 1.2 s",
+            ),
+            (
+                RunEnd::NotSpawned(Rc::new(failure)),
+                Reason::SpawnFailed,
+                bad,
+                "could not be started: executable x: gone",
+            ),
+        ] {
+            let lived = Duration::from_millis(1234);
+            assert_eq!(Ending { run: 1, end, reason, lived, success }.to_string(), text);
         }
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::{JobKey, Request, State};
 use crate::job::spec::JobType;
-use crate::job::{JobId, Pid, Reason, RunEnd};
+use crate::job::{Ending, JobId, Pid};
 use crate::time::Wall;
 
 /// Something that has happened.
@@ -82,18 +82,7 @@ pub enum Happened {
         streak: u32,
     },
     /// A run's first process is over, or it never had one.
-    Ended {
-        /// Which run.
-        run: u64,
-        /// How.
-        end: RunEnd,
-        /// Why.
-        reason: Reason,
-        /// How long it lived.
-        lived: Duration,
-        /// Whether it counts as a success.
-        success: bool,
-    },
+    Ended(Ending),
     /// The machine has no room for a run now.
     Deferred {
         /// Which run.
@@ -210,9 +199,10 @@ const KEPT_EVENTS: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{ExitStatus, JobSpec, Pid, Spelling, Value, parse};
+    use crate::job::{ExitStatus, JobSpec, Pid, Reason, RunEnd, Spelling, Value, parse};
     use crate::supervisor::{Refusal, Settings, Supervisor};
     use crate::time::Now;
+    use std::rc::Rc;
 
     fn supervisor() -> Supervisor {
         let settings = Settings {
@@ -257,11 +247,12 @@ mod tests {
         let launch = supervisor.poll_spawn().unwrap();
         supervisor.handle_spawned(launch, Pid(7), now);
         supervisor.remove("a", now).unwrap();
-        let end = RunEnd::NotSpawned(Box::new(failure));
+        let end = RunEnd::NotSpawned(Rc::new(failure));
         let (reason, lived) = (Reason::SpawnFailed, Duration::ZERO);
+        let ending = Ending { run: 1, end, reason, lived, success: false };
         let wanted = [
             Happened::Created,
-            Happened::Ended { run: 1, end, reason, lived, success: false },
+            Happened::Ended(ending),
             Happened::Finished(State::Failed),
             Happened::Asked(Request::Run),
             Happened::Started { run: 2, pid: Pid(7), streak: 0 },

@@ -100,7 +100,7 @@ impl Job {
 
     /// The exit code of the newest finished run.
     pub fn last_exit_code(&self) -> Option<u8> {
-        self.last_exit_code
+        self.last.as_ref().map(|last| last.end.exit_code())
     }
 
     /// Why the newest run cannot be spawned yet: what the machine is short of.

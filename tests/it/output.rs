@@ -309,10 +309,10 @@ fn messages_have_levels() {
         said.iter().for_each(|text| assert!(stderr.contains(text), "{level}: {text}: {stderr}"));
         not_said.iter().for_each(|text| assert!(!stderr.contains(text), "{level}: {stderr}"));
     };
-    let error = "k1s: warning: job missing, run 1: cannot start: ";
+    let error = "k1s: warning: job missing, run 1: could not be started: ";
     let info = [
-        "k1s: job good, run 1: exited with code 0 after ",
-        "k1s: job bad, run 1: exited with code 3 after ",
+        "k1s: job good, run 1: ended with exit code 0 after ",
+        "k1s: job bad, run 1: ended with exit code 3 after ",
         "k1s: job good: removal requested",
         "k1s: received SIGTERM",
         "k1s: shutting down",
@@ -331,7 +331,7 @@ fn a_job_that_falls_and_rises_is_told_of() {
     k1s.create("web", &continuous("exit 7"));
     let said = |text: &str| wait_until(text, || k1s.stderr().contains(text));
     said("k1s: job web, run 1: started as process ");
-    said("k1s: job web, run 1: exited with code 7 after ");
+    said("k1s: job web, run 1: ended with exit code 7 after ");
     said("k1s: job web: restarting in 1");
     k1s.put("/job/web/kill");
     said("k1s: job web: kill requested");
@@ -349,7 +349,7 @@ fn messages_may_be_json() {
     }
     let bad = lines.iter().find(|line| line["level"] == "info" && line["job"] == "bad").unwrap();
     assert_eq!(bad["run"], 1);
-    assert!(bad["message"].as_str().unwrap().starts_with("exited with code 3"), "{bad}");
+    assert!(bad["message"].as_str().unwrap().starts_with("ended with exit code 3"), "{bad}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ use super::due::{Due, Moment, Skipped};
 use super::run::{End, Run, RunState};
 use super::{Core, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
 use crate::job::spec::{Critical, Kind};
-use crate::job::{JobId, JobSpec, Pid, Trigger};
+use crate::job::{Ending, JobId, JobSpec, Pid, Trigger};
 use crate::time::{Mono, Now, Wall};
 
 use results::Finished;
@@ -56,7 +56,8 @@ pub struct Job {
     pub(super) results: VecDeque<Finished>,
     pub(super) last_run: u64,
     pub(super) last_started: Option<Wall>,
-    pub(super) last_exit_code: Option<u8>,
+    /// How the newest finished run ended.
+    pub(super) last: Option<Ending>,
     /// How many restarts or retries in a row.
     pub(super) streak: u32,
     pub(super) restarts: u64,
@@ -128,7 +129,7 @@ impl Job {
             results: VecDeque::new(),
             last_run: 0,
             last_started: None,
-            last_exit_code: None,
+            last: None,
             streak: 0,
             restarts: 0,
             has_backed_off: false,
@@ -160,13 +161,13 @@ impl Job {
             }
             Critical::Yes => matches!(self.phase, Phase::Ended { .. } | Phase::Gone),
         };
-        is_that_end.then_some(self.last_exit_code.unwrap_or(0))
+        is_that_end.then_some(self.last_exit_code().unwrap_or(0))
     }
 
     /// The exit code of a k1s whose main job this is: 137, SIGKILL's, while it cannot be ended;
     /// none when it has never run.
     pub(super) fn final_exit_code(&self) -> Option<u8> {
-        if self.pid().is_some() { Some(137) } else { self.last_exit_code }
+        if self.pid().is_some() { Some(137) } else { self.last_exit_code() }
     }
 
     pub(super) fn is_clearing_group(&self, run: RunKey, pid: Pid) -> bool {

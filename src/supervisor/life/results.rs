@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use super::Job;
-use crate::job::{Capture, Reason, RunEnd, RunRecord};
-use crate::supervisor::Core;
+use crate::job::{Capture, Ending, Reason, RunEnd, RunRecord};
 use crate::supervisor::memory::Place;
+use crate::supervisor::run::End;
+use crate::supervisor::{Core, Happened};
 use crate::time::Now;
 
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub(in crate::supervisor) struct Finished {
 }
 
 impl Job {
-    /// Writes down how a run ended, and returns how long it lived.
+    /// Writes down how a run ended, and tells of it.
     pub(super) fn record(
         &mut self,
         index: usize,
@@ -25,11 +26,13 @@ impl Job {
         success: bool,
         core: &mut Core,
         now: Now,
-    ) -> Duration {
+    ) -> End {
+        let spawn_failed = reason == Reason::SpawnFailed;
         let Some(run) = self.runs.get_mut(index) else {
-            return Duration::ZERO;
+            return End { success, spawn_failed, lived: Duration::ZERO };
         };
-        let duration = now.mono.since(run.started.mono);
+        let lived = now.mono.since(run.started.mono);
+        let ending = Ending { run: run.key.number, end: end.clone(), reason, lived, success };
         core.memory.release(run.place.take());
         let record = RunRecord {
             number: run.key.number,
@@ -39,17 +42,18 @@ impl Job {
             success,
             started_at: run.started.wall,
             finished_at: now.wall,
-            duration,
+            duration: lived,
             stdout: std::mem::replace(&mut run.stdout, Capture::new(0)).finish(),
             stderr: std::mem::replace(&mut run.stderr, Capture::new(0)).finish(),
         };
         let bytes = record.stdout.allocated() + record.stderr.allocated();
         let place = core.memory.hold(None, run.key, false, bytes);
-        self.last_exit_code = Some(record.exit_code());
         self.make_room_for_result();
         self.results.push_back(Finished { record, place });
         self.trim_results(core);
-        duration
+        self.last = Some(ending.clone());
+        self.tell(Happened::Ended(ending), core, now);
+        End { success, spawn_failed, lived }
     }
 
     /// Room begins with one result, which is all that a one-off job has, and doubles to no more

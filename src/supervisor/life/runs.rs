@@ -3,12 +3,13 @@
 //! Each `handle_*` leads a run from one of its states to the next (`run.rs` draws them); with
 //! the last of them the run is dropped, and the job decides what follows.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::Job;
 use crate::job::spec::{Kind, StopScope};
 use crate::job::{ExitStatus, Pid, Reason, RunEnd, SpawnFailure, Stream, Trigger};
-use crate::supervisor::run::{End, Kill, Run, RunState, Survey};
+use crate::supervisor::run::{Kill, Run, RunState, Survey};
 use crate::supervisor::{Core, Happened, Left, Owner, RunKey, Target};
 use crate::time::Now;
 
@@ -51,12 +52,10 @@ impl Job {
         if let Some(run) = self.runs.get_mut(index) {
             run.started = now;
         }
-        let end = RunEnd::NotSpawned(Box::new(failure));
-        let lived = self.record(index, end.clone(), Reason::SpawnFailed, false, core, now);
-        let (run, reason) = (run.number, Reason::SpawnFailed);
-        self.tell(Happened::Ended { run, end, reason, lived, success: false }, core, now);
+        let end = RunEnd::NotSpawned(Rc::new(failure));
+        let end = self.record(index, end, Reason::SpawnFailed, false, core, now);
         self.drop_run(index, core);
-        self.follow(End { success: false, spawn_failed: true, lived }, core, now);
+        self.follow(end, core, now);
     }
 
     pub(in crate::supervisor) fn handle_spawn_deferred(
@@ -103,15 +102,12 @@ impl Job {
         let Some((reason, left)) = what_is_left(run, status, group_is_alive, core, now) else {
             return;
         };
-        let (spec, run_number) = (run.spec.clone(), run.key.number);
-        let (run, end) = (run_number, RunEnd::Process(status));
+        let (spec, end) = (run.spec.clone(), RunEnd::Process(status));
         let good = spec.is_success(end.exit_code().into());
         let success = reason == Reason::Killed || (reason != Reason::TimedOut && good);
-        let lived = self.record(index, end.clone(), reason, success, core, now);
-        self.tell(Happened::Ended { run, end, reason, lived, success }, core, now);
-        let exits_at_once = reason == Reason::Exited && good && lived < AT_ONCE;
+        let end = self.record(index, end, reason, success, core, now);
+        let exits_at_once = reason == Reason::Exited && good && end.lived < AT_ONCE;
         self.count_exit_at_once(exits_at_once, left.is_some(), core, now);
-        let end = End { success, spawn_failed: false, lived };
         match (left, self.runs.get_mut(index)) {
             (Some((target, kill)), Some(run)) => {
                 if matches!(target, Target::Group(_)) {
