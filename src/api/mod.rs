@@ -133,7 +133,7 @@ impl Api {
             }),
             Ok(Answer::Show(job, shown)) => {
                 let job = supervisor.job(job)?;
-                return answer::show(job, shown, Status::Ok, connection, now);
+                return answer::show(supervisor, job, shown, Status::Ok, connection, now);
             }
             Ok(Answer::List(filter)) => return answer::list(filter, connection, now),
             Ok(Answer::Wait(wait)) => return Some(Pending::Wait(wait)),

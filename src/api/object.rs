@@ -79,13 +79,15 @@ impl Object {
     /// Writes an object until `out` is `until` bytes long, or a little longer. Returns what is
     /// left of it.
     pub(super) fn begin(
+        supervisor: &Supervisor,
         job: &Job,
         shown: Shown,
         out: &mut Vec<u8>,
         until: usize,
         now: Now,
     ) -> Option<Object> {
-        open_object(out, &JobView { job, now });
+        let message = supervisor.message(job, now);
+        open_object(out, &JobView { job, message: &message, now });
         let left_out = shown.left_out(job);
         let before = |index: usize| {
             let index = index.checked_sub(1)?;
@@ -259,7 +261,14 @@ mod tests {
         }
         for shown in [Shown::everything(), without_output(), newest(3), newest(0), newest(99)] {
             let mut whole = Vec::new();
-            let left = Object::begin(world.job(), shown, &mut whole, usize::MAX, world.now);
+            let left = Object::begin(
+                &world.supervisor,
+                world.job(),
+                shown,
+                &mut whole,
+                usize::MAX,
+                world.now,
+            );
             assert!(left.is_none());
             for length in [1, 100, 5000, 16_384, 100_000] {
                 let slices = world.slices(shown, length, |_, _| ());
@@ -525,7 +534,14 @@ mod tests {
             before: impl Fn(&mut World, usize),
         ) -> Vec<Vec<u8>> {
             let mut slices = vec![Vec::new()];
-            let mut left = Object::begin(self.job(), shown, &mut slices[0], length, self.now);
+            let mut left = Object::begin(
+                &self.supervisor,
+                self.job(),
+                shown,
+                &mut slices[0],
+                length,
+                self.now,
+            );
             while let Some(object) = &mut left {
                 before(self, slices.len());
                 let mut slice = Vec::new();

@@ -16,6 +16,8 @@ use crate::time::{Now, Wall};
 /// What the API shows of a job before its specification.
 pub(super) struct JobView<'a> {
     pub(super) job: &'a Job,
+    /// Why it is as it is.
+    pub(super) message: &'a str,
     pub(super) now: Now,
 }
 
@@ -138,6 +140,7 @@ impl Serialize for JobView<'_> {
         map.serialize_entry("id", job.id().as_str())?;
         map.serialize_entry("type", type_name(&job.spec().kind))?;
         map.serialize_entry("state", state_name(job.state()))?;
+        map.serialize_entry("message", self.message)?;
         map.serialize_entry("pid", &job.pid().map(|pid| pid.0))?;
         map.serialize_entry("origin", origin_name(job.origin()))?;
         self.kind_entries(&mut map)?;

@@ -646,6 +646,7 @@ impl Sim {
             let model = self.jobs.get_mut(&job.key()).unwrap();
             assert!(!model.is_removed, "{} is listed", model.id);
             model.check(job, self.now, self.is_step_unseen);
+            check_message(job, &self.supervisor.message(job, self.now));
             assert!(self.shutdown.is_some() || model.may_be(job), "{} is over", model.id);
             kept +=
                 job.results().map(|r| r.stdout.allocated() + r.stderr.allocated()).sum::<usize>();
@@ -786,6 +787,25 @@ impl JobModel {
         let goes_on = restart.policy == RestartPolicy::Always && restart.max_restarts.is_none();
         !goes_on || !is_over(job) || job.is_kill_requested() || self.is_replaced
     }
+}
+
+/// It is a sentence, and one that may be said in this state.
+fn check_message(job: &Job, message: &str) {
+    let state = job.state();
+    let says: &[&str] = match state {
+        State::Waiting => &["as soon as the removed job of the same id is gone"],
+        State::Starting => &["is about to be started", "cannot be started yet"],
+        State::Running => &["has been running for"],
+        State::Backoff => &["starts again in"],
+        State::Scheduled => &["its next run is due in", "is suspended", "no more times"],
+        State::Stopping => &["is being stopped", "is left of it", "has ended before"],
+        State::Succeeded => &["ended with exit code 0"],
+        State::Failed => &["ended", "could not be started"],
+        State::Killed => &["was stopped"],
+    };
+    assert!(says.iter().any(|text| message.contains(text)), "{}, {state:?}: {message}", job.id());
+    let is_sentence = message.is_ascii() && message.len() < 300 && !message.ends_with(' ');
+    assert!(is_sentence, "{}, {state:?}: {message:?}", job.id());
 }
 
 fn is_over(job: &Job) -> bool {

@@ -19,6 +19,7 @@
 //! - `request.rs` is what somebody asks of the jobs, `shutdown.rs` how everything is stopped,
 //!   `action.rs` and `event.rs` what is to be done and what is told.
 //! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
+//! - `message.rs` says in a sentence why a job is as it is, and what comes next.
 //! - [`Topic`] (`topic.rs`) is what may change, for whoever waits for a change.
 //!
 //! Each change to a job is made by [`Supervisor::update`], and what follows from it beyond the job
@@ -35,6 +36,7 @@ mod due;
 mod event;
 mod life;
 mod memory;
+mod message;
 mod request;
 mod run;
 mod shutdown;

@@ -48,7 +48,7 @@ pub(super) enum RunState {
     /// It waits for its turn to be spawned.
     Queued,
     /// The machine had no room for it.
-    Deferred { error: String, delay: Duration, place: u64 },
+    Deferred { error: String, until: Mono, place: u64 },
     /// Its first process lives.
     Running { pid: Pid },
     /// It has been asked to end.
@@ -132,9 +132,9 @@ impl Run {
         self.state = state;
         match &self.state {
             RunState::Queued => core.starts.push_back(self.key),
-            RunState::Deferred { delay, place, .. } => {
+            RunState::Deferred { until, place, .. } => {
                 core.deferred.insert(*place, self.key);
-                core.timers.set(Timer::Retry(self.key), now.mono + *delay);
+                core.timers.set(Timer::Retry(self.key), *until);
             }
             RunState::Running { .. } => self.arm_timeout(core),
             RunState::Stopping { kill, .. } => arm_kill(*kill, self.key, core),

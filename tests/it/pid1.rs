@@ -244,6 +244,9 @@ fn a_stop_says_what_it_cannot_see() {
     k1s.put("/job/x/kill");
     k1s.in_state("x", "killed");
     says("job x, run 1: it cannot be seen whether all it has left is gone");
+    let message = k1s.job("x")["message"].as_str().unwrap().to_owned();
+    let wanted = "; /proc does not show whether all that it has left is gone";
+    assert!(message.ends_with(wanted), "{message}");
 }
 
 /// Root was thought to see all: without CAP_SYS_PTRACE, as in most containers, it does not.

@@ -16,6 +16,7 @@
 //! exit RUN CODE|SIGNAL [left]   the first process of a run (web/1) ends; left: others are there
 //! left RUN                      the run has left processes; surveys will find them
 //! gone RUN                      no longer
+//! hidden yes | no               surveys that find nothing do not see everything, or do
 //! orphan                        an orphan was reaped
 //! freed                         something was freed that is not a run's
 //! write RUN STREAM BYTES
@@ -24,6 +25,7 @@
 //! step ±TIME [unseen]           the wall clock is set, and the core is told so, or not
 //! turn COMMAND; COMMAND; …      all of them before the core's wishes are looked at
 //! show ID                       its results, counters and flags
+//! why ID                        its message
 //! memory | timers
 //! told                          what has been told since the last time
 //! ```
@@ -120,6 +122,8 @@ struct Stage {
     ids: BTreeMap<JobKey, JobId>,
     /// Runs that have left processes behind.
     left: BTreeSet<String>,
+    /// Others may be left that nobody can see.
+    is_hidden: bool,
     said: Vec<String>,
     events_read: u64,
     appearances: BTreeMap<JobKey, String>,
@@ -145,6 +149,7 @@ impl Stage {
             processes: BTreeMap::new(),
             ids: BTreeMap::new(),
             left: BTreeSet::new(),
+            is_hidden: false,
             said: Vec::new(),
             events_read: 0,
             appearances: BTreeMap::new(),
@@ -182,6 +187,7 @@ impl Stage {
             "pid" => self.next_pid = words[0].parse().unwrap(),
             "exit" => self.exit(words[0], words[1], words.get(2) == Some(&"left")),
             "left" => assert!(self.left.insert(words[0].to_owned())),
+            "hidden" => self.is_hidden = words[0] == "yes",
             "gone" => assert!(self.left.remove(words[0]), "{} has left nothing", words[0]),
             "freed" => self.supervisor.handle_freed(now),
             "orphan" => self.supervisor.handle_orphans_reaped(now),
@@ -200,6 +206,10 @@ impl Stage {
                 }
             }
             "show" => self.show(words[0]),
+            "why" => {
+                let job = self.supervisor.job(words[0]).unwrap();
+                self.say(self.supervisor.message(job, now));
+            }
             "memory" => self.say(format!("{} bytes", self.supervisor.output_memory())),
             "timers" => {
                 let next = self.supervisor.poll_timeout().map(|at| at.0);
@@ -291,9 +301,12 @@ impl Stage {
             Action::Survey { run, target } => {
                 let name = self.name(run);
                 let is_left = self.left.contains(&name);
-                let found = if is_left { "alive" } else { "gone" };
+                let (found, left) = match (is_left, self.is_hidden) {
+                    (true, _) => ("alive", Left::Something),
+                    (false, true) => ("unseen", Left::Unseen),
+                    (false, false) => ("gone", Left::Nothing),
+                };
                 self.say(format!("survey {name} {}: {found}", self.describe(&target)));
-                let left = if is_left { Left::Something } else { Left::Nothing };
                 self.supervisor.handle_survey(run, left, self.now);
             }
             Action::Glance { run, leader } => {

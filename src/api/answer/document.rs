@@ -28,6 +28,7 @@ struct Listing {
 
 /// Answers with a job's object: at once when it is small, else as the socket drains.
 pub(in crate::api) fn show(
+    supervisor: &Supervisor,
     job: &Job,
     shown: Shown,
     status: Status,
@@ -38,13 +39,13 @@ pub(in crate::api) fn show(
     let reply = Reply::json(status);
     if is_small(job, shown) {
         connection.respond(reply, now, |out| {
-            object = Object::begin(job, shown, out, usize::MAX, now);
+            object = Object::begin(supervisor, job, shown, out, usize::MAX, now);
             out.push(b'\n');
         });
     } else if connection.start_stream(reply, now) {
         connection.push(now, |out| {
             let until = out.len() + CHUNK_BYTES;
-            object = Object::begin(job, shown, out, until, now);
+            object = Object::begin(supervisor, job, shown, out, until, now);
             if object.is_none() {
                 out.push(b'\n');
             }
@@ -119,7 +120,7 @@ impl Document {
                         out.extend_from_slice(b"]\n");
                         return true;
                     };
-                    self.object = listing.write(job, out, until, now);
+                    self.object = listing.write(supervisor, job, out, until, now);
                     *budget = budget.saturating_sub(BYTES_A_LOOK);
                 }
                 (None, None) => return true,
@@ -138,7 +139,14 @@ impl Listing {
     }
 
     /// Writes a job, if it is one of the listing; returns what is left of it.
-    fn write(&mut self, job: &Job, out: &mut Vec<u8>, until: usize, now: Now) -> Option<Object> {
+    fn write(
+        &mut self,
+        supervisor: &Supervisor,
+        job: &Job,
+        out: &mut Vec<u8>,
+        until: usize,
+        now: Now,
+    ) -> Option<Object> {
         self.at = Some(job.key());
         if !self.filter.lets_through(job) {
             return None;
@@ -146,7 +154,7 @@ impl Listing {
         if !std::mem::replace(&mut self.is_first, false) {
             out.push(b',');
         }
-        Object::begin(job, self.filter.shown, out, until, now)
+        Object::begin(supervisor, job, self.filter.shown, out, until, now)
     }
 }
 

@@ -37,6 +37,6 @@ impl Wait {
         };
         let is_over = job.last_exit_code().is_some();
         let status = if is_over { Status::Ok } else { Status::Accepted };
-        show(job, Shown::everything(), status, connection, now)
+        show(supervisor, job, Shown::everything(), status, connection, now)
     }
 }

@@ -40,6 +40,7 @@ use crate::job::spec::{Critical, Kind};
 use crate::job::{Ending, JobId, JobSpec, Pid, Trigger};
 use crate::time::{Mono, Now, Wall};
 
+pub(super) use restart::Next;
 use results::Finished;
 
 /// A registered job.
@@ -60,12 +61,16 @@ pub struct Job {
     pub(super) last: Option<Ending>,
     /// How many restarts or retries in a row.
     pub(super) streak: u32,
+    /// How many runs in a row have failed; as `streak`, it begins anew after a long one.
+    pub(super) failures: u32,
     pub(super) restarts: u64,
     /// The newest run was started after a backoff.
     pub(super) has_backed_off: bool,
     /// How many runs in a row have exited with success at once.
     pub(super) exits_at_once: u32,
     pub(super) kill_requested: bool,
+    /// It cannot be seen whether all that its runs have left is gone; until the next run.
+    pub(super) is_rest_unseen: bool,
     pub(super) skipped: Skipped,
     /// Up to when the schedule's nominal times have been dealt with.
     pub(super) kept: Option<Moment>,
@@ -131,10 +136,12 @@ impl Job {
             last_started: None,
             last: None,
             streak: 0,
+            failures: 0,
             restarts: 0,
             has_backed_off: false,
             exits_at_once: 0,
             kill_requested: false,
+            is_rest_unseen: false,
             skipped: Skipped::default(),
             kept: None,
         }

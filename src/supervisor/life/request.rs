@@ -158,7 +158,7 @@ impl Job {
                 self.begin(Trigger::Request, core, now);
             }
             Phase::Active | Phase::Backoff { .. } | Phase::Scheduled { .. } => {
-                self.streak = 0;
+                (self.streak, self.failures) = (0, 0);
                 self.stop(Then::Begin(Trigger::Request), core, now);
             }
         }
@@ -177,7 +177,7 @@ impl Job {
 
     fn forget_kill(&mut self) {
         self.kill_requested = false;
-        self.streak = 0;
+        (self.streak, self.failures) = (0, 0);
     }
 }
 

@@ -1,45 +1,84 @@
 //! Whether a job is started again when a run of it is over, and how soon.
 
+use std::time::Duration;
+
 use super::{Job, Outcome, Phase};
 use crate::job::Trigger;
-use crate::job::spec::{Backoff, Kind, RestartPolicy};
+use crate::job::spec::{Kind, Restart, RestartPolicy};
 use crate::supervisor::run::End;
 use crate::supervisor::{Core, Happened, backoff};
 use crate::time::Now;
 
+/// What follows when nothing of a run is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::supervisor) enum Next {
+    Restart,
+    End(Outcome),
+}
+
 impl Job {
-    pub(super) fn run_again_or_end(&mut self, end: End, core: &mut Core, now: Now) {
-        let outcome = if end.success { Outcome::Succeeded } else { Outcome::Failed };
-        let (backoff, again, most) = match &self.spec.kind {
-            Kind::Continuous { restart, .. } => {
-                let again = match restart.policy {
-                    RestartPolicy::Always => true,
-                    RestartPolicy::OnFailure => !end.success,
-                    RestartPolicy::Never => false,
-                    RestartPolicy::OnSuccess => end.success,
-                };
-                if end.lived >= restart.backoff.reset_after && !end.spawn_failed {
-                    self.streak = 0;
-                }
-                (restart.backoff.clone(), again, restart.max_restarts)
-            }
-            Kind::OneOff { retries, backoff, .. } => {
-                (backoff.clone(), !end.success, Some(*retries))
-            }
-            Kind::Cron(_) => return,
-        };
-        if !again {
-            return self.end(outcome, core, now);
+    /// A run is over: counts it among those in a row.
+    pub(super) fn count_end(&mut self, end: End) {
+        if let Kind::Continuous { restart, .. } = &self.spec.kind
+            && end.lived >= restart.backoff.reset_after
+            && !end.spawn_failed
+        {
+            (self.streak, self.failures) = (0, 0);
         }
-        if most.is_some_and(|most| self.streak >= most) {
-            return self.end(Outcome::Failed, core, now);
-        }
-        self.streak = self.streak.saturating_add(1);
-        self.back_off(&backoff, end.spawn_failed, core, now);
+        self.failures = if end.success { 0 } else { self.failures.saturating_add(1) };
     }
 
-    fn back_off(&mut self, backoff: &Backoff, spawn_failed: bool, core: &mut Core, now: Now) {
-        let delay = backoff::delay(backoff, self.streak, spawn_failed, &self.id);
+    /// What follows a run that was not asked to end.
+    pub(in crate::supervisor) fn next(&self, end: End) -> Next {
+        let outcome = if end.success { Outcome::Succeeded } else { Outcome::Failed };
+        let is_wanted = match &self.spec.kind {
+            Kind::Continuous { restart, .. } => match restart.policy {
+                RestartPolicy::Always => true,
+                RestartPolicy::OnFailure => !end.success,
+                RestartPolicy::Never => false,
+                RestartPolicy::OnSuccess => end.success,
+            },
+            Kind::OneOff { .. } => !end.success,
+            Kind::Cron(_) => false,
+        };
+        match is_wanted {
+            true if self.has_used_up_restarts() => Next::End(Outcome::Failed),
+            true => Next::Restart,
+            false => Next::End(outcome),
+        }
+    }
+
+    /// The most restarts or retries in a row; `None`: there is no limit.
+    pub(in crate::supervisor) fn most_restarts(&self) -> Option<u32> {
+        match &self.spec.kind {
+            Kind::Continuous { restart, .. } => restart.max_restarts,
+            Kind::OneOff { retries, .. } => Some(*retries),
+            Kind::Cron(_) => None,
+        }
+    }
+
+    pub(in crate::supervisor) fn has_used_up_restarts(&self) -> bool {
+        self.most_restarts().is_some_and(|most| self.streak >= most)
+    }
+
+    pub(super) fn run_again_or_end(&mut self, end: End, core: &mut Core, now: Now) {
+        match self.next(end) {
+            Next::End(outcome) => self.end(outcome, core, now),
+            Next::Restart => {
+                self.streak = self.streak.saturating_add(1);
+                self.back_off(end.spawn_failed, core, now);
+            }
+        }
+    }
+
+    fn back_off(&mut self, spawn_failed: bool, core: &mut Core, now: Now) {
+        let delay = match &self.spec.kind {
+            Kind::Continuous { restart: Restart { backoff, .. }, .. }
+            | Kind::OneOff { backoff, .. } => {
+                backoff::delay(backoff, self.streak, spawn_failed, &self.id)
+            }
+            Kind::Cron(_) => Duration::ZERO,
+        };
         self.tell(Happened::Restarting { after: delay, streak: self.streak }, core, now);
         if delay.is_zero() {
             self.restart_now(self.restart_trigger(), core, now);

@@ -53,7 +53,9 @@ impl Job {
         self.trim_results(core);
         self.last = Some(ending.clone());
         self.tell(Happened::Ended(ending), core, now);
-        End { success, spawn_failed, lived }
+        let end = End { success, spawn_failed, lived };
+        self.count_end(end);
+        end
     }
 
     /// Room begins with one result, which is all that a one-off job has, and doubles to no more

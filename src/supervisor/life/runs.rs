@@ -16,6 +16,7 @@ use crate::time::Now;
 impl Job {
     pub(super) fn add_run(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
         self.last_run += 1;
+        self.is_rest_unseen = false;
         let key = RunKey { job: self.key, number: self.last_run };
         self.runs.push(Run::new(key, trigger, self.spec.clone(), now));
         core.starts.push_back(key);
@@ -71,7 +72,8 @@ impl Job {
         let (number, is_first) = (run.key.number, run.deferrals == 1);
         core.last_deferral += 1;
         let place = core.last_deferral;
-        run.enter(RunState::Deferred { error: error.clone(), delay, place }, core, now);
+        let until = now.mono + delay;
+        run.enter(RunState::Deferred { error: error.clone(), until, place }, core, now);
         self.tell(Happened::Deferred { run: number, error, is_first }, core, now);
     }
 
@@ -165,6 +167,7 @@ impl Job {
             run.survey_anew(core);
         } else {
             if left == Left::Unseen {
+                self.is_rest_unseen = true;
                 self.tell(Happened::Unseen { run: number }, core, now);
             }
             self.drop_run(index, core);

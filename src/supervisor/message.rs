@@ -1,0 +1,293 @@
+//! Why a job is as it is, and what comes next: one sentence for people.
+//!
+//! It says what the other fields of a job do not, as of the moment when it is asked for: how long
+//! something takes, or is still to be waited for. A scene of `tests/it/scripts/message.txt` has
+//! each of them.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use super::due::Due;
+use super::life::{Job, Next, Outcome, Phase, Then};
+use super::run::{End, Kill, Run, RunState};
+use super::{Supervisor, Timer};
+use crate::job::spec::Kind;
+use crate::job::{Pid, Reason, Signal};
+use crate::time::{Mono, Now, Span};
+
+impl Supervisor {
+    /// Why the job is in its state, and what comes next: `starts again in 3.2 s, after 4 failures
+    /// in a row; the last ended with exit code 1 after 0.4 s`.
+    pub fn message(&self, job: &Job, now: Now) -> String {
+        let before =
+            self.core.leaving.get(job.id()).and_then(|key| self.jobs.get(key)).map(Box::as_ref);
+        let removal = self.core.timers.deadline(&Timer::Job(job.key()));
+        Message { job, before, removal, now }.to_string()
+    }
+}
+
+struct Message<'a> {
+    job: &'a Job,
+    /// The removed job of the same id whose processes are still there.
+    before: Option<&'a Job>,
+    /// When a job that has ended removes itself.
+    removal: Option<Mono>,
+    now: Now,
+}
+
+impl Display for Message<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let runs = &self.job.runs;
+        match (&self.job.phase, runs.last()) {
+            (Phase::Waiting { .. }, _) => self.waiting(f)?,
+            (Phase::Active | Phase::Scheduled { .. }, Some(run)) => self.run(run, f)?,
+            (Phase::Active, None) => f.write_str("is about to be started")?,
+            (Phase::Backoff { until }, _) => self.backoff(*until, f)?,
+            (Phase::Scheduled { due, .. }, None) => self.scheduled(*due, f)?,
+            (Phase::Stopping { then }, _) => self.stopping(*then, f)?,
+            (Phase::Ended { outcome, .. }, _) => self.ended(*outcome, f)?,
+            (Phase::Expired | Phase::Gone, _) => f.write_str("is removed")?,
+        }
+        if self.job.is_rest_unseen {
+            f.write_str("; /proc does not show whether all that it has left is gone")?;
+        }
+        Ok(())
+    }
+}
+
+// Each part is a clause whose subject is the job, or is named in it.
+impl Message<'_> {
+    fn waiting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.job.spec.kind {
+            Kind::Continuous { .. } | Kind::OneOff { .. } => "starts",
+            Kind::Cron(_) => "follows its schedule",
+        })?;
+        f.write_str(" as soon as the removed job of the same id is gone")?;
+        self.before.map_or(Ok(()), |before| self.rest(": ", before, f))
+    }
+
+    /// What is not stopped by request.
+    fn run(&self, run: &Run, f: &mut Formatter<'_>) -> fmt::Result {
+        match &run.state {
+            RunState::Queued => f.write_str("is about to be started"),
+            RunState::Deferred { error, until, .. } => write!(
+                f,
+                "cannot be started yet, as this machine is short of something: {error}; it is \
+                 tried again in {}, or as soon as something is freed",
+                self.until(*until),
+            ),
+            RunState::Running { pid } => self.running(run, *pid, f),
+            RunState::Stopping { why, .. } => {
+                f.write_str(match why {
+                    Reason::TimedOut => "takes longer than it may, and is being stopped",
+                    Reason::Exited | Reason::Signaled | Reason::Killed | Reason::SpawnFailed => {
+                        "is being stopped, as the next run is to replace this one"
+                    }
+                })?;
+                self.rest(": ", self.job, f)
+            }
+            RunState::Clearing { end, .. } => {
+                match &self.job.last {
+                    Some(last) if last.run == run.key.number => write!(f, "{last}")?,
+                    Some(_) | None => f.write_str("has ended")?,
+                }
+                self.rest("; ", self.job, f)?;
+                self.after(*end, f)
+            }
+        }
+    }
+
+    fn running(&self, run: &Run, Pid(pid): Pid, f: &mut Formatter<'_>) -> fmt::Result {
+        let lived = self.now.mono.since(run.started.mono);
+        write!(f, "has been running for {} as process {pid}", Span(lived))?;
+        match self.job.runs.len() {
+            0 | 1 => {}
+            2 => f.write_str(", beside another run")?,
+            runs => write!(f, ", beside {} other runs", runs - 1)?,
+        }
+        self.history(lived, f)?;
+        if let Some(timeout) = run.spec.timeout {
+            let left = self.until(run.started.mono + timeout);
+            write!(f, "; it is stopped if it takes {left} more")?;
+        }
+        match &self.job.phase {
+            Phase::Scheduled { pending: Some(_), .. } => {
+                f.write_str("; the next run waits for its end")
+            }
+            Phase::Scheduled { due: Some(due), .. } => {
+                write!(f, "; the next run is due in {}", self.until_due(*due))
+            }
+            Phase::Waiting { .. }
+            | Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Scheduled { due: None, pending: None }
+            | Phase::Stopping { .. }
+            | Phase::Ended { .. }
+            | Phase::Expired
+            | Phase::Gone => Ok(()),
+        }
+    }
+
+    /// The restarts or failures before a run, as long as it may be one more of them.
+    fn history(&self, lived: Duration, f: &mut Formatter<'_>) -> fmt::Result {
+        let (job, streak) = (self.job, self.job.streak);
+        let has_recovered = match &job.spec.kind {
+            Kind::Continuous { restart, .. } => lived >= restart.backoff.reset_after,
+            Kind::OneOff { .. } => false,
+            Kind::Cron(_) => true,
+        };
+        let Some(last) = job.last.as_ref().filter(|_| streak > 0 && !has_recovered) else {
+            return Ok(());
+        };
+        self.number(f)?;
+        match job.failures {
+            0 | 1 => write!(f, "; the run before {last}"),
+            failures => write!(f, ", after {failures} failures in a row; the last {last}"),
+        }
+    }
+
+    fn backoff(&self, until: Mono, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "starts again in {}", self.until(until))?;
+        self.number(f)?;
+        self.last(f)
+    }
+
+    /// The number of the restart or retry in a row, where there is a last one.
+    fn number(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (job, streak) = (self.job, self.job.streak);
+        match (&job.spec.kind, job.most_restarts()) {
+            (Kind::OneOff { .. }, Some(most)) => write!(f, ", retry {streak} of {most}"),
+            (_, Some(most)) => write!(f, ", restart {streak} of {most}"),
+            (_, None) if job.failures == 0 => write!(f, ", restart {streak} in a row"),
+            (_, None) => Ok(()),
+        }
+    }
+
+    fn scheduled(&self, due: Option<Due>, f: &mut Formatter<'_>) -> fmt::Result {
+        let is_suspended = matches!(&self.job.spec.kind, Kind::Cron(cron) if cron.suspend);
+        match due {
+            Some(due) => write!(f, "its next run is due in {}", self.until_due(due))?,
+            None if is_suspended => {
+                f.write_str("is suspended: its schedule starts nothing until suspend is false")?
+            }
+            None => f.write_str("its schedule has no more times: it starts nothing any more")?,
+        }
+        self.last(f)
+    }
+
+    fn stopping(&self, then: Then, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match then {
+            Then::End(_) if self.job.kill_requested => "is being stopped by request",
+            Then::End(_) => "is being stopped, as k1s is shutting down",
+            Then::StayEnded(_) => "has ended before, and is cleared up",
+            Then::Begin(_) => "is being stopped, and starts again then",
+            Then::Gone => "is being removed",
+        })?;
+        self.rest(": ", self.job, f)
+    }
+
+    fn ended(&self, outcome: Outcome, f: &mut Formatter<'_>) -> fmt::Result {
+        let job = self.job;
+        let is_one_off = matches!(job.spec.kind, Kind::OneOff { .. });
+        match (outcome, &job.last) {
+            (Outcome::Killed, _) => {
+                f.write_str(match job.kill_requested {
+                    true => "was stopped by request",
+                    false => "was stopped, as k1s is shutting down",
+                })?;
+                self.last(f)?;
+            }
+            (_, None) => f.write_str("is over")?,
+            (Outcome::Failed, Some(last)) if job.streak > 0 && job.has_used_up_restarts() => {
+                match (is_one_off, job.streak) {
+                    (true, 1) => f.write_str("was given up after 1 retry")?,
+                    (true, retries) => write!(f, "was given up after {retries} retries")?,
+                    (false, 1) => f.write_str("was given up after 1 restart")?,
+                    (false, streak) => write!(f, "was given up after {streak} restarts in a row")?,
+                }
+                write!(f, "; its last run {last}")?;
+            }
+            (Outcome::Failed | Outcome::Succeeded, Some(last)) => write!(f, "{last}")?,
+        }
+        if job.kill_requested && outcome != Outcome::Killed {
+            f.write_str("; a kill was requested since")?;
+        }
+        match self.removal {
+            Some(removal) => write!(f, "; it removes itself in {}", self.until(removal)),
+            None if is_one_off && outcome != Outcome::Killed => Ok(()),
+            None if outcome == Outcome::Killed && !job.kill_requested => Ok(()),
+            None => f.write_str("; it starts again only by request"),
+        }
+    }
+
+    /// How the last run ended, with the failures in a row before it.
+    fn last(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match (&self.job.last, self.job.failures) {
+            (None, _) => Ok(()),
+            (Some(last), 0 | 1) => write!(f, "; its last run {last}"),
+            (Some(last), failures) => {
+                write!(f, ", after {failures} failures in a row; the last {last}")
+            }
+        }
+    }
+
+    /// What is still to be stopped of a job, and when it is killed.
+    fn rest(&self, before: &str, job: &Job, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(run) = job.runs.last() else { return Ok(()) };
+        let signal = run.spec.stop.signal;
+        match &run.state {
+            RunState::Queued | RunState::Deferred { .. } | RunState::Running { .. } => Ok(()),
+            RunState::Stopping { pid: Pid(pid), kill: Kill::At(at), .. }
+                if signal != Signal::KILL =>
+            {
+                let left = self.until(*at);
+                write!(f, "{before}process {pid} was sent {signal}, and SIGKILL follows in {left}")
+            }
+            RunState::Stopping { pid: Pid(pid), .. } => {
+                write!(f, "{before}process {pid} was sent SIGKILL, and is not gone yet")
+            }
+            RunState::Clearing { kill: Kill::Unasked, .. } => {
+                write!(f, "{before}k1s looks for whatever is left of it")
+            }
+            RunState::Clearing { kill: Kill::At(at), .. } => {
+                let left = self.until(*at);
+                write!(
+                    f,
+                    "{before}whatever is left of it was asked to end, and SIGKILL follows in {left}"
+                )
+            }
+            RunState::Clearing { kill: Kill::Sent, .. } => {
+                write!(f, "{before}whatever is left of it was sent SIGKILL, and is looked for")
+            }
+        }
+    }
+
+    /// What comes when nothing of a run is left that has ended by itself.
+    fn after(&self, end: End, f: &mut Formatter<'_>) -> fmt::Result {
+        match (&self.job.phase, self.job.next(end)) {
+            (Phase::Active, Next::Restart) => f.write_str("; then it starts again"),
+            (Phase::Active, Next::End(_)) => f.write_str("; then it is over"),
+            (Phase::Scheduled { pending: Some(_), .. }, _) => {
+                f.write_str("; then the next run starts")
+            }
+            (
+                Phase::Waiting { .. }
+                | Phase::Backoff { .. }
+                | Phase::Scheduled { pending: None, .. }
+                | Phase::Stopping { .. }
+                | Phase::Ended { .. }
+                | Phase::Expired
+                | Phase::Gone,
+                _,
+            ) => Ok(()),
+        }
+    }
+
+    fn until(&self, at: Mono) -> Span {
+        Span(at.since(self.now.mono))
+    }
+
+    fn until_due(&self, due: Due) -> Span {
+        Span(self.job.timetable().map_or(Duration::ZERO, |table| table.wait(due, self.now)))
+    }
+}
