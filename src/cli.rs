@@ -73,13 +73,13 @@ impl Invocation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleQuery {
     /// The cron expression.
-    pub expression: String,
+    expression: String,
     /// The IANA name of the time zone; `None`: UTC.
-    pub zone: Option<String>,
+    zone: Option<String>,
     /// An RFC 3339 time; those printed are later. `None`: now.
-    pub after: Option<String>,
+    after: Option<String>,
     /// How many times are printed.
-    pub count: NonZeroU32,
+    count: NonZeroU32,
 }
 
 /// The whole process, from the arguments to the exit code.
@@ -203,7 +203,7 @@ fn say(message: &str) {
 }
 
 /// What `k1s --version` prints.
-pub const VERSION: &str = concat!("k1s ", env!("CARGO_PKG_VERSION"));
+const VERSION: &str = concat!("k1s ", env!("CARGO_PKG_VERSION"));
 
 /// Reads the arguments, without the program's own name.
 ///
@@ -230,7 +230,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
 ///
 /// # Errors
 /// Whatever else keeps the text from being written: write(2).
-pub fn print(text: &str) -> io::Result<()> {
+fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     unless_gone(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }

@@ -50,13 +50,6 @@ impl Add<Duration> for Mono {
     }
 }
 
-impl Wall {
-    /// The first whole second at or after this moment, in seconds since the epoch.
-    pub fn ceil_seconds(self) -> i64 {
-        self.0.div_euclid(1000) + i64::from(self.0.rem_euclid(1000) != 0)
-    }
-}
-
 /// Two units at most; below ten seconds, tenths of a second.
 impl Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,14 +81,6 @@ mod tests {
         assert_eq!(Mono(5) + Duration::from_millis(2), Mono(7));
         assert_eq!(Mono(5) + Duration::MAX, Mono(u64::MAX));
         assert_eq!(Mono(5).since(Mono(9)), Duration::ZERO);
-    }
-
-    #[test]
-    fn seconds_round_up_on_both_sides_of_the_epoch() {
-        assert_eq!(Wall(1).ceil_seconds(), 1);
-        assert_eq!(Wall(1000).ceil_seconds(), 1);
-        assert_eq!(Wall(-1).ceil_seconds(), 0);
-        assert_eq!(Wall(-1000).ceil_seconds(), -1);
     }
 
     #[test]

@@ -117,12 +117,14 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
     }
 
     /// How many timers are set.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.nodes.len()
     }
 
     /// Whether no timer is set.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 

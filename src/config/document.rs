@@ -164,7 +164,7 @@ fn child<'v, 'a>(value: &'v DeValue<'a>, name: &str) -> Option<(usize, &'v DeVal
 }
 
 /// The line and the column of a byte, both from 1; columns count characters.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();

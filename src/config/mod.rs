@@ -470,7 +470,7 @@ fn name_in<T: PartialEq>(choices: &[(&'static str, T)], choice: T) -> &'static s
 }
 
 /// The token when nobody sets one.
-pub const DEFAULT_TOKEN: &str = "abc123";
+const DEFAULT_TOKEN: &str = "abc123";
 
 const DEFAULT_PORT: u16 = 1298;
 const MIB: i64 = 1 << 20;

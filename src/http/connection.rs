@@ -203,6 +203,7 @@ impl Connection {
 
     /// Whether the peer has ended its side: after that, only a failing write can tell
     /// whether it still listens.
+    #[cfg(feature = "properties")]
     pub fn is_half_closed(&self) -> bool {
         self.eof
     }
@@ -264,7 +265,8 @@ impl Connection {
     }
 
     /// Whether a request was handed out that has no answer yet.
-    pub fn is_waiting_for_answer(&self) -> bool {
+    #[cfg(feature = "properties")]
+    pub(super) fn is_waiting_for_answer(&self) -> bool {
         matches!(self.state, State::Decide { .. } | State::Answer { .. })
     }
 
@@ -439,7 +441,8 @@ impl Connection {
     }
 
     /// The bytes of memory that the buffers hold.
-    pub fn memory(&self) -> usize {
+    #[cfg(feature = "properties")]
+    pub(super) fn memory(&self) -> usize {
         let body = match &self.state {
             State::Body(reading) => reading.body.capacity(),
             State::Head { .. }

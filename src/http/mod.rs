@@ -29,7 +29,7 @@ mod tests;
 use std::time::Duration;
 
 pub use connection::{Connection, Incoming};
-pub use request::{BodyLength, Head, Method, Request, Version};
+pub use request::{Head, Method, Request};
 pub use response::{ContentType, Reply, Status};
 pub use target::Path;
 

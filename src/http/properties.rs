@@ -4,13 +4,10 @@
 use std::rc::Rc;
 
 use super::chunked::Chunked;
-use super::request::parse_head;
+use super::request::{BodyLength, Version, parse_head};
 use super::response::CONTINUE;
 use super::scan::HeadScan;
-use super::{
-    BodyLength, Connection, Head, Incoming, Limits, Method, Refusal, Reply, Request, Status,
-    Version,
-};
+use super::{Connection, Head, Incoming, Limits, Method, Refusal, Reply, Request, Status};
 use crate::time::{Mono, Now, Wall};
 
 /// The same bytes, whole and cut up anywhere, give the same requests and the same answers;

@@ -16,24 +16,24 @@ pub struct Head {
     /// What is asked.
     pub method: Method,
     /// The version that the peer speaks.
-    pub version: Version,
+    pub(super) version: Version,
     /// What it is asked of, decoded.
     pub path: Path,
     /// The pairs after `?`, in order, decoded once: `a=1&b` is `("a", "1")`, `("b", "")`.
     ///
     /// `+` is a space, as browsers, `URLSearchParams` and Python's `urlencode` write it
     /// (application/x-www-form-urlencoded); a plus sign is `%2B`.
-    pub query: Vec<(String, String)>,
+    pub(super) query: Vec<(String, String)>,
     /// The value of `Authorization`.
-    pub authorization: Option<Vec<u8>>,
+    pub(super) authorization: Option<Vec<u8>>,
     /// The value of `Last-Event-ID`, where it is UTF-8 (WHATWG HTML, 9.2).
     pub last_event_id: Option<String>,
     /// How the end of the body is told.
-    pub body_length: BodyLength,
+    pub(super) body_length: BodyLength,
     /// Whether the peer waits for `100 Continue` before it sends the body.
-    pub expects_continue: bool,
+    pub(super) expects_continue: bool,
     /// Whether the connection can go on after the answer, as far as the peer is concerned.
-    pub keep_alive: bool,
+    pub(super) keep_alive: bool,
 }
 
 impl Head {
@@ -100,7 +100,7 @@ impl Method {
 
 /// The versions of HTTP that are understood; others are answered 505.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Version {
+pub(super) enum Version {
     /// HTTP/1.0
     Http10,
     /// HTTP/1.1
@@ -109,7 +109,7 @@ pub enum Version {
 
 /// How the end of a request's body is told (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyLength {
+pub(super) enum BodyLength {
     /// There is no body.
     None,
     /// `Content-Length`, in bytes; it may be more than is permitted.

@@ -30,16 +30,6 @@ impl<'a> Reply<'a> {
     pub fn json(status: Status) -> Reply<'a> {
         Reply::new(status, ContentType::Json)
     }
-
-    /// The same with an `Allow` header.
-    pub fn allow(self, methods: &'a str) -> Reply<'a> {
-        Reply { allow: Some(methods), ..self }
-    }
-
-    /// The same as the last answer of its connection.
-    pub fn closing(self) -> Reply<'a> {
-        Reply { close: true, ..self }
-    }
 }
 
 /// The statuses that k1s answers with (RFC 9110, section 15; RFC 6585 for 431).
@@ -69,8 +59,6 @@ pub enum Status {
     ExpectationFailed,
     /// 431
     HeaderFieldsTooLarge,
-    /// 500
-    InternalServerError,
     /// 501
     NotImplemented,
     /// 503
@@ -80,13 +68,8 @@ pub enum Status {
 }
 
 impl Status {
-    /// The three digits.
-    pub fn code(self) -> u16 {
-        self.line().bytes().take(3).fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
-    }
-
     /// The three digits and the reason phrase, as they stand in the status line.
-    pub fn line(self) -> &'static str {
+    pub(super) fn line(self) -> &'static str {
         match self {
             Status::Ok => "200 OK",
             Status::Accepted => "202 Accepted",
@@ -100,7 +83,6 @@ impl Status {
             Status::UriTooLong => "414 URI Too Long",
             Status::ExpectationFailed => "417 Expectation Failed",
             Status::HeaderFieldsTooLarge => "431 Request Header Fields Too Large",
-            Status::InternalServerError => "500 Internal Server Error",
             Status::NotImplemented => "501 Not Implemented",
             Status::ServiceUnavailable => "503 Service Unavailable",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",
@@ -127,7 +109,7 @@ pub enum ContentType {
 
 impl ContentType {
     /// The value of the header.
-    pub fn value(self) -> &'static str {
+    pub(super) fn value(self) -> &'static str {
         match self {
             ContentType::Json => "application/json",
             ContentType::Ndjson => "application/x-ndjson",

@@ -49,7 +49,7 @@ pub enum Spelling {
 
 impl Spelling {
     /// Whether `given` is a spelling of the field that the API calls `name`.
-    pub fn matches(self, given: &str, name: &str) -> bool {
+    pub(super) fn matches(self, given: &str, name: &str) -> bool {
         given == name || (self == Spelling::CamelOrSnake && given == snake_case(name))
     }
 
@@ -93,12 +93,12 @@ impl Fields {
     }
 
     /// The names that were given, as they were spelled.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|(name, _)| name.as_str())
     }
 
     /// How a field was spelled that has not been read yet; as the API does when it is absent.
-    pub(crate) fn spelled(&self, name: &str) -> String {
+    pub(super) fn spelled(&self, name: &str) -> String {
         let given = self.names().find(|given| self.spelling.matches(given, name));
         given.unwrap_or(name).to_owned()
     }
@@ -126,7 +126,7 @@ impl Fields {
     }
 
     /// Reads a field with `read`; an error when it is absent or null.
-    pub(crate) fn required<T>(
+    pub(super) fn required<T>(
         &mut self,
         name: &str,
         read: impl FnOnce(Value) -> Parsed<T>,
@@ -150,7 +150,7 @@ impl Fields {
 }
 
 /// A boolean.
-pub(crate) fn boolean(value: Value) -> Parsed<bool> {
+pub(super) fn boolean(value: Value) -> Parsed<bool> {
     match value {
         Value::Bool(flag) => Ok(flag),
         other => wrong("true or false", &other),
@@ -158,7 +158,7 @@ pub(crate) fn boolean(value: Value) -> Parsed<bool> {
 }
 
 /// A string without NUL bytes, which no argument, path or variable can hold (execve(2)).
-pub(crate) fn text(value: Value) -> Parsed<String> {
+pub(super) fn text(value: Value) -> Parsed<String> {
     match any_text(value)? {
         text if text.contains('\0') => fail("must not contain a NUL character"),
         text => Ok(text),
@@ -182,7 +182,7 @@ pub(crate) fn nonempty(value: Value) -> Parsed<String> {
 }
 
 /// A name, or a number that stands for one.
-pub(crate) fn name_or_number(value: Value) -> Parsed<String> {
+pub(super) fn name_or_number(value: Value) -> Parsed<String> {
     match value {
         Value::Integer(number) if (0..i64::from(u32::MAX)).contains(&number) => {
             Ok(number.to_string())
@@ -208,7 +208,7 @@ pub(crate) fn integer<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(Va
 }
 
 /// A number of `range`, whole or decimal.
-pub(crate) fn number(range: RangeInclusive<f64>) -> impl Fn(Value) -> Parsed<f64> {
+pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(Value) -> Parsed<f64> {
     move |value| {
         let right = format!("a number from {} to {}", range.start(), range.end());
         let number = match value {
@@ -235,7 +235,7 @@ pub(crate) fn seconds(least: f64) -> impl Fn(Value) -> Parsed<Duration> {
 }
 
 /// A time in whole milliseconds, to a hundred years.
-pub(crate) fn millis(value: Value) -> Parsed<Duration> {
+pub(super) fn millis(value: Value) -> Parsed<Duration> {
     integer::<u64>(0..=HUNDRED_YEARS * 1000)(value).map(Duration::from_millis)
 }
 
@@ -252,7 +252,7 @@ pub(crate) fn list<T>(read: impl Fn(Value) -> Parsed<T>) -> impl Fn(Value) -> Pa
 }
 
 /// A table from any names to strings; `check` says what is wrong with a name, if anything.
-pub(crate) fn strings(
+pub(super) fn strings(
     check: impl Fn(&str) -> Result<(), String>,
 ) -> impl Fn(Value) -> Parsed<BTreeMap<String, String>> {
     move |value| match value {
@@ -299,7 +299,7 @@ pub(crate) fn wrong<T>(right: &str, value: &Value) -> Parsed<T> {
 
 /// The name among `known` that is most like `given`, when one is like it at all: at most a third
 /// of its letters are wrong.
-pub fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(super) fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     // Names are short; a field of a request may be as long as its body.
     let given: String = given.chars().take(MOST_COMPARED).collect();
     let lower = given.to_lowercase();
@@ -309,7 +309,7 @@ pub fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// What is said of a name that is none of `known`.
-pub(crate) fn unknown(given: &str, known: &[&str], spelling: Spelling) -> String {
+pub(super) fn unknown(given: &str, known: &[&str], spelling: Spelling) -> String {
     let known: Vec<String> = known.iter().map(|name| spelling.like(given, name)).collect();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     match closest(given, &known) {

@@ -14,7 +14,7 @@ mod value;
 mod words;
 mod write;
 
-pub use fields::{FieldError, Spelling, closest};
+pub use fields::{FieldError, Spelling};
 pub use id::JobId;
 pub use output::{Capture, Captured};
 pub use parse::{Defaults, INVALID_TYPE, parse, parse_signal_request, parse_with, type_in};

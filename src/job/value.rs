@@ -28,7 +28,7 @@ pub enum Value {
 
 impl Value {
     /// What kind of value this is, for error messages.
-    pub fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "null",
             Value::Bool(_) => "a boolean",

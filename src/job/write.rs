@@ -257,16 +257,6 @@ impl<'a> TextTable<'a> {
             (name.as_str(), if is_hidden { HIDDEN } else { value.as_str() })
         })
     }
-
-    /// How many entries there are.
-    pub fn len(self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 impl From<bool> for Field<'_> {

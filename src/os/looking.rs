@@ -232,11 +232,6 @@ pub fn session_of(pid: Pid) -> Option<Pid> {
     nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
 }
 
-/// The process group of a process, unless it is gone.
-pub fn group_of(pid: Pid) -> Option<Pid> {
-    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
-}
-
 /// What a child of k1s is; `None` when that cannot be seen now.
 pub fn stat_of(pid: Pid) -> Option<Stat> {
     known(Stat::read(pid)).flatten()

@@ -50,7 +50,7 @@ mod user;
 pub use child::Session;
 pub use console::Console;
 pub use failure::SpawnError;
-pub use looking::{Family, Look, Origin, Signs, group_of, obstacle, session_of, stat_of};
+pub use looking::{Family, Look, Origin, Signs, obstacle, session_of, stat_of};
 pub use missing::missing;
 pub use proc::{Proc, Stat};
 pub use random::instance_id;

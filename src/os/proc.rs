@@ -25,11 +25,9 @@ pub struct Stat {
     /// Which process.
     pub process: Proc,
     /// Its parent.
-    pub parent: Pid,
+    pub(super) parent: Pid,
     /// Its process group.
     pub group: Pid,
-    /// Its session; 0 for one from outside of the pid namespace.
-    pub session: Pid,
     /// A zombie, of which no thread is left.
     pub is_dead: bool,
 }
@@ -49,15 +47,14 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?;
         let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
-        let (parent, group, session) = (number(0)?, number(0)?, number(0)?);
-        let threads = number(NUM_THREADS - SESSION - 1)?;
+        let (parent, group) = (number(0)?, number(0)?);
+        let threads = number(NUM_THREADS - GROUP - 1)?;
         let start_time = number(START_TIME - NUM_THREADS - 1)?;
         let to_pid = |number: u64| i32::try_from(number).ok().map(Pid);
         Some(Stat {
             process: Proc { pid: Pid(std::str::from_utf8(pid).ok()?.parse().ok()?), start_time },
             parent: to_pid(parent)?,
             group: to_pid(group)?,
-            session: to_pid(session)?,
             is_dead: matches!(state, "X" | "x") || state == "Z" && threads <= 1,
         })
     }
@@ -180,7 +177,7 @@ const ENVIRON_BYTES: usize = 256 * 1024;
 const ENVIRON_LOOKS: usize = 4;
 /// Fields of `/proc/PID/stat`, counted from 1.
 const STATE: usize = 3;
-const SESSION: usize = 6;
+const GROUP: usize = 5;
 const NUM_THREADS: usize = 20;
 const START_TIME: usize = 22;
 const MEMORY: usize = 23;
@@ -212,7 +209,7 @@ mod tests {
             let stat = Stat::parse(format!("42 ({name}) {state} {rest}").as_bytes()).unwrap();
             let (pid, start_time) = (Pid(42), 237_131);
             assert_eq!(stat.process, Proc { pid, start_time });
-            assert_eq!((stat.parent, stat.group, stat.session), (Pid(100), Pid(101), Pid(102)));
+            assert_eq!((stat.parent, stat.group), (Pid(100), Pid(101)));
             assert_eq!(stat.is_dead, is_dead, "{name}");
         }
         for broken in ["", "42", "42 (cat", "42 (cat)", "42 (cat) R 1 2", "x (cat) R 1 2 3"] {

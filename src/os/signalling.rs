@@ -82,7 +82,7 @@ fn signal_all(signal: i32) -> io::Result<bool> {
 
 /// A pidfd holds on to whoever has the number, and is used if that is the one. Without (Linux
 /// before 5.3, no descriptor free), a moment remains in which the number could change hands.
-pub(super) fn signal_exactly(process: Proc, signal: Signal) -> bool {
+fn signal_exactly(process: Proc, signal: Signal) -> bool {
     let pidfd = match pidfd_open(process.pid) {
         Err(Errno::ESRCH) => return false,
         result => result.ok(),

@@ -108,7 +108,7 @@ const SENDER: usize = 12;
 const INFO_BYTES: usize = size_of::<nix::libc::signalfd_siginfo>();
 
 /// Blocked in k1s for good.
-pub(super) fn through_signalfd() -> SigSet {
+fn through_signalfd() -> SigSet {
     [NixSignal::SIGCHLD, NixSignal::SIGPIPE].into_iter().collect()
 }
 

@@ -81,16 +81,6 @@ pub enum Owner {
     Job(JobKey),
 }
 
-impl Owner {
-    /// Whether what this run has left is meant.
-    pub fn covers(self, run: RunKey) -> bool {
-        match self {
-            Owner::Run(own) => own == run,
-            Owner::Job(job) => job == run.job,
-        }
-    }
-}
-
 /// What the two answers to [`Action::Survey`] are, and that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {

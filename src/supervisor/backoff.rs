@@ -44,7 +44,7 @@ fn mixed(bytes: &[u8]) -> u64 {
     whole ^ (whole >> 33)
 }
 
-pub(super) const SPAWN_FAILURE_DELAY: Duration = Duration::from_millis(100);
+const SPAWN_FAILURE_DELAY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

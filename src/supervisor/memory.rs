@@ -36,6 +36,7 @@ impl OutputMemory {
     }
 
     /// The bytes that are held.
+    #[cfg(feature = "properties")]
     pub(super) fn used(&self) -> usize {
         self.used
     }

@@ -27,8 +27,9 @@
 //! critical job begins the shutdown.
 //!
 //! Whoever drives it keeps three rules: after [`Supervisor::poll_spawn`] hands out a launch, the
-//! next call says what came of it; each end of a child is told to [`Supervisor::handle_exit`]
-//! exactly once, after the output that came before it; and every [`Action::Survey`] is answered.
+//! next call says what came of it; each end of a child is told exactly once, to
+//! [`Supervisor::handle_collected`] and, when it was a run's first process, after the output that
+//! came before it, to [`Supervisor::handle_run_ended`]; and every [`Action::Survey`] is answered.
 
 mod action;
 mod backoff;
@@ -37,6 +38,8 @@ mod event;
 mod life;
 mod memory;
 mod message;
+#[cfg(feature = "properties")]
+mod properties;
 mod request;
 mod run;
 mod shutdown;
@@ -241,21 +244,6 @@ impl Supervisor {
         self.core.events.shrink();
     }
 
-    /// How many runs have processes or are about to.
-    pub fn live_runs(&self) -> usize {
-        self.core.live_runs
-    }
-
-    /// The memory, in bytes, that captured output takes.
-    pub fn output_memory(&self) -> usize {
-        self.core.memory.used()
-    }
-
-    /// The run whose first process this is, while it lives.
-    pub fn run_of(&self, pid: Pid) -> Option<RunKey> {
-        self.core.pids.get(&pid).copied()
-    }
-
     /// Whether this is the first process of a run, and alive.
     pub fn is_leader(&self, pid: Pid) -> bool {
         self.core.pids.contains_key(&pid)
@@ -302,21 +290,6 @@ impl Supervisor {
                 self.core.changed.note(Topic::Job(evicted.job));
             }
         }
-    }
-
-    /// A child of k1s has ended: [`Supervisor::handle_collected`] and, when it was a run's first
-    /// process, [`Supervisor::handle_run_ended`], for whom there is nothing to be done in between.
-    /// Returns the run; `None` for an orphan.
-    pub fn handle_exit(
-        &mut self,
-        pid: Pid,
-        status: ExitStatus,
-        group_is_alive: bool,
-        now: Now,
-    ) -> Option<RunKey> {
-        let run = self.handle_collected(pid)?;
-        self.handle_run_ended(run, status, group_is_alive, now);
-        Some(run)
     }
 
     /// A child of k1s was collected, so its number may become another's. Returns the run whose

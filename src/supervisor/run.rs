@@ -338,7 +338,7 @@ impl Run {
     }
 
     /// Tells the budget what the run holds.
-    pub(super) fn account(&mut self, core: &mut Core) {
+    fn account(&mut self, core: &mut Core) {
         let bytes = self.stdout.allocated() + self.stderr.allocated();
         self.place = core.memory.hold(self.place, self.key, true, bytes);
     }

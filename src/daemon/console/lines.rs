@@ -81,7 +81,7 @@ fn end_of_characters(bytes: &[u8]) -> usize {
 }
 
 /// The longest line that is passed on whole, in bytes; container runtimes have the same bound.
-pub(super) const MOST_BYTES: usize = 16 * 1024;
+const MOST_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -94,7 +94,7 @@ impl Console {
     }
 
     /// Whether the reader of this stream is so far behind that writers with backpressure should wait.
-    pub(super) fn is_backed_up(&self, stream: Stream) -> bool {
+    fn is_backed_up(&self, stream: Stream) -> bool {
         match (stream, &self.stdout) {
             (Stream::Stdout, Some(stdout)) => stdout.is_backed_up(),
             (Stream::Stdout, None) | (Stream::Stderr, _) => self.stderr.is_backed_up(),

@@ -156,7 +156,7 @@ fn newlines<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
 }
 
 /// As much as waits for a reader at most: four pipes full.
-pub(super) const MOST_BYTES: usize = 256 * 1024;
+const MOST_BYTES: usize = 256 * 1024;
 /// Memory that is kept when nothing waits.
 const KEPT_BYTES: usize = 64 * 1024;
 

@@ -55,7 +55,7 @@ pub struct Job {
     /// Oldest first; more than one only where a cron job allows it.
     pub(super) runs: Vec<Run>,
     pub(super) results: VecDeque<Finished>,
-    pub(super) last_run: u64,
+    last_run: u64,
     pub(super) last_started: Option<Wall>,
     /// How the newest finished run ended.
     pub(super) last: Option<Ending>,
@@ -65,15 +65,15 @@ pub struct Job {
     pub(super) failures: u32,
     pub(super) restarts: u64,
     /// The newest run was started after a backoff.
-    pub(super) has_backed_off: bool,
+    has_backed_off: bool,
     /// How many runs in a row have exited with success at once.
-    pub(super) exits_at_once: u32,
+    exits_at_once: u32,
     pub(super) kill_requested: bool,
     /// It cannot be seen whether all that its runs have left is gone; until the next run.
     pub(super) is_rest_unseen: bool,
     pub(super) skipped: Skipped,
     /// Up to when the schedule's nominal times have been dealt with.
-    pub(super) kept: Option<Moment>,
+    kept: Option<Moment>,
 }
 
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::time::Now;
 #[derive(Debug)]
 pub(in crate::supervisor) struct Finished {
     pub(in crate::supervisor) record: RunRecord,
-    pub(in crate::supervisor) place: Option<Place>,
+    pub(super) place: Option<Place>,
 }
 
 impl Job {
