@@ -29,7 +29,6 @@ use crate::time::Now;
 use answer::Wait;
 pub use answer::{Pending, Want};
 use json::write_line;
-#[cfg(feature = "properties")]
 pub use view::READ_ONLY;
 use view::{Filter, Shown};
 
