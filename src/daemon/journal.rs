@@ -1,10 +1,10 @@
-//! What the supervisor has done, in words for the log.
+//! Writes the supervisor's events to the log, in words.
 //!
 //! | level | what |
 //! |---|---|
-//! | warn | a run cannot start, or waits for room; a job is given up; what had to be killed |
-//! | info | what somebody asked for; a continuous job's first start, and that it is up again after its restarts had to wait; how one-off and cron runs ended; failures; shutdown |
-//! | debug | the rest: other starts, and ends that are followed by a restart at once |
+//! | warn | a run cannot be started or is deferred, a job is given up, something had to be killed |
+//! | info | requests; the first start of a continuous job, and its starts after a backoff; how one-off and cron runs ended; failures; shutdown |
+//! | debug | everything else, such as starts and ends without a backoff |
 
 use std::fmt::Display;
 
@@ -18,22 +18,21 @@ use crate::supervisor::{
 };
 use crate::time::Now;
 
-/// A reader of the event log that writes it down in words.
+/// A reader of the event log that writes it in words.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     cursor: u64,
 }
 
 impl Journal {
-    /// Writes all that has happened since the last call.
+    /// Writes everything that has happened since the last call.
     pub(super) fn write(&mut self, events: &EventLog, console: &mut Console, now: Now) {
         while let Some(read) = events.read(&mut self.cursor) {
             match read {
                 EventRead::Event(_, event) => write_event(event, console, now),
                 EventRead::Lost(count) => {
-                    let text = format_args!(
-                        "too much has happened at once: {count} events are not in this log"
-                    );
+                    let text =
+                        format_args!("too many events at once: {count} are missing in this log");
                     console.note(Warn, &text, now);
                 }
             }
@@ -57,16 +56,15 @@ fn write_event(event: &Event, console: &mut Console, now: Now) {
             console.note(Info, &text, now);
         }
         EventKind::ShuttingDown { because_of: None, live_runs, .. } => {
-            let text = format_args!("shutting down; runs to be stopped: {live_runs}");
+            let text = format_args!("shutting down; runs to stop: {live_runs}");
             console.note(Info, &text, now);
         }
         EventKind::KillingAll { is_overdue: true, live_runs } => {
-            let text =
-                format_args!("the time for the shutdown is up; runs to be killed: {live_runs}");
+            let text = format_args!("the time for the shutdown is up; runs to kill: {live_runs}");
             console.note(Warn, &text, now);
         }
         EventKind::KillingAll { is_overdue: false, live_runs } => {
-            let text = format_args!("asked again to shut down; runs to be killed: {live_runs}");
+            let text = format_args!("asked again to shut down; runs to kill: {live_runs}");
             console.note(Warn, &text, now);
         }
     }
@@ -97,14 +95,15 @@ fn write_job(
         Happened::Ended(ending) => say(level(ending, job_type), Some(ending.run), ending),
         Happened::Deferred { run, error, is_first } => {
             let level = if *is_first { Warn } else { Debug };
-            let text = format_args!("deferred, as this machine is short of something: {error}");
+            let text =
+                format_args!("deferred, because this machine is short of something: {error}");
             say(level, Some(*run), &text);
         }
         Happened::Overdue { run } => {
-            say(Warn, Some(*run), &"has not ended in its grace period: killing it");
+            say(Warn, Some(*run), &"has not ended in its grace period, and is killed");
         }
         Happened::Unseen { run } => {
-            let text = "it cannot be seen whether all it has left is gone";
+            let text = "/proc does not show whether all of its leftovers are gone";
             say(Warn, Some(*run), &text);
         }
         Happened::Restarting { after, streak } => {
@@ -115,7 +114,7 @@ fn write_job(
         Happened::ExitsAtOnce => say(Warn, None, &BACKGROUND_HINT),
         Happened::Skipped(reason) => skipped(*reason, say),
         Happened::Finished(state) => match is_continuous && *state == State::Failed {
-            true => say(Warn, None, &"failed, and is not restarted any more"),
+            true => say(Warn, None, &"failed, and is not restarted again"),
             false => say(Debug, None, &format_args!("over: {state:?}")),
         },
         Happened::Removed => say(Debug, None, &"removed"),
@@ -135,10 +134,10 @@ fn asked(request: Request, say: &mut impl FnMut(LogLevel, Option<u64>, &dyn Disp
 
 fn skipped(reason: SkipReason, say: &mut impl FnMut(LogLevel, Option<u64>, &dyn Display)) {
     match reason {
-        SkipReason::Forbidden => say(Debug, None, &"a run is skipped: another is going"),
-        SkipReason::QueueFull => say(Debug, None, &"a run is skipped: another waits already"),
+        SkipReason::Forbidden => say(Debug, None, &"a run is skipped: another is active"),
+        SkipReason::QueueFull => say(Debug, None, &"a run is skipped: another is already waiting"),
         SkipReason::Missed(count) => {
-            say(Info, None, &format_args!("runs skipped, as their time had passed: {count}"));
+            say(Info, None, &format_args!("runs skipped, because they were too late: {count}"));
         }
     }
 }
@@ -152,8 +151,8 @@ fn level(ending: &Ending, job_type: JobType) -> LogLevel {
     }
 }
 
-const BACKGROUND_HINT: &str = "its first process exits with success at once, as one does that goes \
-     into the background: have it run in the foreground, so that it can be supervised";
+const BACKGROUND_HINT: &str = "its first process exits with success at once, as a program does \
+     that goes into the background: run it in the foreground, so that k1s can supervise it";
 
 #[cfg(test)]
 mod tests {

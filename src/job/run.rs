@@ -19,7 +19,7 @@ pub struct RunRecord {
     /// Why it ended.
     pub reason: Reason,
     /// Whether it was one: k1s was asked to stop it, or its exit code is among the job's
-    /// `successExitCodes` and it did not take longer than it may.
+    /// `successExitCodes` and it did not exceed its timeout.
     pub success: bool,
     /// When it was started.
     pub started_at: Wall,
@@ -129,7 +129,7 @@ impl RunRecord {
 impl Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.reason == Reason::TimedOut {
-            f.write_str("took longer than it may, and ")?;
+            f.write_str("exceeded its timeout, and ")?;
         }
         match (&self.end, self.reason) {
             (RunEnd::NotSpawned(failure), _) => {
@@ -216,13 +216,13 @@ mod tests {
                 signal(),
                 Reason::TimedOut,
                 bad,
-                "took longer than it may, and was ended by SIGTERM after 1.2 s",
+                "exceeded its timeout, and was ended by SIGTERM after 1.2 s",
             ),
             (
                 code(0),
                 Reason::TimedOut,
                 bad,
-                "took longer than it may, and ended with exit code 0 after 1.2 s",
+                "exceeded its timeout, and ended with exit code 0 after 1.2 s",
             ),
             (
                 RunEnd::NotSpawned(Rc::new(failure)),

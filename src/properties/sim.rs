@@ -789,7 +789,7 @@ impl JobModel {
     }
 }
 
-/// It is a sentence, and one that may be said in this state.
+/// The message must be a sentence that fits the state.
 fn check_message(job: &Job, message: &str) {
     let state = job.state();
     let says: &[&str] = match state {
@@ -798,7 +798,7 @@ fn check_message(job: &Job, message: &str) {
         State::Running => &["has been running for"],
         State::Backoff => &["starts again in"],
         State::Scheduled => &["its next run is due in", "is suspended", "no more times"],
-        State::Stopping => &["is being stopped", "is left of it", "has ended before"],
+        State::Stopping => &["is being stopped", "leftovers", "had ended before"],
         State::Succeeded => &["ended with exit code 0"],
         State::Failed => &["ended", "could not be started"],
         State::Killed => &["was stopped"],

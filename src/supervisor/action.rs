@@ -1,30 +1,30 @@
-//! What the supervisor hands out to be done: to processes that are there, and processes to be
-//! started. Whoever drives it does it, and tells what came of it.
+//! What the supervisor wants done: something to existing processes, or a process to be started.
+//! The caller does it and reports the outcome.
 
 use std::rc::Rc;
 
 use super::{JobKey, RunKey};
 use crate::job::{JobId, JobSpec, Pid, Signal};
 
-/// Something to be done to processes.
+/// Something to do to processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Send a signal that was asked for to the target's processes, and nothing else.
+    /// Send a signal that a user asked for, and nothing else.
     Signal {
         /// To which processes: one, or a group.
         target: Target,
         /// Which signal.
         signal: Signal,
     },
-    /// Send a signal to all of the target's processes that is to end them, and, unless it is
-    /// SIGKILL, SIGCONT, so that stopped ones can act on it.
+    /// Send all of the target's processes a signal to end them. Unless it is SIGKILL, send SIGCONT
+    /// too, so that stopped processes can act on it.
     Stop {
         /// To which processes.
         target: Target,
         /// Which signal.
         signal: Signal,
     },
-    /// Find out whether any process of the target is left, and say so with
+    /// Find out whether any process of the target is left, and answer with
     /// [`Supervisor::handle_survey`](super::Supervisor::handle_survey).
     Survey {
         /// The run that waits for the answer.
@@ -32,23 +32,23 @@ pub enum Action {
         /// Which processes.
         target: Target,
     },
-    /// Look whether the group still is there, which takes no search: kill(2). If not, say so with
-    /// [`Supervisor::handle_group_gone`](super::Supervisor::handle_group_gone).
+    /// Check whether the process group still exists, by kill(2) without a search. If not, answer
+    /// with [`Supervisor::handle_group_gone`](super::Supervisor::handle_group_gone).
     Glance {
-        /// The run that waits for it.
+        /// The run that waits for the answer.
         run: RunKey,
-        /// The group's leader, which is gone.
+        /// The leader of the group, which has ended.
         leader: Pid,
     },
-    /// All jobs are gone: ask what belongs to none to end, by SIGTERM and SIGCONT, or only look
-    /// whether it has, and say so with
-    /// [`Supervisor::handle_rest`](super::Supervisor::handle_rest). For the first process of a
-    /// pid namespace alone.
+    /// All jobs are gone. Find out whether any other process is left, which belongs to no job, and
+    /// answer with [`Supervisor::handle_rest`](super::Supervisor::handle_rest). Only the first
+    /// process of a pid namespace is asked to.
     Rest {
-        /// Whether to ask; otherwise that was done.
+        /// Whether to ask them to end first, by SIGTERM and SIGCONT; later only whether any is
+        /// left.
         ask: bool,
     },
-    /// Everything has been stopped, or its time is up: end with this exit code.
+    /// Everything has been stopped, or the time for it is up: exit with this code.
     Exit {
         /// k1s's own exit code.
         code: u8,
@@ -60,44 +60,44 @@ pub enum Action {
 pub enum Target {
     /// One process.
     Process(Pid),
-    /// A process group, by its leader, which may be gone.
+    /// A process group, named by its leader, which may have ended.
     Group(Pid),
-    /// All that a run or a job has left behind: the group, what descends from the leader, and
-    /// orphans that carry the sign of their run.
+    /// All processes of a run or a job: the group, the descendants of the leader, and orphans that
+    /// carry the mark of their run.
     Tree {
-        /// The first process, whose id is also its group's and its session's.
+        /// The first process of the run, whose id is also that of its group and its session.
         leader: Option<Pid>,
         /// Whose orphans.
         owner: Owner,
     },
 }
 
-/// Whose processes are meant.
+/// Whose processes are meant: those of a run, or of all runs of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
-    /// One run's.
+    /// Those of one run.
     Run(RunKey),
-    /// Those of any run of a job.
+    /// Those of all runs of a job.
     Job(JobKey),
 }
 
-/// What the two answers to [`Action::Survey`] are, and that there is none.
+/// The answer to [`Action::Survey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// None of the target's processes is there.
+    /// No process of the target is left.
     Nothing,
-    /// One is there, or it cannot be seen now.
+    /// One is left, or it cannot be seen just now whether one is.
     Something,
-    /// None was found, but one may be there that can never be seen.
+    /// None was found, but there may be one that k1s can never see.
     Unseen,
 }
 
-/// A process to be started. It is handed back with what came of it, by
+/// A process to start. The caller returns it with its outcome, in exactly one call of
 /// [`handle_spawned`](super::Supervisor::handle_spawned),
 /// [`handle_spawn_failed`](super::Supervisor::handle_spawn_failed) or
-/// [`handle_spawn_deferred`](super::Supervisor::handle_spawn_deferred): one answer, and one only.
+/// [`handle_spawn_deferred`](super::Supervisor::handle_spawn_deferred).
 #[derive(Debug)]
-#[must_use = "the supervisor waits to be told what came of it"]
+#[must_use = "the supervisor waits for its outcome"]
 pub struct Launch {
     /// The run it is for.
     pub run: RunKey,

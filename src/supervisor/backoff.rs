@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::job::JobId;
 use crate::job::spec::Backoff;
 
-/// The delay before the `streak`-th restart in a row (from 1): 0, `initial`, times `factor`, …
-/// up to `max`. After a failed spawn it is never below [`SPAWN_FAILURE_DELAY`]. Up to a tenth
-/// is added, by the job's id, so that jobs that fall together do not rise together.
+/// The delay before the `streak`-th restart in a row (from 1): 0, `initial`, then times `factor`
+/// each, up to `max`. After a failed spawn it is at least [`SPAWN_FAILURE_DELAY`]. Up to a tenth
+/// is added, depending on the id, so that jobs that failed together do not restart together.
 pub(super) fn delay(backoff: &Backoff, streak: u32, spawn_failed: bool, id: &JobId) -> Duration {
     let growing = match streak {
         0 | 1 => Duration::ZERO,
@@ -18,7 +18,7 @@ pub(super) fn delay(backoff: &Backoff, streak: u32, spawn_failed: bool, id: &Job
     delay + delay.mul_f64(0.1 * fraction(id))
 }
 
-/// A number from 0 to 1 that only depends on the id.
+/// A number from 0 to 1 that depends on the id alone.
 pub(super) fn fraction(id: &JobId) -> f64 {
     f64::from((mixed(id.as_str().as_bytes()) >> 32) as u32) / f64::from(u32::MAX)
 }
@@ -33,8 +33,8 @@ fn grown(backoff: &Backoff, steps: u32) -> Duration {
     Duration::from_secs_f64(if seconds < max { seconds } else { max })
 }
 
-/// FNV-1a, and then the finalizer of MurmurHash3: names that differ in their last letter only
-/// must end up far apart.
+/// FNV-1a, then the finalizer of MurmurHash3, so that ids that differ only in their last letter
+/// get very different values.
 fn mixed(bytes: &[u8]) -> u64 {
     let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

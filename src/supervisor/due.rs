@@ -1,12 +1,12 @@
-//! When a cron job's runs are due, and which of them can still be kept.
+//! When the runs of a cron job are due, and which of them can still be started.
 //!
-//! Interval jobs live by elapsed time, expressions by the wall clock. A [`Moment`] is one of the
-//! schedule's own clock, whichever that is, so that one set of rules serves both:
+//! Intervals count elapsed time, expressions follow the wall clock. A [`Moment`] is a time of the
+//! clock that the schedule follows, so that the same rules serve both:
 //!
-//! - a run is *nominally* due when the schedule says so; jitter is added to that;
-//! - a run that comes too late by more than its deadline is skipped, not made up for, and of
-//!   several that were missed within the deadline one is run;
-//! - the run after that is the first one that is still to come.
+//! - the *nominal* time of a run is the one that the schedule names; jitter is added to it;
+//! - a run that is late by more than its deadline is skipped, and is not made up for; of several
+//!   runs that are late by less, one is started;
+//! - the next run is the first whose nominal time is still to come.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -17,43 +17,43 @@ use crate::job::spec::CronSpec;
 use crate::schedule::Schedule;
 use crate::time::{Mono, Now, Wall};
 
-/// The runs that a schedule wanted and that were not started, by the reason.
+/// How many runs were due but not started, by the reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// Another run was going, and the policy is `forbid`.
+    /// Another run was active, and the policy is `forbid`.
     pub forbidden: u64,
-    /// One run was waiting already: to be spawned, or by the policy `queue` or `replace`.
+    /// One run was already waiting: to be spawned, or because of the policy `queue` or `replace`.
     pub queue_full: u64,
-    /// Its moment had passed by more than the starting deadline.
+    /// It was late by more than the starting deadline.
     pub missed: u64,
 }
 
-/// A moment of one schedule's own clock, in milliseconds: of elapsed time for an interval, of the
-/// calendar for an expression. Moments of two schedules have nothing to do with each other.
+/// A time of the clock that a schedule follows, in milliseconds: elapsed time for an interval, the
+/// wall clock for an expression. Moments of two schedules must not be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(i64);
 
 /// The next run of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
-    /// When the schedule wants it.
+    /// The time that the schedule names.
     nominal: Moment,
-    /// When it is started: the nominal time and the job's jitter.
+    /// When it is started: the nominal time plus the job's jitter.
     at: Moment,
 }
 
-/// What is to be done when a timer says that a run may be due.
+/// What to do when the timer for a run has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// Whether a run is to be started now.
+    /// Whether to start a run now.
     pub(super) run: bool,
-    /// How many runs can no longer be kept.
+    /// How many runs are skipped because they are too late.
     pub(super) missed: u64,
     /// The next run to wait for.
     pub(super) next: Option<Due>,
 }
 
-/// A job's schedule, with all that its runs depend on.
+/// A job's schedule, with everything that determines its runs.
 pub(super) struct Timetable<'a> {
     spec: &'a CronSpec,
     created: Mono,
@@ -86,11 +86,11 @@ impl<'a> Timetable<'a> {
         Verdict { run: run.is_some(), missed: wanted - u64::from(run.is_some()).min(wanted), next }
     }
 
-    /// The wall clock was set: which run is next, and up to when all has still been kept. Fixed
-    /// times that have been kept are not kept again when the clock goes back by up to three hours
-    /// (as Debian's cron); an expression that follows the wall clock repeats nothing of the last
-    /// minute. A clock that goes back further is believed, once and for all. A run that only
-    /// waits for its jitter is kept.
+    /// The wall clock was set: returns the next run, and up to when runs have been dealt with.
+    /// When the clock goes back by up to three hours, fixed times that have been dealt with are
+    /// not repeated (as in Debian's cron); an expression that follows the wall clock does not
+    /// repeat the last minute. When it goes back further, the new time counts. A run that only
+    /// waits for its jitter stays due.
     pub(super) fn after_step(
         &self,
         due: Due,
@@ -110,13 +110,13 @@ impl<'a> Timetable<'a> {
         (self.after(kept.map_or(clock, |kept| kept.max(clock))), kept)
     }
 
-    /// How long it is until `due`, by the clock of the schedule. Between two steps, elapsed time
-    /// and the calendar run at one rate, also where that is adjusted: clock_gettime(2).
+    /// The time until `due`, by the clock of the schedule. Between two steps both clocks run at
+    /// the same rate, also while that is adjusted: clock_gettime(2).
     pub(super) fn wait(&self, due: Due, now: Now) -> Duration {
         due.at.since(self.clock(now))
     }
 
-    /// The nominal time up to which everything has been kept or missed.
+    /// The nominal time up to which runs have been started or skipped.
     pub(super) fn passed(&self, now: Now) -> Moment {
         self.clock(now) - self.jitter
     }
@@ -141,8 +141,8 @@ impl<'a> Timetable<'a> {
         Some(Due { nominal: next, at: next + self.jitter })
     }
 
-    /// How many runs the schedule wants from `first` to `last`; of an expression no more than
-    /// [`COUNTED`] are counted.
+    /// How many runs the schedule has from `first` to `last`; for an expression, [`COUNTED`] at
+    /// most.
     fn count(&self, first: Moment, last: Moment) -> u64 {
         match &self.spec.schedule {
             Schedule::Every(_) if last < first => 0,
@@ -198,6 +198,6 @@ fn millis(duration: Duration) -> i64 {
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Of an expression, so many missed runs are counted at a time and no more, as in Kubernetes: each
-/// is a search of up to half a microsecond, and a turn may deal with 64 jobs.
+/// How many missed runs of an expression are counted at a time, as in Kubernetes: each takes a
+/// search of up to half a microsecond, and a turn may deal with 64 jobs.
 const COUNTED: usize = 100;

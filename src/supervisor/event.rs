@@ -1,4 +1,4 @@
-//! What has happened, for those who tell of it: the journal, and whoever follows events.
+//! What has happened, for the journal and for clients that follow events.
 //!
 //! ```text
 //!    told ──► │ 17 │ 18 │ 19 │ 20 │ ◄── next          a reader holds a number of its own:
@@ -6,12 +6,12 @@
 //!                    cursor    cursor
 //! ```
 //!
-//! Events are numbered from 0 and kept in a bounded ring, which no reader takes anything out of.
-//! It holds the many events of a turn in which everything changes, and the newest few after that:
-//! each holds on to the id of a job that may be gone, and to the page of memory around it.
-//! A reader that falls behind by more than the ring holds is told how many it has lost. Each
-//! event is told after what it tells of, and holds all that its readers need: the job may be
-//! gone, or its id another's, when it is read.
+//! Events are numbered from 0 and kept in a bounded ring; reading removes nothing. The ring has
+//! room for a turn in which everything changes, and keeps only the newest events after it, because
+//! each holds the id of a job that may be gone, and with it a page of memory. A reader that has
+//! fallen behind too far learns how many events it has lost. An event is recorded after what it
+//! reports, and contains everything its readers need: when it is read, the job may be gone, or its
+//! id may belong to another job.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -46,16 +46,16 @@ pub enum EventKind {
     },
     /// A shutdown has begun.
     ShuttingDown {
-        /// The exit code that k1s will end with, unless a main job says otherwise.
+        /// The exit code of k1s, unless a main job determines it.
         exit_code: u8,
-        /// The critical job whose end began it; `None`: somebody asked for it.
+        /// The critical job whose end began it; `None` when a user or a signal did.
         because_of: Option<JobId>,
         /// How many runs are to be stopped.
         live_runs: usize,
     },
     /// In a shutdown, whatever is left is killed.
     KillingAll {
-        /// The time for the shutdown is up; otherwise somebody asked a second time.
+        /// The time for the shutdown is up; otherwise it was asked for a second time.
         is_overdue: bool,
         /// How many runs are to be killed.
         live_runs: usize,
@@ -67,9 +67,9 @@ pub enum EventKind {
 pub enum Happened {
     /// It was registered.
     Created,
-    /// It has another specification.
+    /// It has a new specification.
     Replaced,
-    /// Somebody asked for something, and it is being done.
+    /// A user asked for something, and it is being done.
     Asked(Request),
     /// A run has a process.
     Started {
@@ -77,57 +77,58 @@ pub enum Happened {
         run: u64,
         /// Its first process.
         pid: Pid,
-        /// How many times in a row the job has been restarted, when this restart had to wait; 0:
-        /// it came at once, or is none.
+        /// How many times in a row the job has been restarted; 0 when this restart came without a
+        /// delay, or is none.
         streak: u32,
     },
-    /// A run's first process is over, or it never had one.
+    /// The first process of a run has ended, or could not be started.
     Ended(Ending),
-    /// The machine has no room for a run now.
+    /// A run cannot be started yet because of a shortage.
     Deferred {
         /// Which run.
         run: u64,
-        /// What the machine is short of.
+        /// What this machine is short of.
         error: String,
         /// Whether it is the first time for this run.
         is_first: bool,
     },
-    /// What was asked to end has not in time, and is killed.
+    /// A run has not ended in its grace period, and is killed.
     Overdue {
         /// Which run.
         run: u64,
     },
-    /// Of what a run has left, nothing was found; but a process may be there that cannot be seen.
+    /// No leftovers of a run were found, but there may be some that k1s cannot see.
     Unseen {
         /// Which run.
         run: u64,
     },
     /// It will be started again.
     Restarting {
-        /// How soon.
+        /// The delay.
         after: Duration,
-        /// How many times in a row, this one included.
+        /// How many times in a row, including this one.
         streak: u32,
     },
-    /// Again and again the first process of a continuous job exits with success at once: it
-    /// probably goes into the background, where k1s cannot watch it. Told once for each streak.
+    /// The first process of a continuous job has exited with success at once several times in a
+    /// row: it probably goes into the background, where k1s cannot supervise it. Reported once for
+    /// each streak.
     ExitsAtOnce,
-    /// A run that the schedule wanted is not started.
+    /// A run that was due is not started.
     Skipped(SkipReason),
-    /// Nothing more will be started by itself: `Succeeded`, `Failed` or `Killed`.
+    /// It starts nothing more without a request: `Succeeded`, `Failed` or `Killed`.
     Finished(State),
-    /// It was removed, and nothing of it runs.
+    /// It was removed, and no process of it is left.
     Removed,
 }
 
-/// Why a run that the schedule wanted is not started.
+/// Why a run that was due is not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason {
-    /// Another run is going, and the policy is `forbid`.
+    /// Another run is active, and the policy is `forbid`.
     Forbidden,
-    /// One run waits already.
+    /// One run is already waiting.
     QueueFull,
-    /// So many moments had passed by more than the starting deadline.
+    /// So many runs were late by more than the starting deadline.
     Missed(u64),
 }
 
@@ -139,12 +140,12 @@ pub struct EventLog {
     ring: VecDeque<Event>,
 }
 
-/// What a reader of the event log finds at its cursor.
+/// What a reader finds at its cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventRead<'a> {
-    /// The event of this number.
+    /// The event with this number.
     Event(u64, &'a Event),
-    /// So many events have fallen out of the ring since it last read.
+    /// So many events were dropped since it last read.
     Lost(u64),
 }
 
@@ -154,12 +155,12 @@ impl EventLog {
         self.first
     }
 
-    /// The number that the next event will have: the cursor of who wants new events alone.
+    /// The number of the next event to come: the cursor of a reader that wants new events only.
     pub fn next(&self) -> u64 {
         self.first + self.ring.len() as u64
     }
 
-    /// What comes at the cursor, which moves on; `None` when nothing more has happened.
+    /// Reads at the cursor, and advances it; `None` when nothing more has happened.
     pub fn read(&self, cursor: &mut u64) -> Option<EventRead<'_>> {
         if *cursor < self.first {
             let lost = self.first - *cursor;
@@ -172,7 +173,7 @@ impl EventLog {
         Some(EventRead::Event(number, event))
     }
 
-    /// Keeps the newest events alone, for those who come back.
+    /// Keeps only the newest events, for readers that come back.
     pub(super) fn shrink(&mut self) {
         let surplus = self.ring.len().saturating_sub(KEPT_EVENTS);
         self.ring.drain(..surplus);
@@ -191,9 +192,9 @@ impl EventLog {
     }
 }
 
-/// More than a turn of the loop brings, unless all jobs change at once.
+/// The most that is kept: more than one turn records, unless all jobs change at once.
 const MOST_EVENTS: usize = 4096;
-/// For readers that come back.
+/// How many are kept between turns, for readers that come back.
 const KEPT_EVENTS: usize = 512;
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! One budget for all captured output.
 //!
-//! Every run that holds output stands in one queue: finished runs first, the oldest of them at
-//! the front, then live ones. When the budget is exceeded, whoever is at the front loses what
-//! was kept of its output, and its record says that it is truncated.
+//! All runs that hold output are in one queue: finished runs first, the oldest at the front, then
+//! live runs. When the budget is exceeded, the run at the front loses all of its output that was
+//! kept, and its record says that it is truncated.
 
 use std::collections::BTreeMap;
 
 use super::RunKey;
 
-/// Who holds how much output.
+/// Which run holds how much output.
 #[derive(Debug)]
 pub(super) struct OutputMemory {
     budget: usize,
@@ -17,7 +17,7 @@ pub(super) struct OutputMemory {
     last_place: u64,
 }
 
-/// A place in the queue: finished runs stand before live ones, then who came first.
+/// A place in the queue: finished runs before live ones, then in order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     is_live: bool,
@@ -41,7 +41,7 @@ impl OutputMemory {
         self.used
     }
 
-    /// Takes a run out of the queue that must forget its output, if the budget is exceeded.
+    /// If the budget is exceeded, takes the first run out of the queue, which must drop its output.
     pub(super) fn evict(&mut self) -> Option<RunKey> {
         if self.used <= self.budget {
             return None;
@@ -51,8 +51,8 @@ impl OutputMemory {
         Some(holder.run)
     }
 
-    /// The run holds `bytes` now. `place` is where it stands, if it does; returns where it stands
-    /// from now on. A run without output stands nowhere.
+    /// The run holds `bytes` now. Takes its place in the queue, and returns its new one; a run
+    /// without output has none.
     pub(super) fn hold(
         &mut self,
         place: Option<Place>,
@@ -79,7 +79,7 @@ impl OutputMemory {
         Some(place)
     }
 
-    /// The run that stands there holds nothing any more.
+    /// The run at this place holds no output any more.
     pub(super) fn release(&mut self, place: Option<Place>) {
         if let Some(holder) = place.and_then(|place| self.holders.remove(&place)) {
             self.used -= holder.bytes;

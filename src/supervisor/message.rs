@@ -1,8 +1,7 @@
-//! Why a job is as it is, and what comes next: one sentence for people.
+//! Why a job is in its state, and what comes next: one sentence for people.
 //!
-//! It says what the other fields of a job do not, as of the moment when it is asked for: how long
-//! something takes, or is still to be waited for. A scene of `tests/it/scripts/message.txt` has
-//! each of them.
+//! It says what the other fields of a job do not, as of now: how long something has taken, or how
+//! long it will still take. `tests/it/scripts/message.txt` has a scene for each sentence.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
@@ -48,14 +47,14 @@ impl Display for Message<'_> {
             (Phase::Ended { outcome, .. }, _) => self.ended(*outcome, f)?,
             (Phase::Expired | Phase::Gone, _) => f.write_str("is removed")?,
         }
-        if self.job.is_rest_unseen {
-            f.write_str("; /proc does not show whether all that it has left is gone")?;
+        if self.job.may_have_unseen_leftovers {
+            f.write_str("; /proc does not show whether all of its leftovers are gone")?;
         }
         Ok(())
     }
 }
 
-// Each part is a clause whose subject is the job, or is named in it.
+// The subject of each clause is the job, unless it names another.
 impl Message<'_> {
     fn waiting(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.job.spec.kind {
@@ -66,22 +65,22 @@ impl Message<'_> {
         self.before.map_or(Ok(()), |before| self.rest(": ", before, f))
     }
 
-    /// What is not stopped by request.
+    /// The newest run of a job that is not being stopped by request.
     fn run(&self, run: &Run, f: &mut Formatter<'_>) -> fmt::Result {
         match &run.state {
             RunState::Queued => f.write_str("is about to be started"),
             RunState::Deferred { error, until, .. } => write!(
                 f,
-                "cannot be started yet, as this machine is short of something: {error}; it is \
-                 tried again in {}, or as soon as something is freed",
+                "cannot be started yet, because this machine is short of something: {error}; it \
+                 is tried again in {}, or as soon as something is freed",
                 self.until(*until),
             ),
             RunState::Running { pid } => self.running(run, *pid, f),
             RunState::Stopping { why, .. } => {
                 f.write_str(match why {
-                    Reason::TimedOut => "takes longer than it may, and is being stopped",
+                    Reason::TimedOut => "has exceeded its timeout, and is being stopped",
                     Reason::Exited | Reason::Signaled | Reason::Killed | Reason::SpawnFailed => {
-                        "is being stopped, as the next run is to replace this one"
+                        "is being stopped, because the next run replaces it"
                     }
                 })?;
                 self.rest(": ", self.job, f)
@@ -108,7 +107,7 @@ impl Message<'_> {
         self.history(lived, f)?;
         if let Some(timeout) = run.spec.timeout {
             let left = self.until(run.started.mono + timeout);
-            write!(f, "; it is stopped if it takes {left} more")?;
+            write!(f, "; its timeout comes in {left}")?;
         }
         match &self.job.phase {
             Phase::Scheduled { pending: Some(_), .. } => {
@@ -128,7 +127,7 @@ impl Message<'_> {
         }
     }
 
-    /// The restarts or failures before a run, as long as it may be one more of them.
+    /// The restarts or failures before an active run, until it has run for long enough.
     fn history(&self, lived: Duration, f: &mut Formatter<'_>) -> fmt::Result {
         let (job, streak) = (self.job, self.job.streak);
         let has_recovered = match &job.spec.kind {
@@ -152,7 +151,7 @@ impl Message<'_> {
         self.last(f)
     }
 
-    /// The number of the restart or retry in a row, where there is a last one.
+    /// The number of the restart or retry in a row, where there is a limit.
     fn number(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (job, streak) = (self.job, self.job.streak);
         match (&job.spec.kind, job.most_restarts()) {
@@ -170,7 +169,7 @@ impl Message<'_> {
             None if is_suspended => {
                 f.write_str("is suspended: its schedule starts nothing until suspend is false")?
             }
-            None => f.write_str("its schedule has no more times: it starts nothing any more")?,
+            None => f.write_str("its schedule has no more times, so it starts nothing more")?,
         }
         self.last(f)
     }
@@ -178,9 +177,9 @@ impl Message<'_> {
     fn stopping(&self, then: Then, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match then {
             Then::End(_) if self.job.kill_requested => "is being stopped by request",
-            Then::End(_) => "is being stopped, as k1s is shutting down",
-            Then::StayEnded(_) => "has ended before, and is cleared up",
-            Then::Begin(_) => "is being stopped, and starts again then",
+            Then::End(_) => "is being stopped, because k1s is shutting down",
+            Then::StayEnded(_) => "had ended before",
+            Then::Begin(_) => "is being stopped, and then starts again",
             Then::Gone => "is being removed",
         })?;
         self.rest(": ", self.job, f)
@@ -193,7 +192,7 @@ impl Message<'_> {
             (Outcome::Killed, _) => {
                 f.write_str(match job.kill_requested {
                     true => "was stopped by request",
-                    false => "was stopped, as k1s is shutting down",
+                    false => "was stopped, because k1s is shutting down",
                 })?;
                 self.last(f)?;
             }
@@ -210,7 +209,7 @@ impl Message<'_> {
             (Outcome::Failed | Outcome::Succeeded, Some(last)) => write!(f, "{last}")?,
         }
         if job.kill_requested && outcome != Outcome::Killed {
-            f.write_str("; a kill was requested since")?;
+            f.write_str("; since then it was asked to be killed")?;
         }
         match self.removal {
             Some(removal) => write!(f, "; it removes itself in {}", self.until(removal)),
@@ -220,7 +219,7 @@ impl Message<'_> {
         }
     }
 
-    /// How the last run ended, with the failures in a row before it.
+    /// How the last run ended, and how many in a row have failed.
     fn last(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match (&self.job.last, self.job.failures) {
             (None, _) => Ok(()),
@@ -231,7 +230,7 @@ impl Message<'_> {
         }
     }
 
-    /// What is still to be stopped of a job, and when it is killed.
+    /// Which processes of a job are still to be stopped, and when they are killed.
     fn rest(&self, before: &str, job: &Job, f: &mut Formatter<'_>) -> fmt::Result {
         let Some(run) = job.runs.last() else { return Ok(()) };
         let signal = run.spec.stop.signal;
@@ -247,22 +246,19 @@ impl Message<'_> {
                 write!(f, "{before}process {pid} was sent SIGKILL, and is not gone yet")
             }
             RunState::Clearing { kill: Kill::Unasked, .. } => {
-                write!(f, "{before}k1s looks for whatever is left of it")
+                write!(f, "{before}k1s is looking for leftovers")
             }
             RunState::Clearing { kill: Kill::At(at), .. } => {
                 let left = self.until(*at);
-                write!(
-                    f,
-                    "{before}whatever is left of it was asked to end, and SIGKILL follows in {left}"
-                )
+                write!(f, "{before}its leftovers were asked to end, and SIGKILL follows in {left}")
             }
             RunState::Clearing { kill: Kill::Sent, .. } => {
-                write!(f, "{before}whatever is left of it was sent SIGKILL, and is looked for")
+                write!(f, "{before}its leftovers were sent SIGKILL, and are not gone yet")
             }
         }
     }
 
-    /// What comes when nothing of a run is left that has ended by itself.
+    /// What follows a run that has ended by itself, once it has no leftovers.
     fn after(&self, end: End, f: &mut Formatter<'_>) -> fmt::Result {
         match (&self.job.phase, self.job.next(end)) {
             (Phase::Active, Next::Restart) => f.write_str("; then it starts again"),

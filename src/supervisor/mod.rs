@@ -1,35 +1,35 @@
-//! The supervisor: what should run, when, and what becomes of it.
+//! The supervisor: what should run, when, and what follows when it ends.
 //!
-//! It is handed `now` and what happened, and hands back what to do. Nothing here spawns,
-//! signals, reads a clock, an environment or a random number, so the whole life of ten
-//! thousand jobs replays in a test.
+//! It takes `now` and what happened, and returns what to do. Nothing here spawns, signals, or
+//! reads a clock, an environment or a random number, so a test can replay the whole life of ten
+//! thousand jobs.
 //!
 //! ```text
-//!   handle_* (a spawn succeeded, a process ended, a deadline came …)
-//!   create, kill, start, … (somebody asked)        ┌────────────┐
+//!   handle_* (a spawn succeeded, a process ended, a deadline passed …)
+//!   create, kill, start, … (requests)              ┌────────────┐
 //!   ───────────────────────────────────────────────► Supervisor ├──► poll_action, poll_spawn
 //!                                                  └─────┬──────┘     poll_timeout, poll_changed
 //!                                                        │ one `Job` each, in order of creation
 //!                                                        ▼
-//!        Job: a Phase (what happens next)  and its live Runs, each a state machine of its own
+//!        Job: a Phase (what happens next) and its live Runs, each a state machine of its own
 //! ```
 //!
 //! - [`Job`] (`life/`) decides *whether* to run: restarts, retries, schedules, stops.
-//! - `Run` (`run.rs`) is one process from its spawn until nothing of it is left.
-//! - `request.rs` is what somebody asks of the jobs, `shutdown.rs` how everything is stopped,
-//!   `action.rs` and `event.rs` what is to be done and what is told.
+//! - `Run` (`run.rs`) is one process and its descendants, from the spawn until none is left.
+//! - `request.rs` holds what users ask of jobs, `shutdown.rs` how everything is stopped,
+//!   `action.rs` what the supervisor wants done, `event.rs` what it reports.
 //! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
-//! - `message.rs` says in a sentence why a job is as it is, and what comes next.
-//! - [`Topic`] (`topic.rs`) is what may change, for whoever waits for a change.
+//! - `message.rs` says in one sentence why a job is in its state, and what comes next.
+//! - [`Topic`] (`topic.rs`) names what may change, so that clients can wait for it.
 //!
-//! Each change to a job is made by [`Supervisor::update`], and what follows from it beyond the job
-//! in one loop, [`Supervisor::settle`]: a removed job leaves, its successor begins, the end of a
+//! [`Supervisor::update`] makes every change to a job. What follows from it for other jobs happens
+//! in one loop, [`Supervisor::settle`]: a removed job goes, its successor starts, the end of a
 //! critical job begins the shutdown.
 //!
-//! Whoever drives it keeps three rules: after [`Supervisor::poll_spawn`] hands out a launch, the
-//! next call says what came of it; each end of a child is told exactly once, to
-//! [`Supervisor::handle_collected`] and, when it was a run's first process, after the output that
-//! came before it, to [`Supervisor::handle_run_ended`]; and every [`Action::Survey`] is answered.
+//! The caller keeps three rules. After [`Supervisor::poll_spawn`] has returned a launch, the next
+//! call reports its outcome. Each end of a child is reported exactly once: to
+//! [`Supervisor::handle_collected`], and if it was the first process of a run, after all of its
+//! output, to [`Supervisor::handle_run_ended`]. Every [`Action::Survey`] is answered.
 
 mod action;
 mod backoff;
@@ -66,114 +66,115 @@ use topic::Changed;
 pub use topic::Topic;
 pub use view::State;
 
-/// What a supervisor needs to know from the start.
+/// The settings of a supervisor, which never change.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Tells the runs of this k1s from those of any other: the first part of every `K1S_RUN`.
-    /// Holds no dot.
+    /// Distinguishes the runs of this k1s from those of any other: the first part of every
+    /// `K1S_RUN`. Contains no dot.
     pub instance: String,
     /// The most jobs that may exist at a time.
     pub job_limit: usize,
     /// The most memory, in bytes, that captured output may take.
     pub output_memory: usize,
-    /// How long a shutdown may take before everything that is left is killed.
+    /// How long a shutdown may take before it kills everything that is left.
     pub shutdown_timeout: Duration,
-    /// The job whose exit code is k1s's own, unless another critical job began the shutdown; to
-    /// kill or remove it is to begin the shutdown.
+    /// The job whose exit code k1s ends with, unless another critical job began the shutdown.
+    /// Killing or removing it begins the shutdown.
     pub main: Option<JobId>,
 }
 
-/// All jobs, and what is to be done for them.
+/// All jobs, and what needs to be done for them.
 #[derive(Debug)]
 pub struct Supervisor {
-    /// In order of creation. Boxed, as a map whose keys only grow is half empty.
+    /// In order of creation. Boxed, because a map whose keys only grow is half empty.
     jobs: BTreeMap<JobKey, Box<Job>>,
     ids: BTreeMap<JobId, JobKey>,
     last_key: u64,
-    /// The last job that has been told of the newest clock step, while others have not.
+    /// The last job that knows of the newest clock step; `None` when all know.
     told_of_step: Option<JobKey>,
     core: Core,
 }
 
-/// A job, for as long as k1s runs: unlike its id, a key is never used again.
+/// Names a job for as long as k1s runs: unlike its id, a key is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobKey(u64);
 
 /// One run of one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunKey {
-    /// Whose run it is.
+    /// The job that it is a run of.
     pub job: JobKey,
     /// The job's first run is 1, and so on.
     pub number: u64,
 }
 
 impl JobKey {
-    /// The number that processes of the job carry.
+    /// The number that marks processes of the job.
     pub fn number(self) -> u64 {
         self.0
     }
 }
 
 impl RunKey {
-    /// What the run's processes carry.
+    /// What marks the processes of the run.
     pub fn tag(self) -> RunTag {
         RunTag { job: self.job.0, run: self.number }
     }
 }
 
-/// What the jobs share: timers, and what is to be done.
+/// What the jobs share: timers, and what needs to be done.
 #[derive(Debug)]
 struct Core {
     settings: Settings,
     timers: TimerWheel<Timer>,
     actions: VecDeque<Action>,
     events: EventLog,
-    /// What has changed since the loop last asked.
+    /// What has changed since the daemon last asked.
     changed: Changed,
-    /// Jobs that have changed, with consequences beyond them that were not drawn yet.
+    /// Jobs that have changed in a way that may concern others, which [`Supervisor::settle`] is
+    /// still to look at.
     unsettled: VecDeque<JobKey>,
-    /// Runs that are to be spawned; one that was stopped meanwhile is passed over.
+    /// Runs to be spawned; one that was stopped meanwhile is skipped.
     starts: VecDeque<RunKey>,
-    /// Jobs that were removed while processes of theirs still live. Their ids are free, but none
-    /// of their successors starts before they are gone: there is at most one for each id.
+    /// Removed jobs that still have live processes, at most one for each id. The id is free, but
+    /// a new job of that id starts only when they are gone.
     leaving: BTreeMap<JobId, JobKey>,
     pids: BTreeMap<Pid, RunKey>,
-    /// Runs whose first process is over while others may be left.
+    /// Runs whose first process has ended while others may be left.
     clearing: BTreeSet<RunKey>,
-    /// Runs that the machine had no room for, in the order in which they were last tried.
+    /// Runs that were deferred because of a shortage, in the order in which they were last tried.
     deferred: BTreeMap<u64, RunKey>,
     last_deferral: u64,
     memory: OutputMemory,
     live_runs: usize,
-    /// There may be room again since deferred runs were last tried.
+    /// Something was freed since deferred runs were last tried.
     has_freed: bool,
     shutdown: Option<Shutdown>,
-    /// k1s is the first process of its pid namespace, and all in it ends with it.
+    /// k1s is the first process of its pid namespace, and everything in it ends with k1s.
     owns_namespace: bool,
 }
 
-/// A deadline, by what it is for.
+/// A deadline, named by what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Timer {
     /// The end of a backoff, the next scheduled run, or the end of a finished job's time to live.
     Job(JobKey),
-    /// A deferred spawn is tried again.
+    /// A deferred run is tried again.
     Retry(RunKey),
-    /// A run has taken longer than it may.
+    /// A run has exceeded its timeout.
     Timeout(RunKey),
     /// The grace period of a run is over.
     Kill(RunKey),
-    /// It is time to look again at what a run has left.
+    /// It is time to look again for leftovers of a run.
     Survey(RunKey),
-    /// It is time to look again whether what belongs to no job has ended.
+    /// It is time to look again for processes that belong to no job.
     Rest,
-    /// The time for the shutdown is up: everything is killed, or given up on.
+    /// The time for the shutdown is up: everything is killed, or k1s stops waiting for it.
     Shutdown,
 }
 
 impl Supervisor {
-    /// A supervisor without jobs.
+    /// Creates a supervisor without jobs.
     pub fn new(settings: Settings, now: Now) -> Supervisor {
         Supervisor {
             jobs: BTreeMap::new(),
@@ -202,8 +203,8 @@ impl Supervisor {
         }
     }
 
-    /// k1s is the first process of its pid namespace: in a shutdown, what belongs to no job is asked
-    /// to end once the jobs are gone.
+    /// Says that k1s is the first process of its pid namespace: once the jobs are gone, a shutdown
+    /// also asks processes to end that belong to no job.
     pub fn own_namespace(&mut self) {
         self.core.owns_namespace = true;
     }
@@ -215,43 +216,44 @@ impl Supervisor {
         &self.core.settings.instance
     }
 
-    /// The job of this id.
+    /// The job with this id.
     pub fn job(&self, id: &str) -> Option<&Job> {
         let key = self.ids.get(&JobId::parse(id).ok()?)?;
         self.jobs.get(key).map(Box::as_ref)
     }
 
-    /// The job of this key, unless it was removed.
+    /// The job with this key, unless it was removed.
     pub fn job_of(&self, key: JobKey) -> Option<&Job> {
         self.jobs.get(&key).map(Box::as_ref).filter(|job| !job.is_leaving())
     }
 
-    /// The first job that was created after `after`: a listing may be taken up again at any
-    /// moment, whatever was created or removed meanwhile.
+    /// The first job created after `after`: a listing can go on at any later time, whatever was
+    /// created or removed meanwhile.
     pub fn job_after(&self, after: Option<JobKey>) -> Option<&Job> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut jobs = self.jobs.range((start, Bound::Unbounded)).map(|(_, job)| job.as_ref());
         jobs.find(|job| !job.is_leaving())
     }
 
-    /// What has happened, for readers that each hold a cursor.
+    /// What has happened. Each reader holds its own cursor.
     pub fn events(&self) -> &EventLog {
         &self.core.events
     }
 
-    /// Whoever must not lose an event has read all: keeps the newest few, for those who come back.
+    /// Called when the readers that must not lose an event have read them all: keeps only the
+    /// newest, for readers that come back.
     pub fn shrink_events(&mut self) {
         self.core.events.shrink();
     }
 
-    /// Whether this is the first process of a run, and alive.
+    /// Whether this is the first process of a run, and not collected yet.
     pub fn is_leader(&self, pid: Pid) -> bool {
         self.core.pids.contains_key(&pid)
     }
 
     // What happened.
 
-    /// A launch is running.
+    /// A launch succeeded: its process runs.
     pub fn handle_spawned(&mut self, launch: Launch, pid: Pid, now: Now) {
         let run = launch.run;
         self.forget_group(pid, now);
@@ -259,19 +261,19 @@ impl Supervisor {
         self.update(run.job, now, |job, core| job.handle_spawned(run, pid, core, now));
     }
 
-    /// A launch cannot be started.
+    /// A launch failed.
     pub fn handle_spawn_failed(&mut self, launch: Launch, failure: SpawnFailure, now: Now) {
         let run = launch.run;
         self.update(run.job, now, |job, core| job.handle_spawn_failed(run, failure, core, now));
     }
 
-    /// The machine is short of something that a launch needs: it is tried again.
+    /// A launch met a shortage of this machine, and is tried again later.
     pub fn handle_spawn_deferred(&mut self, launch: Launch, error: String, now: Now) {
         let run = launch.run;
         self.update(run.job, now, |job, core| job.handle_spawn_deferred(run, error, core, now));
     }
 
-    /// Something was freed that is not a run's: a run that the machine had no room for is tried again.
+    /// k1s has freed something, such as a connection: a deferred run is tried again.
     pub fn handle_freed(&mut self, now: Now) {
         self.core.has_freed = true;
         self.retry_deferred(now);
@@ -292,14 +294,14 @@ impl Supervisor {
         }
     }
 
-    /// A child of k1s was collected, so its number may become another's. Returns the run whose
-    /// first process it was, which is over once [`Supervisor::handle_run_ended`] says so: the
-    /// output that came before the end is handed over first. `None` for an orphan.
+    /// A child of k1s was collected, so its pid may be used again. Returns the run whose first
+    /// process it was, or `None` for an orphan. The run is over only with
+    /// [`Supervisor::handle_run_ended`], after the last of its output.
     pub fn handle_collected(&mut self, pid: Pid) -> Option<RunKey> {
         self.core.pids.remove(&pid)
     }
 
-    /// The run's first process is over, and was collected. `group_is_alive` says whether its
+    /// The first process of a run has ended and was collected. `group_is_alive` says whether its
     /// process group still has members.
     pub fn handle_run_ended(
         &mut self,
@@ -313,8 +315,8 @@ impl Supervisor {
         });
     }
 
-    /// Orphans were reaped: what a run has left may be gone now. Where very many wait for that, the
-    /// first are looked at now, and all others when they would have been.
+    /// Orphans were reaped, so the leftovers of a run may be gone. When more than
+    /// [`RECHECKED_A_TURN`] runs have leftovers, only the first are looked at early.
     pub fn handle_orphans_reaped(&mut self, now: Now) {
         let first = self.core.clearing.iter().take(RECHECKED_A_TURN).copied();
         for run in first.collect::<Vec<_>>() {
@@ -322,7 +324,7 @@ impl Supervisor {
         }
     }
 
-    /// What an [`Action::Glance`] was for: nothing is left of the group that the run led.
+    /// The answer to an [`Action::Glance`]: nothing is left of the process group of the run.
     pub fn handle_group_gone(&mut self, run: RunKey, now: Now) {
         self.update(run.job, now, |job, core| job.handle_group_gone(run, core, now));
     }
@@ -332,8 +334,8 @@ impl Supervisor {
         self.update(run.job, now, |job, core| job.handle_survey(run, left, core, now));
     }
 
-    /// Deadlines may have come: acts on a share of them. As long as there are more,
-    /// [`poll_timeout`](Self::poll_timeout) says that it is time.
+    /// Acts on deadlines that have passed, on [`TIMERS_A_TURN`] at most. While there are more,
+    /// [`poll_timeout`](Self::poll_timeout) returns a time in the past.
     pub fn handle_timeout(&mut self, now: Now) {
         self.tell_of_step(now);
         for _ in 0..TIMERS_A_TURN {
@@ -358,9 +360,8 @@ impl Supervisor {
         }
     }
 
-    /// The wall clock was set: calendar schedules are computed anew, a share of them now, the
-    /// rest with the next calls of [`handle_timeout`](Self::handle_timeout), which are due at
-    /// once.
+    /// The wall clock was set: computes calendar schedules anew, [`STEPPED_A_TURN`] now and the
+    /// others in the next calls of [`handle_timeout`](Self::handle_timeout), which are due at once.
     pub fn handle_clock_step(&mut self, now: Now) {
         self.told_of_step = Some(JobKey(0));
         self.tell_of_step(now);
@@ -368,22 +369,23 @@ impl Supervisor {
 
     // What to do now.
 
-    /// The next thing to be done to processes that are there.
+    /// The next thing to do to existing processes.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.core.actions.pop_front()
     }
 
-    /// Whether anything is to be done to processes that are there.
+    /// Whether there is anything to do to existing processes.
     pub fn has_actions(&self) -> bool {
         !self.core.actions.is_empty()
     }
 
-    /// The next topic that has changed since this was last asked: whoever waits for it can go on.
+    /// The next topic that has changed since this was last asked: answers that wait for it can go
+    /// on.
     pub fn poll_changed(&mut self) -> Option<Topic> {
         self.core.changed.take()
     }
 
-    /// The next process to be started. The next call must say what came of it.
+    /// The next process to start. The next call must report its outcome.
     pub fn poll_spawn(&mut self) -> Option<Launch> {
         while let Some(run) = self.core.starts.pop_front() {
             let launch = self.jobs.get(&run.job).and_then(|job| job.launch(run));
@@ -394,17 +396,17 @@ impl Supervisor {
         None
     }
 
-    /// Whether a process waits to be started.
+    /// Whether there is a process to start.
     pub fn has_spawns(&self) -> bool {
         !self.core.starts.is_empty()
     }
 
-    /// When [`Supervisor::handle_timeout`] is to be called at the latest.
+    /// By when [`Supervisor::handle_timeout`] must be called.
     pub fn poll_timeout(&self) -> Option<Mono> {
         if self.told_of_step.is_some() { Some(Mono(0)) } else { self.core.timers.next() }
     }
 
-    /// Changes one job, and then draws the consequences that reach beyond it.
+    /// Changes one job, and then does what follows from it for others.
     fn update(&mut self, key: JobKey, now: Now, change: impl FnOnce(&mut Job, &mut Core)) {
         if let Some(job) = self.jobs.get_mut(&key) {
             change(job, &mut self.core);
@@ -413,7 +415,7 @@ impl Supervisor {
         }
     }
 
-    /// Draws consequences until there are no more.
+    /// Does what follows from changed jobs, until nothing more follows.
     fn settle(&mut self, now: Now) {
         while let Some(key) = self.core.unsettled.pop_front() {
             self.settle_job(key, now);
@@ -449,7 +451,7 @@ impl Supervisor {
         self.told_of_step = share.last().copied().filter(|_| share.len() == STEPPED_A_TURN);
     }
 
-    /// Frees the id of a job that is to go.
+    /// Frees the id of a job that is being removed.
     fn detach(&mut self, key: JobKey) {
         let Some(job) = self.jobs.get(&key) else {
             return;
@@ -457,11 +459,11 @@ impl Supervisor {
         let id = job.id().clone();
         self.ids.remove(&id);
         self.core.changed.note(Topic::Output(key));
-        // One that waits for another to leave has never run: it is gone at once.
+        // A job that waits for an older one to go has never run: it is gone at once.
         self.core.leaving.entry(id).or_insert(key);
     }
 
-    /// The last process of a removed job is gone: its successor need wait no longer.
+    /// The last process of a removed job is gone: a new job of the same id can start.
     fn drop_job(&mut self, key: JobKey, now: Now) {
         let Some(mut job) = self.jobs.remove(&key) else {
             return;
@@ -481,7 +483,7 @@ impl Supervisor {
         }
     }
 
-    /// A new process has the id of an old group: the kernel hands out no id that is in use
+    /// A new process has the id of an old group. The kernel assigns no id that is in use
     /// (credentials(7)), so nothing of the old group is left.
     fn forget_group(&mut self, pid: Pid, now: Now) {
         let holds = |run: &RunKey| {
@@ -493,8 +495,8 @@ impl Supervisor {
         }
     }
 
-    /// Something was freed: of the runs that the machine had no room for, the one that was not
-    /// tried for longest is, before any that is new. So each comes to its turn.
+    /// Something was freed: tries the deferred run again that was last tried the longest ago,
+    /// before any new run. So each gets its turn.
     fn retry_deferred(&mut self, now: Now) {
         if !std::mem::take(&mut self.core.has_freed) {
             return;
@@ -502,14 +504,14 @@ impl Supervisor {
         if let Some(run) = self.core.deferred.values().next().copied()
             && let Some(job) = self.jobs.get_mut(&run.job)
         {
-            job.hurry(run, &mut self.core, now);
+            job.retry_now(run, &mut self.core, now);
             self.core.changed.note(Topic::Job(run.job));
         }
     }
 }
 
 impl Core {
-    /// The job looks different, and what follows from that beyond it is still to be done.
+    /// A job has changed: readers are told, and [`Supervisor::settle`] has to look at it.
     fn note_change(&mut self, key: JobKey) {
         self.changed.note(Topic::Job(key));
         self.unsettled.push_back(key);
@@ -521,11 +523,11 @@ impl Core {
     }
 }
 
-/// How many runs with leftovers are looked at whenever orphans were reaped.
+/// How many runs with leftovers are looked at early when orphans were reaped.
 const RECHECKED_A_TURN: usize = 64;
 
-/// How many deadlines are acted on at a time: thousands of jobs may be due with one minute.
+/// How many deadlines are acted on at a time: thousands of jobs may be due in the same minute.
 const TIMERS_A_TURN: usize = 64;
 
-/// How many jobs are told of a clock step at a time.
+/// How many jobs adjust to a clock step at a time.
 const STEPPED_A_TURN: usize = 500;

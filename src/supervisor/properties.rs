@@ -1,4 +1,4 @@
-//! What the simulation and the scenes ask of the supervisor, and k1s itself does not.
+//! What only the simulation and the scenes ask the supervisor, and k1s itself does not.
 
 use super::{Owner, RunKey, Supervisor};
 use crate::job::{ExitStatus, Pid};

@@ -1,7 +1,7 @@
-//! What somebody asks of the jobs: by the API, or by the config as k1s starts.
+//! What users ask of jobs: by the API, or by the config when k1s starts.
 //!
-//! A request names a job by its id, and is carried out or refused at once. What it leads to
-//! comes later, as actions and events.
+//! A request names a job by its id, and is accepted or refused at once. Its effects come later,
+//! as actions and events.
 
 use super::{Core, Happened, Job, JobKey, Supervisor};
 use crate::job::spec::Critical;
@@ -10,7 +10,7 @@ use crate::time::Now;
 
 /// What can be asked of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "named as the requests of the API")]
+#[expect(missing_docs, reason = "named like the requests of the API")]
 pub enum Request {
     Start,
     Restart,
@@ -20,42 +20,42 @@ pub enum Request {
     Remove,
 }
 
-/// Why a request was not carried out.
+/// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no such job.
     NotFound,
-    /// The id is taken.
+    /// There is a job of this id already.
     Exists,
-    /// There are as many jobs as there may be.
+    /// There are as many jobs as the limit allows.
     TooManyJobs,
     /// k1s is shutting down.
     ShuttingDown,
-    /// The one-off job is over.
+    /// The one-off job has ended.
     Over,
     /// The job is of another type than the new one.
     OtherType,
-    /// Continuous jobs are not run by hand.
+    /// A continuous job cannot be run on request.
     NotRunnable,
-    /// The job was killed, and waits for a start.
+    /// The job was killed, and must be started first.
     Killed,
-    /// A run is going, and the job's policy forbids another.
+    /// A run is active, and the job's policy forbids another.
     Forbidden,
     /// No process of the job is running.
     NotRunning,
 }
 
-/// Who has registered a job.
+/// Who registered a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Somebody, by the API.
+    /// A user of the API.
     Api,
     /// The config, or the command line.
     Config,
 }
 
 impl Origin {
-    /// Why its first run is started.
+    /// What its first run says why it was started.
     pub(super) fn trigger(self) -> Trigger {
         match self {
             Origin::Api => Trigger::Created,
@@ -64,19 +64,19 @@ impl Origin {
     }
 }
 
-/// What became of a job that was put.
+/// What [`Supervisor::put`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// There was none of this id.
+    /// It created the job.
     Created,
-    /// It has the new specification now.
+    /// It gave the job a new specification.
     Replaced,
-    /// It had the same specification.
+    /// The job has the same specification already.
     Unchanged,
 }
 
 impl Supervisor {
-    /// Registers a job; it starts as soon as no process of a removed one of the same id is left.
+    /// Registers a job. It starts as soon as no process of a removed job of the same id is left.
     ///
     /// # Errors
     /// `Exists`, `TooManyJobs`, `ShuttingDown`.
@@ -105,7 +105,7 @@ impl Supervisor {
         if self.ids.contains_key(&id) {
             return Err(Refusal::Exists);
         }
-        // A removed job makes room at once, though its processes may take a while to leave.
+        // A removed job no longer counts, even while its processes are still ending.
         let limit = self.core.settings.job_limit;
         if self.ids.len() >= limit || self.jobs.len() >= limit.saturating_mul(2) {
             return Err(Refusal::TooManyJobs);
@@ -121,8 +121,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Registers a job, or gives the one of this id a new specification. Results, run numbers
-    /// and the time of creation stay; the main job stays critical.
+    /// Registers a job, or gives the job of this id a new specification. It keeps its results, run
+    /// numbers and time of creation; the main job stays critical.
     ///
     /// # Errors
     /// `OtherType`, `TooManyJobs`, `ShuttingDown`.
@@ -133,7 +133,7 @@ impl Supervisor {
         if !self.ids.contains_key(&id) {
             return self.create(id, spec, now).map(|()| Put::Created);
         }
-        // k1s ends with the main job, whatever that is replaced by.
+        // k1s ends with the main job, whatever its specification becomes.
         let critical = if self.is_main(id.as_str()) { Critical::Yes } else { spec.critical };
         let spec = JobSpec { critical, ..spec };
         let key = self.key(id.as_str())?;
@@ -148,7 +148,8 @@ impl Supervisor {
         Ok(Put::Replaced)
     }
 
-    /// Stops the job for good; a second request while it is being stopped kills it at once.
+    /// Stops the job until it is started by request. A second request while it is being stopped
+    /// kills it at once.
     ///
     /// # Errors
     /// `NotFound`; `Over` when a one-off job has ended.
@@ -160,7 +161,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Starts a job that was killed or has ended; one that waits for its restart starts at once.
+    /// Starts a job that was killed or has ended; one in backoff starts at once.
     ///
     /// # Errors
     /// `NotFound`, `ShuttingDown`.
@@ -169,7 +170,7 @@ impl Supervisor {
         self.request(id, Request::Start, now, |job, core| job.start(core, now))
     }
 
-    /// Stops what runs of the job, then starts it.
+    /// Stops the job's runs, then starts it.
     ///
     /// # Errors
     /// `NotFound`, `ShuttingDown`.
@@ -182,13 +183,13 @@ impl Supervisor {
     ///
     /// # Errors
     /// `NotFound`, `ShuttingDown`, `NotRunnable` for continuous jobs, `Killed`, and `Forbidden`
-    /// when a run is going and there may be but one.
+    /// when a run is active and the policy allows only one.
     pub fn run(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         self.refuse_in_shutdown(id)?;
         self.request(id, Request::Run, now, |job, core| job.run_by_hand(core, now))
     }
 
-    /// Sends a signal to the first process of each running run, or to their whole groups.
+    /// Sends a signal to the first process of each active run, or to their whole groups.
     ///
     /// # Errors
     /// `NotFound`, `NotRunning`.
@@ -202,15 +203,15 @@ impl Supervisor {
         self.request(id, Request::Signal(signal), now, |job, core| job.signal(signal, group, core))
     }
 
-    /// Removes a job: its id is free at once, its processes are stopped. The main job is not
-    /// removed, it is stopped with everything else.
+    /// Removes a job: its id is free at once, its processes are stopped in the background. The
+    /// main job is not removed: k1s shuts down instead.
     ///
     /// # Errors
     /// `NotFound`.
     pub fn remove(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         let key = self.key(id)?;
         if self.is_main(id) {
-            // It stays until k1s ends, whose exit code it holds.
+            // It stays until k1s ends, because it holds the exit code.
             if !self.is_shutting_down() {
                 self.shutdown(0, now);
             }
@@ -233,7 +234,7 @@ impl Supervisor {
         self.ids.get(&id).copied().ok_or(Refusal::NotFound)
     }
 
-    /// Does what somebody asks of a job, and tells of it, unless the job refuses.
+    /// Does what a user asks of a job, and records the event, unless the job refuses.
     fn request(
         &mut self,
         id: &str,

@@ -1,4 +1,4 @@
-//! One run, from the moment it is wanted until nothing of it is left.
+//! One run, from when it is to start until none of its processes is left.
 //!
 //! ```text
 //!            launch                    stop, timeout
@@ -7,13 +7,13 @@
 //!     │ │ retry          │ its first process ends:          │
 //!     ▼ │                │ the result is recorded           │
 //!   Deferred             ├──────────────► Clearing ◄────────┘
-//!   (no room)            │ group empty    the rest is stopped the same way
+//!   (shortage)           │ group empty    leftovers are stopped the same way
 //!                        ▼                    │ nothing left
 //!                      gone ◄─────────────────┘
 //! ```
 //!
-//! Timers belong to states: [`Run::enter`] is the only place that sets or cancels one, and it
-//! cancels what the state before had set.
+//! Timers belong to states: [`Run::enter`] sets those of the new state and cancels those of the
+//! old one.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,54 +28,55 @@ use crate::time::{Mono, Now};
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) key: RunKey,
-    /// Why it was wanted.
+    /// Why it is started.
     pub(super) trigger: Trigger,
     /// The specification that it was started with.
     pub(super) spec: Rc<JobSpec>,
     pub(super) state: RunState,
-    /// When it was started; in `Queued` and `Deferred`, when it was first wanted.
+    /// When it was started; in `Queued` and `Deferred`, when it was first to start.
     pub(super) started: Now,
     pub(super) stdout: Capture,
     pub(super) stderr: Capture,
-    /// Where its output stands in the budget.
+    /// The place of its output in the budget.
     pub(super) place: Option<Place>,
-    /// How often the machine had no room for it.
+    /// How often it was deferred.
     pub(super) deferrals: u32,
 }
 
 #[derive(Debug)]
 pub(super) enum RunState {
-    /// It waits for its turn to be spawned.
+    /// It is to be spawned.
     Queued,
-    /// The machine had no room for it.
+    /// A shortage kept it from being spawned; it is tried again.
     Deferred { error: String, until: Mono, place: u64 },
-    /// Its first process lives.
+    /// Its first process is running.
     Running { pid: Pid },
     /// It has been asked to end.
     Stopping { pid: Pid, why: Reason, target: Target, kill: Kill },
-    /// Its first process is over, and its result recorded.
+    /// Its first process has ended, and its result is recorded; leftovers are being stopped.
     Clearing { end: End, target: Target, kill: Kill, survey: Survey },
 }
 
 /// When SIGKILL comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kill {
-    /// Nothing was asked to end yet: it is not known whether there is anything.
+    /// Nothing was asked to end yet, because it is not known whether anything is left.
     Unasked,
     At(Mono),
     Sent,
 }
 
-/// How what is left is watched.
+/// How k1s looks for leftovers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Survey {
-    /// The question has been asked; outdated when it was about less than is now to be cleared.
+    /// An [`Action::Survey`] is to be answered. Its answer is outdated if the target has become
+    /// wider since.
     Asked { next_delay: Duration, is_outdated: bool },
-    /// It is asked again after a while, or when an orphan was reaped.
-    Resting { next_delay: Duration },
+    /// The next survey comes after a delay, or sooner when an orphan is reaped.
+    Planned { next_delay: Duration },
 }
 
-/// What the job needs to know about a run that is over.
+/// What the job needs to know about a run that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct End {
     pub(super) success: bool,
@@ -99,7 +100,7 @@ impl Run {
         }
     }
 
-    /// The first process, while it lives.
+    /// The first process, until its end was reported.
     pub(super) fn pid(&self) -> Option<Pid> {
         match &self.state {
             RunState::Running { pid } | RunState::Stopping { pid, .. } => Some(*pid),
@@ -107,12 +108,12 @@ impl Run {
         }
     }
 
-    /// Whether it waits to be spawned.
+    /// Whether it is still to be spawned.
     pub(super) fn is_to_spawn(&self) -> bool {
         matches!(self.state, RunState::Queued | RunState::Deferred { .. })
     }
 
-    /// The leader, which is gone, of the group that is being cleared.
+    /// The former leader of the group whose leftovers are being stopped.
     pub(super) fn cleared_leader(&self) -> Option<Pid> {
         match &self.state {
             RunState::Clearing {
@@ -126,7 +127,7 @@ impl Run {
         }
     }
 
-    /// Goes over to another state: its timers are set, those of the state before are cancelled.
+    /// Enters a state: sets its timers, and cancels those of the old state.
     pub(super) fn enter(&mut self, state: RunState, core: &mut Core, now: Now) {
         self.leave(core);
         self.state = state;
@@ -141,14 +142,14 @@ impl Run {
             RunState::Clearing { kill, survey, .. } => {
                 core.clearing.insert(self.key);
                 arm_kill(*kill, self.key, core);
-                if let Survey::Resting { next_delay } = survey {
+                if let Survey::Planned { next_delay } = survey {
                     core.timers.set(Timer::Survey(self.key), survey_after(*next_delay, now));
                 }
             }
         }
     }
 
-    /// Leaves the state for good or for another.
+    /// Leaves the state, for another or for good.
     pub(super) fn leave(&mut self, core: &mut Core) {
         match &self.state {
             RunState::Queued => {}
@@ -170,7 +171,7 @@ impl Run {
         }
     }
 
-    /// Takes over a specification whose difference the process cannot see.
+    /// Adopts a new specification that makes no difference to the process.
     pub(super) fn take_over(&mut self, spec: Rc<JobSpec>, core: &mut Core) {
         self.stdout.set_limit(spec.output.limit_bytes);
         self.stderr.set_limit(spec.output.limit_bytes);
@@ -182,11 +183,12 @@ impl Run {
         }
     }
 
-    /// Asks the run to end: signals what is of `owner`, and arms SIGKILL. Returns false when there
-    /// is no process yet, and so nothing to wait for.
+    /// Asks the processes of `owner` to end, and sets the timer for SIGKILL. Returns false when
+    /// there is no process yet, and so nothing to wait for.
     pub(super) fn stop(&mut self, why: Reason, owner: Owner, core: &mut Core, now: Now) -> bool {
         let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
-        // What is newly asked has a grace period of its own, also when the rest was killed.
+        // Processes that are asked only now get a full grace period, also when the others were
+        // killed.
         let earlier = |kill: Kill, is_wider: bool| match kill {
             Kill::At(at) => Kill::At(at.min(grace_over)),
             Kill::Sent if is_wider => Kill::At(grace_over),
@@ -202,14 +204,14 @@ impl Run {
         };
         let target = Target::Tree { leader, owner };
         let is_wider = before != Some(&target);
-        // SIGKILL goes to all, also as the signal of a stop.
+        // SIGKILL always goes to all, also when it is the stop signal of the job.
         let is_kill = self.spec.stop.signal == Signal::KILL;
         let scope = if is_kill { StopScope::Group } else { self.spec.stop.scope };
         match (&self.state, scope) {
             (RunState::Running { pid }, StopScope::Process) => {
                 self.ask_to_end(&Target::Process(*pid), core);
             }
-            // What is more gets the signal when the first process has ended.
+            // The others get the signal when the first process has ended.
             (RunState::Stopping { .. }, StopScope::Process) => {}
             _ if is_wider => self.ask_to_end(&target, core),
             _ => {}
@@ -243,7 +245,7 @@ impl Run {
         core.actions.push_back(Action::Stop { target: target.clone(), signal: Signal::KILL });
     }
 
-    /// The first process is over; others of `target` may be left.
+    /// The first process has ended; others of `target` may be left.
     pub(super) fn clear(
         &mut self,
         end: End,
@@ -252,27 +254,27 @@ impl Run {
         core: &mut Core,
         now: Now,
     ) {
-        let survey = Survey::Resting { next_delay: FIRST_SURVEY };
+        let survey = Survey::Planned { next_delay: FIRST_SURVEY };
         self.enter(RunState::Clearing { end, target, kill, survey }, core, now);
     }
 
-    /// Asks whether anything is left, unless the question is open already.
+    /// Asks for a survey, unless one is to be answered already.
     pub(super) fn survey(&mut self, core: &mut Core) {
         let RunState::Clearing { target, survey, .. } = &mut self.state else {
             return;
         };
-        if let Survey::Resting { next_delay } = *survey {
+        if let Survey::Planned { next_delay } = *survey {
             *survey = Survey::Asked { next_delay, is_outdated: false };
             core.timers.cancel(&Timer::Survey(self.key));
             core.actions.push_back(Action::Survey { run: self.key, target: target.clone() });
         }
     }
 
-    /// Orphans were reaped, which may have been the rest: a group is glanced at, which is cheap; a
-    /// tree is looked at sooner than planned, but after an eighth of the planned wait at the
-    /// soonest while orphans end one after another.
+    /// Orphans were reaped, which may have been the last leftovers. A group is checked now, which
+    /// is cheap. The survey of a tree comes sooner than planned, but not before an eighth of the
+    /// planned delay, because more orphans may end one after another.
     pub(super) fn recheck_soon(&mut self, core: &mut Core, now: Now) {
-        let RunState::Clearing { target, survey: Survey::Resting { next_delay }, .. } = &self.state
+        let RunState::Clearing { target, survey: Survey::Planned { next_delay }, .. } = &self.state
         else {
             return;
         };
@@ -287,19 +289,19 @@ impl Run {
         }
     }
 
-    /// The answer was about less than is to be cleared: asks again.
+    /// The answer was outdated: asks again.
     pub(super) fn survey_anew(&mut self, core: &mut Core) {
         if let RunState::Clearing { survey, .. } = &mut self.state
             && let Survey::Asked { next_delay, .. } = *survey
         {
-            *survey = Survey::Resting { next_delay };
+            *survey = Survey::Planned { next_delay };
             self.survey(core);
         }
     }
 
-    /// Something is left: asks it to end, if that was not done yet, and looks again later. What
-    /// SIGKILL has missed gets it again.
-    pub(super) fn rest(&mut self, core: &mut Core, now: Now) {
+    /// Something is left: asks it to end if that was not done yet, and plans the next survey.
+    /// Processes that SIGKILL has missed get it again.
+    pub(super) fn handle_leftovers(&mut self, core: &mut Core, now: Now) {
         let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
         let RunState::Clearing { target, kill, survey, .. } = &mut self.state else {
             return;
@@ -307,7 +309,7 @@ impl Run {
         let Survey::Asked { next_delay, .. } = *survey else {
             return;
         };
-        *survey = Survey::Resting { next_delay: (next_delay * 2).min(LONGEST_SURVEY) };
+        *survey = Survey::Planned { next_delay: (next_delay * 2).min(LONGEST_SURVEY) };
         core.timers.set(Timer::Survey(self.key), survey_after(next_delay, now));
         let signal = match *kill {
             Kill::At(_) => return,
@@ -330,14 +332,14 @@ impl Run {
         self.account(core);
     }
 
-    /// Forgets what was kept of its output: it stands nowhere in the budget any more.
+    /// Drops its output, which has left the budget.
     pub(super) fn discard_output(&mut self) {
         self.stdout.discard();
         self.stderr.discard();
         self.place = None;
     }
 
-    /// Tells the budget what the run holds.
+    /// Tells the budget how much output the run holds.
     fn account(&mut self, core: &mut Core) {
         let bytes = self.stdout.allocated() + self.stderr.allocated();
         self.place = core.memory.hold(self.place, self.key, true, bytes);
@@ -360,7 +362,7 @@ impl Survey {
     fn outdated(self) -> Survey {
         match self {
             Survey::Asked { next_delay, .. } => Survey::Asked { next_delay, is_outdated: true },
-            Survey::Resting { .. } => self,
+            Survey::Planned { .. } => self,
         }
     }
 }
@@ -371,14 +373,14 @@ fn arm_kill(kill: Kill, run: RunKey, core: &mut Core) {
     }
 }
 
-/// When to look again after so long, or a little later: at a whole multiple, so that all who look
-/// as seldom look together, and share one look.
+/// The time of the next survey: after `delay`, rounded up to a multiple of it, so that runs with
+/// the same delay are surveyed at the same time and share one look at `/proc`.
 fn survey_after(delay: Duration, now: Now) -> Mono {
     let Mono(due) = now.mono + delay;
     let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     Mono(due.checked_next_multiple_of(millis).unwrap_or(due))
 }
 
-/// What is left is looked for again after so long, then twice as long, up to the longest.
+/// The first delay between surveys; it doubles up to the longest.
 const FIRST_SURVEY: Duration = Duration::from_millis(5);
 const LONGEST_SURVEY: Duration = Duration::from_millis(320);

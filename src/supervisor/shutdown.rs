@@ -1,13 +1,13 @@
-//! The shutdown: everything is stopped side by side, and then k1s ends with an exit code.
+//! The shutdown: all jobs are stopped at the same time, and then k1s ends with an exit code.
 //!
 //! ```text
 //!   a signal, the end of a critical job, a kill of the main job
 //!      │
 //!      ▼
-//!   begun: nothing is started any more ── time is up, or asked again ──► killed
-//!      │                                                                   │
-//!      └── no run is left ──► Action::Exit ◄── no run is left, or given up ┘
-//!               └─ PID 1: what belongs to no job is asked, too ─┘
+//!   begun: nothing starts any more ── time is up, or asked again ──► killed
+//!      │                                                               │
+//!      └── no run is left ──► Action::Exit ◄── no run is left, or 1 s ─┘
+//!           └─ PID 1: processes that belong to no job are asked to end ─┘
 //! ```
 
 use std::time::Duration;
@@ -19,20 +19,20 @@ use crate::time::{Mono, Now};
 #[derive(Debug)]
 pub(super) struct Shutdown {
     exit_code: u8,
-    /// A critical job's end began it: no other job's code counts.
+    /// The end of a critical job began it: no other job's exit code counts.
     is_critical: bool,
-    /// When what is left is killed.
+    /// When everything that is left is killed.
     deadline: Mono,
     killed: bool,
     exited: bool,
     rest: Rest,
 }
 
-/// What belongs to no job, and would end with k1s.
+/// How far k1s is with the processes that belong to no job and would end with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
     Unasked,
-    /// It is looked for, or will be after so long.
+    /// They were asked to end; k1s looks now, or after this delay, whether any is left.
     Asked {
         next_delay: Duration,
     },
@@ -44,13 +44,13 @@ impl Supervisor {
         self.core.shutdown.is_some()
     }
 
-    /// When a shutdown that has begun is to be over.
+    /// The deadline of a shutdown that has begun.
     pub fn shutdown_deadline(&self) -> Option<Mono> {
         self.core.shutdown.as_ref().map(|shutdown| shutdown.deadline)
     }
 
-    /// Stops everything, side by side, and then hands out [`Action::Exit`]. A second call kills
-    /// whatever is left.
+    /// Stops all jobs at the same time, and then returns [`Action::Exit`]. A second call kills what
+    /// is left.
     pub fn shutdown(&mut self, exit_code: u8, now: Now) {
         if self.core.shutdown.is_some() {
             self.kill_everything(false, now);
@@ -60,7 +60,7 @@ impl Supervisor {
         }
     }
 
-    /// To be settled by the caller.
+    /// The caller settles.
     pub(super) fn begin_shutdown(&mut self, exit_code: u8, because_of: Option<JobId>, now: Now) {
         let is_critical = because_of.is_some();
         let live_runs = self.core.live_runs;
@@ -73,7 +73,8 @@ impl Supervisor {
             Some(Shutdown { exit_code, is_critical, deadline, killed, exited, rest });
         self.core.starts.clear();
         self.core.timers.set(Timer::Shutdown, deadline);
-        // Only when all have been asked is it known whether there is anything to wait for.
+        // All are asked before any is settled: only then is it known whether there is anything to
+        // wait for.
         for (key, job) in &mut self.jobs {
             job.stop_for_good(&mut self.core, now);
             self.core.note_change(*key);
@@ -95,7 +96,7 @@ impl Supervisor {
         self.settle(now);
     }
 
-    /// The answer to an [`Action::Rest`]: whether anything is there but k1s.
+    /// The answer to an [`Action::Rest`]: whether there is any process but k1s.
     pub fn handle_rest(&mut self, is_left: bool, now: Now) {
         if !is_left {
             return self.exit();
@@ -145,23 +146,23 @@ impl Supervisor {
     }
 }
 
-/// How long it takes to kill and collect so many runs, on two cores: the whole shutdown is to be
-/// over in its time, as whoever waits for it kills k1s after that.
+/// How long it takes to kill and collect so many runs, on two cores. The whole shutdown must be
+/// over in its time, because whoever stopped the container kills k1s after that.
 fn time_to_kill(live_runs: usize) -> Duration {
     Duration::from_millis(50).saturating_mul(u32::try_from(live_runs / 100).unwrap_or(u32::MAX))
 }
 
 impl Core {
-    /// No grace period outlasts the shutdown.
+    /// Cuts a deadline short: no grace period outlasts the shutdown.
     pub(super) fn bound_by_shutdown(&self, at: Mono) -> Mono {
         self.shutdown.as_ref().map_or(at, |shutdown| at.min(shutdown.deadline))
     }
 }
 
-/// How soon it is looked whether what belongs to no job has ended; then after twice that, up to
-/// the longest.
+/// The first delay before k1s looks whether processes are left that belong to no job; it doubles
+/// up to the longest.
 const FIRST_REST: Duration = Duration::from_millis(5);
 const LONGEST_REST: Duration = Duration::from_millis(320);
-/// How long after SIGKILL a process may still be there, in uninterruptible sleep perhaps, before
-/// a shutdown no longer waits for it.
+/// How long a shutdown waits after SIGKILL for processes that do not end, such as one in
+/// uninterruptible sleep.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(1);

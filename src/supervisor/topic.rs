@@ -1,4 +1,4 @@
-//! What somebody may wait for: whoever does names a topic, and is woken when it has changed.
+//! What can be waited for: an answer that waits names a topic, and is woken when that has changed.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,9 @@ use super::JobKey;
 /// A part of what the supervisor shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
-    /// What a job looks like: its state, its specification, its results; that it was removed.
+    /// A job: its state, specification or results have changed, or it was removed.
     Job(JobKey),
-    /// What a job has written; that it was removed, after which no more comes.
+    /// A job's output: there is more, or the job was removed and no more will come.
     Output(JobKey),
     /// The event log.
     Events,
@@ -41,7 +41,7 @@ mod tests {
         std::iter::from_fn(|| supervisor.poll_changed()).collect()
     }
 
-    /// Any change of any job had woken everybody who waited, and output nobody.
+    /// Any change of any job used to wake everyone who waited, and output nobody.
     #[test]
     fn what_has_changed_is_said_and_nothing_else() {
         let settings = Settings {

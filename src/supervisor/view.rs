@@ -1,4 +1,4 @@
-//! What a job looks like from outside. Nothing here changes anything.
+//! What a job looks like from outside. Nothing here changes a job.
 
 use std::rc::Rc;
 
@@ -18,15 +18,15 @@ pub enum State {
     Starting,
     /// A process runs.
     Running,
-    /// The job waits before it is started again.
+    /// The job waits before it starts again.
     Backoff,
     /// The job waits for its next scheduled run.
     Scheduled,
     /// Processes have been asked to end.
     Stopping,
-    /// It is over, and was a success.
+    /// It has ended for good, with success.
     Succeeded,
-    /// It is over, and was none.
+    /// It has ended for good, with a failure.
     Failed,
     /// It was stopped by request.
     Killed,
@@ -38,22 +38,22 @@ impl Job {
         self.key
     }
 
-    /// The job's name.
+    /// The job's id.
     pub fn id(&self) -> &JobId {
         &self.id
     }
 
-    /// What the job is to do.
+    /// The job's specification.
     pub fn spec(&self) -> &JobSpec {
         &self.spec
     }
 
-    /// The same, for whoever needs it longer than the job has it.
+    /// The same, to be kept after the job has changed.
     pub fn shared_spec(&self) -> Rc<JobSpec> {
         self.spec.clone()
     }
 
-    /// Who has registered the job.
+    /// Who registered the job.
     pub fn origin(&self) -> Origin {
         self.origin
     }
@@ -73,12 +73,12 @@ impl Job {
         self.runs.iter().rev().find_map(Run::pid)
     }
 
-    /// How often it was started again by itself.
+    /// How often the supervisor has restarted it.
     pub fn restarts(&self) -> u64 {
         self.restarts
     }
 
-    /// Whether a kill was requested, and no start since.
+    /// Whether it was asked to be killed, and not started since.
     pub fn is_kill_requested(&self) -> bool {
         self.kill_requested
     }
@@ -93,7 +93,7 @@ impl Job {
         self.results.iter().map(|finished| &finished.record)
     }
 
-    /// One of [`Job::results`]: 0 is the oldest. New ones come at the end, the oldest go first.
+    /// One of [`Job::results`], by its index: 0 is the oldest.
     pub fn result_at(&self, index: usize) -> Option<&RunRecord> {
         self.results.get(index).map(|finished| &finished.record)
     }
@@ -103,7 +103,7 @@ impl Job {
         self.last.as_ref().map(|last| last.end.exit_code())
     }
 
-    /// Why the newest run cannot be spawned yet: what the machine is short of.
+    /// Why the newest run is deferred: what this machine is short of.
     pub fn error(&self) -> Option<&str> {
         self.runs.iter().rev().find_map(|run| match &run.state {
             RunState::Deferred { error, .. } => Some(error.as_str()),

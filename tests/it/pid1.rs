@@ -243,9 +243,9 @@ fn a_stop_says_what_it_cannot_see() {
     k1s.in_state("x", "running");
     k1s.put("/job/x/kill");
     k1s.in_state("x", "killed");
-    says("job x, run 1: it cannot be seen whether all it has left is gone");
+    says("job x, run 1: /proc does not show whether all of its leftovers are gone");
     let message = k1s.job("x")["message"].as_str().unwrap().to_owned();
-    let wanted = "; /proc does not show whether all that it has left is gone";
+    let wanted = "; /proc does not show whether all of its leftovers are gone";
     assert!(message.ends_with(wanted), "{message}");
 }
 

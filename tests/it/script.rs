@@ -353,7 +353,7 @@ impl Stage {
                 self.supervisor.handle_spawned(launch, pid, self.now);
             }
             Spawns::Defer => {
-                self.say(format!("spawn {name}: no room"));
+                self.say(format!("spawn {name}: shortage"));
                 self.supervisor.handle_spawn_deferred(launch, "EAGAIN".into(), self.now);
             }
             Spawns::Fail(exit_code) => {

@@ -1,4 +1,5 @@
-//! A cron job between its runs: which is due next, and what the policy says when one is going.
+//! The schedule of a cron job: which run is due next, and what the policy says when another run is
+//! active.
 
 use super::{Job, Phase};
 use crate::job::Trigger;
@@ -15,8 +16,8 @@ pub(super) enum Skip {
 }
 
 impl Job {
-    /// Waits for the first run after now; what was kept before, perhaps by another schedule or
-    /// another clock, no longer counts.
+    /// Waits for the first run after now. What the schedule has dealt with before no longer counts:
+    /// it may have been another schedule, or another clock.
     pub(super) fn schedule(&mut self, pending: Option<Trigger>, core: &mut Core, now: Now) {
         self.kept = None;
         let due = self.timetable().and_then(|table| table.first(now));
@@ -56,8 +57,7 @@ impl Job {
         }
     }
 
-    /// What the schedule wants does not pile up: of runs that may be side by side, one at most
-    /// waits to be spawned.
+    /// Runs of the policy `allow` do not pile up: at most one of them waits to be spawned.
     fn fire_by_schedule(&mut self, core: &mut Core, now: Now) -> Result<(), Skip> {
         let may_be_beside =
             matches!(&self.spec.kind, Kind::Cron(cron) if cron.concurrency == Concurrency::Allow);
@@ -67,7 +67,7 @@ impl Job {
         self.fire(Trigger::Schedule, core, now)
     }
 
-    /// Why the policy would skip a run that is wanted now; `None`: it can start, or wait.
+    /// Why the policy would skip a run now; `None` when it may start or wait.
     pub(super) fn skip(&self) -> Option<Skip> {
         let (Kind::Cron(cron), Phase::Scheduled { pending, .. }) = (&self.spec.kind, &self.phase)
         else {
@@ -81,7 +81,7 @@ impl Job {
         }
     }
 
-    /// Starts a run of a cron job, as far as its policy lets it.
+    /// Starts a run of a cron job, or lets it wait, as its policy says.
     pub(super) fn fire(&mut self, trigger: Trigger, core: &mut Core, now: Now) -> Result<(), Skip> {
         let (Kind::Cron(cron), Phase::Scheduled { due, .. }) = (&self.spec.kind, &self.phase)
         else {

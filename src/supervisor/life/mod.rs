@@ -1,7 +1,7 @@
-//! One job's life.
+//! The life of one job.
 //!
 //! ```text
-//!             Waiting (for the processes of a removed job of the same id)
+//!             Waiting (until processes of a removed job of the same id are gone)
 //!                │
 //!                ▼ begin
 //!   continuous, one-off: Active ◄────────── Backoff
@@ -12,15 +12,15 @@
 //!                └─ kill, remove, restart, shutdown ──► Stopping ──► Ended, begin, or Gone
 //! ```
 //!
-//! A phase says what happens next; the processes are in `runs`. [`Job::enter`] arms what the
-//! job's own timer is for; nothing else sets it, but for a new specification.
+//! A phase says what happens next; the processes are in `runs`. [`Job::enter`] sets the job's own
+//! timer; a new specification may change it, and nothing else.
 //!
-//! - `request.rs`: what somebody asks of it.
-//! - `runs.rs`: what happens to its runs, from the first wish to the last process.
+//! - `request.rs`: what users ask of it.
+//! - `runs.rs`: what happens to its runs, until their last process is gone.
 //! - `restart.rs`: whether it is started again, and how soon.
 //! - `cron.rs`: which scheduled run is next, and whether it may start.
-//! - `stop.rs`: how all that it runs is stopped.
-//! - `results.rs`: what is kept of the runs that are over.
+//! - `stop.rs`: how all of its processes are stopped.
+//! - `results.rs`: what is kept of runs that have ended.
 
 mod cron;
 mod request;
@@ -52,7 +52,7 @@ pub struct Job {
     pub(super) origin: Origin,
     pub(super) created: Now,
     pub(super) phase: Phase,
-    /// Oldest first; more than one only where a cron job allows it.
+    /// Oldest first; more than one only if the policy of a cron job allows it.
     pub(super) runs: Vec<Run>,
     pub(super) results: VecDeque<Finished>,
     last_run: u64,
@@ -61,7 +61,7 @@ pub struct Job {
     pub(super) last: Option<Ending>,
     /// How many restarts or retries in a row.
     pub(super) streak: u32,
-    /// How many runs in a row have failed; as `streak`, it begins anew after a long one.
+    /// How many runs in a row have failed; like `streak`, it begins anew after a long one.
     pub(super) failures: u32,
     pub(super) restarts: u64,
     /// The newest run was started after a backoff.
@@ -69,10 +69,10 @@ pub struct Job {
     /// How many runs in a row have exited with success at once.
     exits_at_once: u32,
     pub(super) kill_requested: bool,
-    /// It cannot be seen whether all that its runs have left is gone; until the next run.
-    pub(super) is_rest_unseen: bool,
+    /// Its runs may have leftovers that k1s cannot see. Reset by the next run.
+    pub(super) may_have_unseen_leftovers: bool,
     pub(super) skipped: Skipped,
-    /// Up to when the schedule's nominal times have been dealt with.
+    /// Up to which nominal time runs of the schedule have been dealt with.
     kept: Option<Moment>,
 }
 
@@ -81,14 +81,14 @@ pub(super) enum Phase {
     Waiting {
         trigger: Trigger,
     },
-    /// One run is live.
+    /// It has a run.
     Active,
     Backoff {
         until: Mono,
     },
     Scheduled {
         due: Option<Due>,
-        /// Why one more run is to start, once nothing of the last is left.
+        /// Why one more run waits for the end of the last.
         pending: Option<Trigger>,
     },
     Stopping {
@@ -98,16 +98,16 @@ pub(super) enum Phase {
         outcome: Outcome,
         since: Mono,
     },
-    /// Its time to live is over: it is to be removed.
+    /// Its time to live is over, and it is about to be removed.
     Expired,
     Gone,
 }
 
-/// What follows once nothing of the job runs any more.
+/// What follows when no process of the job is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
     End(Outcome),
-    /// It had ended already, and stays so.
+    /// It had ended already, and that stays its end.
     StayEnded(Outcome),
     Begin(Trigger),
     Gone,
@@ -120,7 +120,7 @@ pub(super) enum Outcome {
     Killed,
 }
 
-// What the supervisor needs to know of it.
+// What the supervisor needs to know about it.
 impl Job {
     pub(super) fn new(key: JobKey, id: JobId, spec: JobSpec, origin: Origin, now: Now) -> Job {
         Job {
@@ -141,7 +141,7 @@ impl Job {
             has_backed_off: false,
             exits_at_once: 0,
             kill_requested: false,
-            is_rest_unseen: false,
+            may_have_unseen_leftovers: false,
             skipped: Skipped::default(),
             kept: None,
         }
@@ -159,7 +159,7 @@ impl Job {
         matches!(self.phase, Phase::Expired)
     }
 
-    /// The exit code that k1s is to end with, when this job is critical and has ended for good.
+    /// The exit code for k1s, if this job is critical and has ended for good.
     pub(super) fn critical_end(&self) -> Option<u8> {
         let is_that_end = match self.spec.critical {
             Critical::No => false,
@@ -171,8 +171,8 @@ impl Job {
         is_that_end.then_some(self.last_exit_code().unwrap_or(0))
     }
 
-    /// The exit code of a k1s whose main job this is: 137, SIGKILL's, while it cannot be ended;
-    /// none when it has never run.
+    /// The exit code for k1s if this is its main job: 137, as for SIGKILL, if its process is still
+    /// there; `None` if it has never run.
     pub(super) fn final_exit_code(&self) -> Option<u8> {
         if self.pid().is_some() { Some(137) } else { self.last_exit_code() }
     }
@@ -181,7 +181,7 @@ impl Job {
         self.runs.iter().any(|r| r.key == run && r.cleared_leader() == Some(pid))
     }
 
-    /// The launch of a run that waits for it.
+    /// The launch of a run that is still to be spawned.
     pub(super) fn launch(&self, run: RunKey) -> Option<Launch> {
         let run = self.runs.iter().find(|r| r.key == run)?;
         matches!(run.state, RunState::Queued).then(|| Launch {
@@ -191,7 +191,7 @@ impl Job {
         })
     }
 
-    /// Gives back all that it holds of what the jobs share.
+    /// Releases its timers and its share of the memory budget.
     pub(super) fn release(&mut self, core: &mut Core) {
         core.timers.cancel(&Timer::Job(self.key));
         for finished in &self.results {
@@ -200,9 +200,9 @@ impl Job {
     }
 }
 
-// From phase to phase.
+// Its phases.
 impl Job {
-    /// Starts the job's life, or starts it anew.
+    /// Starts the job, for the first time or again.
     pub(super) fn begin(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
         if core.shutdown.is_some() {
             return self.end(Outcome::Killed, core, now);
@@ -218,14 +218,14 @@ impl Job {
         }
     }
 
-    /// The job that it waited for has left.
+    /// The removed job that it waited for is gone.
     pub(super) fn handle_predecessor_gone(&mut self, core: &mut Core, now: Now) {
         if let Phase::Waiting { trigger } = self.phase {
             self.begin(trigger, core, now);
         }
     }
 
-    /// The job's own timer: what it is for depends on the phase.
+    /// The job's own timer has expired; the phase says what it was for.
     pub(super) fn handle_timer(&mut self, core: &mut Core, now: Now) {
         match &self.phase {
             Phase::Backoff { .. } => self.restart_now(self.restart_trigger(), core, now),
@@ -243,7 +243,7 @@ impl Job {
         }
     }
 
-    /// Nothing of a run is left: what now?
+    /// A run is over, without leftovers: does what follows.
     fn follow(&mut self, end: End, core: &mut Core, now: Now) {
         match &self.phase {
             Phase::Stopping { then } => {
@@ -267,24 +267,24 @@ impl Job {
         }
     }
 
-    /// Goes over to another phase, whose timer is set; that of the phase before is cancelled.
+    /// Enters a phase: sets its timer, and cancels that of the old phase.
     fn enter(&mut self, phase: Phase, core: &mut Core, now: Now) {
         self.phase = phase;
         self.arm(core, now);
     }
 
-    /// Sets the timer of the phase, or none.
+    /// Sets the timer of the phase, or cancels it if the phase has none.
     fn arm(&self, core: &mut Core, now: Now) {
         let at = match &self.phase {
             Phase::Backoff { until } => Some(*until),
             Phase::Scheduled { due, .. } => due
                 .and_then(|due| self.timetable().map(|table| table.wait(due, now)))
                 .map(|wait| now.mono + wait),
-            // In a shutdown there is nothing to make room for.
+            // A shutdown need not remove jobs that have ended.
             Phase::Ended { .. } if core.shutdown.is_some() => None,
             Phase::Ended { since, .. } => match &self.spec.kind {
                 Kind::OneOff { ttl_after_finished, .. } => {
-                    // Not in the turn of its end: whoever waits for the result is answered first.
+                    // Not in the same turn: clients that wait for the result are answered first.
                     ttl_after_finished.map(|ttl| *since + ttl.max(Duration::from_millis(1)))
                 }
                 Kind::Continuous { .. } | Kind::Cron(_) => None,

@@ -1,4 +1,4 @@
-//! What somebody asks of one job, in whatever phase it is.
+//! What users ask of one job, and what that means in each phase.
 
 use std::rc::Rc;
 
@@ -10,7 +10,7 @@ use crate::supervisor::{Action, Core, Happened, Refusal, Request, Target};
 use crate::time::Now;
 
 impl Job {
-    /// Whether the job, as it is, can do what somebody asks of it.
+    /// Whether the job accepts the request in its phase.
     pub(in crate::supervisor) fn may(&self, request: Request) -> Result<(), Refusal> {
         match request {
             Request::Start | Request::Restart | Request::Remove => Ok(()),
@@ -107,7 +107,7 @@ impl Job {
                 self.begin(Trigger::Request, core, now);
             }
             Phase::Scheduled { .. } => {
-                // It was asked before whether the policy would skip it.
+                // `may` has checked that the policy does not skip it.
                 let _ = self.fire(Trigger::Request, core, now);
             }
             Phase::Waiting { .. }
@@ -139,8 +139,8 @@ impl Job {
         }
     }
 
-    /// Takes another specification. What a running process cannot see is taken over in place;
-    /// for the rest, what runs is stopped and the job begins anew. A killed job stays killed.
+    /// Adopts a new specification. If it makes no difference to a running process, that goes on;
+    /// otherwise the job is stopped and started again. A killed job stays killed.
     pub(in crate::supervisor) fn replace(&mut self, spec: JobSpec, core: &mut Core, now: Now) {
         let same_process = spec.command == self.spec.command;
         let old = std::mem::replace(&mut self.spec, Rc::new(spec));
@@ -181,7 +181,7 @@ impl Job {
     }
 }
 
-/// Whether two schedules want the same runs at the same times.
+/// Whether two schedules have the same runs at the same times.
 fn has_same_times(one: &Kind, other: &Kind) -> bool {
     let (Kind::Cron(one), Kind::Cron(other)) = (one, other) else {
         return false;

@@ -1,4 +1,4 @@
-//! Whether a job is started again when a run of it is over, and how soon.
+//! Whether a job is started again when a run has ended, and how soon.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::supervisor::run::End;
 use crate::supervisor::{Core, Happened, backoff};
 use crate::time::Now;
 
-/// What follows when nothing of a run is left.
+/// What follows when a run is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::supervisor) enum Next {
     Restart,
@@ -17,7 +17,7 @@ pub(in crate::supervisor) enum Next {
 }
 
 impl Job {
-    /// A run is over: counts it among those in a row.
+    /// Counts the end of a run among those in a row.
     pub(super) fn count_end(&mut self, end: End) {
         if let Kind::Continuous { restart, .. } = &self.spec.kind
             && end.lived >= restart.backoff.reset_after
@@ -28,7 +28,7 @@ impl Job {
         self.failures = if end.success { 0 } else { self.failures.saturating_add(1) };
     }
 
-    /// What follows a run that was not asked to end.
+    /// What follows a run that has ended by itself.
     pub(in crate::supervisor) fn next(&self, end: End) -> Next {
         let outcome = if end.success { Outcome::Succeeded } else { Outcome::Failed };
         let is_wanted = match &self.spec.kind {
@@ -93,7 +93,7 @@ impl Job {
         self.run_now(trigger, core, now);
     }
 
-    /// Why a job runs that is started again by itself.
+    /// What a run says why it was started, when the supervisor restarts the job.
     pub(super) fn restart_trigger(&self) -> Trigger {
         match self.spec.kind {
             Kind::OneOff { .. } => Trigger::Retry,

@@ -1,5 +1,5 @@
-//! The results of a job: what is kept of its finished runs, within the job's limit and the budget
-//! for all output.
+//! The results of a job: what is kept of its finished runs, within its own limit and the memory
+//! budget for all output.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(in crate::supervisor) struct Finished {
 }
 
 impl Job {
-    /// Writes down how a run ended, and tells of it.
+    /// Records how a run ended, as a result and as an event.
     pub(super) fn record(
         &mut self,
         index: usize,
@@ -58,8 +58,8 @@ impl Job {
         end
     }
 
-    /// Room begins with one result, which is all that a one-off job has, and doubles to no more
-    /// than is ever kept.
+    /// Grows from room for one result, which is all that most one-off jobs need, and doubles up to
+    /// the history limit.
     fn make_room_for_result(&mut self) {
         let (length, room) = (self.results.len(), self.results.capacity());
         if length == room {

@@ -1,7 +1,8 @@
-//! What happens to the runs of a job, from the moment one is wanted until nothing of it is left.
+//! What happens to the runs of a job, from when one is to start until none of its processes is
+//! left.
 //!
-//! Each `handle_*` leads a run from one of its states to the next (`run.rs` draws them); with
-//! the last of them the run is dropped, and the job decides what follows.
+//! Each `handle_*` takes a run from one of its states to the next (`run.rs` draws them). After the
+//! last state the run is dropped, and the job decides what follows.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::time::Now;
 impl Job {
     pub(super) fn add_run(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
         self.last_run += 1;
-        self.is_rest_unseen = false;
+        self.may_have_unseen_leftovers = false;
         let key = RunKey { job: self.key, number: self.last_run };
         self.runs.push(Run::new(key, trigger, self.spec.clone(), now));
         core.starts.push_back(key);
@@ -32,7 +33,7 @@ impl Job {
     ) {
         let Some(run) = self.run_mut(run) else { return };
         run.started = now;
-        // Where it has found room, there may be room for the next one that waits.
+        // If it was deferred, the shortage may be over for the next deferred run, too.
         core.has_freed |= run.deferrals > 0;
         run.enter(RunState::Running { pid }, core, now);
         let run = run.key.number;
@@ -130,8 +131,8 @@ impl Job {
         }
     }
 
-    /// A continuous job whose processes go into the background exits at once, with success, time
-    /// after time, or leaves them in its group.
+    /// Detects a continuous job that goes into the background: its first process exits at once with
+    /// success, several times in a row, or leaves processes in its group.
     fn count_exit_at_once(&mut self, is_one: bool, leaves_any: bool, core: &mut Core, now: Now) {
         let is_continuous = matches!(self.spec.kind, Kind::Continuous { .. });
         let before = self.exits_at_once;
@@ -162,12 +163,12 @@ impl Job {
         };
         let number = run.key.number;
         if left == Left::Something {
-            run.rest(core, now);
+            run.handle_leftovers(core, now);
         } else if is_outdated {
             run.survey_anew(core);
         } else {
             if left == Left::Unseen {
-                self.is_rest_unseen = true;
+                self.may_have_unseen_leftovers = true;
                 self.tell(Happened::Unseen { run: number }, core, now);
             }
             self.drop_run(index, core);
@@ -175,7 +176,7 @@ impl Job {
         }
     }
 
-    /// No process is left in the group that the run led.
+    /// No process is left in the group of the run.
     pub(in crate::supervisor) fn handle_group_gone(
         &mut self,
         run: RunKey,
@@ -222,7 +223,7 @@ impl Job {
         now: Now,
     ) {
         if let Some(run) = self.run_mut(run) {
-            // It has ended in time, and its output is still being read.
+            // It has ended in time, but its output is still being read.
             if run.pid().is_some_and(|pid| !core.pids.contains_key(&pid)) {
                 return;
             }
@@ -244,9 +245,9 @@ impl Job {
         }
     }
 
-    /// Something was freed: a run that waits for room is tried at once, before all others. However
-    /// often, its waits do not get longer by it.
-    pub(in crate::supervisor) fn hurry(&mut self, run: RunKey, core: &mut Core, now: Now) {
+    /// Something was freed: tries a deferred run at once, before all others. However often that
+    /// happens, its delays do not grow.
+    pub(in crate::supervisor) fn retry_now(&mut self, run: RunKey, core: &mut Core, now: Now) {
         if let Some(run) = self.run_mut(run)
             && let RunState::Deferred { .. } = run.state
         {
@@ -264,7 +265,7 @@ impl Job {
         }
     }
 
-    /// A run is over.
+    /// Drops a run that is over.
     pub(super) fn drop_run(&mut self, index: usize, core: &mut Core) {
         let mut run = self.runs.remove(index);
         run.leave(core);
@@ -274,8 +275,8 @@ impl Job {
     }
 }
 
-/// Why the run's first process ended, and what of the run is still to be stopped; `None` where
-/// its end was told before.
+/// Why the first process of the run ended, and which of its processes may be left; `None` if its
+/// end was reported before.
 fn what_is_left(
     run: &Run,
     status: ExitStatus,
@@ -287,7 +288,7 @@ fn what_is_left(
     match &run.state {
         RunState::Stopping { pid, why, target, kill } => {
             let mut target = target.clone();
-            // Another run has its number since it was collected, so its group is gone.
+            // Another run has its pid by now, so its group is gone.
             if let Target::Tree { leader, .. } = &mut target
                 && core.pids.contains_key(pid)
             {
@@ -306,10 +307,9 @@ fn what_is_left(
     }
 }
 
-/// A continuous job that exits with success after less than this does not do its work in the
-/// foreground.
+/// A continuous job that exits with success sooner than this probably runs in the background.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// So many times in a row, and it is told.
+/// After how many such exits in a row it is reported.
 const EXITS_AT_ONCE: u32 = 3;
 const FIRST_DEFERRAL: Duration = Duration::from_millis(100);
 const LONGEST_DEFERRAL: Duration = Duration::from_secs(30);

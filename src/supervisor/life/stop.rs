@@ -1,8 +1,8 @@
-//! How a job is stopped: all that it runs, and what its earlier runs have left behind.
+//! How a job is stopped: its runs, and leftovers of earlier runs.
 //!
 //! ```text
-//!   stop ──► Stopping ──► each run: cancelled, if it has no process; else asked to end
-//!               │         none: a sweep for what the job's runs have left
+//!   stop ──► Stopping ──► each run: cancelled if it has no process, else asked to end
+//!               │         no run: a search for leftovers of earlier runs
 //!               ▼ no run is left
 //!            stopped ──► Ended, begin, or Gone
 //! ```
@@ -16,8 +16,8 @@ use crate::supervisor::{Core, Owner, RunKey, Target};
 use crate::time::Now;
 
 impl Job {
-    /// Stops the job until somebody starts it. One that has ended stays as it is: only what it
-    /// has left behind is stopped.
+    /// Stops the job until it is started by request. If it has ended already, that stays its end,
+    /// and only its leftovers are stopped.
     pub(in crate::supervisor) fn stop_for_good(&mut self, core: &mut Core, now: Now) {
         let then = match &self.phase {
             Phase::Ended { outcome, .. } => Then::StayEnded(*outcome),
@@ -39,14 +39,14 @@ impl Job {
         }
     }
 
-    /// Stops whatever the job runs, and looks for what earlier runs have left.
+    /// Stops the runs of the job, and leftovers of earlier runs.
     pub(super) fn stop(&mut self, then: Then, core: &mut Core, now: Now) {
         let then = if self.is_leaving() { Then::Gone } else { then };
         self.enter(Phase::Stopping { then }, core, now);
         let owner = Owner::Job(self.key);
         self.stop_runs(Some(owner), core, now);
         if self.runs.is_empty() && self.last_run > 0 {
-            self.sweep(owner, core, now);
+            self.stop_leftovers(owner, core, now);
         }
         if self.runs.is_empty() {
             self.stopped(then, core, now);
@@ -56,7 +56,7 @@ impl Job {
     pub(super) fn stopped(&mut self, then: Then, core: &mut Core, now: Now) {
         match then {
             Then::End(outcome) => self.end(outcome, core, now),
-            // That was told when it ended.
+            // Its end was reported when it came.
             Then::StayEnded(outcome) => {
                 self.enter(Phase::Ended { outcome, since: now.mono }, core, now);
             }
@@ -65,7 +65,7 @@ impl Job {
         }
     }
 
-    /// Asks every run to end: what is of `owner`, or of the run itself.
+    /// Asks all runs to end: the processes of `owner`, or if there is none, of each run.
     pub(super) fn stop_runs(&mut self, owner: Option<Owner>, core: &mut Core, now: Now) {
         for index in (0..self.runs.len()).rev() {
             let Some(run) = self.runs.get_mut(index) else {
@@ -78,10 +78,10 @@ impl Job {
         }
     }
 
-    /// Nothing runs, but a former run may have left something that is out of its group.
-    fn sweep(&mut self, owner: Owner, core: &mut Core, now: Now) {
+    /// There is no run, but an earlier one may have leftovers outside of its group.
+    fn stop_leftovers(&mut self, owner: Owner, core: &mut Core, now: Now) {
         let key = RunKey { job: self.key, number: self.last_run };
-        // Nothing is recorded of it.
+        // A run without a process, of which no result is recorded.
         let mut rest = Run::new(key, Trigger::Request, self.spec.clone(), now);
         let end = End { success: true, spawn_failed: false, lived: Duration::ZERO };
         let target = Target::Tree { leader: None, owner };
@@ -91,13 +91,13 @@ impl Job {
         self.runs.push(rest);
     }
 
-    /// A run was stopped before it was spawned: its number is free again.
+    /// A run was stopped before it was spawned: its number can be used again.
     fn cancel_run(&mut self, index: usize, core: &mut Core) {
         if let Some(run) = self.runs.get(index)
             && run.key.number == self.last_run
         {
             self.last_run -= 1;
-            // Or the next run of this number would take its place among those that are to start.
+            // Otherwise the next run with this number would take its place in the queue.
             if matches!(run.state, RunState::Queued)
                 && let Some(place) = core.starts.iter().rposition(|start| *start == run.key)
             {
