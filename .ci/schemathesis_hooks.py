@@ -47,6 +47,12 @@ def strangers_are_refused(context, response, case):
         assert response.status_code == 403, response.status_code
 
 
+def keep_valid_query(query):
+    """As below."""
+    if "wait" not in query:
+        query.pop("for", None)
+
+
 def keep_valid(body):
     """What JSON Schema cannot say: what fields say of each other."""
     if body.get("type") == "cron":
@@ -69,10 +75,13 @@ def before_call(context, case, kwargs):
     query = case.query or {}
     if isinstance(query.get("wait"), (int, float)):
         query["wait"] = min(query["wait"], 1)
+    is_valid = case.meta is not None and case.meta.generation.mode.is_positive
+    if is_valid:
+        keep_valid_query(query)
     body = case.body
     if not isinstance(body, dict):
         return
-    if case.meta is not None and case.meta.generation.mode.is_positive:
+    if is_valid:
         keep_valid(body)
     executable = body.get("executable")
     if isinstance(executable, str) and executable and "\0" not in executable:

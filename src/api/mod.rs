@@ -23,10 +23,10 @@ use crate::http::{
     Connection, Head, Incoming, Method, Path, Reply, Request, Status, constant_time_eq,
 };
 use crate::job::{self, Defaults, FieldError, JobId, JobSpec, Value, type_name};
-use crate::supervisor::{Put, Refusal, Supervisor};
+use crate::supervisor::{Milestone, Put, Refusal, Supervisor};
 use crate::time::Now;
 
-use answer::Wait;
+use answer::{Goal, Wait};
 pub use answer::{Pending, Want};
 use json::write_line;
 pub use view::READ_ONLY;
@@ -150,7 +150,7 @@ impl Api {
         now: Now,
     ) -> Result<Answer<'a>, Refused> {
         let id = found.id;
-        refuse_wait(found.handler, &request.head)?;
+        refuse_query(found.handler, &request.head)?;
         let asked = |result: Result<(), Refusal>, what: &str| match result {
             Ok(()) => Ok(Answer::Said(Said::about(format!("{what} requested for job {id}"), None))),
             Err(refusal) => Err(Refused::by(refusal, id)),
@@ -159,10 +159,7 @@ impl Api {
             Handler::Health => Ok(Answer::Alive),
             Handler::OpenApi => Ok(Answer::Text(OPENAPI)),
             Handler::List => Ok(Answer::List(Filter::of(&request.head)?)),
-            Handler::Show => match supervisor.job(id) {
-                Some(_) => Ok(Answer::Show(id, Shown::of(&request.head)?)),
-                None => Err(Refused::by(Refusal::NotFound, id)),
-            },
+            Handler::Show => show(id, &request.head, supervisor, now),
             Handler::Create => self.create(id, request, supervisor, now),
             Handler::Put => self.put(id, request, supervisor, now),
             Handler::Patch => self.patch(id, request, supervisor, now),
@@ -197,9 +194,12 @@ impl Api {
         let message = format!("{} job created", view::type_title(&spec.kind));
         supervisor.create(job_id, spec, now).map_err(|refusal| Refused::by(refusal, id))?;
         match (wait, supervisor.job(id)) {
-            (Some(wait), Some(job)) => {
-                Ok(Answer::Wait(Wait { job: job.key(), until: now.mono + wait }))
-            }
+            (Some(wait), Some(job)) => Ok(Answer::Wait(Wait {
+                job: job.key(),
+                goal: Goal::FirstRun,
+                until: now.mono + wait,
+                shown: Shown::everything(),
+            })),
             (None, _) | (_, None) => Ok(Answer::Said(Said::about(message, Some(id)))),
         }
     }
@@ -445,17 +445,67 @@ fn document(body: &[u8]) -> Result<Value, Refused> {
         .map_err(|error| Refused::new(Status::BadRequest, format!("The body is not JSON: {error}")))
 }
 
+/// The job, or that it is waited for until it has come so far.
+fn show<'a>(
+    id: &'a str,
+    head: &Head,
+    supervisor: &Supervisor,
+    now: Now,
+) -> Result<Answer<'a>, Refused> {
+    let job = supervisor.job(id).ok_or_else(Refused::not_found)?;
+    let (shown, milestone) = (Shown::of(head)?, milestone(head)?);
+    let Some(wait) = wait_seconds(head)? else { return Ok(Answer::Show(id, shown)) };
+    let goal = Goal::Milestone(milestone);
+    Ok(Answer::Wait(Wait { job: job.key(), goal, until: now.mono + wait, shown }))
+}
+
+/// What `?wait=` waits for: the job's end, if nothing else is said.
+fn milestone(head: &Head) -> Result<Milestone, Refused> {
+    let Some(given) = head.query_value("for") else { return Ok(Milestone::Ended) };
+    let found = MILESTONES.iter().find(|(name, _)| *name == given);
+    let (_, milestone) = found.ok_or_else(|| {
+        let names = MILESTONES.map(|(name, _)| name).join(", ");
+        let error = format!("for: must be one of {names}, not {given:?}");
+        Refused::new(Status::BadRequest, error)
+    })?;
+    match head.query_value("wait") {
+        Some(_) => Ok(*milestone),
+        None => Err(Refused::new(
+            Status::BadRequest,
+            "for: says what is waited for, and needs wait=SECONDS beside it",
+        )),
+    }
+}
+
 /// Whoever asks for an answer that waits is told who gives one; elsewhere, what is asked in a
 /// query and means nothing is ignored.
-fn refuse_wait(handler: Handler, head: &Head) -> Result<(), Refused> {
-    let may_ask = matches!(handler, Handler::Create | Handler::Health | Handler::OpenApi);
-    if may_ask || head.query_value("wait").is_none() {
-        return Ok(());
+fn refuse_query(handler: Handler, head: &Head) -> Result<(), Refused> {
+    let waits = match handler {
+        Handler::Health | Handler::OpenApi | Handler::Show => return Ok(()),
+        Handler::Create => true,
+        Handler::List
+        | Handler::Put
+        | Handler::Patch
+        | Handler::Remove
+        | Handler::Kill
+        | Handler::Start
+        | Handler::Restart
+        | Handler::Run
+        | Handler::Signal => false,
+    };
+    if !waits && head.query_value("wait").is_some() {
+        return Err(Refused::new(
+            Status::BadRequest,
+            "wait: only POST /job/{id}, which creates a job, and GET /job/{id} wait",
+        ));
     }
-    Err(Refused::new(
-        Status::BadRequest,
-        "wait: only POST /job/{id}, which creates a job, waits for its first run",
-    ))
+    if head.query_value("for").is_some() {
+        return Err(Refused::new(
+            Status::BadRequest,
+            "for: only GET /job/{id}?wait=SECONDS waits for what it says",
+        ));
+    }
+    Ok(())
 }
 
 fn wait_seconds(head: &Head) -> Result<Option<Duration>, Refused> {
@@ -475,6 +525,10 @@ fn respond_json(connection: &mut Connection, status: Status, body: &impl Seriali
 }
 
 const ALIVE: Alive = Alive { status: "ok" };
+
+/// What may be waited for, by the names of `?for=`.
+const MILESTONES: [(&str, Milestone); 3] =
+    [("ended", Milestone::Ended), ("ready", Milestone::Ready), ("succeeded", Milestone::Succeeded)];
 
 /// All of this, for machines; a test holds it against the routes and against what they show.
 const OPENAPI: &str = include_str!("openapi.json");

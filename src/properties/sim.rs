@@ -31,7 +31,8 @@ use std::time::Duration;
 use crate::job::spec::{Concurrency, Critical, Kind, RestartPolicy};
 use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
 use crate::supervisor::{
-    Action, Job, JobKey, Launch, Left, Put, Refusal, RunKey, Settings, State, Supervisor, Target,
+    Action, Job, JobKey, Launch, Left, Milestone, Progress, Put, Refusal, RunKey, Settings, State,
+    Supervisor, Target,
 };
 use crate::time::{Mono, Now, Wall};
 
@@ -111,6 +112,8 @@ struct JobModel {
     /// How often it was started, and how often somebody or a clock step gave reason to.
     starts: u64,
     reasons: u64,
+    /// What was said to come no more, and how many reasons there were then to do anything.
+    never: BTreeMap<Milestone, u64>,
 }
 
 struct RunModel {
@@ -421,6 +424,7 @@ impl Sim {
             allows: false,
             starts: 0,
             reasons: 2,
+            never: BTreeMap::new(),
         };
         model.learn(job.spec());
         assert!(self.jobs.insert(job.key(), model).is_none(), "a key is used again");
@@ -769,6 +773,7 @@ impl JobModel {
         {
             assert!(next > now.wall, "{} was due at {next:?}, and it is {now:?}", self.id);
         }
+        self.check_progress(job);
         match &job.spec().kind {
             Kind::Cron(_) => {
                 let elapsed = now.mono.0 - self.created;
@@ -776,6 +781,27 @@ impl JobModel {
                 assert!(self.starts <= most, "{}: {} starts, not {most}", self.id, self.starts);
             }
             Kind::Continuous { .. } | Kind::OneOff { .. } => {}
+        }
+    }
+
+    /// What it has reached is how it is, and what it never will does not come by itself.
+    fn check_progress(&mut self, job: &Job) {
+        let state = job.state();
+        for (milestone, is_so) in [
+            (Milestone::Ended, is_over(job)),
+            (Milestone::Succeeded, state == State::Succeeded),
+            (Milestone::Ready, matches!(state, State::Running | State::Succeeded)),
+        ] {
+            let progress = job.progress(milestone);
+            // Beside a run that is still to start, or is being stopped, another may be running.
+            let is_beside = milestone == Milestone::Ready && self.allows;
+            let is_reached = progress == Progress::Reached;
+            assert!(is_reached == is_so || is_beside, "{}, {state:?}: {milestone:?}", self.id);
+            let before = self.never.get(&milestone).copied();
+            assert!(!is_reached || before != Some(self.reasons), "{}: {milestone:?}", self.id);
+            if progress == Progress::Never {
+                self.never.insert(milestone, self.reasons);
+            }
         }
     }
 

@@ -20,6 +20,7 @@
 //!   `action.rs` what the supervisor wants done, `event.rs` what it reports.
 //! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
 //! - `message.rs` says in one sentence why a job is in its state, and what comes next.
+//! - [`Milestone`] (`milestone.rs`) names how far a job may come, so that clients can wait for it.
 //! - [`Topic`] (`topic.rs`) names what may change, so that clients can wait for it.
 //!
 //! [`Supervisor::update`] makes every change to a job. What follows from it for other jobs happens
@@ -38,6 +39,7 @@ mod event;
 mod life;
 mod memory;
 mod message;
+mod milestone;
 #[cfg(feature = "properties")]
 mod properties;
 mod request;
@@ -60,6 +62,7 @@ pub use due::Skipped;
 pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
 pub use life::Job;
 use memory::OutputMemory;
+pub use milestone::{Milestone, Progress};
 pub use request::{Origin, Put, Refusal, Request};
 use shutdown::Shutdown;
 use topic::Changed;

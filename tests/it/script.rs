@@ -26,6 +26,7 @@
 //! turn COMMAND; COMMAND; …      all of them before the core's wishes are looked at
 //! show ID                       its results, counters and flags
 //! why ID                        its message
+//! progress ID                   how far it has come
 //! memory | timers
 //! told                          what has been told since the last time
 //! ```
@@ -51,8 +52,8 @@ use k1s::job::{
 };
 use k1s::schedule::Schedule;
 use k1s::supervisor::{
-    Action, EventKind, EventRead, Job, JobKey, Left, Owner, Put, Refusal, RunKey, Settings,
-    Supervisor, Target,
+    Action, EventKind, EventRead, Job, JobKey, Left, Milestone, Owner, Put, Refusal, RunKey,
+    Settings, Supervisor, Target,
 };
 use k1s::time::{Mono, Now, Wall};
 
@@ -206,6 +207,13 @@ impl Stage {
                 }
             }
             "show" => self.show(words[0]),
+            "progress" => {
+                let job = self.supervisor.job(words[0]).unwrap();
+                let [ready, succeeded, ended] =
+                    [Milestone::Ready, Milestone::Succeeded, Milestone::Ended]
+                        .map(|milestone| job.progress(milestone));
+                self.say(format!("ready {ready:?}, succeeded {succeeded:?}, ended {ended:?}"));
+            }
             "why" => {
                 let job = self.supervisor.job(words[0]).unwrap();
                 self.say(self.supervisor.message(job, now));

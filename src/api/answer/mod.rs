@@ -18,14 +18,14 @@ use crate::time::{Mono, Now};
 
 pub(super) use document::Document;
 pub(super) use document::{list, show};
-pub(super) use wait::Wait;
+pub(super) use wait::{Goal, Wait};
 
 /// An answer that is not finished.
 #[derive(Debug)]
 pub enum Pending {
     /// A listing, or a large job: goes on as the socket drains.
     Document(Box<Document>),
-    /// A job that was created, whose first run is waited for.
+    /// A job that is to come so far: goes on when it changes.
     Wait(Wait),
 }
 
@@ -53,8 +53,7 @@ impl Pending {
     ) -> bool {
         match self {
             Pending::Document(document) => document.go_on(supervisor, connection, now),
-            Pending::Wait(wait) if !wait.is_over(supervisor, now) => false,
-            Pending::Wait(wait) => match wait.answer(supervisor, connection, now) {
+            Pending::Wait(wait) => match wait.go_on(supervisor, connection, now) {
                 None => true,
                 Some(rest) => {
                     *self = rest;

@@ -1,17 +1,28 @@
-//! `?wait=`: an answer that comes when a run is over, or at a deadline.
+//! `?wait=`: an answer that comes when a job has come so far, or at a deadline.
 
 use super::{Pending, Want, show};
 use crate::api::Refused;
 use crate::api::view::Shown;
 use crate::http::{Connection, Status};
-use crate::supervisor::{JobKey, Supervisor, Topic};
+use crate::supervisor::{Job, JobKey, Milestone, Progress, Supervisor, Topic};
 use crate::time::{Mono, Now};
 
-/// `?wait=`: until the first run is over, or a deadline.
-#[derive(Debug)]
+/// `?wait=`: until a job has come so far, or a deadline.
+#[derive(Clone, Copy, Debug)]
 pub struct Wait {
     pub(in crate::api) job: JobKey,
+    pub(in crate::api) goal: Goal,
     pub(in crate::api) until: Mono,
+    /// How much of the job is shown then.
+    pub(in crate::api) shown: Shown,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::api) enum Goal {
+    /// The end of the job's first run.
+    FirstRun,
+    Milestone(Milestone),
 }
 
 impl Wait {
@@ -19,14 +30,10 @@ impl Wait {
         Want::Change { topic: Topic::Job(self.job), until: Some(self.until) }
     }
 
-    /// Whether it is time to answer: the run is over, or the job is gone, or the deadline is here.
-    pub(super) fn is_over(&self, supervisor: &Supervisor, now: Now) -> bool {
-        let job = supervisor.job_of(self.job);
-        now.mono >= self.until || job.is_none_or(|job| job.last_exit_code().is_some())
-    }
-
-    pub(super) fn answer(
-        &self,
+    /// Answers, if it is time: the job has come so far, or never will, or is gone, or the deadline
+    /// is here. Returns what is left to be waited for or written.
+    pub(super) fn go_on(
+        self,
         supervisor: &Supervisor,
         connection: &mut Connection,
         now: Now,
@@ -35,8 +42,21 @@ impl Wait {
             Refused::not_found().respond(connection, now);
             return None;
         };
-        let is_over = job.last_exit_code().is_some();
-        let status = if is_over { Status::Ok } else { Status::Accepted };
-        show(supervisor, job, Shown::everything(), status, connection, now)
+        let status = match self.goal.progress(job) {
+            Progress::Reached => Status::Ok,
+            Progress::NotYet if now.mono < self.until => return Some(Pending::Wait(self)),
+            Progress::NotYet | Progress::Never => Status::Accepted,
+        };
+        show(supervisor, job, self.shown, status, connection, now)
+    }
+}
+
+impl Goal {
+    fn progress(self, job: &Job) -> Progress {
+        match self {
+            Goal::FirstRun if job.last_exit_code().is_some() => Progress::Reached,
+            Goal::FirstRun => Progress::NotYet,
+            Goal::Milestone(milestone) => job.progress(milestone),
+        }
     }
 }

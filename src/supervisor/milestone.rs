@@ -1,0 +1,88 @@
+//! How far a job has come, for those who wait until it has come so far.
+//!
+//! What is asked is how the job is now, not what it has been through: `Reached` may be followed by
+//! `NotYet`, and `Never` by either when somebody starts the job or changes it.
+
+use super::life::{Job, Outcome, Phase, Then};
+use super::run::RunState;
+use crate::job::spec::{Kind, RestartPolicy};
+
+/// What may be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Milestone {
+    /// It has a process that was not asked to end, or is over with success.
+    Ready,
+    /// It is over, with success.
+    Succeeded,
+    /// It is over.
+    Ended,
+}
+
+/// Whether a job has come so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It has.
+    Reached,
+    /// It has not, but may yet.
+    NotYet,
+    /// It cannot any more, unless somebody starts or changes it.
+    Never,
+}
+
+impl Job {
+    /// Whether the job has come so far.
+    pub fn progress(&self, milestone: Milestone) -> Progress {
+        let (outcome, is_over) = match &self.phase {
+            Phase::Ended { outcome, .. } => (Some(*outcome), true),
+            Phase::Stopping { then: Then::End(outcome) | Then::StayEnded(outcome) } => {
+                (Some(*outcome), false)
+            }
+            Phase::Stopping { then: Then::Gone } | Phase::Expired | Phase::Gone => {
+                (Some(Outcome::Killed), false)
+            }
+            Phase::Waiting { .. }
+            | Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Scheduled { .. }
+            | Phase::Stopping { then: Then::Begin(_) } => (None, false),
+        };
+        match (milestone, outcome) {
+            (Milestone::Ended, _) | (_, Some(Outcome::Succeeded)) if is_over => Progress::Reached,
+            (Milestone::Ended, _) | (_, Some(Outcome::Succeeded)) => Progress::NotYet,
+            (_, Some(Outcome::Failed | Outcome::Killed)) => Progress::Never,
+            (Milestone::Succeeded, None) if !self.may_succeed() => Progress::Never,
+            (Milestone::Succeeded, None) => Progress::NotYet,
+            (Milestone::Ready, None) => self.readiness(),
+        }
+    }
+
+    /// Whether it may be over with success without anybody's doing.
+    fn may_succeed(&self) -> bool {
+        match &self.spec.kind {
+            Kind::OneOff { .. } => true,
+            Kind::Continuous { restart, .. } => match restart.policy {
+                RestartPolicy::OnFailure | RestartPolicy::Never => true,
+                RestartPolicy::Always | RestartPolicy::OnSuccess => false,
+            },
+            Kind::Cron(_) => false,
+        }
+    }
+
+    fn readiness(&self) -> Progress {
+        let is_running = |state: &RunState| matches!(state, RunState::Running { .. });
+        match &self.phase {
+            _ if self.runs.iter().any(|run| is_running(&run.state)) => Progress::Reached,
+            Phase::Scheduled { due: None, pending: None } if self.runs.is_empty() => {
+                Progress::Never
+            }
+            Phase::Waiting { .. }
+            | Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Scheduled { .. }
+            | Phase::Stopping { .. }
+            | Phase::Ended { .. }
+            | Phase::Expired
+            | Phase::Gone => Progress::NotYet,
+        }
+    }
+}
