@@ -4,6 +4,7 @@
 
 pub(crate) mod fields;
 mod id;
+mod lines;
 mod output;
 mod parse;
 mod run;
@@ -16,6 +17,7 @@ mod write;
 
 pub use fields::{FieldError, Spelling};
 pub use id::JobId;
+pub use lines::{CUT_BYTES, LineEnd, LineEnds};
 pub use output::{Capture, Captured};
 pub use parse::{Defaults, INVALID_TYPE, parse, parse_signal_request, parse_with, type_in};
 pub use run::{Ending, Reason, RunEnd, RunRecord, Trigger};

@@ -723,6 +723,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("httparse", &["http"]),
     ("jiff", &["calendar", "schedule"]),
     ("libc", &["os"]),
+    ("memchr", &["job"]),
     ("mio", &["daemon"]),
     ("nix", &["os"]),
     ("serde_json", &["api", "client", "properties"]),

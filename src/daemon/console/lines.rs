@@ -1,11 +1,11 @@
 //! Lines out of what a process writes, in whatever pieces it comes.
-//!
-//! A line that is longer than [`MOST_BYTES`] is passed on in pieces, so that a process that
-//! never ends a line takes no more memory than that. A character of UTF-8 is not cut in two.
+
+use crate::job::LineEnds;
 
 /// The beginning of a line whose end has not come yet.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
+    ends: LineEnds,
     partial: Vec<u8>,
     is_continued: bool,
 }
@@ -24,68 +24,39 @@ pub(super) struct Piece<'a> {
 impl Lines {
     /// Hands out each line that `bytes` end, and keeps the rest.
     pub(super) fn push(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Piece<'_>)) {
-        while let Some(at) = bytes.iter().position(|byte| *byte == b'\n') {
-            let (line, rest) = bytes.split_at(at);
-            if self.partial.is_empty() && line.len() <= MOST_BYTES {
-                self.end(line, take);
+        while let Some(end) = self.ends.find(bytes) {
+            let text = bytes.get(..end.at).unwrap_or_default();
+            if self.partial.is_empty() {
+                self.end(text, end.is_cut, take);
             } else {
-                self.add(line, take);
-                self.finish_line(take);
+                let mut line = std::mem::take(&mut self.partial);
+                line.extend_from_slice(text);
+                self.end(&line, end.is_cut, take);
             }
-            bytes = rest.get(1..).unwrap_or_default();
-        }
-        self.add(bytes, take);
-    }
-
-    /// No more will come: hands out the line that was not ended.
-    pub(super) fn finish(&mut self, take: &mut impl FnMut(Piece<'_>)) {
-        if !self.partial.is_empty() {
-            self.finish_line(take);
-        }
-    }
-
-    fn add(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Piece<'_>)) {
-        while self.partial.len() + bytes.len() > MOST_BYTES {
-            let (head, rest) = bytes.split_at(MOST_BYTES.saturating_sub(self.partial.len()));
-            self.partial.extend_from_slice(head);
-            bytes = rest;
-            let (piece, kept) = self.partial.split_at(end_of_characters(&self.partial));
-            take(Piece { text: piece, is_continued: self.is_continued, is_partial: true });
-            self.is_continued = true;
-            self.partial = kept.to_vec();
+            bytes = bytes.get(end.next()..).unwrap_or_default();
         }
         self.partial.extend_from_slice(bytes);
     }
 
-    fn finish_line(&mut self, take: &mut impl FnMut(Piece<'_>)) {
+    /// No more will come: hands out the line that was not ended.
+    pub(super) fn finish(&mut self, take: &mut impl FnMut(Piece<'_>)) {
+        self.ends = LineEnds::default();
         let line = std::mem::take(&mut self.partial);
-        self.end(&line, take);
+        if !line.is_empty() {
+            self.end(&line, false, take);
+        }
     }
 
-    fn end(&mut self, line: &[u8], take: &mut impl FnMut(Piece<'_>)) {
-        let is_continued = std::mem::take(&mut self.is_continued);
-        take(Piece { text: line, is_continued, is_partial: false });
-    }
-}
-
-/// The length without a character at the end that is not whole; at most three bytes less.
-fn end_of_characters(bytes: &[u8]) -> usize {
-    let is_start = |byte: &u8| *byte & 0b1100_0000 != 0b1000_0000;
-    let tail = bytes.len().saturating_sub(4);
-    let last = bytes.iter().skip(tail).rposition(is_start).map(|at| tail + at);
-    let whole = |from: usize| bytes.get(from..).is_some_and(|part| str::from_utf8(part).is_ok());
-    match last {
-        Some(at) if at > 0 && !whole(at) => at,
-        Some(_) | None => bytes.len(),
+    fn end(&mut self, text: &[u8], is_partial: bool, take: &mut impl FnMut(Piece<'_>)) {
+        let is_continued = std::mem::replace(&mut self.is_continued, is_partial);
+        take(Piece { text, is_continued, is_partial });
     }
 }
-
-/// The longest line that is passed on whole, in bytes; container runtimes have the same bound.
-const MOST_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::CUT_BYTES;
 
     /// `>` marks a piece that goes on, `<` one that continues.
     #[track_caller]
@@ -119,7 +90,7 @@ mod tests {
     #[test]
     fn long_lines_come_in_pieces() {
         let long = |count: usize| vec![b'x'; count];
-        let full = MOST_BYTES;
+        let full = CUT_BYTES;
         check(&[&long(full), b"\n"], &[("", full, b"xxxx")]);
         check(&[&long(full), b"y\nz\n"], &[(">", full, b"xxxx"), ("<", 1, b"y"), ("", 1, b"z")]);
         let line = [&long(full), b"\n".as_slice()].concat();
@@ -128,18 +99,5 @@ mod tests {
             &[&long(2 * full + 1)],
             &[(">", full, b"xxxx"), ("<>", full, b"xxxx"), ("<", 1, b"x")],
         );
-    }
-
-    #[test]
-    fn characters_are_not_cut_and_bytes_that_are_none_do_not_matter() {
-        let full = MOST_BYTES;
-        let text = [vec![b'x'; full - 2], "\u{20ac}".into(), b"\n".to_vec()].concat();
-        check(&[&text], &[(">", full - 2, b"xxxx"), ("<", 3, "\u{20ac}".as_bytes())]);
-        let text = [vec![b'x'; full - 3], "\u{20ac}y\n".into()].concat();
-        check(&[&text], &[(">", full, "x\u{20ac}".as_bytes()), ("<", 1, b"y")]);
-        let binary = vec![0xbf; full + 1];
-        check(&[&binary], &[(">", full, &[0xbf; 4]), ("<", 1, &[0xbf])]);
-        let binary = vec![0xff; full + 1];
-        check(&[&binary], &[(">", full - 1, &[0xff; 4]), ("<", 2, &[0xff; 2])]);
     }
 }
