@@ -506,8 +506,8 @@ mod tests {
         }
 
         fn end(&mut self, (run, pid): (RunKey, Pid), stdout: &[u8], stderr: &[u8]) {
-            self.supervisor.handle_output(run, Stream::Stdout, stdout);
-            self.supervisor.handle_output(run, Stream::Stderr, stderr);
+            self.supervisor.handle_output(run, Stream::Stdout, stdout, self.now);
+            self.supervisor.handle_output(run, Stream::Stderr, stderr, self.now);
             self.supervisor.handle_exit(pid, ExitStatus::Code(0), false, self.now);
             self.settle();
         }

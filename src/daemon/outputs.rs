@@ -304,7 +304,7 @@ impl Pipe {
                 Ok(0) => Got::End,
                 Ok(count) => {
                     let bytes = buffer.get(..count).unwrap_or_default();
-                    sinks.supervisor.handle_output(self.run, self.stream, bytes);
+                    sinks.supervisor.handle_output(self.run, self.stream, bytes, sinks.now);
                     let lines = self.forwarder.pass(bytes, sinks.console, sinks.now);
                     share.take(count, lines);
                     Got::Bytes(count)

@@ -97,7 +97,7 @@ impl LineEnds {
 /// bound.
 pub const CUT_BYTES: usize = 16 * 1024;
 /// The longest piece: a character has at most three bytes that do not begin one (RFC 3629).
-pub const MOST_BYTES: usize = CUT_BYTES + 3;
+pub(super) const MOST_BYTES: usize = CUT_BYTES + 3;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 pub(crate) mod fields;
 mod id;
 mod lines;
+mod log;
 mod output;
 mod parse;
 mod run;
@@ -18,6 +19,7 @@ mod write;
 pub use fields::{FieldError, Spelling};
 pub use id::JobId;
 pub use lines::{CUT_BYTES, LineEnd, LineEnds};
+pub use log::{Cursor, Line, LogEnd, LogFilter, LogItem, LogPlace, RunLog, Tail};
 pub use output::{Capture, Captured};
 pub use parse::{Defaults, INVALID_TYPE, parse, parse_signal_request, parse_with, type_in};
 pub use run::{Ending, Reason, RunEnd, RunRecord, Trigger};

@@ -1,69 +1,146 @@
-//! What is kept of an output stream: its end, and how much there was.
+//! What is kept of an output stream: its end, how much there was, and the order in which it came.
+//!
+//! ```text
+//!   written ─┬───────────────────┬──────────────────────────────┐
+//!            │ dropped           │ kept, up to a limit          │
+//!            └───────────────────┴──────────────────────────────┘
+//!   spans        │ hidden ┆       │        │ │                 │   one for each read
+//! ```
+//!
+//! Each read is a [`Span`] with its [`LogPlace`](super::LogPlace) in the log of the job, which both streams of all runs
+//! share. What is dropped of the first span is remembered, so that a place means the same for
+//! as long as anything of it is kept.
 
 use std::collections::VecDeque;
+
+use super::LineEnds;
+use super::log::{LogEnd, Span};
+use crate::time::Wall;
 
 /// The output of a stream that is still open: the newest bytes, up to a limit.
 #[derive(Debug)]
 pub struct Capture {
     limit: usize,
-    newest: VecDeque<u8>,
     written: u64,
+    ends: LineEnds,
+    kept: Option<Box<Kept>>,
+    /// Where the log of the job ended after the last read of this stream.
+    log_end: LogEnd,
 }
 
 /// The output of a stream that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Captured {
-    bytes: Box<[u8]>,
     written: u64,
+    kept: Option<Box<Kept>>,
+}
+
+/// What is kept of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) bytes: VecDeque<u8>,
+    pub(super) spans: VecDeque<Span>,
+    /// Where lines are cut: offsets into all that was written, those in what is kept.
+    pub(super) cuts: Vec<u64>,
+    /// How many bytes of the first span are dropped.
+    pub(super) hidden: usize,
+    /// How many lines ended in these.
+    pub(super) hidden_ends: u64,
+    /// What is kept begins where a line does.
+    pub(super) begins_line: bool,
 }
 
 impl Capture {
     /// An empty stream of which `limit` bytes are kept.
     pub fn new(limit: usize) -> Capture {
-        Capture { limit, newest: VecDeque::new(), written: 0 }
+        Capture {
+            limit,
+            written: 0,
+            ends: LineEnds::default(),
+            kept: None,
+            log_end: LogEnd::default(),
+        }
     }
 
-    /// Adds what the process wrote; the oldest bytes make room for it.
-    pub fn append(&mut self, bytes: &[u8]) {
-        self.written = self.written.saturating_add(bytes.len() as u64);
-        let bytes = bytes.get(bytes.len().saturating_sub(self.limit)..).unwrap_or(bytes);
-        let surplus = (self.newest.len() + bytes.len()).saturating_sub(self.limit);
-        self.newest.drain(..surplus.min(self.newest.len()));
-        let needed = self.newest.len() + bytes.len();
-        if needed > self.newest.capacity() {
-            let capacity = needed.next_power_of_two().min(self.limit).max(needed);
-            self.newest.reserve_exact(capacity - self.newest.len());
+    /// Adds what the process wrote, read at this moment; the oldest bytes make room for it. It
+    /// comes at the end of the job's log.
+    pub fn append(&mut self, bytes: &[u8], log: &mut LogEnd, at: Wall) {
+        for part in bytes.chunks(Span::MOST_BYTES) {
+            self.append_part(part, log, at);
         }
-        self.newest.extend(bytes);
+    }
+
+    fn append_part(&mut self, bytes: &[u8], log: &mut LogEnd, at: Wall) {
+        let begin = self.written;
+        self.written = begin.saturating_add(bytes.len() as u64);
+        let begins_line = !self.ends.has_begun();
+        if self.limit == 0 {
+            log.advance(self.ends.count(bytes, |_| ()));
+            return;
+        }
+        let kept =
+            self.kept.get_or_insert_with(|| Box::new(Kept { begins_line, ..Kept::default() }));
+        let cuts = &mut kept.cuts;
+        let ends = self.ends.count(bytes, |at| cuts.push(begin + at as u64));
+        let last = kept.spans.back_mut().filter(|_| self.log_end == *log);
+        if last.is_some_and(|last| last.extend(bytes.len(), at)) {
+            log.extend(ends);
+        } else {
+            kept.add_span(Span::new(log.advance(ends), at, bytes.len()));
+        }
+        self.log_end = *log;
+        kept.add(bytes, self.limit, self.written);
     }
 
     /// Keeps `limit` bytes from now on.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
-        self.newest.drain(..self.newest.len().saturating_sub(limit));
-        self.newest.shrink_to_fit();
+        if limit == 0 {
+            return self.discard();
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.drop_front(kept.bytes.len().saturating_sub(limit), self.written);
+            kept.shrink();
+        }
     }
 
     /// Forgets what was kept, and gives its memory back.
     pub fn discard(&mut self) {
-        self.newest = VecDeque::new();
+        self.kept = None;
     }
 
-    /// The memory that the kept bytes take.
+    /// The memory, in bytes, that what is kept takes.
     pub fn allocated(&self) -> usize {
-        self.newest.capacity()
+        self.kept.as_ref().map_or(0, |kept| kept.allocated())
     }
 
-    /// The stream has ended.
-    pub fn finish(self) -> Captured {
-        Captured { bytes: Vec::from(self.newest).into_boxed_slice(), written: self.written }
+    /// The stream has ended, and with it the line that has begun, if one has.
+    pub fn finish(self, log: &mut LogEnd, at: Wall) -> Captured {
+        let mut kept = self.kept;
+        if self.ends.has_begun() {
+            let place = log.advance(1);
+            if let Some(kept) = &mut kept {
+                kept.cuts.push(self.written);
+                kept.spans.push_back(Span::new(place, at, 0));
+            }
+        }
+        if let Some(kept) = &mut kept {
+            kept.bytes.make_contiguous();
+            kept.shrink();
+        }
+        Captured { written: self.written, kept }
+    }
+
+    /// How much was written, and what is kept of it.
+    pub(super) fn parts(&self) -> (u64, Option<&Kept>) {
+        (self.written, self.kept.as_deref())
     }
 }
 
 impl Captured {
     /// The newest bytes that were written.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.kept.as_ref().map(|kept| kept.bytes.as_slices().0).unwrap_or_default()
     }
 
     /// How many bytes were written in all.
@@ -73,17 +150,99 @@ impl Captured {
 
     /// Whether more was written than is still kept.
     pub fn is_truncated(&self) -> bool {
-        self.written > self.bytes.len() as u64
+        self.written > self.bytes().len() as u64
     }
 
-    /// The memory that the kept bytes take.
+    /// The memory, in bytes, that what is kept takes.
     pub fn allocated(&self) -> usize {
-        self.bytes.len()
+        self.kept.as_ref().map_or(0, |kept| kept.allocated())
     }
 
     /// Forgets what was kept, and gives its memory back.
     pub fn discard(&mut self) {
-        self.bytes = Box::default();
+        self.kept = None;
+    }
+
+    /// How much was written, and what is kept of it.
+    pub(super) fn parts(&self) -> (u64, Option<&Kept>) {
+        (self.written, self.kept.as_deref())
+    }
+}
+
+impl Kept {
+    /// Room for spans grows by a quarter: 16 bytes a read, and a little more.
+    fn add_span(&mut self, span: Span) {
+        if self.spans.len() == self.spans.capacity() {
+            self.spans.reserve_exact(1 + self.spans.len() / 4);
+        }
+        self.spans.push_back(span);
+    }
+
+    /// Adds the bytes of the last span.
+    fn add(&mut self, bytes: &[u8], limit: usize, written: u64) {
+        let begin = written - bytes.len() as u64;
+        let surplus = (self.bytes.len() + bytes.len()).saturating_sub(limit);
+        self.drop_front(surplus.min(self.bytes.len()), begin);
+        let (dropped, bytes) = bytes.split_at(bytes.len().saturating_sub(limit));
+        let needed = self.bytes.len() + bytes.len();
+        if needed > self.bytes.capacity() {
+            let capacity = needed.next_power_of_two().min(limit).max(needed);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend(bytes);
+        self.hide(&[dropped], begin);
+    }
+
+    /// Drops so many of the bytes, the oldest, of a stream of which so much was written.
+    fn drop_front(&mut self, count: usize, written: u64) {
+        let begin = written.saturating_sub(self.bytes.len() as u64);
+        let mut dropped = std::mem::take(&mut self.bytes);
+        let (one, two) = dropped.as_slices();
+        let (one, two) = (
+            one.get(..count).unwrap_or(one),
+            two.get(..count.saturating_sub(one.len())).unwrap_or_default(),
+        );
+        self.hide(&[one, two], begin);
+        dropped.drain(..count);
+        self.bytes = dropped;
+    }
+
+    /// These bytes, which came at this offset, were the first of what was kept.
+    fn hide(&mut self, parts: &[&[u8]], begin: u64) {
+        let count: usize = parts.iter().map(|part| part.len()).sum();
+        let Some(last) = parts.iter().rev().find_map(|part| part.last()) else { return };
+        let mut left = count;
+        while let Some(span) = self.spans.front()
+            && left >= span.length() - self.hidden
+        {
+            left -= span.length() - self.hidden;
+            (self.hidden, self.hidden_ends) = (0, 0);
+            self.spans.pop_front();
+        }
+        self.hidden += left;
+        let end = begin + count as u64;
+        let of_span = end.saturating_sub(self.hidden as u64);
+        for part in parts.iter().rev() {
+            let (_, of_span) = part.split_at(part.len().saturating_sub(left));
+            left -= of_span.len();
+            self.hidden_ends += memchr::memchr_iter(b'\n', of_span).count() as u64;
+        }
+        let cuts = self.cuts.partition_point(|cut| *cut <= end);
+        let hidden = self.cuts.drain(..cuts);
+        self.begins_line = *last == b'\n' || hidden.as_slice().last() == Some(&end);
+        self.hidden_ends += hidden.filter(|cut| *cut >= of_span).count() as u64;
+    }
+
+    fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.spans.shrink_to_fit();
+        self.cuts.shrink_to_fit();
+    }
+
+    fn allocated(&self) -> usize {
+        self.bytes.capacity()
+            + self.spans.capacity() * size_of::<Span>()
+            + self.cuts.capacity() * size_of::<u64>()
     }
 }
 
@@ -96,12 +255,13 @@ mod tests {
         let all: Vec<u8> = (0..=255).cycle().take(1000).collect();
         for limit in [0, 1, 7, 100, 999, 1000, 5000] {
             for size in [1, 3, 64, 500, 1000] {
-                let mut capture = Capture::new(limit);
-                for chunk in all.chunks(size) {
-                    capture.append(chunk);
-                    assert!(capture.allocated() <= limit.max(1), "limit {limit}");
+                let (mut capture, mut log) = (Capture::new(limit), LogEnd::default());
+                for (chunk, at) in all.chunks(size).zip(0..) {
+                    capture.append(chunk, &mut log, Wall(at));
+                    let order = 16 * (limit / size + 2) * 5 / 4 + 16;
+                    assert!(capture.allocated() <= limit + order, "limit {limit}, size {size}");
                 }
-                let captured = capture.finish();
+                let captured = capture.finish(&mut log, Wall(0));
                 assert_eq!(captured.bytes(), &all[all.len().saturating_sub(limit)..]);
                 assert_eq!(captured.written(), 1000);
                 assert_eq!(captured.is_truncated(), limit < 1000);
@@ -110,12 +270,20 @@ mod tests {
     }
 
     #[test]
+    fn reads_of_one_millisecond_are_one() {
+        let (mut capture, mut log) = (Capture::new(100), LogEnd::default());
+        (0..100).for_each(|_| capture.append(b"x", &mut log, Wall(1)));
+        assert_eq!(capture.finish(&mut log, Wall(1)).allocated(), 100 + 2 * 16 + 8);
+    }
+
+    #[test]
     fn what_is_discarded_was_still_written() {
-        let mut capture = Capture::new(10);
-        capture.append(b"hello");
+        let (mut capture, mut log) = (Capture::new(10), LogEnd::default());
+        capture.append(b"hello", &mut log, Wall(0));
         capture.discard();
-        capture.append(b"x");
-        let mut captured = capture.finish();
+        assert_eq!(capture.allocated(), 0);
+        capture.append(b"x", &mut log, Wall(0));
+        let mut captured = capture.finish(&mut log, Wall(0));
         assert_eq!((captured.bytes(), captured.written()), (&b"x"[..], 6));
         captured.discard();
         assert!(captured.is_truncated());

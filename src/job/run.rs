@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Captured, ExitStatus, Signal, SpawnFailure};
+use super::{Captured, ExitStatus, LogPlace, Signal, SpawnFailure};
 use crate::time::{Span, Wall};
 
 /// One finished run of a job.
@@ -27,6 +27,10 @@ pub struct RunRecord {
     pub finished_at: Wall,
     /// How long it took, in elapsed time.
     pub duration: Duration,
+    /// Where the job's log ended as the run was added.
+    pub log_begin: LogPlace,
+    /// Where the job's log ended as its first process was over.
+    pub log_end: LogPlace,
     /// What is kept of its standard output.
     pub stdout: Captured,
     /// What is kept of its standard error.

@@ -143,7 +143,7 @@ impl Service {
                     self.alive.insert(pid);
                     let run = launch.run;
                     self.supervisor.handle_spawned(launch, pid, self.now);
-                    self.supervisor.handle_output(run, Stream::Stdout, b"\xffout\n");
+                    self.supervisor.handle_output(run, Stream::Stdout, b"\xffout\n", self.now);
                 }
             } else {
                 return;

@@ -311,7 +311,7 @@ impl Sim {
         let run = self.world.get(self.rng.pick(&leaders)).run;
         let bytes = vec![b'x'; self.rng.pick(&[1, 10, 1_000, 5_000])];
         let stream = self.rng.pick(&[Stream::Stdout, Stream::Stderr]);
-        self.supervisor.handle_output(run, stream, &bytes);
+        self.supervisor.handle_output(run, stream, &bytes, self.now);
         self.note("write", |_| format!("{run:?} {}", bytes.len()));
         assert!(self.supervisor.output_memory() <= self.settings.output_memory);
     }

@@ -283,11 +283,11 @@ impl Supervisor {
     }
 
     /// A run has written something.
-    pub fn handle_output(&mut self, run: RunKey, stream: Stream, bytes: &[u8]) {
+    pub fn handle_output(&mut self, run: RunKey, stream: Stream, bytes: &[u8], now: Now) {
         let Some(job) = self.jobs.get_mut(&run.job) else {
             return;
         };
-        job.handle_output(run, stream, bytes, &mut self.core);
+        job.handle_output(run, stream, bytes, &mut self.core, now);
         self.core.changed.note(Topic::Output(run.job));
         while let Some(evicted) = self.core.memory.evict() {
             if let Some(job) = self.jobs.get_mut(&evicted.job) {

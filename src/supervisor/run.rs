@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::memory::Place;
 use super::{Action, Core, Owner, RunKey, Target, Timer};
 use crate::job::spec::StopScope;
-use crate::job::{Capture, JobSpec, Pid, Reason, Signal, Stream, Trigger};
+use crate::job::{Capture, JobSpec, LogEnd, LogPlace, Pid, Reason, Signal, Stream, Trigger};
 use crate::time::{Mono, Now};
 
 /// A run that is not over yet.
@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub(super) state: RunState,
     /// When it was started; in `Queued` and `Deferred`, when it was first to start.
     pub(super) started: Now,
+    /// Where the job's log ended as it was added.
+    pub(super) log_begin: LogPlace,
     pub(super) stdout: Capture,
     pub(super) stderr: Capture,
     /// The place of its output in the budget.
@@ -85,7 +87,13 @@ pub(super) struct End {
 }
 
 impl Run {
-    pub(super) fn new(key: RunKey, trigger: Trigger, spec: Rc<JobSpec>, now: Now) -> Run {
+    pub(super) fn new(
+        key: RunKey,
+        trigger: Trigger,
+        spec: Rc<JobSpec>,
+        log_begin: LogPlace,
+        now: Now,
+    ) -> Run {
         let limit = spec.output.limit_bytes;
         Run {
             key,
@@ -93,6 +101,7 @@ impl Run {
             spec,
             state: RunState::Queued,
             started: now,
+            log_begin,
             stdout: Capture::new(limit),
             stderr: Capture::new(limit),
             place: None,
@@ -323,13 +332,26 @@ impl Run {
         core.actions.push_back(Action::Stop { target: target.clone(), signal });
     }
 
-    /// Keeps what the process wrote.
-    pub(super) fn append(&mut self, stream: Stream, bytes: &[u8], core: &mut Core) {
+    /// Keeps what the process wrote, at the end of the job's log.
+    pub(super) fn append(
+        &mut self,
+        stream: Stream,
+        bytes: &[u8],
+        log: &mut LogEnd,
+        core: &mut Core,
+        now: Now,
+    ) {
         match stream {
-            Stream::Stdout => self.stdout.append(bytes),
-            Stream::Stderr => self.stderr.append(bytes),
+            Stream::Stdout => self.stdout.append(bytes, log, now.wall),
+            Stream::Stderr => self.stderr.append(bytes, log, now.wall),
         }
         self.account(core);
+    }
+
+    /// Takes what it wrote, which is all.
+    pub(super) fn take_output(&mut self) -> (Capture, Capture) {
+        let none = || Capture::new(0);
+        (std::mem::replace(&mut self.stdout, none()), std::mem::replace(&mut self.stderr, none()))
     }
 
     /// Drops its output, which has left the budget.

@@ -65,7 +65,7 @@ mod tests {
         let (a, b) = (start("a", 11), start("b", 12));
         let wanted = [Topic::Job(a.job), Topic::Job(b.job), Topic::Events];
         assert_eq!(changed(&mut supervisor), wanted, "each once");
-        supervisor.handle_output(b, Stream::Stdout, b"x");
+        supervisor.handle_output(b, Stream::Stdout, b"x", now);
         assert_eq!(changed(&mut supervisor), [Topic::Output(b.job)]);
         supervisor.kill("a", now).unwrap();
         assert_eq!(changed(&mut supervisor), [Topic::Job(a.job), Topic::Events]);

@@ -269,7 +269,7 @@ impl Stage {
         let job = self.supervisor.job(id).unwrap().key();
         let run = RunKey { job, number: number.parse().unwrap() };
         let stream = if stream == "stdout" { Stream::Stdout } else { Stream::Stderr };
-        self.supervisor.handle_output(run, stream, &vec![b'x'; bytes]);
+        self.supervisor.handle_output(run, stream, &vec![b'x'; bytes], self.now);
     }
 
     /// Time passes, and the core is woken whenever it wants to be.

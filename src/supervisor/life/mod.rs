@@ -37,7 +37,7 @@ use super::due::{Due, Moment, Skipped};
 use super::run::{End, Run, RunState};
 use super::{Core, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
 use crate::job::spec::{Critical, Kind};
-use crate::job::{Ending, JobId, JobSpec, Pid, Trigger};
+use crate::job::{Ending, JobId, JobSpec, LogEnd, Pid, Trigger};
 use crate::time::{Mono, Now, Wall};
 
 pub(super) use restart::Next;
@@ -55,6 +55,8 @@ pub struct Job {
     /// Oldest first; more than one only if the policy of a cron job allows it.
     pub(super) runs: Vec<Run>,
     pub(super) results: VecDeque<Finished>,
+    /// Where the log of all its runs ends.
+    pub(super) log_end: LogEnd,
     last_run: u64,
     pub(super) last_started: Option<Wall>,
     /// How the newest finished run ended.
@@ -132,6 +134,7 @@ impl Job {
             phase: Phase::Waiting { trigger: origin.trigger() },
             runs: Vec::new(),
             results: VecDeque::new(),
+            log_end: LogEnd::default(),
             last_run: 0,
             last_started: None,
             last: None,

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::Job;
-use crate::job::{Capture, Ending, Reason, RunEnd, RunRecord};
+use crate::job::{Ending, Reason, RunEnd, RunRecord};
 use crate::supervisor::memory::Place;
 use crate::supervisor::run::End;
-use crate::supervisor::{Core, Happened};
+use crate::supervisor::{Core, Happened, Topic};
 use crate::time::Now;
 
 #[derive(Debug)]
@@ -34,6 +34,9 @@ impl Job {
         let lived = now.mono.since(run.started.mono);
         let ending = Ending { run: run.key.number, end: end.clone(), reason, lived, success };
         core.memory.release(run.place.take());
+        let (stdout, stderr) = run.take_output();
+        let stdout = stdout.finish(&mut self.log_end, now.wall);
+        let stderr = stderr.finish(&mut self.log_end, now.wall);
         let record = RunRecord {
             number: run.key.number,
             trigger: run.trigger,
@@ -43,14 +46,17 @@ impl Job {
             started_at: run.started.wall,
             finished_at: now.wall,
             duration: lived,
-            stdout: std::mem::replace(&mut run.stdout, Capture::new(0)).finish(),
-            stderr: std::mem::replace(&mut run.stderr, Capture::new(0)).finish(),
+            log_begin: run.log_begin,
+            log_end: self.log_end.place(),
+            stdout,
+            stderr,
         };
         let bytes = record.stdout.allocated() + record.stderr.allocated();
         let place = core.memory.hold(None, run.key, false, bytes);
         self.make_room_for_result();
         self.results.push_back(Finished { record, place });
         self.trim_results(core);
+        core.changed.note(Topic::Output(self.key));
         self.last = Some(ending.clone());
         self.tell(Happened::Ended(ending), core, now);
         let end = End { success, spawn_failed, lived };

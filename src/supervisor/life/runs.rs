@@ -19,7 +19,7 @@ impl Job {
         self.last_run += 1;
         self.may_have_unseen_leftovers = false;
         let key = RunKey { job: self.key, number: self.last_run };
-        self.runs.push(Run::new(key, trigger, self.spec.clone(), now));
+        self.runs.push(Run::new(key, trigger, self.spec.clone(), self.log_end.place(), now));
         core.starts.push_back(key);
         core.live_runs += 1;
     }
@@ -84,9 +84,10 @@ impl Job {
         stream: Stream,
         bytes: &[u8],
         core: &mut Core,
+        now: Now,
     ) {
-        if let Some(run) = self.run_mut(run) {
-            run.append(stream, bytes, core);
+        if let Some(run) = self.runs.iter_mut().find(|r| r.key == run) {
+            run.append(stream, bytes, &mut self.log_end, core, now);
         }
     }
 

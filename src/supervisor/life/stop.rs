@@ -82,7 +82,8 @@ impl Job {
     fn stop_leftovers(&mut self, owner: Owner, core: &mut Core, now: Now) {
         let key = RunKey { job: self.key, number: self.last_run };
         // A run without a process, of which no result is recorded.
-        let mut rest = Run::new(key, Trigger::Request, self.spec.clone(), now);
+        let mut rest =
+            Run::new(key, Trigger::Request, self.spec.clone(), self.log_end.place(), now);
         let end = End { success: true, spawn_failed: false, lived: Duration::ZERO };
         let target = Target::Tree { leader: None, owner };
         rest.clear(end, target, Kill::Unasked, core, now);
