@@ -51,6 +51,9 @@ def keep_valid_query(query):
     """As below."""
     if "wait" not in query:
         query.pop("for", None)
+    if "after" in query:
+        query["format"] = "ndjson"
+        query.pop("tail", None)
 
 
 def keep_valid(body):
@@ -75,6 +78,8 @@ def before_call(context, case, kwargs):
     query = case.query or {}
     if isinstance(query.get("wait"), (int, float)):
         query["wait"] = min(query["wait"], 1)
+    if query.get("follow") == "true":
+        query["follow"] = "false"
     is_valid = case.meta is not None and case.meta.generation.mode.is_positive
     if is_valid:
         keep_valid_query(query)

@@ -12,6 +12,7 @@ mod answer;
 mod change;
 mod json;
 mod object;
+mod query;
 mod specification;
 mod view;
 
@@ -26,7 +27,7 @@ use crate::job::{self, Defaults, FieldError, JobId, JobSpec, Value, type_name};
 use crate::supervisor::{Milestone, Put, Refusal, Supervisor};
 use crate::time::Now;
 
-use answer::{Goal, Wait};
+use answer::{Goal, Logs, Wait};
 pub use answer::{Pending, Want};
 use json::write_line;
 pub use view::READ_ONLY;
@@ -43,7 +44,7 @@ pub struct Route {
 }
 
 /// Everything that the API knows.
-pub const ROUTES: [Route; 13] = [
+pub const ROUTES: [Route; 14] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/openapi.json", Handler::OpenApi),
     route(Method::Get, "/", Handler::List),
@@ -52,6 +53,7 @@ pub const ROUTES: [Route; 13] = [
     route(Method::Put, "/job/{id}", Handler::Put),
     route(Method::Patch, "/job/{id}", Handler::Patch),
     route(Method::Delete, "/job/{id}", Handler::Remove),
+    route(Method::Get, "/job/{id}/logs", Handler::Logs),
     route(Method::Put, "/job/{id}/kill", Handler::Kill),
     route(Method::Put, "/job/{id}/start", Handler::Start),
     route(Method::Put, "/job/{id}/restart", Handler::Restart),
@@ -136,6 +138,7 @@ impl Api {
                 return answer::show(supervisor, job, shown, Status::Ok, connection, now);
             }
             Ok(Answer::List(filter)) => return answer::list(filter, connection, now),
+            Ok(Answer::Logs(logs)) => return logs.begin(connection, now),
             Ok(Answer::Wait(wait)) => return Some(Pending::Wait(wait)),
             Err(refused) => refused.respond(connection, now),
         }
@@ -164,6 +167,10 @@ impl Api {
             Handler::Put => self.put(id, request, supervisor, now),
             Handler::Patch => self.patch(id, request, supervisor, now),
             Handler::Remove => asked(supervisor.remove(id, now), "Kill"),
+            Handler::Logs => match supervisor.job(id) {
+                Some(job) => Ok(Answer::Logs(Logs::of(&request.head, job)?)),
+                None => Err(Refused::by(Refusal::NotFound, id)),
+            },
             Handler::Kill => asked(supervisor.kill(id, now), "Kill"),
             Handler::Start => asked(supervisor.start(id, now), "Start"),
             Handler::Restart => asked(supervisor.restart(id, now), "Restart"),
@@ -268,6 +275,7 @@ enum Handler {
     Put,
     Patch,
     Remove,
+    Logs,
     Kill,
     Start,
     Restart,
@@ -281,6 +289,7 @@ enum Answer<'a> {
     Text(&'static str),
     Show(&'a str, Shown),
     List(Filter),
+    Logs(Logs),
     Wait(Wait),
 }
 

@@ -5,9 +5,9 @@ use std::fmt::Display;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::Refused;
+use super::{Refused, query};
 use crate::calendar::format_rfc3339;
-use crate::http::{Head, Status};
+use crate::http::Head;
 use crate::job::spec::Kind;
 use crate::job::{RunRecord, Signal, type_name};
 use crate::supervisor::{Job, Origin, Skipped, State};
@@ -74,22 +74,11 @@ impl Shown {
     /// What the query asks for: `output=false` leaves the output out, `results=N` all but the
     /// newest N results.
     pub(super) fn of(head: &Head) -> Result<Shown, Refused> {
-        let output = match head.query_value("output") {
-            None | Some("true") => true,
-            Some("false") => false,
-            Some(other) => return Err(wrong("output", "true or false", other)),
-        };
-        let Some(given) = head.query_value("results") else {
-            return Ok(Shown { output, ..Shown::everything() });
-        };
-        let is_number = given.bytes().all(|digit| digit.is_ascii_digit());
-        match given.parse().ok().filter(|results| is_number && *results <= MOST_RESULTS) {
-            Some(results) => Ok(Shown { output, results }),
-            None => {
-                let right = format!("a whole number from 0 to {MOST_RESULTS}");
-                Err(wrong("results", &right, given))
-            }
-        }
+        let everything = Shown::everything();
+        let output = query::flag(head, "output")?.unwrap_or(everything.output);
+        let results = query::whole(head, "results", query::MOST)?;
+        let results = results.and_then(|count| usize::try_from(count).ok());
+        Ok(Shown { output, results: results.unwrap_or(everything.results) })
     }
 
     /// How many of the job's results, the oldest, are not shown.
@@ -105,14 +94,14 @@ impl Filter {
             None => None,
             Some(given) => match given.split_once('=') {
                 Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-                None => return Err(wrong("label", "name=value", given)),
+                None => return Err(query::wrong("label", "name=value", given)),
             },
         };
         Ok(Filter {
             shown: Shown::of(head)?,
             label,
-            state: one_of(head, "state", &STATES)?,
-            kind: one_of(head, "type", &TYPES)?,
+            state: query::one_of(head, "state", &STATES)?,
+            kind: query::one_of(head, "type", &TYPES)?,
         })
     }
 
@@ -204,7 +193,7 @@ impl SkippedView {
 }
 
 /// A time, as RFC 3339 in UTC with milliseconds.
-struct Time(Wall);
+pub(super) struct Time(pub(super) Wall);
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -242,22 +231,6 @@ fn state_name(state: State) -> &'static str {
     }
 }
 
-fn one_of(
-    head: &Head,
-    name: &str,
-    known: &[&'static str],
-) -> Result<Option<&'static str>, Refused> {
-    let Some(given) = head.query_value(name) else { return Ok(None) };
-    match known.iter().find(|known| **known == given) {
-        Some(known) => Ok(Some(known)),
-        None => Err(wrong(name, &format!("one of {}", known.join(", ")), given)),
-    }
-}
-
-fn wrong(name: &str, right: &str, given: &str) -> Refused {
-    Refused::new(Status::BadRequest, format!("{name}: must be {right}, not {given:?}"))
-}
-
 /// What a job's object shows beside its specification, now or in time to come: ignored when it is
 /// sent back.
 pub const READ_ONLY: [&str; 13] = [
@@ -275,9 +248,6 @@ pub const READ_ONLY: [&str; 13] = [
     "error",
     "results",
 ];
-
-/// More than any job keeps: a larger number is a mistake.
-const MOST_RESULTS: usize = 1_000_000_000;
 
 const STATES: [&str; 9] = [
     "waiting",

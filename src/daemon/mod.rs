@@ -203,6 +203,7 @@ impl Daemon {
             }
             self.read_outputs();
             self.peers.serve_ready(self.poll.registry(), &mut self.supervisor, self.now);
+            self.supervisor.forget_departed();
             self.reap();
             self.tell_ends();
             self.drain();

@@ -5,7 +5,7 @@
 //!                                                  └▶ dropped: it is over, late, or makes room
 //! ```
 //!
-//! Whoever goes on with a long answer waits in a queue of its own, so that what others ask is
+//! Whoever goes on with a long answer, or follows something, waits in a queue of its own, so that what others ask is
 //! answered at once, however many long answers are under way; each queue has a share of a turn.
 //!
 //! Events are edges: a peer remembers that its socket can be read or written until the socket
@@ -284,7 +284,8 @@ impl Peers {
         if let Some(peer) = self.peers.get_mut(&token)
             && !std::mem::replace(&mut peer.is_ready, true)
         {
-            let queue = if peer.is_in_answer() { &mut self.backlog } else { &mut self.ready };
+            let is_long = peer.connection.is_streaming();
+            let queue = if is_long { &mut self.backlog } else { &mut self.ready };
             queue.push_back(token);
         }
     }

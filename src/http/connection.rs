@@ -304,6 +304,11 @@ impl Connection {
         !exchange.is_head
     }
 
+    /// Whether an answer is being produced bit by bit.
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.state, State::Stream { .. })
+    }
+
     /// Whether a stream is under way and has room for more.
     pub fn wants_output(&self) -> bool {
         matches!(self.state, State::Stream { .. }) && !self.is_clogged()

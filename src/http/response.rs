@@ -16,6 +16,9 @@ pub struct Reply<'a> {
     pub content_type: ContentType,
     /// The value of `Allow`: the methods that the path has, for a 405 or an `OPTIONS`.
     pub allow: Option<&'a str>,
+    /// It goes on for as long as something happens: whoever passes it on is asked to do so at
+    /// once, not when it has gathered enough (`X-Accel-Buffering`, which nginx knows).
+    pub is_live: bool,
     /// Whether the connection ends with this answer, whatever the client wanted.
     pub close: bool,
 }
@@ -23,7 +26,7 @@ pub struct Reply<'a> {
 impl<'a> Reply<'a> {
     /// An answer of a status and a type, that leaves the connection as the client wants it.
     pub fn new(status: Status, content_type: ContentType) -> Reply<'a> {
-        Reply { status, content_type, allow: None, close: false }
+        Reply { status, content_type, allow: None, is_live: false, close: false }
     }
 
     /// An answer in JSON.
@@ -222,6 +225,9 @@ fn write_fields(output: &mut Vec<u8>, reply: &Reply<'_>, persistence: Persistenc
         output.extend_from_slice(b"Allow: ");
         output.extend_from_slice(methods.as_bytes());
         output.extend_from_slice(b"\r\n");
+    }
+    if reply.is_live {
+        output.extend_from_slice(b"X-Accel-Buffering: no\r\n");
     }
     output.extend_from_slice(match persistence {
         Persistence::Default => b"".as_slice(),

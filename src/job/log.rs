@@ -452,6 +452,13 @@ impl Cursor {
         self.place.max(LogPlace::of(self.line))
     }
 
+    /// All up to this place was read.
+    pub fn skip_to(&mut self, place: LogPlace) {
+        if self.place < place {
+            (self.place, self.seen) = (place, 0);
+        }
+    }
+
     /// Reads on in these runs up to the place `until`, in order and as it was written. Returns
     /// whether all was read; not when `budget` bytes were.
     pub fn read_bytes<'a>(

@@ -91,6 +91,8 @@ pub struct Settings {
 pub struct Supervisor {
     /// In order of creation. Boxed, because a map whose keys only grow is half empty.
     jobs: BTreeMap<JobKey, Box<Job>>,
+    /// Jobs that are gone, for those who still read what was kept of their output.
+    departed: Vec<Box<Job>>,
     ids: BTreeMap<JobId, JobKey>,
     last_key: u64,
     /// The last job that knows of the newest clock step; `None` when all know.
@@ -181,6 +183,7 @@ impl Supervisor {
     pub fn new(settings: Settings, now: Now) -> Supervisor {
         Supervisor {
             jobs: BTreeMap::new(),
+            departed: Vec::new(),
             ids: BTreeMap::new(),
             last_key: 0,
             told_of_step: None,
@@ -228,6 +231,21 @@ impl Supervisor {
     /// The job with this key, unless it was removed.
     pub fn job_of(&self, key: JobKey) -> Option<&Job> {
         self.jobs.get(&key).map(Box::as_ref).filter(|job| !job.is_leaving())
+    }
+
+    /// The job of this key for whoever reads its output: also while it is removed, and its last
+    /// output can be read; `None`: no more will come. Tells whether it is gone.
+    pub fn followed(&self, key: JobKey) -> Option<(&Job, bool)> {
+        let gone = || self.departed.iter().find(|job| job.key == key);
+        match self.jobs.get(&key) {
+            Some(job) => Some((job, false)),
+            None => gone().map(|job| (job.as_ref(), true)),
+        }
+    }
+
+    /// Whoever reads the output of jobs that are gone has had a turn for it.
+    pub fn forget_departed(&mut self) {
+        self.departed = Vec::new();
     }
 
     /// The first job created after `after`: a listing can go on at any later time, whatever was
@@ -474,11 +492,14 @@ impl Supervisor {
         job.release(&mut self.core);
         job.tell(Happened::Removed, &mut self.core, now);
         self.core.changed.note(Topic::Output(key));
-        if self.core.leaving.get(job.id()) != Some(&key) {
+        let is_awaited = self.core.leaving.get(job.id()) == Some(&key);
+        let id = job.id().clone();
+        self.departed.push(job);
+        if !is_awaited {
             return;
         }
-        self.core.leaving.remove(job.id());
-        if let Some(key) = self.ids.get(job.id()).copied()
+        self.core.leaving.remove(&id);
+        if let Some(key) = self.ids.get(&id).copied()
             && let Some(successor) = self.jobs.get_mut(&key)
         {
             successor.handle_predecessor_gone(&mut self.core, now);

@@ -6,7 +6,7 @@ use super::due::Skipped;
 use super::life::{Job, Outcome, Phase};
 use super::run::{Run, RunState};
 use super::{JobKey, Origin};
-use crate::job::{JobId, JobSpec, Pid, RunRecord};
+use crate::job::{JobId, JobSpec, LogEnd, LogPlace, Pid, RunLog, RunRecord};
 use crate::time::{Now, Wall};
 
 /// What the API calls the state of a job.
@@ -98,6 +98,58 @@ impl Job {
         self.results.get(index).map(|finished| &finished.record)
     }
 
+    /// Where the log of the job ends: the output of all its runs.
+    pub fn log_end(&self) -> LogEnd {
+        self.log_end
+    }
+
+    /// The numbers of the runs whose output is or may still be kept: the oldest, and the newest.
+    pub fn logged_runs(&self) -> Option<(u64, u64)> {
+        let finished = self.results.iter().map(|finished| finished.record.number);
+        let numbers = finished.chain(self.unrecorded_runs().map(|run| run.key.number));
+        numbers.fold(None, |range, number| match range {
+            None => Some((number, number)),
+            Some((first, last)) => Some((number.min(first), number.max(last))),
+        })
+    }
+
+    /// Where the output of this run begins in the job's log, and where it ends once the run is
+    /// over.
+    pub fn log_of(&self, run: u64) -> Option<(LogPlace, Option<LogPlace>)> {
+        let live = self.unrecorded_runs().find(|live| live.key.number == run);
+        if let Some(run) = live {
+            return Some((run.log_begin, None));
+        }
+        let mut records = self.results.iter().map(|finished| &finished.record);
+        let record = records.find(|record| record.number == run)?;
+        Some((record.log_begin, Some(record.log_end)))
+    }
+
+    /// What is kept of the output of runs that were not over at this place of the job's log, and up
+    /// to which place that is all there is: to go on from there, ask anew.
+    pub fn logs_from(&self, place: LogPlace) -> (impl Iterator<Item = RunLog<'_>>, LogPlace) {
+        let first = self.results.partition_point(|it| it.record.log_end <= place);
+        let finished = self.results.range(first..).take(RUNS_AT_A_TIME);
+        let last = self.results.get(first + RUNS_AT_A_TIME).and(finished.clone().next_back());
+        let until = last.map_or(self.log_end.place(), |last| last.record.log_end);
+        let finished = finished.map(|finished| RunLog::of_record(&finished.record));
+        let live = self.unrecorded_runs();
+        let live = live.map(|run| RunLog::of_live(run.key.number, &run.stdout, &run.stderr));
+        (finished.chain(live), until)
+    }
+
+    /// The same of one run.
+    pub fn log_of_run(&self, run: u64) -> impl Iterator<Item = RunLog<'_>> {
+        let records = self.results.iter().map(|finished| &finished.record);
+        let finished = records.filter(move |record| record.number == run).map(RunLog::of_record);
+        let live = self.unrecorded_runs().filter(move |live| live.key.number == run);
+        finished.chain(live.map(|run| RunLog::of_live(run.key.number, &run.stdout, &run.stderr)))
+    }
+
+    fn unrecorded_runs(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(|run| !matches!(run.state, RunState::Clearing { .. }))
+    }
+
     /// The exit code of the newest finished run.
     pub fn last_exit_code(&self) -> Option<u8> {
         self.last.as_ref().map(|last| last.end.exit_code())
@@ -153,3 +205,6 @@ impl Job {
         })
     }
 }
+
+/// So many runs of a job that were live at the same time are put into one order.
+const RUNS_AT_A_TIME: usize = 64;

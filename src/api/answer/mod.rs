@@ -10,6 +10,7 @@
 //! and for no other reason.
 
 mod document;
+mod logs;
 mod wait;
 
 use crate::http::Connection;
@@ -18,6 +19,7 @@ use crate::time::{Mono, Now};
 
 pub(super) use document::Document;
 pub(super) use document::{list, show};
+pub(super) use logs::Logs;
 pub(super) use wait::{Goal, Wait};
 
 /// An answer that is not finished.
@@ -25,6 +27,8 @@ pub(super) use wait::{Goal, Wait};
 pub enum Pending {
     /// A listing, or a large job: goes on as the socket drains.
     Document(Box<Document>),
+    /// The output of a job, which may be followed for ever.
+    Logs(Box<Logs>),
     /// A job that is to come so far: goes on when it changes.
     Wait(Wait),
 }
@@ -53,6 +57,7 @@ impl Pending {
     ) -> bool {
         match self {
             Pending::Document(document) => document.go_on(supervisor, connection, now),
+            Pending::Logs(logs) => logs.go_on(supervisor, connection, now),
             Pending::Wait(wait) => match wait.go_on(supervisor, connection, now) {
                 None => true,
                 Some(rest) => {
@@ -67,6 +72,7 @@ impl Pending {
     pub fn want(&self) -> Want {
         match self {
             Pending::Document(_) => Want::Room,
+            Pending::Logs(logs) => logs.want(),
             Pending::Wait(wait) => wait.want(),
         }
     }

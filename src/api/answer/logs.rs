@@ -1,0 +1,271 @@
+//! `GET /job/{id}/logs`: what a job has written, as bytes or line by line, and what it will.
+//!
+//! ```text
+//!   begin ─▶ Search ─▶ Read ─▶ over           a slice at a time, as the socket drains
+//!            (tail)     ▲ │ followed: all is read
+//!                       └─┘ the job has written more
+//! ```
+//!
+//! A reader is a cursor into the one copy of the output that the job keeps. One that is slow finds
+//! that what it wanted is gone: line by line it is told how many lines it has lost.
+
+use std::io::Write;
+
+use super::{Pending, Want};
+use crate::api::json::write_text;
+use crate::api::{Refused, query};
+use crate::calendar::format_rfc3339;
+use crate::http::{Connection, ContentType, Head, Reply, Status};
+use crate::job::{Cursor, LogFilter, LogItem, LogPlace, Stream, Tail};
+use crate::supervisor::{Job, JobKey, Supervisor, Topic};
+use crate::time::Now;
+
+/// The output of a job, being read.
+#[derive(Debug)]
+pub struct Logs {
+    job: JobKey,
+    asked: Asked,
+    filter: LogFilter,
+    progress: Progress,
+    /// Who does not follow reads up to where the log ended at the beginning.
+    until: Option<LogPlace>,
+    /// All is read: it goes on when the job has written more.
+    is_caught_up: bool,
+}
+
+/// What a query asks for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    format: Format,
+    stream: Option<Stream>,
+    follows: bool,
+    run: Option<u64>,
+    tail: Option<u64>,
+    after: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// As it was written.
+    Bytes,
+    /// A JSON object for each line.
+    Lines,
+}
+
+#[derive(Debug)]
+enum Progress {
+    /// Where the last lines begin is not found yet; they are behind this place.
+    Search(Tail, LogPlace),
+    Read(Cursor),
+}
+
+/// What a slice came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slice {
+    /// There is more.
+    Part,
+    /// All there is was read.
+    CaughtUp,
+    /// No more will come.
+    Over,
+}
+
+impl Asked {
+    fn of(head: &Head) -> Result<Asked, Refused> {
+        let format = match query::one_of(head, "format", &["raw", "ndjson"])? {
+            Some("ndjson") => Format::Lines,
+            Some(_) | None => Format::Bytes,
+        };
+        let stream = match query::one_of(head, "stream", &["stdout", "stderr"])? {
+            Some("stdout") => Some(Stream::Stdout),
+            Some(_) => Some(Stream::Stderr),
+            None => None,
+        };
+        let asked = Asked {
+            format,
+            stream,
+            follows: query::flag(head, "follow")?.unwrap_or(false),
+            run: query::whole(head, "run", u64::MAX)?,
+            tail: query::whole(head, "tail", query::MOST)?,
+            after: query::whole(head, "after", u64::MAX)?,
+        };
+        let bad = |error: &str| Err(Refused::new(Status::BadRequest, error));
+        match asked.after {
+            Some(_) if format == Format::Bytes => {
+                bad("after: needs format=ndjson, which numbers the lines")
+            }
+            Some(_) if asked.tail.is_some() => bad("tail: has no meaning beside after"),
+            Some(_) | None => Ok(asked),
+        }
+    }
+}
+
+impl Logs {
+    /// What the query asks for, of this job.
+    pub(in crate::api) fn of(head: &Head, job: &Job) -> Result<Logs, Refused> {
+        let asked = Asked::of(head)?;
+        if let Some(run) = asked.run.filter(|run| job.log_of(*run).is_none()) {
+            return Err(not_kept(run, job));
+        }
+        let newest = job.logged_runs().map_or(0, |(_, last)| last);
+        let (first_run, last_run) = match (asked.run, asked.after) {
+            (Some(run), _) => (run, run),
+            (None, Some(_)) => (0, u64::MAX),
+            (None, None) if asked.follows => (newest, u64::MAX),
+            (None, None) => (newest, newest),
+        };
+        let filter = LogFilter { first_run, last_run, stream: asked.stream };
+        let progress = Progress::begin(asked, filter, job);
+        let until = (!asked.follows).then_some(job.log_end().place());
+        Ok(Logs { job: job.key(), asked, filter, progress, until, is_caught_up: false })
+    }
+
+    /// Begins to answer.
+    pub(in crate::api) fn begin(self, connection: &mut Connection, now: Now) -> Option<Pending> {
+        let content_type = match self.asked.format {
+            Format::Bytes => ContentType::Bytes,
+            Format::Lines => ContentType::Ndjson,
+        };
+        let reply = Reply { is_live: self.asked.follows, ..Reply::new(Status::Ok, content_type) };
+        let under_way = connection.start_stream(reply, now);
+        under_way.then(|| Pending::Logs(Box::new(self)))
+    }
+
+    pub(super) fn go_on(
+        &mut self,
+        supervisor: &Supervisor,
+        connection: &mut Connection,
+        now: Now,
+    ) -> bool {
+        self.is_caught_up = false;
+        for _ in 0..SLICES_A_TURN {
+            if !connection.wants_output() {
+                return connection.is_finished();
+            }
+            let mut slice = Slice::Over;
+            connection.push(now, |out| slice = self.write_slice(supervisor, out));
+            // Who has ended its side may be gone, which no silence would tell.
+            let is_over = slice == Slice::Over
+                || (slice == Slice::CaughtUp
+                    && (!self.asked.follows || connection.is_half_closed()));
+            if is_over {
+                connection.finish_stream(now);
+                return true;
+            }
+            if slice == Slice::CaughtUp {
+                self.is_caught_up = true;
+                return false;
+            }
+        }
+        false
+    }
+
+    pub(super) fn want(&self) -> Want {
+        match self.is_caught_up {
+            true => Want::Change { topic: Topic::Output(self.job), until: None },
+            false => Want::Room,
+        }
+    }
+
+    fn write_slice(&mut self, supervisor: &Supervisor, out: &mut Vec<u8>) -> Slice {
+        let Some((job, is_gone)) = supervisor.followed(self.job) else { return Slice::Over };
+        let Logs { asked, filter, .. } = *self;
+        let cursor = match &mut self.progress {
+            Progress::Read(cursor) => cursor,
+            Progress::Search(tail, first) => {
+                let runs = job.log_of_run(filter.first_run);
+                if let Some(cursor) = tail.search(runs, filter, *first, SEARCHED_BYTES) {
+                    self.progress = Progress::Read(cursor);
+                }
+                return Slice::Part;
+            }
+        };
+        let end = self.until.unwrap_or(job.log_end().place());
+        // One run may be over, and its end in the log known.
+        let run_end = match asked.run.map(|run| job.log_of(run)) {
+            None => None,
+            Some(None) => return Slice::Over,
+            Some(Some((_, end))) => end,
+        };
+        let end = run_end.map_or(end, |run_end| run_end.min(end));
+        let (runs, until) = job.logs_from(cursor.place());
+        let until = until.min(end);
+        let is_all = match asked.format {
+            Format::Bytes => cursor.read_bytes(runs, filter, until, SLICE_BYTES, |bytes| {
+                out.extend_from_slice(bytes);
+            }),
+            Format::Lines => cursor.read_lines(runs, filter, until, SLICE_BYTES, |item| {
+                write_item(out, item);
+            }),
+        };
+        if !is_all {
+            return Slice::Part;
+        }
+        if until < end {
+            cursor.skip_to(until);
+            return Slice::Part;
+        }
+        if is_gone || run_end.is_some() { Slice::Over } else { Slice::CaughtUp }
+    }
+}
+
+impl Progress {
+    fn begin(asked: Asked, filter: LogFilter, job: &Job) -> Progress {
+        let end = job.log_end();
+        let first = job.log_of(filter.first_run).map_or(end.place(), |(first, _)| first);
+        match (asked.after, asked.tail) {
+            // A line that is not there yet is of another log, as that of a k1s before this one.
+            (Some(line), _) if line > end.place().lines() => Progress::Read(Cursor::after(0)),
+            (Some(line), _) => Progress::Read(Cursor::after(line)),
+            (None, None) => Progress::Read(Cursor::at(first)),
+            (None, Some(lines)) => {
+                let runs = job.log_of_run(filter.first_run);
+                let is_bytes = asked.format == Format::Bytes;
+                Progress::Search(Tail::new(lines, is_bytes, runs, filter, end), first)
+            }
+        }
+    }
+}
+
+fn write_item(out: &mut Vec<u8>, item: LogItem<'_>) {
+    // Writing to memory cannot fail.
+    let _ = match item {
+        LogItem::Lost(count) => writeln!(out, "{{\"lost\":{count}}}"),
+        LogItem::Line(line) => {
+            let (number, run, stream) = (line.number, line.run, name(line.stream));
+            let at = format_rfc3339(line.at);
+            let _ = write!(
+                out,
+                "{{\"seq\":{number},\"time\":\"{at}\",\"run\":{run},\"stream\":\"{stream}\",\"line\":\""
+            );
+            write_text(out, line.text);
+            match line.is_partial {
+                true => writeln!(out, "\",\"partial\":true}}"),
+                false => writeln!(out, "\"}}"),
+            }
+        }
+    };
+}
+
+fn not_kept(run: u64, job: &Job) -> Refused {
+    let kept = match job.logged_runs() {
+        None => "it has not run yet".to_owned(),
+        Some((first, last)) if first == last => format!("run {first} is"),
+        Some((first, last)) => format!("those of {first} to {last} are"),
+    };
+    let error = format!("The output of run {run} is not kept; {kept}");
+    Refused::new(Status::NotFound, error)
+}
+
+fn name(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
+}
+
+/// How much output is looked at for a slice.
+const SLICE_BYTES: usize = 16 * 1024;
+/// To count lines backwards takes a tenth of a millisecond for so many bytes.
+const SEARCHED_BYTES: usize = 1 << 20;
+const SLICES_A_TURN: usize = 4;

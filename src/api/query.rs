@@ -1,0 +1,45 @@
+//! What a request's query asks for: values that are checked, and said to be wrong by name.
+
+use super::Refused;
+use crate::http::{Head, Status};
+
+/// `true` or `false`; `None` where it is not given.
+pub(super) fn flag(head: &Head, name: &str) -> Result<Option<bool>, Refused> {
+    match head.query_value(name) {
+        None => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(other) => Err(wrong(name, "true or false", other)),
+    }
+}
+
+/// A whole number in decimal digits, up to `most`; `None` where it is not given.
+pub(super) fn whole(head: &Head, name: &str, most: u64) -> Result<Option<u64>, Refused> {
+    let Some(given) = head.query_value(name) else { return Ok(None) };
+    let is_number = given.bytes().all(|digit| digit.is_ascii_digit());
+    match given.parse().ok().filter(|number| is_number && *number <= most) {
+        Some(number) => Ok(Some(number)),
+        None => Err(wrong(name, &format!("a whole number from 0 to {most}"), given)),
+    }
+}
+
+/// One of some names; `None` where it is not given.
+pub(super) fn one_of(
+    head: &Head,
+    name: &str,
+    known: &[&'static str],
+) -> Result<Option<&'static str>, Refused> {
+    let Some(given) = head.query_value(name) else { return Ok(None) };
+    match known.iter().find(|known| **known == given) {
+        Some(known) => Ok(Some(known)),
+        None => Err(wrong(name, &format!("one of {}", known.join(", ")), given)),
+    }
+}
+
+/// The error about a value that is not `right`.
+pub(super) fn wrong(name: &str, right: &str, given: &str) -> Refused {
+    Refused::new(Status::BadRequest, format!("{name}: must be {right}, not {given:?}"))
+}
+
+/// More than there ever is of anything that is counted: a larger number is a mistake.
+pub(super) const MOST: u64 = 1_000_000_000;
