@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use super::LineEnds;
-use super::log::{LogEnd, Span};
+use super::span::{LogEnd, Span};
 use crate::time::Wall;
 
 /// The output of a stream that is still open: the newest bytes, up to a limit.

@@ -92,7 +92,7 @@ pub struct Supervisor {
     /// In order of creation. Boxed, because a map whose keys only grow is half empty.
     jobs: BTreeMap<JobKey, Box<Job>>,
     /// Jobs that are gone, for those who still read what was kept of their output.
-    departed: Vec<Box<Job>>,
+    departed: Vec<Job>,
     ids: BTreeMap<JobId, JobKey>,
     last_key: u64,
     /// The last job that knows of the newest clock step; `None` when all know.
@@ -239,7 +239,7 @@ impl Supervisor {
         let gone = || self.departed.iter().find(|job| job.key == key);
         match self.jobs.get(&key) {
             Some(job) => Some((job, false)),
-            None => gone().map(|job| (job.as_ref(), true)),
+            None => gone().map(|job| (job, true)),
         }
     }
 
@@ -494,7 +494,7 @@ impl Supervisor {
         self.core.changed.note(Topic::Output(key));
         let is_awaited = self.core.leaving.get(job.id()) == Some(&key);
         let id = job.id().clone();
-        self.departed.push(job);
+        self.departed.push(*job);
         if !is_awaited {
             return;
         }

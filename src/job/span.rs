@@ -1,0 +1,97 @@
+//! Reads of output streams, and their places in the log of a job.
+
+use crate::time::Wall;
+
+/// Where a read stands in the log: how many lines had ended before it, and which read it is of
+/// those that this is true of. They are in the order of the reads, and each is another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPlace(u64);
+
+/// Where the next read will stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogEnd(LogPlace);
+
+/// One read of a stream, in 16 bytes. Reads that follow each other in the log within the same
+/// millisecond are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) place: LogPlace,
+    /// 44 bits: milliseconds since the epoch. 20 bits: how many bytes.
+    at_and_length: u64,
+}
+
+impl LogPlace {
+    /// How many lines had ended before.
+    pub fn lines(self) -> u64 {
+        self.0 >> TIE_BITS
+    }
+
+    /// The first place behind so many lines.
+    pub(super) fn of(lines: u64) -> LogPlace {
+        LogPlace(lines.min(MOST_LINES) << TIE_BITS)
+    }
+}
+
+impl LogEnd {
+    /// The place of the next read.
+    pub fn place(self) -> LogPlace {
+        self.0
+    }
+
+    /// A read comes in which so many lines end; returns its place. After 65,535 in which none
+    /// ends, which takes two runs at least as lines are cut, a number is passed over.
+    pub(super) fn advance(&mut self, ends: u64) -> LogPlace {
+        let place = self.0;
+        let is_last = place.0 & MOST_TIES == MOST_TIES;
+        self.0 = match (ends, is_last) {
+            (0, false) => LogPlace(place.0 + 1),
+            (0, true) => LogPlace::of(place.lines() + 1),
+            (ends, _) => LogPlace::of(place.lines().saturating_add(ends)),
+        };
+        place
+    }
+
+    /// The last read goes on, and so many lines end in that.
+    pub(super) fn extend(&mut self, ends: u64) {
+        if ends > 0 {
+            self.0 = LogPlace::of(self.0.lines().saturating_add(ends));
+        }
+    }
+}
+
+impl Span {
+    /// The longest span.
+    pub(super) const MOST_BYTES: usize = (1 << LENGTH_BITS) - 1;
+
+    /// A read of so many bytes, [`Span::MOST_BYTES`] at most.
+    pub(super) fn new(place: LogPlace, at: Wall, length: usize) -> Span {
+        let at = u64::try_from(at.0).unwrap_or(0).min(MOST_MILLIS);
+        Span { place, at_and_length: at << LENGTH_BITS | length.min(Span::MOST_BYTES) as u64 }
+    }
+
+    /// How many bytes.
+    pub(super) fn length(self) -> usize {
+        (self.at_and_length & Span::MOST_BYTES as u64) as usize
+    }
+
+    /// When it was read.
+    pub(super) fn at(self) -> Wall {
+        Wall(i64::try_from(self.at_and_length >> LENGTH_BITS).unwrap_or(i64::MAX))
+    }
+
+    /// Takes up another read that follows this one, if it came in the same millisecond.
+    pub(super) fn extend(&mut self, length: usize, at: Wall) -> bool {
+        let longer = self.length() + length;
+        let fits = at == self.at() && longer <= Span::MOST_BYTES;
+        if fits {
+            *self = Span::new(self.place, at, longer);
+        }
+        fits
+    }
+}
+
+const TIE_BITS: u32 = 16;
+const MOST_TIES: u64 = (1 << TIE_BITS) - 1;
+const MOST_LINES: u64 = u64::MAX >> TIE_BITS;
+const LENGTH_BITS: u32 = 20;
+const MOST_MILLIS: u64 = u64::MAX >> LENGTH_BITS;
