@@ -1,10 +1,10 @@
 //! The log of a job: the output of all its runs that is kept, in the order in which it was read.
 //!
 //! ```text
-//!   line        1    2  3        4     5   6            7
-//!   run 1 out  ────────┐        ┌───────┐                      a read is a span; its place is
-//!   run 1 err          └────────┘       └──┐                   how many lines had ended before,
-//!   run 2 out                              └────────────       and which of those reads it is
+//!   lines       1    2  3        4     5   6            7
+//!   run 1 out  ────────┐        ┌───────┐               the place of a read: how many lines had
+//!   run 1 err          └────────┘       └──┐            ended before it, and which of the reads
+//!   run 2 out                              └──────────  it is that this is true of
 //! ```
 //!
 //! Lines are numbered in the order in which they end, from 1, over both streams and all runs; a
@@ -18,7 +18,7 @@ use memchr::{memchr, memchr_iter, memrchr};
 
 use super::lines::MOST_BYTES as MOST_LINE_BYTES;
 use super::output::Kept;
-use super::span::{LogEnd, LogPlace, Span};
+use super::read::{LogEnd, LogPlace, Read};
 use super::{Capture, RunRecord, Stream};
 use crate::time::Wall;
 
@@ -167,31 +167,31 @@ impl<'a> StreamLog<'a> {
         self.kept.map(|kept| kept.cuts.as_slice()).unwrap_or_default()
     }
 
-    fn spans(&self) -> Option<&'a VecDeque<Span>> {
-        self.kept.map(|kept| &kept.spans)
+    fn reads(&self) -> Option<&'a VecDeque<Read>> {
+        self.kept.map(|kept| &kept.reads)
     }
 
-    /// The offset at which a span begins, whether all of it is kept or not.
-    fn span_begin(&self, index: usize) -> u64 {
+    /// The offset at which a read begins, whether all of it is kept or not.
+    fn read_begin(&self, index: usize) -> u64 {
         let Some(kept) = self.kept else { return self.written };
-        let length = |span: &Span| span.length() as u64;
-        if index < kept.spans.len() / 2 {
-            let before: u64 = kept.spans.range(..index).map(length).sum();
+        let length = |read: &Read| read.length() as u64;
+        if index < kept.reads.len() / 2 {
+            let before: u64 = kept.reads.range(..index).map(length).sum();
             self.begin().saturating_sub(kept.hidden as u64) + before
         } else {
-            let after: u64 = kept.spans.range(index..).map(length).sum();
+            let after: u64 = kept.reads.range(index..).map(length).sum();
             self.written.saturating_sub(after)
         }
     }
 }
 
-/// A span of a stream of a run.
+/// A read of a stream of a run.
 #[derive(Clone, Copy, Debug)]
 struct Part<'a> {
     run: u64,
     stream: Stream,
     log: StreamLog<'a>,
-    span: Span,
+    read: Read,
     /// The offsets at which it begins and ends.
     begin: u64,
     end: u64,
@@ -214,9 +214,9 @@ impl<'a> Part<'a> {
     /// Where a reader reads on.
     fn at(&self, cursor: &Cursor) -> At {
         let kept = self.begin + self.hidden;
-        let first = self.span.place.lines() + self.hidden_ends;
+        let first = self.read.place.lines() + self.hidden_ends;
         let seen = self.begin + cursor.seen;
-        if cursor.place != self.span.place || cursor.seen == 0 || seen < kept {
+        if cursor.place != self.read.place || cursor.seen == 0 || seen < kept {
             return At { offset: kept, line: first, cut_was_read: false };
         }
         At { offset: seen.min(self.end), line: cursor.line.max(first), cut_was_read: true }
@@ -235,7 +235,7 @@ impl<'a> Part<'a> {
         Some(at)
     }
 
-    /// The first end of a line from there on. A cut is an end of the span in which the next byte
+    /// The first end of a line from there on. A cut is an end of the read in which the next byte
     /// is; behind the last byte of a stream, of an empty one.
     fn next_end(&self, at: At) -> Option<(LineEndAt, At)> {
         let cuts = self.log.cuts();
@@ -258,7 +258,7 @@ impl<'a> Part<'a> {
 
     /// The line that ends there, of this number. Where its stream has ended, it does not go on.
     fn line<'t>(&self, text: &'t [u8], end: LineEndAt, number: u64) -> Line<'t> {
-        let (at, run, stream) = (self.span.at(), self.run, self.stream);
+        let (at, run, stream) = (self.read.at(), self.run, self.stream);
         let is_partial = end.is_cut && self.begin < self.end;
         Line { number, at, run, stream, text, is_partial }
     }
@@ -275,7 +275,7 @@ impl<'a> Part<'a> {
 
     fn cursor(&self, at: At) -> Cursor {
         let seen = at.offset.saturating_sub(self.begin);
-        Cursor { place: self.span.place, seen, line: at.line }
+        Cursor { place: self.read.place, seen, line: at.line }
     }
 }
 
@@ -286,7 +286,7 @@ struct LineEndAt {
     is_cut: bool,
 }
 
-/// The spans of several streams in the order of their places, forwards or backwards.
+/// The reads of several streams in the order of their places, forwards or backwards.
 struct Walk<'a> {
     heads: Vec<Head<'a>>,
 }
@@ -296,30 +296,30 @@ struct Head<'a> {
     run: u64,
     stream: Stream,
     log: StreamLog<'a>,
-    spans: &'a VecDeque<Span>,
-    /// Forwards, the next span; backwards, the one after it.
+    reads: &'a VecDeque<Read>,
+    /// Forwards, the next read; backwards, the one after it.
     index: usize,
     /// Where that one begins.
     begin: u64,
 }
 
 impl<'a> Walk<'a> {
-    /// The spans from a place on, for [`Walk::next`]; those before it, for [`Walk::next_back`].
+    /// The reads from a place on, for [`Walk::next`]; those before it, for [`Walk::next_back`].
     fn new(runs: impl Iterator<Item = RunLog<'a>>, place: LogPlace) -> Walk<'a> {
         let mut heads = Vec::new();
         for run in runs {
             for (stream, log) in [Stream::Stdout, Stream::Stderr].into_iter().zip(run.streams) {
-                let Some(spans) = log.spans() else { continue };
-                let index = spans.partition_point(|span| span.place < place);
-                let begin = log.span_begin(index);
-                heads.push(Head { run: run.number, stream, log, spans, index, begin });
+                let Some(reads) = log.reads() else { continue };
+                let index = reads.partition_point(|read| read.place < place);
+                let begin = log.read_begin(index);
+                heads.push(Head { run: run.number, stream, log, reads, index, begin });
             }
         }
         Walk { heads }
     }
 
     fn next(&mut self) -> Option<Part<'a>> {
-        let place = |head: &&mut Head<'a>| head.spans.get(head.index).map(|span| span.place);
+        let place = |head: &&mut Head<'a>| head.reads.get(head.index).map(|read| read.place);
         let heads = self.heads.iter_mut().filter(|head| place(head).is_some());
         let head = heads.min_by_key(|head| place(head))?;
         let part = head.part(head.index, head.begin)?;
@@ -329,9 +329,9 @@ impl<'a> Walk<'a> {
     }
 
     fn next_back(&mut self) -> Option<Part<'a>> {
-        let last = |head: &Head<'a>| head.spans.get(head.index.checked_sub(1)?).copied();
+        let last = |head: &Head<'a>| head.reads.get(head.index.checked_sub(1)?).copied();
         let heads = self.heads.iter_mut().filter(|head| last(head).is_some());
-        let head = heads.max_by_key(|head| last(head).map(|span| span.place))?;
+        let head = heads.max_by_key(|head| last(head).map(|read| read.place))?;
         let begin = head.begin.saturating_sub(last(head)?.length() as u64);
         let part = head.part(head.index.checked_sub(1)?, begin)?;
         head.index -= 1;
@@ -342,14 +342,14 @@ impl<'a> Walk<'a> {
 
 impl<'a> Head<'a> {
     fn part(&self, index: usize, begin: u64) -> Option<Part<'a>> {
-        let (span, kept) = (*self.spans.get(index)?, self.log.kept?);
+        let (read, kept) = (*self.reads.get(index)?, self.log.kept?);
         let (hidden, hidden_ends) = match index {
             0 => (kept.hidden as u64, kept.hidden_ends),
             _ => (0, 0),
         };
         let (run, stream, log) = (self.run, self.stream, self.log);
-        let end = begin + span.length() as u64;
-        Some(Part { run, stream, log, span, begin, end, hidden, hidden_ends })
+        let end = begin + read.length() as u64;
+        Some(Part { run, stream, log, read, begin, end, hidden, hidden_ends })
     }
 }
 
@@ -387,7 +387,7 @@ impl Cursor {
         mut take: impl FnMut(&[u8]),
     ) -> bool {
         let mut walk = Walk::new(runs, self.place);
-        while let Some(part) = walk.next().filter(|part| part.span.place < until) {
+        while let Some(part) = walk.next().filter(|part| part.read.place < until) {
             if budget == 0 {
                 return false;
             }
@@ -424,7 +424,7 @@ impl Cursor {
         let mut walk = Walk::new(runs, self.place);
         let mut lost = 0;
         let mut is_all = true;
-        while let Some(part) = walk.next().filter(|part| part.span.place < until) {
+        while let Some(part) = walk.next().filter(|part| part.read.place < until) {
             let before = *self;
             is_all = budget > 0 && self.read_part(&part, filter, &mut budget, &mut lost, &mut take);
             if !is_all {
@@ -538,7 +538,7 @@ impl Tail {
                 return None;
             }
             budget = budget.saturating_sub(BYTES_A_PART);
-            self.before = part.span.place;
+            self.before = part.read.place;
             if !filter.has(&part) {
                 continue;
             }

@@ -4,17 +4,17 @@
 //!   written ─┬───────────────────┬──────────────────────────────┐
 //!            │ dropped           │ kept, up to a limit          │
 //!            └───────────────────┴──────────────────────────────┘
-//!   spans        │ hidden ┆       │        │ │                 │   one for each read
+//!   reads        │ hidden ┆       │        │ │                 │   one for each read
 //! ```
 //!
-//! Each read is a [`Span`] with its [`LogPlace`](super::LogPlace) in the log of the job, which both streams of all runs
-//! share. What is dropped of the first span is remembered, so that a place means the same for
+//! Each read is a [`Read`] with its [`LogPlace`](super::LogPlace) in the log of the job, which both streams of all runs
+//! share. What is dropped of the first read is remembered, so that a place means the same for
 //! as long as anything of it is kept.
 
 use std::collections::VecDeque;
 
 use super::LineEnds;
-use super::span::{LogEnd, Span};
+use super::read::{LogEnd, Read};
 use crate::time::Wall;
 
 /// The output of a stream that is still open: the newest bytes, up to a limit.
@@ -39,10 +39,10 @@ pub struct Captured {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) bytes: VecDeque<u8>,
-    pub(super) spans: VecDeque<Span>,
+    pub(super) reads: VecDeque<Read>,
     /// Where lines are cut: offsets into all that was written, those in what is kept.
     pub(super) cuts: Vec<u64>,
-    /// How many bytes of the first span are dropped.
+    /// How many bytes of the first read are dropped.
     pub(super) hidden: usize,
     /// How many lines ended in these.
     pub(super) hidden_ends: u64,
@@ -65,7 +65,7 @@ impl Capture {
     /// Adds what the process wrote, read at this moment; the oldest bytes make room for it. It
     /// comes at the end of the job's log.
     pub fn append(&mut self, bytes: &[u8], log: &mut LogEnd, at: Wall) {
-        for part in bytes.chunks(Span::MOST_BYTES) {
+        for part in bytes.chunks(Read::MOST_BYTES) {
             self.append_part(part, log, at);
         }
     }
@@ -82,11 +82,11 @@ impl Capture {
             self.kept.get_or_insert_with(|| Box::new(Kept { begins_line, ..Kept::default() }));
         let cuts = &mut kept.cuts;
         let ends = self.ends.count(bytes, |at| cuts.push(begin + at as u64));
-        let last = kept.spans.back_mut().filter(|_| self.log_end == *log);
+        let last = kept.reads.back_mut().filter(|_| self.log_end == *log);
         if last.is_some_and(|last| last.extend(bytes.len(), at)) {
             log.extend(ends);
         } else {
-            kept.add_span(Span::new(log.advance(ends), at, bytes.len()));
+            kept.add_read(Read::new(log.advance(ends), at, bytes.len()));
         }
         self.log_end = *log;
         kept.add(bytes, self.limit, self.written);
@@ -121,7 +121,7 @@ impl Capture {
             let place = log.advance(1);
             if let Some(kept) = &mut kept {
                 kept.cuts.push(self.written);
-                kept.spans.push_back(Span::new(place, at, 0));
+                kept.reads.push_back(Read::new(place, at, 0));
             }
         }
         if let Some(kept) = &mut kept {
@@ -170,15 +170,15 @@ impl Captured {
 }
 
 impl Kept {
-    /// Room for spans grows by a quarter: 16 bytes a read, and a little more.
-    fn add_span(&mut self, span: Span) {
-        if self.spans.len() == self.spans.capacity() {
-            self.spans.reserve_exact(1 + self.spans.len() / 4);
+    /// Room for reads grows by a quarter: 16 bytes a read, and a little more.
+    fn add_read(&mut self, read: Read) {
+        if self.reads.len() == self.reads.capacity() {
+            self.reads.reserve_exact(1 + self.reads.len() / 4);
         }
-        self.spans.push_back(span);
+        self.reads.push_back(read);
     }
 
-    /// Adds the bytes of the last span.
+    /// Adds the bytes of the last read.
     fn add(&mut self, bytes: &[u8], limit: usize, written: u64) {
         let begin = written - bytes.len() as u64;
         let surplus = (self.bytes.len() + bytes.len()).saturating_sub(limit);
@@ -212,12 +212,12 @@ impl Kept {
         let count: usize = parts.iter().map(|part| part.len()).sum();
         let Some(last) = parts.iter().rev().find_map(|part| part.last()) else { return };
         let mut left = count;
-        while let Some(span) = self.spans.front()
-            && left >= span.length() - self.hidden
+        while let Some(read) = self.reads.front()
+            && left >= read.length() - self.hidden
         {
-            left -= span.length() - self.hidden;
+            left -= read.length() - self.hidden;
             (self.hidden, self.hidden_ends) = (0, 0);
-            self.spans.pop_front();
+            self.reads.pop_front();
         }
         self.hidden += left;
         let end = begin + count as u64;
@@ -235,13 +235,13 @@ impl Kept {
 
     fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
-        self.spans.shrink_to_fit();
+        self.reads.shrink_to_fit();
         self.cuts.shrink_to_fit();
     }
 
     fn allocated(&self) -> usize {
         self.bytes.capacity()
-            + self.spans.capacity() * size_of::<Span>()
+            + self.reads.capacity() * size_of::<Read>()
             + self.cuts.capacity() * size_of::<u64>()
     }
 }

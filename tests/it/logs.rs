@@ -251,7 +251,7 @@ fn the_last_words_of_a_job_that_is_removed_are_heard() {
         "x",
         &continuous("trap 'echo bye; exit' TERM; echo hello; while :; do sleep 0.01; done"),
     );
-    let mut client = follow(&k1s, "");
+    let mut client = follow(&k1s, "&stream=stdout");
     assert_eq!(client.chunk().as_deref(), Some(&b"hello\n"[..]));
     k1s.delete("/job/x");
     assert_eq!(client.chunk().as_deref(), Some(&b"bye\n"[..]));

@@ -14,7 +14,7 @@ pub struct LogEnd(LogPlace);
 /// One read of a stream, in 16 bytes. Reads that follow each other in the log within the same
 /// millisecond are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct Read {
     pub(super) place: LogPlace,
     /// 44 bits: milliseconds since the epoch. 20 bits: how many bytes.
     at_and_length: u64,
@@ -59,19 +59,19 @@ impl LogEnd {
     }
 }
 
-impl Span {
-    /// The longest span.
+impl Read {
+    /// The longest read.
     pub(super) const MOST_BYTES: usize = (1 << LENGTH_BITS) - 1;
 
-    /// A read of so many bytes, [`Span::MOST_BYTES`] at most.
-    pub(super) fn new(place: LogPlace, at: Wall, length: usize) -> Span {
+    /// A read of so many bytes, [`Read::MOST_BYTES`] at most.
+    pub(super) fn new(place: LogPlace, at: Wall, length: usize) -> Read {
         let at = u64::try_from(at.0).unwrap_or(0).min(MOST_MILLIS);
-        Span { place, at_and_length: at << LENGTH_BITS | length.min(Span::MOST_BYTES) as u64 }
+        Read { place, at_and_length: at << LENGTH_BITS | length.min(Read::MOST_BYTES) as u64 }
     }
 
     /// How many bytes.
     pub(super) fn length(self) -> usize {
-        (self.at_and_length & Span::MOST_BYTES as u64) as usize
+        (self.at_and_length & Read::MOST_BYTES as u64) as usize
     }
 
     /// When it was read.
@@ -82,9 +82,9 @@ impl Span {
     /// Takes up another read that follows this one, if it came in the same millisecond.
     pub(super) fn extend(&mut self, length: usize, at: Wall) -> bool {
         let longer = self.length() + length;
-        let fits = at == self.at() && longer <= Span::MOST_BYTES;
+        let fits = at == self.at() && longer <= Read::MOST_BYTES;
         if fits {
-            *self = Span::new(self.place, at, longer);
+            *self = Read::new(self.place, at, longer);
         }
         fits
     }
