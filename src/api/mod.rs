@@ -496,6 +496,7 @@ fn refuse_query(handler: Handler, head: &Head) -> Result<(), Refused> {
         | Handler::Put
         | Handler::Patch
         | Handler::Remove
+        | Handler::Logs
         | Handler::Kill
         | Handler::Start
         | Handler::Restart
