@@ -203,7 +203,6 @@ impl Connection {
 
     /// Whether the peer has ended its side: after that, only a failing write can tell
     /// whether it still listens.
-    #[cfg(feature = "properties")]
     pub fn is_half_closed(&self) -> bool {
         self.eof
     }
