@@ -20,6 +20,7 @@ both_ways! {
     what_has_left_the_session_is_asked_before_it_is_killed
     what_former_runs_have_left_is_stopped_with_the_job
     what_a_run_has_left_that_is_over_goes_with_its_job
+    what_an_ended_job_has_left_goes_before_it_starts_again
     what_another_job_has_left_is_spared
     the_next_run_starts_when_the_group_is_empty
     a_job_is_known_by_its_processes_not_by_its_id
@@ -154,6 +155,24 @@ fn what_a_run_has_left_that_is_over_goes_with_its_job(start: Builder) {
         k1s.results(id, 1);
         processes(&k1s, 1);
         k1s.delete(&format!("/job/{id}"));
+        are_gone(&k1s);
+    }
+}
+
+/// The daemon of an earlier run lived on beside the new one, and held its port.
+fn what_an_ended_job_has_left_goes_before_it_starts_again(start: Builder) {
+    let k1s = start.start();
+    let script = "rm -f left; (setsid sh -c 'echo >left; exec sleep 1000' &)
+        while [ ! -e left ]; do sleep 0.01; done";
+    let other = patient(one_off("true")).to_string();
+    for (target, body) in [("/job/x/restart", ""), ("/job/x", &other)] {
+        k1s.create("x", &patient(one_off(script)));
+        k1s.results("x", 1);
+        let old = processes(&k1s, 1);
+        assert_eq!(k1s.request("PUT", target, body.as_bytes()).status, 200);
+        k1s.results("x", 2);
+        assert!(!is_alive(old[0].pid), "{target}");
+        k1s.delete("/job/x");
         are_gone(&k1s);
     }
 }

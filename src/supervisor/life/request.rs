@@ -90,11 +90,12 @@ impl Job {
         self.forget_kill();
         match &self.phase {
             Phase::Waiting { .. } | Phase::Expired | Phase::Gone => {}
-            Phase::Ended { .. } => self.begin(Trigger::Request, core, now),
+            // One that has ended may have leftovers: a daemon that holds the port, perhaps.
             Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
-            | Phase::Stopping { .. } => {
+            | Phase::Stopping { .. }
+            | Phase::Ended { .. } => {
                 self.stop(Then::Begin(Trigger::Request), core, now);
             }
         }
@@ -140,7 +141,8 @@ impl Job {
     }
 
     /// Adopts a new specification. If it makes no difference to a running process, that goes on;
-    /// otherwise the job is stopped and started again. A killed job stays killed.
+    /// otherwise the job is stopped, with its leftovers, and started again. A killed job stays
+    /// killed.
     pub(in crate::supervisor) fn replace(&mut self, spec: JobSpec, core: &mut Core, now: Now) {
         let same_process = spec.command == self.spec.command;
         let old = std::mem::replace(&mut self.spec, Rc::new(spec));
@@ -153,12 +155,11 @@ impl Job {
         match &self.phase {
             Phase::Waiting { .. } | Phase::Expired | Phase::Gone => {}
             Phase::Ended { outcome: Outcome::Killed, .. } | Phase::Stopping { .. } => {}
-            Phase::Ended { .. } => {
+            Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Scheduled { .. }
+            | Phase::Ended { .. } => {
                 self.forget_kill();
-                self.begin(Trigger::Request, core, now);
-            }
-            Phase::Active | Phase::Backoff { .. } | Phase::Scheduled { .. } => {
-                (self.streak, self.failures) = (0, 0);
                 self.stop(Then::Begin(Trigger::Request), core, now);
             }
         }
