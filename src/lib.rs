@@ -94,6 +94,9 @@
 //! - A field of a job: `job/spec.rs`, the table in `job/parse.rs`, `job/write.rs`, what uses it,
 //!   `api/openapi.json`, the README's table (tests compare them).
 //! - A route: [`api::ROUTES`], a handler beside it, `api/openapi.json`, the README's table.
+//! - A metric: `api/metrics.rs`, the README's table. What is counted of a job is
+//!   `supervisor/counts.rs`; what is looked up of its processes, or told by the daemon of itself,
+//!   `supervisor/measure.rs`.
 //! - A key of the config: `config/mod.rs`, its line in `config/describe.rs`, the README's table.
 //! - A rule about when jobs run or stop: `supervisor`, with a scene in `tests/it/scripts/`, and
 //!   an event or invariant of the simulation if it can go wrong in an order nobody thinks of.

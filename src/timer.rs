@@ -117,8 +117,7 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
     }
 
     /// How many timers are set.
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.nodes.len()
     }
 
@@ -371,7 +370,7 @@ mod tests {
         wheel.set('b', Mono(20));
         wheel.set('a', Mono(20));
         assert_eq!(wheel.deadline(&'a'), Some(Mono(20)));
-        assert_eq!(wheel.len(), 2);
+        assert_eq!(wheel.count(), 2);
         assert_eq!(wheel.expire(Mono(15)), None);
         assert_eq!(wheel.expire(Mono(20)), Some('b'), "'a' was set later");
         assert!(wheel.cancel(&'a'));
@@ -393,7 +392,7 @@ mod tests {
         for key in 1..100_000 {
             assert!(wheel.cancel(&key));
         }
-        assert_eq!(wheel.len(), 1);
+        assert_eq!(wheel.count(), 1);
         assert!(wheel.nodes.capacity() <= 4 * KEPT);
         assert!(wheel.index.capacity() <= 8 * KEPT);
         assert_eq!(wheel.expire(Mono(0)), Some(0));
@@ -496,7 +495,7 @@ mod tests {
                 }
                 _ => now = sleep(&mut wheel, &mut model, now, &mut early),
             }
-            assert_eq!(wheel.len(), model.order.len());
+            assert_eq!(wheel.count(), model.order.len());
             assert_eq!(
                 wheel.deadline(&key).map(|at| at.0),
                 model.place.get(&key).map(|place| place.0)

@@ -82,6 +82,11 @@ impl Leftovers {
         }
     }
 
+    /// The signs by which k1s recognizes processes of its runs.
+    pub(super) fn signs(&self) -> &Signs {
+        &self.signs
+    }
+
     /// The number that a run's processes are marked with.
     pub(super) fn mark(&self, run: RunKey) -> Option<u64> {
         self.signs.mark(run.tag())

@@ -13,6 +13,7 @@
 //! - `init`: what a container's first process has beyond that.
 //! - `processes`: spawning, reaping, signalling, for the supervisor; `leftovers`: what runs have
 //!   left outside of their groups.
+//! - `meter`: the memory and CPU time of runs; `vitals`: figures of k1s itself.
 //! - `shares`: how much of a turn each of them may take.
 //! - `console`: k1s's own stdout and stderr; `log` and `journal`: what k1s itself has to say.
 //!
@@ -26,10 +27,12 @@ mod init;
 mod journal;
 mod leftovers;
 mod log;
+mod meter;
 mod outputs;
 mod peers;
 mod processes;
 mod shares;
+mod vitals;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -58,6 +61,7 @@ use outputs::{Outputs, Sinks};
 use peers::Peers;
 use processes::Processes;
 use shares::EVENTS_A_TURN;
+use vitals::Turns;
 
 pub use crate::os::clock::{Clock, now};
 
@@ -77,6 +81,7 @@ pub struct Daemon {
     init: Option<Init>,
     is_pid_1: bool,
     now: Now,
+    turns: Turns,
     /// Signals that were noted to be ignored: once is enough.
     ignored: BTreeSet<Signal>,
     /// When it was last said that nobody could be accepted.
@@ -158,6 +163,7 @@ impl Daemon {
             init,
             is_pid_1: startup.is_pid_1,
             now,
+            turns: Turns::since(now.wall),
             ignored: BTreeSet::new(),
             accept_noted: None,
             exit_code: None,
@@ -206,6 +212,7 @@ impl Daemon {
             self.supervisor.forget_departed();
             self.reap();
             self.tell_ends();
+            self.measure();
             self.drain();
             self.supervisor.handle_timeout(self.now);
             self.peers.handle_timeout(&mut self.supervisor, self.now);
@@ -266,7 +273,7 @@ impl Daemon {
                     self.outputs.set_forwarding(key, is_on, &mut self.console, self.now);
                 }
             }
-            Topic::Output(_) => {}
+            Topic::Output(_) | Topic::Measured => {}
             Topic::Events => {
                 self.journal.write(self.supervisor.events(), &mut self.console, self.now);
                 self.supervisor.shrink_events();
@@ -289,7 +296,7 @@ impl Daemon {
     fn wait(&mut self, events: &mut Events) {
         let is_busy =
             self.supervisor.has_spawns() || self.outputs.has_more() || self.peers.has_more();
-        let is_busy = is_busy || self.supervisor.has_actions();
+        let is_busy = is_busy || self.supervisor.has_actions() || self.processes.is_measuring();
         if !is_busy {
             os::memory::give_back();
         }
@@ -301,9 +308,11 @@ impl Daemon {
         }
     }
 
-    /// How long to sleep: until the first deadline, or for ever.
-    fn sleep(&self) -> Option<Duration> {
-        let now = os::clock::mono();
+    /// How long to sleep: until the first deadline, or for ever. The turn ends.
+    fn sleep(&mut self) -> Option<Duration> {
+        let elapsed = os::clock::elapsed();
+        self.turns.end(elapsed);
+        let now = os::clock::to_mono(elapsed);
         let job = self.supervisor.poll_timeout().map(|at| punctual(at.since(now)));
         let others = [self.peers.poll_timeout(), self.processes.poll_timeout()];
         let others = others.into_iter().flatten().map(|at| at.since(now));
@@ -343,6 +352,7 @@ impl Daemon {
     /// The one reading of a turn.
     fn read_clock(&mut self) {
         self.now = self.clock.now();
+        self.turns.begin(self.clock.elapsed());
         if self.clock.take_step() {
             self.supervisor.handle_clock_step(self.now);
         }

@@ -52,6 +52,8 @@ pub(super) struct Peers {
     reserve: Option<OwnedFd>,
     api: Option<Api>,
     peers: BTreeMap<Token, Peer>,
+    /// How many connections were ever accepted.
+    accepted: u64,
     /// A descriptor was freed since that was last asked.
     has_freed: bool,
     /// Those who have not shown the token; the oldest first.
@@ -153,6 +155,7 @@ impl Peers {
             reserve: None,
             api: None,
             peers: BTreeMap::new(),
+            accepted: 0,
             has_freed: false,
             strangers: BTreeSet::new(),
             interest: BTreeSet::new(),
@@ -178,6 +181,31 @@ impl Peers {
             IpAddr::V4(ip) => format!("{ip}:{}", address.port()),
             IpAddr::V6(ip) => format!("[{ip}]:{}", address.port()),
         })
+    }
+
+    /// How many descriptors k1s may have open.
+    pub(super) fn max_descriptors(&self) -> usize {
+        self.max_descriptors
+    }
+
+    /// The number of open connections.
+    pub(super) fn connections(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// The number of connections that were ever accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// The size of the buffers of all connections, in bytes.
+    pub(super) fn buffer_bytes(&self) -> usize {
+        self.peers.values().map(|peer| peer.connection.buffer_bytes()).sum()
+    }
+
+    /// The number of timers that are set.
+    pub(super) fn timers(&self) -> usize {
+        self.timers.count()
     }
 
     /// Why nobody could be accepted since it was last asked.
@@ -362,6 +390,7 @@ impl Peers {
             is_shut: false,
         };
         self.peers.insert(token, peer);
+        self.accepted += 1;
         self.strangers.insert(token);
         self.make_ready(token);
     }

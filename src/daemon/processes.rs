@@ -7,6 +7,7 @@ use mio::Registry;
 
 use super::init::{Init, MAIN, Stdio};
 use super::leftovers::{self, Leftovers, Stop};
+use super::meter::{Meter, Over};
 use super::outputs::{Outputs, Sinks, Watched};
 use super::shares::{
     ACTIONS_A_DRAIN, ANSWERS_A_DRAIN, FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN, STOPS_A_DRAIN,
@@ -14,7 +15,7 @@ use super::shares::{
 use crate::config::Forward;
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::os;
-use crate::os::signalling;
+use crate::os::{Reaped, signalling};
 use crate::supervisor::{Action, Launch, RunKey, Supervisor, Target};
 use crate::time::{Mono, Now};
 
@@ -36,6 +37,7 @@ pub(super) struct Processes {
     /// The first part of every `K1S_RUN`.
     instance: String,
     leftovers: Leftovers,
+    meter: Meter,
     /// Who waits for a look at what is left.
     surveys: Vec<(RunKey, Target)>,
     /// When the next look may be taken.
@@ -54,6 +56,7 @@ impl Processes {
             orphans_at: None,
             instance: instance.to_owned(),
             leftovers: Leftovers::new(instance),
+            meter: Meter::default(),
             surveys: Vec::new(),
             look_at: Mono(0),
         }
@@ -82,17 +85,17 @@ impl Processes {
     /// Reaps what has ended, up to a turn's share. Of a run the output is to be read first:
     /// [`Processes::tell_ends`].
     pub(super) fn reap(&mut self, outputs: &mut Outputs, supervisor: &mut Supervisor, now: Now) {
-        let reaped: Vec<(Pid, ExitStatus)> =
-            std::iter::from_fn(os::reap).take(REAPED_A_TURN).collect();
+        let reaped: Vec<Reaped> = std::iter::from_fn(os::reap).take(REAPED_A_TURN).collect();
         self.reap_at = (reaped.len() == REAPED_A_TURN).then_some(now.mono);
         let count = reaped.len();
         let mut orphans = 0;
-        for (pid, status) in reaped {
+        for Reaped { pid, status, cpu_time } in reaped {
             self.leftovers.forget(pid);
             let Some(run) = supervisor.handle_collected(pid) else {
                 orphans += 1;
                 continue;
             };
+            supervisor.handle_cpu_time(run, cpu_time);
             self.ended.insert(run, (pid, status));
             outputs.finish(run);
         }
@@ -180,6 +183,7 @@ impl Processes {
                     };
                     supervisor.handle_rest(is_left.unwrap_or(false), now);
                 }
+                Action::Measure => self.meter.begin(),
                 Action::Exit { code } => exit = Some(code),
             }
         }
@@ -216,6 +220,16 @@ impl Processes {
 
     fn waits_for_look(&self) -> bool {
         !self.surveys.is_empty() || self.leftovers.has_unasked()
+    }
+
+    /// Whether a measurement is in progress.
+    pub(super) fn is_measuring(&self) -> bool {
+        self.meter.is_busy()
+    }
+
+    /// Continues a measurement of the memory and CPU time of runs.
+    pub(super) fn measure(&mut self, supervisor: &mut Supervisor) -> Option<Over> {
+        self.meter.go_on(self.leftovers.signs(), supervisor)
     }
 
     /// `stdio` is where the main job of `init` reads and writes.

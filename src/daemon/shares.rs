@@ -56,6 +56,14 @@ pub(super) const LOOKED_AT_A_TURN: usize = 4096;
 /// Children of k1s that are looked at while what forks is chased: some thirty looks at few. What
 /// forks for ever is found again by the next survey.
 pub(super) const CHASED_A_TURN: usize = 1024;
+/// Processes whose memory and CPU time are read: some 20 µs each.
+pub(super) const MEASURED_A_TURN: usize = 16;
+/// Processes whose parents were read after them.
+pub(super) const PLACED_A_TURN: usize = 256;
+/// Descriptors of k1s itself that are counted: a microsecond each.
+pub(super) const COUNTED_A_TURN: usize = 256;
+/// Runs whose sums are reported to the supervisor.
+pub(super) const REPORTED_A_TURN: usize = 256;
 /// Processes that have ended and are reaped; what their runs have written is read in shares of its own.
 pub(super) const REAPED_A_TURN: usize = 32;
 /// While orphans come one upon another they are reaped so often.

@@ -396,6 +396,21 @@ impl Connection {
         }
     }
 
+    /// The size of its buffers, in bytes.
+    pub fn buffer_bytes(&self) -> usize {
+        let body = match &self.state {
+            State::Body(reading) => reading.body.capacity(),
+            State::Head { .. }
+            | State::Decide { .. }
+            | State::Answer { .. }
+            | State::Stream { .. }
+            | State::Flush { .. }
+            | State::Linger { .. }
+            | State::Finished => 0,
+        };
+        self.input.capacity() + self.output.capacity() + body
+    }
+
     /// Since when the connection has been idle between requests; `None` when it is not.
     pub fn idle_since(&self) -> Option<Mono> {
         match self.state {

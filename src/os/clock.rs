@@ -31,7 +31,17 @@ pub fn now() -> Now {
 
 /// Elapsed time alone: `CLOCK_MONOTONIC`.
 pub fn mono() -> Mono {
-    Mono(u64::try_from(read(libc::CLOCK_MONOTONIC).div_euclid(1000)).unwrap_or(0))
+    to_mono(elapsed())
+}
+
+/// The same to the microsecond.
+pub fn elapsed() -> Duration {
+    to_duration(read(libc::CLOCK_MONOTONIC))
+}
+
+/// Elapsed time in milliseconds, rounded down.
+pub fn to_mono(elapsed: Duration) -> Mono {
+    Mono(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The clocks of one k1s, read once a turn.
@@ -42,6 +52,8 @@ pub struct Clock {
     /// How far the calendar is ahead of elapsed time, in milliseconds.
     distance: i64,
     was_set: bool,
+    /// Elapsed time at the last reading.
+    elapsed: Duration,
 }
 
 /// Both clocks at nearly the same time, in microseconds.
@@ -65,7 +77,8 @@ impl Clock {
     /// Clocks that are read by `source`. `watch` becomes readable when the calendar is set.
     pub fn new(source: fn() -> Reading, watch: Option<OwnedFd>) -> Clock {
         let distance = measure(source);
-        Clock { source, watch: watch.map(File::from), distance, was_set: false }
+        let (watch, elapsed) = (watch.map(File::from), Duration::ZERO);
+        Clock { source, watch, distance, was_set: false, elapsed }
     }
 
     /// Reads both clocks, in milliseconds, rounded down: the calendar is never ahead of the
@@ -76,8 +89,14 @@ impl Clock {
             self.distance = measure(self.source);
             self.was_set = true;
         }
-        let mono = reading.before.div_euclid(1000);
-        Now { mono: Mono(u64::try_from(mono).unwrap_or(0)), wall: Wall(mono + self.distance) }
+        self.elapsed = to_duration(reading.before);
+        let wall = Wall(reading.before.div_euclid(1000) + self.distance);
+        Now { mono: to_mono(self.elapsed), wall }
+    }
+
+    /// Elapsed time at the last reading, to the microsecond.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
     }
 
     /// Whether the calendar was found to have been set, or the machine to have slept, since the
@@ -139,6 +158,10 @@ fn watch_calendar() -> io::Result<OwnedFd> {
     let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
     timer.set(Expiration::OneShot(TimeSpec::new(NEVER, 0)), flags)?;
     Ok(timer.into())
+}
+
+fn to_duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 /// A clock in microseconds, rounded down.

@@ -254,7 +254,7 @@ pub fn obstacle() -> Option<String> {
 
 /// Whether the numbers in `/proc` are those that k1s knows processes by: else one that is read
 /// there is another process, and must not be signalled. Looked at once.
-fn sees_own_namespace() -> bool {
+pub(super) fn sees_own_namespace() -> bool {
     static SEES: OnceLock<bool> = OnceLock::new();
     *SEES.get_or_init(|| {
         let link = std::fs::read_link("/proc/self");

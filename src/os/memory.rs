@@ -20,6 +20,11 @@ pub fn give_back() {
     });
 }
 
+/// What is in use, in bytes.
+pub fn in_use() -> usize {
+    IN_USE.with(|in_use| in_use.get().now)
+}
+
 fn trim() {
     // SAFETY: takes a number; what is in use is not touched.
     #[cfg(target_env = "gnu")]

@@ -9,6 +9,7 @@
 //!  reap      a process → its exit status
 //!  looking   who is there, and which run each process comes from
 //!            proc: what /proc says of one; mark: what a run is known by
+//!  usage     memory, CPU time and descriptors of processes
 //!  signalling  a signal to a group, to a child, to exactly one process
 //!  missing   what a job needs and the machine lacks
 //!  console   k1s's own stdout and stderr, never blocking
@@ -45,6 +46,7 @@ mod spawn;
 pub mod startup;
 mod stdio;
 pub mod terminal;
+mod usage;
 mod user;
 
 pub use child::Session;
@@ -52,11 +54,12 @@ pub use console::Console;
 pub use failure::SpawnError;
 pub use looking::{Family, Look, Origin, Signs, obstacle, session_of, stat_of};
 pub use missing::missing;
-pub use proc::{Proc, Stat};
+pub use proc::{Proc, Stat, own_pid};
 pub use random::instance_id;
-pub use reap::reap;
+pub use reap::{Reaped, reap};
 pub use spawn::{Launch, Output, Spawner, Stdin};
 pub use startup::{Startup, prepare};
+pub use usage::{Descriptors, Met, Walk, own_usage};
 
 use nix::errno::Errno;
 

@@ -25,11 +25,19 @@ pub struct Stat {
     /// Which process.
     pub process: Proc,
     /// Its parent.
-    pub(super) parent: Pid,
+    pub parent: Pid,
     /// Its process group.
     pub group: Pid,
+    /// Its session; 0 for one from outside of the pid namespace.
+    pub session: Pid,
     /// A zombie, of which no thread is left.
     pub is_dead: bool,
+    /// Its CPU time, including that of children it has waited for, in clock ticks.
+    pub(super) ticks: u64,
+    /// Virtual memory in bytes.
+    pub(super) virtual_bytes: u64,
+    /// Resident memory in pages.
+    pub(super) resident_pages: u64,
 }
 
 impl Stat {
@@ -47,15 +55,22 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?;
         let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
-        let (parent, group) = (number(0)?, number(0)?);
-        let threads = number(NUM_THREADS - GROUP - 1)?;
+        let (parent, group, session) = (number(0)?, number(0)?, number(0)?);
+        let user = number(USER_TIME - SESSION - 1)?;
+        let ticks = user + number(0)? + number(0)? + number(0)?;
+        let threads = number(NUM_THREADS - USER_TIME - 4)?;
         let start_time = number(START_TIME - NUM_THREADS - 1)?;
+        let (virtual_bytes, resident_pages) = (number(0)?, number(0)?);
         let to_pid = |number: u64| i32::try_from(number).ok().map(Pid);
         Some(Stat {
             process: Proc { pid: Pid(std::str::from_utf8(pid).ok()?.parse().ok()?), start_time },
             parent: to_pid(parent)?,
             group: to_pid(group)?,
             is_dead: matches!(state, "X" | "x") || state == "Z" && threads <= 1,
+            session: to_pid(session)?,
+            ticks,
+            virtual_bytes,
+            resident_pages,
         })
     }
 }
@@ -163,7 +178,7 @@ fn has_environment(pid: Pid) -> Option<bool> {
 }
 
 /// k1s itself.
-pub(super) fn own_pid() -> Pid {
+pub fn own_pid() -> Pid {
     Pid(i32::try_from(std::process::id()).unwrap_or(0))
 }
 
@@ -177,7 +192,9 @@ const ENVIRON_BYTES: usize = 256 * 1024;
 const ENVIRON_LOOKS: usize = 4;
 /// Fields of `/proc/PID/stat`, counted from 1.
 const STATE: usize = 3;
-const GROUP: usize = 5;
+const SESSION: usize = 6;
+/// The first of four: its own user and system time, then those of children it has waited for.
+const USER_TIME: usize = 14;
 const NUM_THREADS: usize = 20;
 const START_TIME: usize = 22;
 const MEMORY: usize = 23;
@@ -196,7 +213,8 @@ mod tests {
 
     #[test]
     fn stat_lines_are_read_whatever_the_name() {
-        let rest = "100 101 102 34816 -1 4194304 1 0 0 0 0 0 0 0 20 0 THREADS 0 237131 0\n";
+        let rest =
+            "100 101 102 34816 -1 4194304 1 0 0 0 1 20 300 4000 20 0 THREADS 0 237131 8192 2\n";
         for (name, state, threads, is_dead) in [
             ("cat", "R", "1", false),
             ("a) Z 1 (b", "S", "1", false),
@@ -209,8 +227,9 @@ mod tests {
             let stat = Stat::parse(format!("42 ({name}) {state} {rest}").as_bytes()).unwrap();
             let (pid, start_time) = (Pid(42), 237_131);
             assert_eq!(stat.process, Proc { pid, start_time });
-            assert_eq!((stat.parent, stat.group), (Pid(100), Pid(101)));
+            assert_eq!((stat.parent, stat.group, stat.session), (Pid(100), Pid(101), Pid(102)));
             assert_eq!(stat.is_dead, is_dead, "{name}");
+            assert_eq!((stat.ticks, stat.virtual_bytes, stat.resident_pages), (4321, 8192, 2));
         }
         for broken in ["", "42", "42 (cat", "42 (cat)", "42 (cat) R 1 2", "x (cat) R 1 2 3"] {
             assert!(Stat::parse(broken.as_bytes()).is_none(), "{broken}");

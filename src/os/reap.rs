@@ -1,29 +1,56 @@
 //! Collecting what has ended: k1s's own children, and the orphans that landed on it.
 
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
 use nix::errno::Errno;
 use nix::libc;
 
 use crate::job::{ExitStatus, Pid, Signal};
 
-/// The next child that has ended, or `None` when there is none for now: waitpid(2) with
+/// A child that has ended and was collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reaped {
+    /// Which.
+    pub pid: Pid,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its CPU time, including that of children it has waited for: wait4(2).
+    pub cpu_time: Duration,
+}
+
+/// The next child that has ended, or `None` when there is none for now: wait4(2) with
 /// `WNOHANG`. SIGCHLD coalesces, so call it until it says `None`, a bounded number a turn.
 ///
 /// A stop or a continuation is not an end and is not asked for. Children are k1s's own and,
 /// as it is PID 1 or a subreaper, every orphan of theirs: what a pid meant is the caller's
 /// to know. Do not wait for a child anywhere else.
-pub fn reap() -> Option<(Pid, ExitStatus)> {
+pub fn reap() -> Option<Reaped> {
     loop {
         let mut status: libc::c_int = 0;
-        // SAFETY: `status` is an int to write to.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        let mut used = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: `status` is an int to write to, and `used` an rusage.
+        let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, used.as_mut_ptr()) };
         if pid > 0 {
-            if let Some(exit) = exit_status(status) {
-                return Some((Pid(pid), exit));
+            if let Some(status) = exit_status(status) {
+                // SAFETY: it is all numbers, and was zeroed.
+                let used = unsafe { used.assume_init() };
+                let cpu_time = cpu_time(&used);
+                return Some(Reaped { pid: Pid(pid), status, cpu_time });
             }
         } else if pid == 0 || Errno::last() != Errno::EINTR {
             return None;
         }
     }
+}
+
+/// User and system time.
+pub(super) fn cpu_time(used: &libc::rusage) -> Duration {
+    let time = |of: libc::timeval| {
+        let part = |number: i64| u64::try_from(number).unwrap_or(0);
+        Duration::from_secs(part(of.tv_sec)) + Duration::from_micros(part(of.tv_usec))
+    };
+    time(used.ru_utime) + time(used.ru_stime)
 }
 
 /// What a wait status says: wait(2). `None` for a stop or a continuation. By hand, as nix

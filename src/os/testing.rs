@@ -9,6 +9,7 @@ use nix::libc;
 
 use super::failure::SpawnError;
 use super::pipe::{ReadEnds, captured};
+use super::proc::{Proc, Stat};
 use super::spawn::{Launch, Output, Spawner, Stdin};
 use super::{Startup, limits, reap};
 use crate::job::spec::Command;
@@ -144,6 +145,26 @@ pub(crate) fn in_only_thread(test: impl FnOnce()) {
         unsafe { libc::_exit(i32::from(result.is_err())) };
     }
     assert_eq!(wait(Pid(pid)), ExitStatus::Code(0));
+}
+
+/// From here on this process gets no more descriptors.
+pub(crate) fn refuse_descriptors() {
+    let limit = limits::nofile().unwrap();
+    limits::set_nofile(libc::rlimit64 { rlim_cur: 0, ..limit }).unwrap();
+}
+
+/// A process that is not there, by its number, its parent's and its session's.
+pub(crate) fn stat(pid: i32, parent: i32, session: i32) -> Stat {
+    Stat {
+        process: Proc { pid: Pid(pid), start_time: 1 },
+        parent: Pid(parent),
+        group: Pid(session),
+        session: Pid(session),
+        is_dead: false,
+        ticks: 100,
+        virtual_bytes: 8192,
+        resident_pages: 1,
+    }
 }
 
 /// The open descriptors of this process.

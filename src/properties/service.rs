@@ -13,7 +13,7 @@ use crate::api::{Api, Pending};
 use crate::http::properties::{check_answers, without_interim};
 use crate::http::{Connection, Incoming, Limits, Method};
 use crate::job::{ExitStatus, Pid, Signal, SpawnFailure, Stream};
-use crate::supervisor::{Action, Left, Settings, Supervisor, Target};
+use crate::supervisor::{Action, Left, Settings, Supervisor, Target, Vitals};
 use crate::time::{Mono, Now, Wall};
 
 /// An API for whoever shows the token `t`, with room for two jobs.
@@ -171,6 +171,7 @@ impl Service {
                 self.supervisor.handle_survey(run, Left::Nothing, self.now)
             }
             Action::Glance { run, .. } => self.supervisor.handle_group_gone(run, self.now),
+            Action::Measure => self.supervisor.handle_measured(Vitals::default()),
             Action::Exit { .. } => {}
         }
     }

@@ -31,8 +31,8 @@ use std::time::Duration;
 use crate::job::spec::{Concurrency, Critical, Kind, RestartPolicy};
 use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
 use crate::supervisor::{
-    Action, Job, JobKey, Launch, Left, Milestone, Progress, Put, Refusal, RunKey, Settings, State,
-    Supervisor, Target,
+    Action, Counts, Job, JobKey, Launch, Left, Milestone, Owner, Progress, Put, Refusal, RunKey,
+    RunOutcome, Settings, State, Supervisor, Target, Usage, Vitals,
 };
 use crate::time::{Mono, Now, Wall};
 
@@ -100,6 +100,11 @@ struct JobModel {
     created: u64,
     /// Its results, as long as the history is.
     results: VecDeque<(u64, u8)>,
+    /// How many runs have ended, and how many bytes they have written.
+    ended: u64,
+    written: u64,
+    /// The CPU time of its runs that was told, in milliseconds.
+    used: u64,
     last_launched: u64,
     /// Runs that wait for room.
     deferred: BTreeSet<u64>,
@@ -116,11 +121,17 @@ struct JobModel {
     never: BTreeMap<Milestone, u64>,
 }
 
+#[derive(Default)]
 struct RunModel {
     started: u64,
     /// Somebody has asked for its end.
     is_asked: bool,
     is_over: bool,
+    /// Its CPU time in milliseconds, and how much of that was told.
+    used: u64,
+    told: u64,
+    /// What was told last was not all.
+    was_part: bool,
 }
 
 struct ShutdownModel {
@@ -266,6 +277,9 @@ impl Sim {
                 self.note("unknown orphan", |_| String::new());
             }
             56 if self.rng.percent(5) => self.shut_down(),
+            56 => {
+                self.supervisor.measure();
+            }
             57..=66 if self.shutdown.is_some() && self.rng.percent(self.impatience) => {
                 self.shut_down()
             }
@@ -283,6 +297,12 @@ impl Sim {
             let run = self.world.get(pid).run;
             let (status, has_group) = self.world.reap(pid);
             let is_leader = self.leaders.remove(&Pid(pid));
+            if is_leader {
+                let model = self.runs.get_mut(&run).unwrap();
+                let job = self.jobs.get_mut(&run.job).unwrap();
+                job.used += model.used - model.told;
+                self.supervisor.handle_cpu_time(run, Duration::from_millis(model.used));
+            }
             let told = self.supervisor.handle_exit(Pid(pid), status, has_group, self.now);
             assert_eq!(told, is_leader.then_some(run), "whose process was {pid}?");
             assert!(!self.supervisor.is_leader(Pid(pid)), "{pid} is gone");
@@ -300,7 +320,9 @@ impl Sim {
     }
 
     fn record(&mut self, run: RunKey, code: u8) {
-        self.jobs.get_mut(&run.job).unwrap().results.push_back((run.number, code));
+        let job = self.jobs.get_mut(&run.job).unwrap();
+        job.results.push_back((run.number, code));
+        job.ended += 1;
     }
 
     fn write(&mut self) {
@@ -310,8 +332,9 @@ impl Sim {
         }
         let run = self.world.get(self.rng.pick(&leaders)).run;
         let bytes = vec![b'x'; self.rng.pick(&[1, 10, 1_000, 5_000])];
-        let stream = self.rng.pick(&[Stream::Stdout, Stream::Stderr]);
+        let stream = self.rng.pick(&STREAMS);
         self.supervisor.handle_output(run, stream, &bytes, self.now);
+        self.jobs.get_mut(&run.job).unwrap().written += bytes.len() as u64;
         self.note("write", |_| format!("{run:?} {}", bytes.len()));
         assert!(self.supervisor.output_memory() <= self.settings.output_memory);
     }
@@ -415,6 +438,9 @@ impl Sim {
             is_replaced: false,
             created: self.now.mono.0,
             results: VecDeque::new(),
+            ended: 0,
+            written: 0,
+            used: 0,
             last_launched: 0,
             deferred: BTreeSet::new(),
             grace: 0,
@@ -516,8 +542,31 @@ impl Sim {
                 }
             }
             Action::Rest { .. } => panic!("k1s is not the first process"),
+            Action::Measure => self.tell_usage(),
             Action::Exit { .. } => self.exit(),
         }
+    }
+
+    /// A process may end while it is looked up, and its time be missing in the sum once.
+    fn tell_usage(&mut self) {
+        let before = self.supervisor.measured();
+        for pid in self.leaders.clone() {
+            let key = self.world.get(pid.0).run;
+            let run = self.runs.get_mut(&key).unwrap();
+            run.used += self.rng.below(1000);
+            let is_part = !run.was_part && self.rng.percent(20);
+            run.was_part = is_part;
+            let told = if is_part { self.rng.below(run.used + 1) } else { run.used };
+            let job = self.jobs.get_mut(&key.job).unwrap();
+            job.used += told.saturating_sub(run.told);
+            run.told = run.told.max(told);
+            let cpu_time = Duration::from_millis(told);
+            let usage = Usage { processes: 1, resident_bytes: 4096, cpu_time };
+            self.supervisor.handle_usage(Owner::Run(key), usage);
+        }
+        self.supervisor.handle_measured(Vitals::default());
+        assert_eq!(self.supervisor.measured(), before + 1);
+        self.note("measure", |_| String::new());
     }
 
     fn signal(&mut self, target: &Target, signal: Signal) {
@@ -589,7 +638,7 @@ impl Sim {
             _ => {
                 let now = self.now.mono.0;
                 let pid = self.world.spawn(run, now, &mut self.rng);
-                let model = RunModel { started: now, is_asked: false, is_over: false };
+                let model = RunModel { started: now, ..RunModel::default() };
                 assert!(self.runs.insert(run, model).is_none(), "{run:?} runs twice");
                 assert!(self.leaders.insert(pid));
                 self.note("spawn", |_| format!("{run:?}: {pid:?}"));
@@ -638,6 +687,7 @@ impl Sim {
         assert!(self.supervisor.live_runs() >= self.leaders.len());
         assert!(self.supervisor.output_memory() <= self.settings.output_memory);
         self.check_jobs();
+        self.check_totals();
         self.check_grace();
         self.check_shutdown();
     }
@@ -662,6 +712,18 @@ impl Sim {
         if is_pending && self.supervisor.live_runs() == 0 {
             assert!(self.supervisor.poll_timeout().is_some(), "no timer for what is to come");
         }
+    }
+
+    /// What is counted of all jobs is what has happened to them, gone or not.
+    fn check_totals(&self) {
+        let totals = self.supervisor.totals();
+        let ended: u64 = self.jobs.values().map(|job| job.ended).sum();
+        let written: u64 = self.jobs.values().map(|job| job.written).sum();
+        assert_eq!(RunOutcome::ALL.iter().map(|o| totals.runs(*o)).sum::<u64>(), ended);
+        assert_eq!(STREAMS.iter().map(|stream| totals.output(*stream)).sum::<u64>(), written);
+        let jobs = || self.ids.iter().filter_map(|id| self.supervisor.job(id));
+        assert!(totals.restarts >= jobs().map(Job::restarts).sum());
+        assert!(totals.skipped.missed >= jobs().map(|job| job.skipped().missed).sum());
     }
 
     /// Whatever was asked to end was killed when its grace period was over.
@@ -768,6 +830,7 @@ impl JobModel {
         self.trim(job.spec());
         let results = job.results().map(|result| (result.number, result.exit_code()));
         assert!(results.eq(self.results.iter().copied()), "{}: {:?}", self.id, self.results);
+        self.check_counts(job);
         if let Some(next) = job.next_run_at(now)
             && !is_step_unseen
         {
@@ -803,6 +866,17 @@ impl JobModel {
                 self.never.insert(milestone, self.reasons);
             }
         }
+    }
+
+    /// Whatever its specification has been, all that has happened to it is counted.
+    fn check_counts(&self, job: &Job) {
+        let none = Counts::default();
+        let counts = job.counts().unwrap_or(&none);
+        assert_eq!(RunOutcome::ALL.iter().map(|o| counts.runs(*o)).sum::<u64>(), self.ended);
+        assert_eq!(STREAMS.iter().map(|stream| counts.output(*stream)).sum::<u64>(), self.written);
+        assert_eq!(counts.cpu_time(), Duration::from_millis(self.used), "{}", self.id);
+        let spawned = self.ended - counts.runs(RunOutcome::SpawnFailed);
+        assert_eq!(counts.durations().count(), spawned, "{}: durations", self.id);
     }
 
     /// Whether the job may be in its state: one that is always restarted does not end.
@@ -893,7 +967,7 @@ impl Tally {
 }
 
 /// A run of many seeds must have seen them all, or it has tested nothing.
-pub const EVENTS: [&str; 23] = [
+pub const EVENTS: [&str; 24] = [
     "action",
     "create",
     "deferred",
@@ -902,6 +976,7 @@ pub const EVENTS: [&str; 23] = [
     "gave up",
     "kill",
     "look not whole",
+    "measure",
     "orphans",
     "pass",
     "put",
@@ -919,6 +994,7 @@ pub const EVENTS: [&str; 23] = [
     "unknown orphan",
 ];
 
+const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 const IDS: [&str; 6] = ["a", "b", "c", "a.1", "d", "e"];
 
 /// 2026-03-28T00:00:00Z, a day before the clocks of Berlin change.

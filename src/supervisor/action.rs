@@ -48,6 +48,10 @@ pub enum Action {
         /// left.
         ask: bool,
     },
+    /// Find out what all runs use. Report each with
+    /// [`Supervisor::handle_usage`](super::Supervisor::handle_usage), and finish with
+    /// [`Supervisor::handle_measured`](super::Supervisor::handle_measured).
+    Measure,
     /// Everything has been stopped, or the time for it is up: exit with this code.
     Exit {
         /// k1s's own exit code.

@@ -36,7 +36,6 @@ impl OutputMemory {
     }
 
     /// The bytes that are held.
-    #[cfg(feature = "properties")]
     pub(super) fn used(&self) -> usize {
         self.used
     }

@@ -19,6 +19,8 @@
 //! - `request.rs` holds what users ask of jobs, `shutdown.rs` how everything is stopped,
 //!   `action.rs` what the supervisor wants done, `event.rs` what it reports.
 //! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
+//! - [`Counts`] (`counts.rs`) are the counters for metrics, [`Usage`] (`measure.rs`) the memory and
+//!   CPU time of runs.
 //! - `message.rs` says in one sentence why a job is in its state, and what comes next.
 //! - [`Milestone`] (`milestone.rs`) names how far a job may come, so that clients can wait for it.
 //! - [`Topic`] (`topic.rs`) names what may change, so that clients can wait for it.
@@ -30,13 +32,17 @@
 //! The caller keeps three rules. After [`Supervisor::poll_spawn`] has returned a launch, the next
 //! call reports its outcome. Each end of a child is reported exactly once: to
 //! [`Supervisor::handle_collected`], and if it was the first process of a run, after all of its
-//! output, to [`Supervisor::handle_run_ended`]. Every [`Action::Survey`] is answered.
+//! output, to [`Supervisor::handle_run_ended`]. Every [`Action::Survey`] and
+//! [`Action::Measure`] is answered.
 
 mod action;
 mod backoff;
+mod counts;
 mod due;
 mod event;
+mod histogram;
 mod life;
+mod measure;
 mod memory;
 mod message;
 mod milestone;
@@ -58,9 +64,13 @@ use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
 pub use action::{Action, Launch, Left, Owner, Target};
+pub use counts::{Counts, RUN_BOUNDS, RunOutcome, Totals};
 pub use due::Skipped;
 pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
+pub use histogram::Histogram;
 pub use life::Job;
+use measure::Measurements;
+pub use measure::{TURN_BOUNDS, Usage, Vitals};
 use memory::OutputMemory;
 pub use milestone::{Milestone, Progress};
 pub use request::{Origin, Put, Refusal, Request};
@@ -151,6 +161,8 @@ struct Core {
     deferred: BTreeMap<u64, RunKey>,
     last_deferral: u64,
     memory: OutputMemory,
+    totals: Totals,
+    measurements: Measurements,
     live_runs: usize,
     /// Something was freed since deferred runs were last tried.
     has_freed: bool,
@@ -200,6 +212,8 @@ impl Supervisor {
                 deferred: BTreeMap::new(),
                 last_deferral: 0,
                 memory: OutputMemory::new(settings.output_memory),
+                totals: Totals::default(),
+                measurements: Measurements::default(),
                 live_runs: 0,
                 has_freed: false,
                 shutdown: None,
@@ -251,9 +265,14 @@ impl Supervisor {
     /// The first job created after `after`: a listing can go on at any later time, whatever was
     /// created or removed meanwhile.
     pub fn job_after(&self, after: Option<JobKey>) -> Option<&Job> {
+        self.jobs_after(after).next()
+    }
+
+    /// The jobs created after `after`, in order.
+    pub fn jobs_after(&self, after: Option<JobKey>) -> impl Iterator<Item = &Job> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut jobs = self.jobs.range((start, Bound::Unbounded)).map(|(_, job)| job.as_ref());
-        jobs.find(|job| !job.is_leaving())
+        let jobs = self.jobs.range((start, Bound::Unbounded)).map(|(_, job)| job.as_ref());
+        jobs.filter(|job| !job.is_leaving())
     }
 
     /// What has happened. Each reader holds its own cursor.
@@ -265,6 +284,31 @@ impl Supervisor {
     /// newest, for readers that come back.
     pub fn shrink_events(&mut self) {
         self.core.events.shrink();
+    }
+
+    /// How many runs have processes or are about to.
+    pub fn live_runs(&self) -> usize {
+        self.core.live_runs
+    }
+
+    /// The limit of [`Supervisor::output_memory`], in bytes.
+    pub fn output_memory_limit(&self) -> usize {
+        self.core.settings.output_memory
+    }
+
+    /// The memory, in bytes, that captured output takes.
+    pub fn output_memory(&self) -> usize {
+        self.core.memory.used()
+    }
+
+    /// The counters of all jobs that ever existed.
+    pub fn totals(&self) -> &Totals {
+        &self.core.totals
+    }
+
+    /// The run whose first process this is, until it is collected.
+    pub fn run_of(&self, pid: Pid) -> Option<RunKey> {
+        self.core.pids.get(&pid).copied()
     }
 
     /// Whether this is the first process of a run, and not collected yet.

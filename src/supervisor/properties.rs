@@ -19,21 +19,6 @@ impl Supervisor {
         self.handle_run_ended(run, status, group_is_alive, now);
         Some(run)
     }
-
-    /// How many runs have processes or are about to.
-    pub fn live_runs(&self) -> usize {
-        self.core.live_runs
-    }
-
-    /// The memory, in bytes, that captured output takes.
-    pub fn output_memory(&self) -> usize {
-        self.core.memory.used()
-    }
-
-    /// The run whose first process this is, while it lives.
-    pub fn run_of(&self, pid: Pid) -> Option<RunKey> {
-        self.core.pids.get(&pid).copied()
-    }
 }
 
 impl Owner {

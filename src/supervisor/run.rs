@@ -18,6 +18,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::measure::Told;
 use super::memory::Place;
 use super::{Action, Core, Owner, RunKey, Target, Timer};
 use crate::job::spec::StopScope;
@@ -43,6 +44,8 @@ pub(super) struct Run {
     pub(super) place: Option<Place>,
     /// How often it was deferred.
     pub(super) deferrals: u32,
+    /// The last report about the memory and CPU time of its processes.
+    pub(super) told: Told,
 }
 
 #[derive(Debug)]
@@ -106,6 +109,7 @@ impl Run {
             stderr: Capture::new(limit),
             place: None,
             deferrals: 0,
+            told: Told::default(),
         }
     }
 

@@ -13,6 +13,8 @@ pub enum Topic {
     Output(JobKey),
     /// The event log.
     Events,
+    /// A measurement has finished.
+    Measured,
 }
 
 /// The topics that have changed since they were last asked for, each once.

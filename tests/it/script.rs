@@ -53,7 +53,7 @@ use k1s::job::{
 use k1s::schedule::Schedule;
 use k1s::supervisor::{
     Action, EventKind, EventRead, Job, JobKey, Left, Milestone, Owner, Put, Refusal, RunKey,
-    Settings, Supervisor, Target,
+    Settings, Supervisor, Target, Vitals,
 };
 use k1s::time::{Mono, Now, Wall};
 
@@ -327,6 +327,7 @@ impl Stage {
                 }
             }
             Action::Rest { ask } => self.say(format!("what belongs to no job, asked {ask}")),
+            Action::Measure => self.supervisor.handle_measured(Vitals::default()),
             Action::Exit { code } => self.say(format!("EXIT {code}")),
         }
     }

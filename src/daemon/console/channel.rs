@@ -89,6 +89,11 @@ impl Channel {
         self.health == Health::Open && self.queue.len() >= BATCH_BYTES
     }
 
+    /// How many bytes are queued.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether anything waits for room.
     pub(super) fn is_waiting(&self) -> bool {
         self.health == Health::Blocked && self.queue.len() > 0

@@ -101,6 +101,12 @@ impl Console {
         }
     }
 
+    /// How many bytes are queued for both.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        let channels = self.stdout.iter().chain([&self.stderr]);
+        channels.map(Channel::waiting_bytes).sum()
+    }
+
     /// Writes what still waits, and gives a reader a moment to take it, or until `until` when that
     /// is later. The loop is over.
     pub(super) fn finish(&mut self, poll: &mut Poll, until: Mono, mut now: Now) {

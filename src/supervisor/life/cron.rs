@@ -35,26 +35,25 @@ impl Job {
         if verdict.next != Some(due) {
             self.kept = Some(table.passed(now));
         }
-        self.skipped.missed += verdict.missed;
         if verdict.missed > 0 {
-            self.tell(Happened::Skipped(SkipReason::Missed(verdict.missed)), core, now);
+            self.skip_runs(SkipReason::Missed(verdict.missed), core, now);
         }
         self.enter(Phase::Scheduled { due: verdict.next, pending }, core, now);
         if verdict.run
             && let Err(skip) = self.fire_by_schedule(core, now)
         {
             let reason = match skip {
-                Skip::Forbidden => {
-                    self.skipped.forbidden += 1;
-                    SkipReason::Forbidden
-                }
-                Skip::QueueFull => {
-                    self.skipped.queue_full += 1;
-                    SkipReason::QueueFull
-                }
+                Skip::Forbidden => SkipReason::Forbidden,
+                Skip::QueueFull => SkipReason::QueueFull,
             };
-            self.tell(Happened::Skipped(reason), core, now);
+            self.skip_runs(reason, core, now);
         }
+    }
+
+    fn skip_runs(&mut self, reason: SkipReason, core: &mut Core, now: Now) {
+        self.skipped.count(reason);
+        core.totals.skipped.count(reason);
+        self.tell(Happened::Skipped(reason), core, now);
     }
 
     /// Runs of the policy `allow` do not pile up: at most one of them waits to be spawned.

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use super::due::{Due, Moment, Skipped};
 use super::run::{End, Run, RunState};
-use super::{Core, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
+use super::{Core, Counts, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
 use crate::job::spec::{Critical, Kind};
 use crate::job::{Ending, JobId, JobSpec, LogEnd, Pid, Trigger};
 use crate::time::{Mono, Now, Wall};
@@ -74,6 +74,8 @@ pub struct Job {
     /// Its runs may have leftovers that k1s cannot see. Reset by the next run.
     pub(super) may_have_unseen_leftovers: bool,
     pub(super) skipped: Skipped,
+    /// `None` until there is something to count.
+    pub(super) counts: Option<Box<Counts>>,
     /// Up to which nominal time runs of the schedule have been dealt with.
     kept: Option<Moment>,
 }
@@ -146,6 +148,7 @@ impl Job {
             kill_requested: false,
             may_have_unseen_leftovers: false,
             skipped: Skipped::default(),
+            counts: None,
             kept: None,
         }
     }

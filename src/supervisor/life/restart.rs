@@ -89,6 +89,7 @@ impl Job {
 
     pub(super) fn restart_now(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
         self.restarts += 1;
+        core.totals.restarts += 1;
         self.has_backed_off = matches!(self.phase, Phase::Backoff { .. });
         self.run_now(trigger, core, now);
     }

@@ -53,6 +53,7 @@ impl Job {
         };
         let bytes = record.stdout.allocated() + record.stderr.allocated();
         let place = core.memory.hold(None, run.key, false, bytes);
+        self.count_record(&record, core);
         self.make_room_for_result();
         self.results.push_back(Finished { record, place });
         self.trim_results(core);
@@ -62,6 +63,14 @@ impl Job {
         let end = End { success, spawn_failed, lived };
         self.count_end(end);
         end
+    }
+
+    /// The memory that the kept output of its runs takes, in bytes.
+    pub fn captured_bytes(&self) -> usize {
+        let kept =
+            self.results().map(|record| record.stdout.allocated() + record.stderr.allocated());
+        let live = self.runs.iter().map(|run| run.stdout.allocated() + run.stderr.allocated());
+        kept.chain(live).sum()
     }
 
     /// Grows from room for one result, which is all that most one-off jobs need, and doubles up to

@@ -88,6 +88,7 @@ impl Job {
     ) {
         if let Some(run) = self.runs.iter_mut().find(|r| r.key == run) {
             run.append(stream, bytes, &mut self.log_end, core, now);
+            self.count_output(stream, bytes.len(), core);
         }
     }
 
