@@ -10,7 +10,9 @@
 
 mod answer;
 mod change;
+mod exposition;
 mod json;
+mod metrics;
 mod object;
 mod query;
 mod specification;
@@ -29,7 +31,10 @@ use crate::time::Now;
 
 use answer::{Goal, Logs, Wait};
 pub use answer::{Pending, Want};
+use exposition::Format;
+pub use exposition::{Kind, Name};
 use json::write_line;
+pub use metrics::{METRICS, Metric};
 pub use view::READ_ONLY;
 use view::{Filter, Shown};
 
@@ -44,9 +49,10 @@ pub struct Route {
 }
 
 /// Everything that the API knows.
-pub const ROUTES: [Route; 14] = [
+pub const ROUTES: [Route; 15] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/openapi.json", Handler::OpenApi),
+    route(Method::Get, "/metrics", Handler::Metrics),
     route(Method::Get, "/", Handler::List),
     route(Method::Get, "/job/{id}", Handler::Show),
     route(Method::Post, "/job/{id}", Handler::Create),
@@ -139,6 +145,9 @@ impl Api {
             }
             Ok(Answer::List(filter)) => return answer::list(filter, connection, now),
             Ok(Answer::Logs(logs)) => return logs.begin(connection, now),
+            Ok(Answer::Metrics(format)) => {
+                return answer::metrics(format, &request.head, connection, supervisor, now);
+            }
             Ok(Answer::Wait(wait)) => return Some(Pending::Wait(wait)),
             Err(refused) => refused.respond(connection, now),
         }
@@ -161,6 +170,7 @@ impl Api {
         match found.handler {
             Handler::Health => Ok(Answer::Alive),
             Handler::OpenApi => Ok(Answer::Text(OPENAPI)),
+            Handler::Metrics => Ok(Answer::Metrics(Format::of(&request.head.accept))),
             Handler::List => Ok(Answer::List(Filter::of(&request.head)?)),
             Handler::Show => show(id, &request.head, supervisor, now),
             Handler::Create => self.create(id, request, supervisor, now),
@@ -269,6 +279,7 @@ impl Api {
 enum Handler {
     Health,
     OpenApi,
+    Metrics,
     List,
     Show,
     Create,
@@ -290,6 +301,7 @@ enum Answer<'a> {
     Show(&'a str, Shown),
     List(Filter),
     Logs(Logs),
+    Metrics(Format),
     Wait(Wait),
 }
 
@@ -492,7 +504,8 @@ fn refuse_query(handler: Handler, head: &Head) -> Result<(), Refused> {
     let waits = match handler {
         Handler::Health | Handler::OpenApi | Handler::Show => return Ok(()),
         Handler::Create => true,
-        Handler::List
+        Handler::Metrics
+        | Handler::List
         | Handler::Put
         | Handler::Patch
         | Handler::Remove

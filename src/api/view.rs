@@ -217,7 +217,7 @@ fn origin_name(origin: Origin) -> &'static str {
     }
 }
 
-fn state_name(state: State) -> &'static str {
+pub(super) fn state_name(state: State) -> &'static str {
     match state {
         State::Waiting => "waiting",
         State::Starting => "starting",
@@ -249,7 +249,7 @@ pub const READ_ONLY: [&str; 13] = [
     "results",
 ];
 
-const STATES: [&str; 9] = [
+pub(super) const STATES: [&str; 9] = [
     "waiting",
     "starting",
     "running",

@@ -15,6 +15,7 @@
 //! What the RFCs call an error is answered by the codec itself, and ends the connection:
 //! two parties that disagree about where a request ends must not go on talking.
 
+mod accept;
 mod chunked;
 mod connection;
 #[cfg(feature = "properties")]
@@ -28,6 +29,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub use accept::{MediaRange, media_ranges};
 pub use connection::{Connection, Incoming};
 pub use request::{Head, Method, Request};
 pub use response::{ContentType, Reply, Status};

@@ -356,6 +356,9 @@ fn print_head(head: &Head) -> Vec<u8> {
     if head.expects_continue {
         text += "Expect: 100-Continue\r\n";
     }
+    if !head.accept.is_empty() {
+        text += &format!("Accept: {}\r\n", head.accept);
+    }
     if let Some(id) = &head.last_event_id {
         text += &format!("Last-Event-ID: {id}\r\n");
     }

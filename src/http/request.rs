@@ -26,6 +26,9 @@ pub struct Head {
     pub(super) query: Vec<(String, String)>,
     /// The value of `Authorization`.
     pub(super) authorization: Option<Vec<u8>>,
+    /// The values of all `Accept` lines, for [`media_ranges`](super::media_ranges). Empty when the
+    /// client accepts any type.
+    pub accept: String,
     /// The value of `Last-Event-ID`, where it is UTF-8 (WHATWG HTML, 9.2).
     pub last_event_id: Option<String>,
     /// How the end of the body is told.
@@ -157,6 +160,7 @@ pub(super) fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal>
         keep_alive: fields.keep_alive(version),
         authorization: fields.authorization.map(<[u8]>::to_vec),
         last_event_id: fields.last_event_id(),
+        accept: fields.accept,
     })
 }
 
@@ -166,6 +170,7 @@ struct Fields<'a> {
     host: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
     last_event_id: Option<&'a [u8]>,
+    accept: String,
     content_length: Option<&'a [u8]>,
     codings: Option<Codings>,
     expectation: Option<&'a [u8]>,
@@ -205,8 +210,19 @@ impl<'a> Fields<'a> {
             self.expectation = Some(self.expectation.map_or(value, |_| b"several"));
         } else if name.eq_ignore_ascii_case("last-event-id") {
             self.last_event_id = Some(value);
+        } else if name.eq_ignore_ascii_case("accept") {
+            self.add_accept(value);
         }
         Ok(())
+    }
+
+    /// Most clients send `*/*`, which is as good as nothing.
+    fn add_accept(&mut self, value: &[u8]) {
+        if let Some(value) = str::from_utf8(value).ok().filter(|value| *value != "*/*") {
+            let comma = if self.accept.is_empty() { "" } else { "," };
+            self.accept.push_str(comma);
+            self.accept.push_str(value);
+        }
     }
 
     /// Exactly one in 1.1, at most one in 1.0 (RFC 9112, section 3.2).

@@ -108,6 +108,8 @@ pub enum ContentType {
     EventStream,
     /// The text format of Prometheus, version 0.0.4.
     Metrics,
+    /// OpenMetrics, version 1.0.0.
+    OpenMetrics,
 }
 
 impl ContentType {
@@ -120,6 +122,9 @@ impl ContentType {
             ContentType::Bytes => "application/octet-stream",
             ContentType::EventStream => "text/event-stream",
             ContentType::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+            ContentType::OpenMetrics => {
+                "application/openmetrics-text; version=1.0.0; charset=utf-8"
+            }
         }
     }
 }

@@ -326,6 +326,20 @@ fn what_k1s_acts_on_is_kept() {
 }
 
 #[test]
+fn all_lines_of_accept_are_kept_but_those_for_any_type() {
+    for (lines, accept) in [
+        ("", ""),
+        ("Accept: */*\r\n", ""),
+        ("accept:  a/b;q=0.5\r\nACCEPT: */*\r\nAccept: c/d, */*\r\n", "a/b;q=0.5,c/d, */*"),
+        ("Accept: \r\nAccept: a/b\r\n", "a/b"),
+        ("Accept: \u{fffd}\r\n", "\u{fffd}"),
+    ] {
+        let head = head_of(&format!("GET / HTTP/1.1\r\nHost: k1s\r\n{lines}\r\n"));
+        assert_eq!(head.accept, accept, "{lines:?}");
+    }
+}
+
+#[test]
 fn bodies_come_as_they_were_sent() {
     let check = |rest: &str, body: &str| {
         let mut world = World::new();

@@ -1,9 +1,10 @@
 //! The API before a peer that may send anything.
 
+use super::exposition::{self, Format};
 use super::service::Service;
 
-/// Whatever the bytes are: each request has one answer, which is JSON and a newline and no fault
-/// of k1s's own; and who does not show the token changes nothing and learns nothing.
+/// Whatever the bytes are: each request has one answer, which is JSON and a newline, or metrics,
+/// and no fault of k1s's own; and who does not show the token changes nothing and learns nothing.
 pub(super) fn check_api(data: &[u8]) {
     let mut service = Service::default();
     let answers = service.talk(data);
@@ -15,11 +16,12 @@ pub(super) fn check_api(data: &[u8]) {
             continue;
         }
         assert!(text.ends_with('\n'), "no newline at the end of {text}");
-        let json = serde_json::from_slice::<serde_json::Value>(body);
-        let Ok(json) = json else {
-            unreachable!("{json:?}: {text}");
-        };
-        assert_eq!(json["error"].is_string(), *status >= 400, "{status} {text}");
+        if *status == 200 && text.starts_with("# ") {
+            let is_open = text.ends_with("# EOF\n");
+            exposition::parse(&text, if is_open { Format::OpenMetrics } else { Format::Text });
+        } else {
+            check_json(*status, &text);
+        }
         if !shows_the_token(data) {
             assert!(*status >= 400 || text == "{\"status\":\"ok\"}\n", "a stranger is told {text}");
         }
@@ -27,6 +29,14 @@ pub(super) fn check_api(data: &[u8]) {
     if !shows_the_token(data) {
         assert!(service.supervisor.job_after(None).is_none(), "a stranger creates a job");
     }
+}
+
+fn check_json(status: u16, text: &str) {
+    let json = serde_json::from_str::<serde_json::Value>(text);
+    let Ok(json) = json else {
+        unreachable!("{json:?}: {text}");
+    };
+    assert_eq!(json["error"].is_string(), status >= 400, "{status} {text}");
 }
 
 /// The token is `t`: without that scheme nobody shows it.

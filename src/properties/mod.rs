@@ -14,6 +14,7 @@
 
 mod api;
 mod config;
+pub mod exposition;
 mod job;
 mod service;
 pub mod sim;

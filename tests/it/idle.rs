@@ -25,6 +25,7 @@ fn without_jobs_nothing_happens() {
     let k1s = K1s::start();
     rests(&k1s);
     k1s.get("/");
+    k1s.get("/metrics");
     rests(&k1s);
 }
 

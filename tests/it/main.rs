@@ -4,8 +4,9 @@
 //! the rows that the first k1s gave to `seed`, what a job's fields mean to `jobs`, what a
 //! payload may not say to `validation`, bytes on a connection to `http`, the command line and
 //! the configuration to `cli`, jobs that it declares to `config_jobs`, what is asked of a job that
-//! is there to `verbs`, how a job shows itself to `answers`, what it has written to `logs`, how all that a job runs is ended to `stopping`, what a run gets from k1s
-//! to `inherit`, what k1s writes itself to `output`, being told to stop and being the first
+//! is there to `verbs`, how a job shows itself to `answers`, what it has written to `logs`, how all
+//! that a job runs is ended to `stopping`, metrics for Prometheus to `metrics`, what a run gets from
+//! k1s to `inherit`, what k1s writes itself to `output`, being told to stop and being the first
 //! process to `pid1`, `k1s init` to `init`, what the machine does to k1s to `faults`, what k1s
 //! costs when nothing happens to `idle`, what the README shows to `readme`. How the source itself
 //! is kept is `tidy`.
@@ -49,6 +50,8 @@ mod init;
 mod jobs;
 /// The output of a job, read and followed.
 mod logs;
+/// Metrics for Prometheus: the formats, the counters, memory and CPU time of running jobs.
+mod metrics;
 /// The description of the API, held against the API.
 mod openapi;
 /// k1s's own stdout and stderr: what jobs print, passed on, and its own messages.

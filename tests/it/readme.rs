@@ -16,8 +16,10 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use k1s::api::METRICS;
 use k1s::config;
 use k1s::job::{self, Spelling, Value as Field};
+use k1s::properties::exposition;
 use serde_json::{Value, json};
 
 use crate::harness::{self, K1s, TempDir, skip, wait_until};
@@ -147,6 +149,31 @@ fn the_tables_of_what_jobs_show_are_complete() {
     let states = states.strip_prefix("state: must be one of ").unwrap();
     let states = states.split_once(", not").unwrap().0.split(", ").map(str::to_owned);
     assert_eq!(names(&rows("| state |")), states.collect());
+}
+
+#[test]
+fn the_table_of_metrics_is_complete() {
+    let k1s = K1s::start();
+    k1s.run("done", &harness::one_off("true"));
+    k1s.create("calendar", &json!({"type": "cron", "schedule": "@yearly", "executable": "true"}));
+    k1s.create("daemon", &harness::continuous("exec sleep 60"));
+    k1s.pid_of("daemon");
+    let told = exposition::parse(&k1s.get("/metrics").text(), exposition::Format::Text);
+    let rows = rows("| metric |");
+    assert_eq!(names(&rows), METRICS.iter().map(|metric| metric.name.name.to_owned()).collect());
+    for metric in &METRICS {
+        let name = metric.name.name;
+        let row = rows.iter().find(|row| names(&[(*row).clone()]).contains(name)).unwrap();
+        let columns: Vec<&str> = row.split('|').map(str::trim).collect();
+        let kind = format!("{:?}", metric.name.kind).to_lowercase();
+        assert!(columns[2] == kind || columns[2].is_empty(), "{name}: {kind}");
+        let labels = told.keys().filter(|(told, _)| {
+            told.strip_prefix(name).is_some_and(|end| ["", "_sum"].contains(&end))
+        });
+        let labels: BTreeSet<_> = labels.flat_map(|(_, labels)| labels.keys().cloned()).collect();
+        assert!(told.keys().any(|(told, _)| told.starts_with(name)), "{name}");
+        assert_eq!(names(&[format!("|{}|", columns[3])]), labels, "{name}");
+    }
 }
 
 /// A command of the tour, and what is shown below it.

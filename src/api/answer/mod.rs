@@ -11,6 +11,7 @@
 
 mod document;
 mod logs;
+mod metrics;
 mod wait;
 
 use crate::http::Connection;
@@ -20,6 +21,8 @@ use crate::time::{Mono, Now};
 pub(super) use document::Document;
 pub(super) use document::{list, show};
 pub(super) use logs::Logs;
+use metrics::Metrics;
+pub(super) use metrics::metrics;
 pub(super) use wait::{Goal, Wait};
 
 /// An answer that is not finished.
@@ -29,6 +32,8 @@ pub enum Pending {
     Document(Box<Document>),
     /// The output of a job, which may be followed for ever.
     Logs(Box<Logs>),
+    /// All metrics: waits for a measurement, then goes on as the socket drains.
+    Metrics(Box<Metrics>),
     /// A job that is to come so far: goes on when it changes.
     Wait(Wait),
 }
@@ -58,6 +63,7 @@ impl Pending {
         match self {
             Pending::Document(document) => document.go_on(supervisor, connection, now),
             Pending::Logs(logs) => logs.go_on(supervisor, connection, now),
+            Pending::Metrics(metrics) => metrics.go_on(supervisor, connection, now),
             Pending::Wait(wait) => match wait.go_on(supervisor, connection, now) {
                 None => true,
                 Some(rest) => {
@@ -73,6 +79,7 @@ impl Pending {
         match self {
             Pending::Document(_) => Want::Room,
             Pending::Logs(logs) => logs.want(),
+            Pending::Metrics(metrics) => metrics.want(),
             Pending::Wait(wait) => wait.want(),
         }
     }
