@@ -5,7 +5,7 @@
 //! 0, so that Prometheus sees their first increase, but only for jobs that they apply to.
 
 use super::exposition::{Kind, Lines, Name};
-use super::view::{STATES, state_name};
+use super::view::STATES;
 use crate::job::spec::Kind as JobKind;
 use crate::job::{Stream, type_name};
 use crate::supervisor::{
@@ -319,7 +319,7 @@ fn label_name(name: &str) -> String {
 /// Only the state that the job is in: a line for each possible state would be nine lines for each
 /// job, eight of them 0. Prometheus notices when a line disappears.
 fn job_state(job: &Job, sight: &mut Sight<'_>, lines: &mut Lines<'_>) {
-    let name = state_name(job.state());
+    let name = job.state().name();
     let index = STATES.iter().position(|state| *state == name);
     if let Some(count) = index.and_then(|index| sight.by_state.get_mut(index)) {
         *count += 1;

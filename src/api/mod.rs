@@ -29,7 +29,7 @@ use crate::job::{self, Defaults, FieldError, JobId, JobSpec, Value, type_name};
 use crate::supervisor::{Milestone, Put, Refusal, Supervisor};
 use crate::time::Now;
 
-use answer::{Goal, Logs, Wait};
+use answer::{Events, Goal, Logs, Wait};
 pub use answer::{Pending, Want};
 use exposition::Format;
 pub use exposition::{Kind, Name};
@@ -49,11 +49,12 @@ pub struct Route {
 }
 
 /// Everything that the API knows.
-pub const ROUTES: [Route; 15] = [
+pub const ROUTES: [Route; 16] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/openapi.json", Handler::OpenApi),
     route(Method::Get, "/metrics", Handler::Metrics),
     route(Method::Get, "/", Handler::List),
+    route(Method::Get, "/events", Handler::Events),
     route(Method::Get, "/job/{id}", Handler::Show),
     route(Method::Post, "/job/{id}", Handler::Create),
     route(Method::Put, "/job/{id}", Handler::Put),
@@ -144,6 +145,7 @@ impl Api {
                 return answer::show(supervisor, job, shown, Status::Ok, connection, now);
             }
             Ok(Answer::List(filter)) => return answer::list(filter, connection, now),
+            Ok(Answer::Events(events)) => return events.begin(connection, now),
             Ok(Answer::Logs(logs)) => return logs.begin(connection, now),
             Ok(Answer::Metrics(format)) => {
                 return answer::metrics(format, &request.head, connection, supervisor, now);
@@ -177,8 +179,12 @@ impl Api {
             Handler::Put => self.put(id, request, supervisor, now),
             Handler::Patch => self.patch(id, request, supervisor, now),
             Handler::Remove => asked(supervisor.remove(id, now), "Kill"),
+            Handler::Events => {
+                let events = Events::of(&request.head, supervisor, now)?;
+                Ok(Answer::Events(Box::new(events)))
+            }
             Handler::Logs => match supervisor.job(id) {
-                Some(job) => Ok(Answer::Logs(Logs::of(&request.head, job)?)),
+                Some(job) => Ok(Answer::Logs(Box::new(Logs::of(&request.head, job)?))),
                 None => Err(Refused::by(Refusal::NotFound, id)),
             },
             Handler::Kill => asked(supervisor.kill(id, now), "Kill"),
@@ -287,6 +293,7 @@ enum Handler {
     Patch,
     Remove,
     Logs,
+    Events,
     Kill,
     Start,
     Restart,
@@ -300,7 +307,8 @@ enum Answer<'a> {
     Text(&'static str),
     Show(&'a str, Shown),
     List(Filter),
-    Logs(Logs),
+    Logs(Box<Logs>),
+    Events(Box<Events>),
     Metrics(Format),
     Wait(Wait),
 }
@@ -510,6 +518,7 @@ fn refuse_query(handler: Handler, head: &Head) -> Result<(), Refused> {
         | Handler::Patch
         | Handler::Remove
         | Handler::Logs
+        | Handler::Events
         | Handler::Kill
         | Handler::Start
         | Handler::Restart

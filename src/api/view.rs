@@ -1,5 +1,6 @@
 //! What a job looks like in JSON, and which of them a listing shows.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use serde::Serialize;
@@ -9,8 +10,8 @@ use super::{Refused, query};
 use crate::calendar::format_rfc3339;
 use crate::http::Head;
 use crate::job::spec::Kind;
-use crate::job::{RunRecord, Signal, type_name};
-use crate::supervisor::{Job, Origin, Skipped, State};
+use crate::job::{JobId, RunRecord, Signal, type_name};
+use crate::supervisor::{Job, Origin, Skipped};
 use crate::time::{Now, Wall};
 
 /// What the API shows of a job before its specification.
@@ -60,6 +61,8 @@ pub(super) struct Shown {
 #[derive(Debug)]
 pub(super) struct Filter {
     pub(super) shown: Shown,
+    /// The ids of the jobs; none: all.
+    pub(super) ids: BTreeSet<String>,
     label: Option<(String, String)>,
     state: Option<&'static str>,
     kind: Option<&'static str>,
@@ -98,6 +101,7 @@ impl Filter {
             },
         };
         Ok(Filter {
+            ids: BTreeSet::new(),
             shown: Shown::of(head)?,
             label,
             state: query::one_of(head, "state", &STATES)?,
@@ -105,9 +109,21 @@ impl Filter {
         })
     }
 
+    /// The jobs of these ids, of whose results so many are shown, without output.
+    pub(super) fn without_output(ids: BTreeSet<String>, results: usize) -> Filter {
+        let shown = Shown { output: false, results };
+        Filter { ids, shown, label: None, state: None, kind: None }
+    }
+
+    /// Whether the job is one of those that are asked for by their ids.
+    pub(super) fn has(&self, id: &JobId) -> bool {
+        self.ids.is_empty() || self.ids.contains(id.as_str())
+    }
+
     pub(super) fn lets_through(&self, job: &Job) -> bool {
         let spec = job.spec();
-        self.state.is_none_or(|state| state == state_name(job.state()))
+        self.has(job.id())
+            && self.state.is_none_or(|state| state == job.state().name())
             && self.kind.is_none_or(|kind| kind == type_name(&spec.kind))
             && self.label.as_ref().is_none_or(|(name, value)| spec.labels.get(name) == Some(value))
     }
@@ -128,7 +144,7 @@ impl Serialize for JobView<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", job.id().as_str())?;
         map.serialize_entry("type", type_name(&job.spec().kind))?;
-        map.serialize_entry("state", state_name(job.state()))?;
+        map.serialize_entry("state", job.state().name())?;
         map.serialize_entry("message", self.message)?;
         map.serialize_entry("pid", &job.pid().map(|pid| pid.0))?;
         map.serialize_entry("origin", origin_name(job.origin()))?;
@@ -202,7 +218,7 @@ impl Serialize for Time {
 }
 
 /// Whatever can be shown, as text.
-struct Shows<T>(T);
+pub(super) struct Shows<T>(pub(super) T);
 
 impl<T: Display> Serialize for Shows<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -214,20 +230,6 @@ fn origin_name(origin: Origin) -> &'static str {
     match origin {
         Origin::Api => "api",
         Origin::Config => "config",
-    }
-}
-
-pub(super) fn state_name(state: State) -> &'static str {
-    match state {
-        State::Waiting => "waiting",
-        State::Starting => "starting",
-        State::Running => "running",
-        State::Backoff => "backoff",
-        State::Scheduled => "scheduled",
-        State::Stopping => "stopping",
-        State::Succeeded => "succeeded",
-        State::Failed => "failed",
-        State::Killed => "killed",
     }
 }
 

@@ -276,7 +276,9 @@ impl Daemon {
             Topic::Output(_) | Topic::Measured => {}
             Topic::Events => {
                 self.journal.write(self.supervisor.events(), &mut self.console, self.now);
-                self.supervisor.shrink_events();
+                if self.supervisor.events().has_surplus() && !self.peers.follow_events() {
+                    self.supervisor.shrink_events();
+                }
             }
         }
         self.peers.wake(topic);

@@ -294,6 +294,12 @@ impl Peers {
         }
     }
 
+    /// Whether somebody is told of events, who may need time to take them.
+    pub(super) fn follow_events(&self) -> bool {
+        let follows = |peer: &Peer| peer.pending.as_ref().is_some_and(Pending::follows_events);
+        self.peers.values().any(follows)
+    }
+
     /// Jobs have so many descriptors open: strangers beyond what is left have to go, so that
     /// there are always some for spawning. Those who have shown the token only make room for
     /// each other.

@@ -48,6 +48,11 @@ impl Head {
         (scheme.eq_ignore_ascii_case(BEARER) && !token.is_empty()).then_some(token)
     }
 
+    /// The values of all pairs of this name in the query.
+    pub fn query_values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.query.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// The value of the first pair of this name in the query.
     pub fn query_value(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

@@ -105,6 +105,22 @@ impl RunEnd {
             RunEnd::NotSpawned(failure) => failure.exit_code,
         }
     }
+
+    /// The signal that ended it, if one did.
+    pub fn signal(&self) -> Option<Signal> {
+        match self {
+            RunEnd::Process(ExitStatus::Signal(signal)) => Some(*signal),
+            RunEnd::Process(ExitStatus::Code(_)) | RunEnd::NotSpawned(_) => None,
+        }
+    }
+
+    /// Why it could not be started, for people.
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            RunEnd::NotSpawned(failure) => Some(&failure.error),
+            RunEnd::Process(_) => None,
+        }
+    }
 }
 
 impl RunRecord {
@@ -115,18 +131,12 @@ impl RunRecord {
 
     /// The signal that ended it, if one did.
     pub fn signal(&self) -> Option<Signal> {
-        match &self.end {
-            RunEnd::Process(ExitStatus::Signal(signal)) => Some(*signal),
-            RunEnd::Process(ExitStatus::Code(_)) | RunEnd::NotSpawned(_) => None,
-        }
+        self.end.signal()
     }
 
     /// Why it could not be started, for people.
     pub fn error(&self) -> Option<&str> {
-        match &self.end {
-            RunEnd::NotSpawned(failure) => Some(&failure.error),
-            RunEnd::Process(_) => None,
-        }
+        self.end.error()
     }
 }
 

@@ -173,6 +173,11 @@ impl EventLog {
         Some(EventRead::Event(number, event))
     }
 
+    /// Whether more is kept than for readers that come back.
+    pub fn has_surplus(&self) -> bool {
+        self.ring.len() > KEPT_EVENTS
+    }
+
     /// Keeps only the newest events, for readers that come back.
     pub(super) fn shrink(&mut self) {
         let surplus = self.ring.len().saturating_sub(KEPT_EVENTS);

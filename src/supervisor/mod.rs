@@ -53,6 +53,7 @@ mod run;
 mod shutdown;
 mod topic;
 mod view;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;

@@ -32,6 +32,23 @@ pub enum State {
     Killed,
 }
 
+impl State {
+    /// The name that the API shows.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Waiting => "waiting",
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Backoff => "backoff",
+            State::Scheduled => "scheduled",
+            State::Stopping => "stopping",
+            State::Succeeded => "succeeded",
+            State::Failed => "failed",
+            State::Killed => "killed",
+        }
+    }
+}
+
 impl Job {
     /// The key of the job, for listings.
     pub fn key(&self) -> JobKey {

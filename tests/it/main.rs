@@ -4,9 +4,10 @@
 //! the rows that the first k1s gave to `seed`, what a job's fields mean to `jobs`, what a
 //! payload may not say to `validation`, bytes on a connection to `http`, the command line and
 //! the configuration to `cli`, jobs that it declares to `config_jobs`, what is asked of a job that
-//! is there to `verbs`, how a job shows itself to `answers`, what it has written to `logs`, how all
-//! that a job runs is ended to `stopping`, metrics for Prometheus to `metrics`, what a run gets from
-//! k1s to `inherit`, what k1s writes itself to `output`, being told to stop and being the first
+//! is there to `verbs`, how a job shows itself to `answers`, what it has written to `logs`, what
+//! happens to it to `events`, how all that a job runs is ended to `stopping`, metrics for Prometheus
+//! to `metrics`, what a run gets from k1s to `inherit`, what k1s writes itself to `output`, being
+//! told to stop and being the first
 //! process to `pid1`, `k1s init` to `init`, what the machine does to k1s to `faults`, what k1s
 //! costs when nothing happens to `idle`, what the README shows to `readme`. How the source itself
 //! is kept is `tidy`.
@@ -34,6 +35,8 @@ mod config_jobs;
 mod corpus;
 /// Cron jobs by interval and by expression, over real seconds, and what their fields mean.
 mod cron;
+/// What happens, told as it happens.
+mod events;
 /// What machines, users and jobs do to k1s: shortages, stops, bursts.
 mod faults;
 /// Requests that no client sends, each with the answers that the RFCs permit.

@@ -2,28 +2,22 @@
 //! the socket drains.
 
 use super::Pending;
+use super::listing::Listing;
 use crate::api::object::{Object, is_small};
 use crate::api::view::{Filter, Shown};
 use crate::http::{Connection, Reply, Status};
-use crate::supervisor::{Job, JobKey, Supervisor};
+use crate::supervisor::{Job, Supervisor};
 use crate::time::Now;
 
-/// JSON under way, in bounded slices: all jobs that a filter lets through, or one job.
+/// JSON under way, in bounded slices.
 #[derive(Debug)]
-pub struct Document {
-    /// What is left of the job that is being written.
-    object: Option<Object>,
-    /// Where the next one comes from; one that is created or removed meanwhile may be in it or
-    /// not.
-    listing: Option<Listing>,
-}
+pub struct Document(Rest);
 
+/// What is left of it.
 #[derive(Debug)]
-struct Listing {
-    filter: Filter,
-    /// The last job that was looked at.
-    at: Option<JobKey>,
-    is_first: bool,
+enum Rest {
+    Job(Object),
+    Jobs(Listing),
 }
 
 /// Answers with a job's object: at once when it is small, else as the socket drains.
@@ -54,7 +48,7 @@ pub(in crate::api) fn show(
             connection.finish_stream(now);
         }
     }
-    Some(Pending::Document(Box::new(Document { object: Some(object?), listing: None })))
+    Some(Pending::Document(Box::new(Document(Rest::Job(object?)))))
 }
 
 /// Begins to answer with all jobs that the filter lets through.
@@ -63,9 +57,8 @@ pub(in crate::api) fn list(
     connection: &mut Connection,
     now: Now,
 ) -> Option<Pending> {
-    let listing = Some(Listing { filter, at: None, is_first: true });
     let under_way = connection.start_stream(Reply::json(Status::Ok), now);
-    under_way.then(|| Pending::Document(Box::new(Document { object: None, listing })))
+    under_way.then(|| Pending::Document(Box::new(Document(Rest::Jobs(Listing::new(filter))))))
 }
 
 impl Document {
@@ -101,70 +94,25 @@ impl Document {
         budget: &mut usize,
         now: Now,
     ) -> bool {
-        let until = out.len() + CHUNK_BYTES;
-        while *budget > 0 && out.len() < until {
-            let begin = out.len();
-            match (&mut self.object, &mut self.listing) {
-                (Some(object), listing) => {
-                    if object.go_on(supervisor, out, until) {
-                        self.object = None;
-                        if listing.is_none() {
-                            out.push(b'\n');
-                            return true;
-                        }
-                    }
-                }
-                (None, Some(listing)) => {
-                    listing.begin(out);
-                    let Some(job) = supervisor.job_after(listing.at) else {
-                        out.extend_from_slice(b"]\n");
-                        return true;
-                    };
-                    self.object = listing.write(supervisor, job, out, until, now);
-                    *budget = budget.saturating_sub(BYTES_A_LOOK);
-                }
-                (None, None) => return true,
+        let (begin, until) = (out.len(), out.len() + CHUNK_BYTES);
+        let is_whole = match &mut self.0 {
+            Rest::Job(object) => {
+                let is_whole = object.go_on(supervisor, out, until);
+                *budget = budget.saturating_sub(out.len() - begin);
+                is_whole
             }
-            *budget = budget.saturating_sub(out.len() - begin);
+            Rest::Jobs(listing) => listing.write(supervisor, out, until, budget, now),
+        };
+        if is_whole {
+            out.push(b'\n');
         }
-        false
-    }
-}
-
-impl Listing {
-    fn begin(&self, out: &mut Vec<u8>) {
-        if self.at.is_none() {
-            out.push(b'[');
-        }
-    }
-
-    /// Writes a job, if it is one of the listing; returns what is left of it.
-    fn write(
-        &mut self,
-        supervisor: &Supervisor,
-        job: &Job,
-        out: &mut Vec<u8>,
-        until: usize,
-        now: Now,
-    ) -> Option<Object> {
-        self.at = Some(job.key());
-        if !self.filter.lets_through(job) {
-            return None;
-        }
-        if !std::mem::replace(&mut self.is_first, false) {
-            out.push(b',');
-        }
-        Object::begin(supervisor, job, self.filter.shown, out, until, now)
+        is_whole
     }
 }
 
 /// A chunk ends as soon as it is longer than this: by the fields of a job, or by a few KiB of
 /// output, escaped.
-const CHUNK_BYTES: usize = 16 * 1024;
+pub(super) const CHUNK_BYTES: usize = 16 * 1024;
 
 /// How many bytes may be added at a time.
-const SLICE_BYTES: usize = 64 * 1024;
-
-/// What looking at a job costs, in the time that it takes to write so many bytes: a filter may
-/// let none through.
-const BYTES_A_LOOK: usize = 128;
+pub(super) const SLICE_BYTES: usize = 64 * 1024;

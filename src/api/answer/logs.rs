@@ -121,14 +121,18 @@ impl Logs {
     }
 
     /// Begins to answer.
-    pub(in crate::api) fn begin(self, connection: &mut Connection, now: Now) -> Option<Pending> {
+    pub(in crate::api) fn begin(
+        self: Box<Self>,
+        connection: &mut Connection,
+        now: Now,
+    ) -> Option<Pending> {
         let content_type = match self.asked.format {
             Format::Bytes => ContentType::Bytes,
             Format::Lines => ContentType::Ndjson,
         };
         let reply = Reply { is_live: self.asked.follows, ..Reply::new(Status::Ok, content_type) };
         let under_way = connection.start_stream(reply, now);
-        under_way.then(|| Pending::Logs(Box::new(self)))
+        under_way.then(|| Pending::Logs(self))
     }
 
     pub(super) fn go_on(

@@ -10,6 +10,8 @@
 //! and for no other reason.
 
 mod document;
+mod events;
+mod listing;
 mod logs;
 mod metrics;
 mod wait;
@@ -20,6 +22,7 @@ use crate::time::{Mono, Now};
 
 pub(super) use document::Document;
 pub(super) use document::{list, show};
+pub(super) use events::Events;
 pub(super) use logs::Logs;
 use metrics::Metrics;
 pub(super) use metrics::metrics;
@@ -34,6 +37,8 @@ pub enum Pending {
     Logs(Box<Logs>),
     /// All metrics: waits for a measurement, then goes on as the socket drains.
     Metrics(Box<Metrics>),
+    /// What happens, as it happens.
+    Events(Box<Events>),
     /// A job that is to come so far: goes on when it changes.
     Wait(Wait),
 }
@@ -64,6 +69,7 @@ impl Pending {
             Pending::Document(document) => document.go_on(supervisor, connection, now),
             Pending::Logs(logs) => logs.go_on(supervisor, connection, now),
             Pending::Metrics(metrics) => metrics.go_on(supervisor, connection, now),
+            Pending::Events(events) => events.go_on(supervisor, connection, now),
             Pending::Wait(wait) => match wait.go_on(supervisor, connection, now) {
                 None => true,
                 Some(rest) => {
@@ -74,12 +80,18 @@ impl Pending {
         }
     }
 
+    /// Whether it reads the event log, which it may do a little later than others.
+    pub fn follows_events(&self) -> bool {
+        matches!(self, Pending::Events(_))
+    }
+
     /// What it needs to go on.
     pub fn want(&self) -> Want {
         match self {
             Pending::Document(_) => Want::Room,
             Pending::Logs(logs) => logs.want(),
             Pending::Metrics(metrics) => metrics.want(),
+            Pending::Events(events) => events.want(),
             Pending::Wait(wait) => wait.want(),
         }
     }

@@ -1,0 +1,316 @@
+//! `GET /events`: what happens, as Server-Sent Events (WHATWG HTML, section 9.2).
+//!
+//! ```text
+//!   begin ─▶ snapshot of all jobs, in slices ─▶ event, event, … ─▶ all is told: waits for
+//!      └──── Last-Event-ID is still known ────────▲                more, or for its comment
+//! ```
+//!
+//! The id of an event is `<instance>-<n>`: whoever shows it has seen the first n events of this
+//! k1s. A reader whose next event has left the ring is dropped; it comes back, and is shown
+//! everything anew. A comment every 15 seconds shows to proxies that somebody is there, and to
+//! k1s when nobody is.
+
+use std::io::Write;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::document::{CHUNK_BYTES, SLICE_BYTES};
+use super::listing::Listing;
+use super::{Pending, Want};
+use crate::api::json::write_json;
+use crate::api::view::{Filter, Shown, Shows, Time};
+use crate::api::{Refused, query};
+use crate::http::{Connection, ContentType, Head, Reply, Status};
+use crate::job::{Ending, Pid};
+use crate::supervisor::{
+    Event, EventKind, EventRead, Happened, Request, SkipReason, Supervisor, Topic,
+};
+use crate::time::{Mono, Now};
+
+/// Somebody who is told what happens.
+#[derive(Debug)]
+pub struct Events {
+    filter: Filter,
+    instance: String,
+    /// The number of the next event.
+    cursor: u64,
+    /// What is left of the snapshot, with which it begins.
+    snapshot: Option<Snapshot>,
+    next_comment: Mono,
+    /// All is told: it goes on when something happens.
+    is_caught_up: bool,
+}
+
+#[derive(Debug)]
+enum Snapshot {
+    ToBegin(Listing),
+    UnderWay(Listing),
+}
+
+/// What a slice came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slice {
+    Part,
+    CaughtUp,
+    /// Events have left the ring that were not told.
+    Lost,
+}
+
+impl Events {
+    /// What a request asks for: `job=`, also several, and `results=N`, how many of each job the
+    /// snapshot shows.
+    pub(in crate::api) fn of(
+        head: &Head,
+        supervisor: &Supervisor,
+        now: Now,
+    ) -> Result<Events, Refused> {
+        let results = query::whole(head, "results", query::MOST)?;
+        let results = results.and_then(|count| usize::try_from(count).ok());
+        let results = results.unwrap_or(Shown::everything().results);
+        let ids: Vec<String> = head.query_values("job").map(str::to_owned).collect();
+        let filter = || Filter::without_output(ids.iter().cloned().collect(), results);
+        let instance = supervisor.instance().to_owned();
+        let seen = head.last_event_id.as_deref().and_then(|id| {
+            let number = id.strip_prefix(&instance)?.strip_prefix('-')?.parse().ok()?;
+            let log = supervisor.events();
+            (log.first()..=log.next()).contains(&number).then_some(number)
+        });
+        Ok(Events {
+            filter: filter(),
+            instance,
+            cursor: seen.unwrap_or(supervisor.events().next()),
+            snapshot: seen.is_none().then(|| Snapshot::ToBegin(Listing::new(filter()))),
+            next_comment: comment_after(now),
+            is_caught_up: false,
+        })
+    }
+
+    /// Begins to answer.
+    pub(in crate::api) fn begin(
+        self: Box<Self>,
+        connection: &mut Connection,
+        now: Now,
+    ) -> Option<Pending> {
+        let reply = Reply { is_live: true, ..Reply::new(Status::Ok, ContentType::EventStream) };
+        let under_way = connection.start_stream(reply, now);
+        connection.push(now, |out| out.extend_from_slice(RETRY));
+        under_way.then(|| Pending::Events(self))
+    }
+
+    pub(super) fn go_on(
+        &mut self,
+        supervisor: &Supervisor,
+        connection: &mut Connection,
+        now: Now,
+    ) -> bool {
+        self.is_caught_up = false;
+        let mut budget = SLICE_BYTES;
+        while budget > 0 {
+            if !connection.wants_output() {
+                return connection.is_finished();
+            }
+            let mut slice = Slice::Lost;
+            connection.push(now, |out| {
+                slice = self.write_slice(supervisor, out, &mut budget, now);
+            });
+            // Who has ended its side may be gone, which no silence would tell.
+            let is_left_alone = slice == Slice::CaughtUp && connection.is_half_closed();
+            if slice == Slice::Lost || is_left_alone {
+                connection.finish_stream(now);
+                return true;
+            }
+            if slice == Slice::CaughtUp {
+                self.is_caught_up = true;
+                return false;
+            }
+        }
+        false
+    }
+
+    pub(super) fn want(&self) -> Want {
+        match self.is_caught_up {
+            true => Want::Change { topic: Topic::Events, until: Some(self.next_comment) },
+            false => Want::Room,
+        }
+    }
+
+    fn write_slice(
+        &mut self,
+        supervisor: &Supervisor,
+        out: &mut Vec<u8>,
+        budget: &mut usize,
+        now: Now,
+    ) -> Slice {
+        let until = out.len() + CHUNK_BYTES;
+        if let Some(snapshot) = self.snapshot.take() {
+            let mut listing = match snapshot {
+                Snapshot::UnderWay(listing) => listing,
+                Snapshot::ToBegin(listing) => {
+                    write_id(out, &self.instance, self.cursor, "snapshot");
+                    out.extend_from_slice(b"{\"time\":");
+                    write_json(out, &Time(now.wall));
+                    out.extend_from_slice(b",\"jobs\":");
+                    listing
+                }
+            };
+            if listing.write(supervisor, out, until, budget, now) {
+                out.extend_from_slice(b"}\n\n");
+            } else {
+                self.snapshot = Some(Snapshot::UnderWay(listing));
+            }
+            return Slice::Part;
+        }
+        while out.len() < until && *budget > 0 {
+            let begin = out.len();
+            match supervisor.events().read(&mut self.cursor) {
+                Some(EventRead::Lost(_)) => return Slice::Lost,
+                Some(EventRead::Event(number, event)) => self.write_event(number, event, out),
+                None => {
+                    if self.next_comment <= now.mono {
+                        self.next_comment = comment_after(now);
+                        out.extend_from_slice(COMMENT);
+                    }
+                    return Slice::CaughtUp;
+                }
+            }
+            *budget = budget.saturating_sub(out.len() - begin + BYTES_AN_EVENT);
+        }
+        Slice::Part
+    }
+
+    fn write_event(&self, number: u64, event: &Event, out: &mut Vec<u8>) {
+        if let EventKind::Job { id, .. } = &event.kind
+            && !self.filter.has(id)
+        {
+            return;
+        }
+        write_id(out, &self.instance, number + 1, name(&event.kind));
+        write_json(out, &EventView(event));
+        out.extend_from_slice(b"\n\n");
+    }
+}
+
+/// Writes what stands before the data of an event. An instance has neither newlines nor NUL.
+fn write_id(out: &mut Vec<u8>, instance: &str, seen: u64, name: &str) {
+    // Writing to memory cannot fail.
+    let _ = write!(out, "id: {instance}-{seen}\nevent: {name}\ndata: ");
+}
+
+/// All comments are due together, so that k1s wakes up once for them.
+fn comment_after(now: Now) -> Mono {
+    Mono((now.mono.0 / COMMENT_MILLIS + 1) * COMMENT_MILLIS)
+}
+
+fn name(kind: &EventKind) -> &'static str {
+    match kind {
+        EventKind::ShuttingDown { .. } => "shutdown",
+        EventKind::KillingAll { .. } => "killing",
+        EventKind::Job { what, .. } => match what {
+            Happened::Created => "created",
+            Happened::Replaced => "replaced",
+            Happened::Asked(_) => "requested",
+            Happened::Started { .. } => "started",
+            Happened::Ended(_) => "exited",
+            Happened::Deferred { .. } => "deferred",
+            Happened::Overdue { .. } => "killing",
+            Happened::Unseen { .. } | Happened::ExitsAtOnce => "warning",
+            Happened::Restarting { .. } => "restarting",
+            Happened::Skipped(_) => "skipped",
+            Happened::Finished(_) => "finished",
+            Happened::Removed => "removed",
+        },
+    }
+}
+
+/// The data of an event.
+struct EventView<'a>(&'a Event);
+
+impl Serialize for EventView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Event { at, kind } = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("time", &Time(*at))?;
+        map.serialize_entry("job", &kind.job().map(|id| id.as_str()))?;
+        if let EventKind::Job { what, .. } = kind
+            && let Some(run) = what.run()
+        {
+            map.serialize_entry("run", &run)?;
+        }
+        map.serialize_entry("message", &Shows(kind))?;
+        match kind {
+            EventKind::Job { what, .. } => job_entries(what, &mut map)?,
+            EventKind::ShuttingDown { exit_code, live_runs, .. } => {
+                map.serialize_entry("exitCode", exit_code)?;
+                map.serialize_entry("runs", live_runs)?;
+            }
+            EventKind::KillingAll { live_runs, .. } => map.serialize_entry("runs", live_runs)?,
+        }
+        map.end()
+    }
+}
+
+/// What only such an event tells.
+fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::Error> {
+    match what {
+        Happened::Created
+        | Happened::Replaced
+        | Happened::Removed
+        | Happened::Overdue { .. }
+        | Happened::Unseen { .. }
+        | Happened::ExitsAtOnce => Ok(()),
+        Happened::Asked(Request::Signal(signal)) => {
+            map.serialize_entry("request", "signal")?;
+            map.serialize_entry("signal", &Shows(signal))
+        }
+        Happened::Asked(request) => map.serialize_entry("request", request_name(*request)),
+        Happened::Started { pid: Pid(pid), .. } => map.serialize_entry("pid", pid),
+        Happened::Ended(ending) => ending_entries(ending, map),
+        Happened::Deferred { error, .. } => map.serialize_entry("error", error),
+        Happened::Restarting { after, streak } => {
+            let delay = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            map.serialize_entry("delayMs", &delay)?;
+            map.serialize_entry("inARow", streak)
+        }
+        Happened::Skipped(reason) => {
+            let (reason, count) = match reason {
+                SkipReason::Forbidden => ("forbidden", 1),
+                SkipReason::QueueFull => ("queueFull", 1),
+                SkipReason::Missed(count) => ("missed", *count),
+            };
+            map.serialize_entry("reason", reason)?;
+            map.serialize_entry("runs", &count)
+        }
+        Happened::Finished(state) => map.serialize_entry("state", state.name()),
+    }
+}
+
+fn ending_entries<M: SerializeMap>(ending: &Ending, map: &mut M) -> Result<(), M::Error> {
+    map.serialize_entry("exitCode", &ending.end.exit_code())?;
+    map.serialize_entry("signal", &ending.end.signal().map(Shows))?;
+    map.serialize_entry("reason", ending.reason.name())?;
+    map.serialize_entry("success", &ending.success)?;
+    let lived = u64::try_from(ending.lived.as_millis()).unwrap_or(u64::MAX);
+    map.serialize_entry("durationMs", &lived)?;
+    match ending.end.error() {
+        Some(error) => map.serialize_entry("error", error),
+        None => Ok(()),
+    }
+}
+
+fn request_name(request: Request) -> &'static str {
+    match request {
+        Request::Start => "start",
+        Request::Restart => "restart",
+        Request::Run => "run",
+        Request::Signal(_) => "signal",
+        Request::Kill => "kill",
+        Request::Remove => "remove",
+    }
+}
+
+/// How soon a client comes back that has lost its connection, in milliseconds.
+const RETRY: &[u8] = b"retry: 1000\n\n";
+const COMMENT: &[u8] = b":\n\n";
+const COMMENT_MILLIS: u64 = 15_000;
+/// What an event costs that is told to nobody, in the time that it takes to write so many bytes.
+const BYTES_AN_EVENT: usize = 32;
