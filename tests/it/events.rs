@@ -92,14 +92,15 @@ fn briefs(told: &[Told]) -> Vec<String> {
 #[test]
 fn first_comes_everything_without_output_then_what_happens() {
     let k1s = K1s::start();
-    k1s.run("old", &one_off("printf 'se%s' 'cret output'"));
+    k1s.run("old", &one_off("printf 'lo%s' 'ud output'"));
     let mut follower = Follower::new(&k1s, "", None);
     let snapshot = follower.next().unwrap();
     assert_eq!(snapshot.name, "snapshot");
     let jobs = snapshot.data["jobs"].as_array().unwrap();
     assert_eq!((jobs.len(), &jobs[0]["id"]), (1, &json!("old")));
-    assert_eq!(jobs[0]["results"][0]["stdoutBytes"], 13);
-    assert!(!snapshot.data.to_string().contains("secret"));
+    assert_eq!(jobs[0]["results"][0]["stdoutBytes"], 11);
+    let shown = snapshot.data.to_string();
+    assert!(!shown.contains("loud"), "{shown}");
     k1s.run("x", &one_off("exit 3"));
     let told = follower.until("finished");
     assert_eq!(briefs(&told), ["created", "started 1", "exited 1", "finished"]);
