@@ -1,40 +1,40 @@
-//! `k1s init`: what a container's first process has beyond what every k1s does.
+//! `k1s init`: what k1s does as the first process of a container, beyond what it always does.
 //!
-//! The command is the job `main`, one-off and critical: when it ends, everything else is stopped
-//! and k1s exits with its code. Signals that k1s is sent are meant for it: all are passed on.
-//! TERM, which asks the container to end, also begins the shutdown, and its clock.
+//! The command is the job `main`, one-off and critical: when it ends, everything else is stopped,
+//! and k1s exits with its code. k1s passes on to it all signals that it gets itself. SIGTERM, which
+//! asks the container to end, also begins the shutdown and starts its deadline.
 
 use crate::job::{self, JobId, JobSpec, Signal, Spelling, Value};
 use crate::os::{Session, signalling, terminal};
 use crate::supervisor::Supervisor;
 
-/// The id of the job that the command is.
+/// The id of the command's job.
 pub(super) const MAIN: &str = "main";
 
-/// k1s as a container's first process.
+/// k1s as the first process of a container.
 #[derive(Debug)]
 pub(super) struct Init {
     /// Where the command reads and writes.
     pub(super) stdio: Stdio,
-    /// Signals that came before the command ran.
+    /// Signals that came before the command was started.
     held: Vec<Signal>,
 }
 
-/// The exit code of a k1s that was asked to end before the command ran: as if it had died of the
-/// request.
+/// The exit code of a k1s that was asked to end before the command was started: as if SIGTERM had
+/// killed it.
 pub(super) const NEVER_RAN: u8 = 143;
 
 /// Where the command reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stdio {
-    /// It reads what k1s would; its output is captured.
+    /// It has k1s's stdin; its output is captured.
     Captured,
-    /// All of it is the terminal that k1s was started on.
+    /// It has the terminal that k1s was started on, for everything.
     Terminal(Session),
 }
 
 impl Init {
-    /// Finds out what k1s was started on. To be called before handlers stand.
+    /// Finds out what k1s was started on. To be called before signal handlers are installed.
     pub(super) fn new() -> Init {
         let stdio = match terminal::stdin_is_terminal() {
             true => Stdio::Terminal(terminal::session_for_run()),
@@ -43,7 +43,7 @@ impl Init {
         Init { stdio, held: Vec::new() }
     }
 
-    /// k1s ends: the terminal is for whoever has started it again.
+    /// k1s ends: gives the terminal back to the process that started it.
     pub(super) fn end(&self) {
         match self.stdio {
             Stdio::Terminal(Session::Foreground) => terminal::take_back(),
@@ -51,8 +51,8 @@ impl Init {
         }
     }
 
-    /// Passes a signal on to the command, now or as soon as it runs: then once, however often it
-    /// came, as always with signals.
+    /// Passes a signal on to the command, now or as soon as it is started; a signal that came
+    /// several times before is passed on once, like any pending signal.
     pub(super) fn forward(&mut self, signal: Signal, supervisor: &Supervisor) {
         if !self.held.contains(&signal) {
             self.held.push(signal);
@@ -60,14 +60,15 @@ impl Init {
         self.deliver(supervisor);
     }
 
-    /// Passes on what was held back, if the command runs. What comes after its end is nobody's.
+    /// Passes on the signals that were held back, once the command runs. Signals that come after
+    /// its end are dropped.
     pub(super) fn deliver(&mut self, supervisor: &Supervisor) {
         if self.held.is_empty() {
             return;
         }
         let main = supervisor.job(MAIN);
         if let Some(pid) = main.and_then(|job| job.pid()) {
-            // It may have been collected, and its output not been read to the end yet.
+            // It may have been collected already, while its output is still being read.
             let is_there = supervisor.is_leader(pid);
             for signal in self.held.drain(..).filter(|_| is_there) {
                 signalling::signal_process(pid, signal);
@@ -91,7 +92,7 @@ pub(super) fn main_job(command: Vec<String>, directory: &str) -> Result<(JobId, 
         ("executable", executable),
         ("arguments", Value::List(words.collect())),
         ("critical", Value::Bool(true)),
-        // As tini does it: the command knows how to end what it has started.
+        // Like tini: the command knows how to end its own children.
         ("stop", Value::Table(vec![("scope".to_owned(), text("process"))])),
     ];
     let table = fields.map(|(name, value)| (name.to_owned(), value)).into();

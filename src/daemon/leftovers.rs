@@ -1,16 +1,16 @@
-//! Leftovers: what a run has left outside of its group, found, asked to end, and told from what
-//! other runs have left.
+//! Leftovers: finds processes that a run has left outside of its group, tells which run they are
+//! of, and stops them.
 //!
 //! ```text
-//!   stops ──► below each leader ──► the groups ──► orphans: k1s's children that lead no run
-//!                  signalled          signalled      signalled, with all below them
-//!   surveys, all that wait ──► one look at the orphans ──► nothing, something, unseen
+//!   stops ──► descendants of each leader ──► groups ──► orphans: k1s's children that lead no run
+//!                     signalled              signalled    signalled, with their descendants
+//!   all surveys that wait ──► one look at the orphans ──► nothing, something, unseen
 //! ```
 //!
-//! Whose an orphan is says its mark; it is read once, as a child's number is its own until k1s
-//! reaps it. What has lost its mark is known while it is in the run's session, or if it was
-//! seen below a process of the run before. What was not there at the first signal gets it when it
-//! is found.
+//! The mark of an orphan says which run it is of. It is read once, because a child keeps its pid
+//! until k1s reaps it. An orphan that has lost its mark is known if it is in the session of the
+//! run, or was seen before as a descendant of the run. Processes that were not there at the first
+//! signal get it when they are found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::job::{Pid, Signal};
 use crate::os::{self, Family, Look, Origin, Proc, Signs, Stat, signalling};
 use crate::supervisor::{Left, Owner, RunKey, Supervisor, Target};
 
-/// What is known of leftovers.
+/// What is known about leftovers.
 #[derive(Debug)]
 pub(super) struct Leftovers {
     signs: Signs,
@@ -29,7 +29,7 @@ pub(super) struct Leftovers {
     orphans: BTreeMap<Pid, (Proc, Origin)>,
     /// The trees that are being stopped.
     stops: BTreeMap<Key, Ongoing>,
-    /// Those whose orphans have not had the signal yet.
+    /// Those of them whose orphans have not been signalled yet.
     unasked: BTreeSet<Key>,
     /// How many children k1s had at the last look.
     children: usize,
@@ -43,7 +43,7 @@ pub(super) struct Stop {
     pub(super) signal: Signal,
 }
 
-/// An owner, as processes tell of it: a job, and perhaps one run of it.
+/// An owner, as marks name it: a job, or one run of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     job: u64,
@@ -55,11 +55,11 @@ struct Key {
 struct Ongoing {
     signal: Signal,
     leader: Option<Pid>,
-    /// What was seen outside of the group.
+    /// Processes that were seen outside of the group.
     known: BTreeSet<Proc>,
-    /// What of it has had the signal.
+    /// Those of them that were signalled.
     asked: BTreeSet<Proc>,
-    /// How many looks in a row found nothing and may have missed something.
+    /// How many looks in a row found nothing but may have missed something.
     unsure: u32,
 }
 
@@ -87,18 +87,18 @@ impl Leftovers {
         &self.signs
     }
 
-    /// The number that a run's processes are marked with.
+    /// The number that marks the processes of a run.
     pub(super) fn mark(&self, run: RunKey) -> Option<u64> {
         self.signs.mark(run.tag())
     }
 
-    /// A child was reaped: its number may be another's from now on.
+    /// A child was reaped: another process may get its pid from now on.
     pub(super) fn forget(&mut self, pid: Pid) {
         self.orphans.remove(&pid);
     }
 
-    /// Sends each signal to a group and all that is seen to have left it below its leader; the
-    /// next [`Leftovers::survey`] sends it to the orphans.
+    /// Sends each signal to a group and to the descendants of its leader that have left it. The
+    /// next [`Leftovers::survey`] sends it to orphans.
     pub(super) fn stop(&mut self, stops: &[Stop], supervisor: &Supervisor) {
         let mut most = LOOKED_AT_A_TURN;
         for stop in stops {
@@ -124,19 +124,19 @@ impl Leftovers {
         }
     }
 
-    /// Whether anybody waits for a look to be asked to end.
+    /// Whether there are trees whose orphans have not been signalled yet.
     pub(super) fn has_unasked(&self) -> bool {
         !self.unasked.is_empty()
     }
 
-    /// How long not to look again: looks take a quarter of the time at most. The kernel takes
-    /// nearly a microsecond for each child of k1s, living or not.
+    /// How long to wait before the next look, so that looks take a quarter of the time at most. The
+    /// kernel needs nearly a microsecond for each child of k1s, living or not.
     pub(super) fn pause(&self) -> Duration {
         Duration::from_millis((self.children / CHILDREN_A_MILLISECOND) as u64)
     }
 
-    /// What is left of each target; and what has not had the signal of its stop yet gets it. All
-    /// share one look.
+    /// Says what is left of each target, and signals processes of trees being stopped that were not
+    /// signalled yet. One look serves all.
     pub(super) fn survey(
         &mut self,
         surveys: &[(RunKey, Target)],
@@ -180,8 +180,8 @@ impl Leftovers {
         answers
     }
 
-    /// Signals what is found among the orphans and below them, until nobody new is found, so that
-    /// what forks meanwhile is not missed.
+    /// Signals orphans and their descendants until no new ones are found, so that processes that
+    /// fork meanwhile are not missed.
     fn chase(&mut self, keys: &BTreeSet<Key>, family: Family, supervisor: &Supervisor) {
         let mut most = LOOKED_AT_A_TURN;
         let mut family = family;
@@ -198,7 +198,7 @@ impl Leftovers {
         }
     }
 
-    /// Whether anybody has had the signal who had not had it before.
+    /// Signals orphans once. Returns whether there was a new one.
     fn ask_orphans(
         &mut self,
         keys: &BTreeSet<Key>,
@@ -216,7 +216,7 @@ impl Leftovers {
             let Some(ongoing) = self.stops.get_mut(&key) else { continue };
             let group = group_number(ongoing.leader, supervisor);
             let Some(orphan) = os::stat_of(process.pid).filter(|stat| !stat.is_dead) else {
-                // It has ended since the look, and who knows what it has left.
+                // It has ended since the look, and may have left others behind.
                 has_new = true;
                 continue;
             };
@@ -281,8 +281,8 @@ impl Leftovers {
         }
     }
 
-    /// Whether a process that is not a zombie is left of a group: one that waits for a parent
-    /// outside of the group, which does not heed it, is nobody any more.
+    /// Whether the group has a member that is not a zombie. A zombie does not count: it may be
+    /// waiting for a parent outside of the group that never collects it.
     fn left_of_group(&self, leader: Option<Pid>, seen: &Seen, supervisor: &Supervisor) -> Left {
         let Some(group) = group_number(leader, supervisor) else { return Left::Nothing };
         if !signalling::group_is_there(group) {
@@ -298,7 +298,7 @@ impl Leftovers {
         if is_left || most == 0 { Left::Something } else { Left::Nothing }
     }
 
-    /// Looks which orphans there are, and whose those are that were not seen before.
+    /// Looks for orphans, and reads the marks of new ones.
     fn look(&mut self, supervisor: &Supervisor) -> Seen {
         let family = match Family::look() {
             Look::Taken(family) => family,
@@ -318,7 +318,7 @@ impl Leftovers {
         Seen::Orphans(family)
     }
 
-    /// Which of the trees an orphan is of.
+    /// Which trees an orphan belongs to.
     fn keys_of(
         &self,
         process: Proc,
@@ -352,8 +352,8 @@ impl Ongoing {
         }
     }
 
-    /// Signals one that has not had the signal yet; whether it is such a one. The number of k1s's
-    /// own child is its own.
+    /// Signals a process unless that was done before; returns whether it is new. The pid of a child
+    /// of k1s cannot have been used again.
     fn ask(&mut self, stat: &Stat, is_child: bool) -> bool {
         self.known.insert(stat.process);
         let is_new = self.asked.insert(stat.process);
@@ -376,20 +376,20 @@ impl Key {
         }
     }
 
-    /// The owners of a run's leftovers.
+    /// The keys that the processes of a run belong to.
     fn both(tag: RunTag) -> [Key; 2] {
         let RunTag { job, run } = Signs::short(tag);
         [Key { job, run: None }, Key { job, run: Some(run) }]
     }
 
-    /// Whether what is of `other` is of this one, too.
+    /// Whether this key includes the processes of `other`.
     fn covers(self, other: Key) -> bool {
         self == other || self.run.is_none() && self.job == other.job
     }
 }
 
-/// The number of a run's group and session. Once the leader has been collected, whoever has its
-/// number is a stranger, and nothing is left of the group and the session.
+/// The id of the group and session of a run. `None` when the leader has been collected and another
+/// process has its pid, because then nothing is left of the group and the session.
 pub(super) fn group_number(leader: Option<Pid>, supervisor: &Supervisor) -> Option<Pid> {
     leader.filter(|leader| supervisor.is_leader(*leader) || !signalling::is_there(*leader))
 }
@@ -399,7 +399,8 @@ fn is_in_session(process: Proc, session: Option<Pid>) -> bool {
 }
 
 const CHILDREN_A_MILLISECOND: usize = 400;
-/// Looks that are no moment must find nothing so often.
+/// How many looks in a row must find nothing, since processes may come and go during a look.
 const LOOKS_IN_A_ROW: u32 = 3;
-/// The looks of about a second: an orphan that cannot be told is not to hold up who is not its.
+/// How many looks may be unsure, in about a second, before an orphan whose mark cannot be read no
+/// longer delays the stop of runs that it may not belong to.
 const MOST_UNSURE: u32 = 8;

@@ -5,7 +5,7 @@
 //! | text | `k1s: message`, `k1s: warning: job web, run 3: message` |
 //! | json | `{"time":"…","level":"warn","job":"web","run":3,"message":"…"}` |
 //!
-//! Nothing here writes anywhere. A message holds no secret: whoever words it sees to that.
+//! Nothing here writes to a file. Whoever creates a message makes sure that it contains no secret.
 
 use std::fmt::{Display, Write};
 
@@ -13,16 +13,16 @@ use crate::calendar::format_rfc3339;
 use crate::config::{LogFormat, LogLevel};
 use crate::time::Wall;
 
-/// How messages are written, and which.
+/// Which messages are written, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Log {
-    /// How.
+    /// Their format.
     pub(super) format: LogFormat,
-    /// The least important that are written.
+    /// The least important level that is written.
     pub(super) level: LogLevel,
 }
 
-/// What there is to say.
+/// One message.
 #[derive(Clone, Copy)]
 pub(super) struct Message<'a> {
     /// How important it is.
@@ -31,7 +31,7 @@ pub(super) struct Message<'a> {
     pub(super) job: Option<&'a str>,
     /// Which run of the job.
     pub(super) run: Option<u64>,
-    /// The message itself.
+    /// What it says.
     pub(super) text: &'a dyn Display,
 }
 
@@ -41,7 +41,7 @@ impl Log {
         level <= self.level
     }
 
-    /// The message as it is written, newline included.
+    /// The line for a message, including its newline.
     pub(super) fn line(self, message: &Message<'_>, at: Wall) -> Vec<u8> {
         match self.format {
             LogFormat::Text => text_line(message),
@@ -50,7 +50,7 @@ impl Log {
     }
 }
 
-/// Appends a string of JSON (RFC 8259 section 7). What is not UTF-8 becomes U+FFFD.
+/// Appends a string in JSON (RFC 8259 section 7). Bytes that are not UTF-8 become U+FFFD.
 pub(super) fn push_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     for chunk in bytes.utf8_chunks() {
@@ -89,13 +89,13 @@ fn text_line(message: &Message<'_>) -> Vec<u8> {
         LogLevel::Debug => "debug: ",
     };
     let mut line = format!("k1s: {level}");
-    // A write to memory does not fail.
+    // Writing to memory does not fail.
     let _ = match (message.job, message.run) {
         (Some(job), Some(run)) => write!(line, "job {job}, run {run}: "),
         (Some(job), None) => write!(line, "job {job}: "),
         (None, _) => Ok(()),
     };
-    // Names that others chose may hold anything: the message stays on one line.
+    // Names from users may contain anything; the message must stay on one line.
     for character in message.text.to_string().chars() {
         match character.is_control() {
             true => line.extend(character.escape_default()),

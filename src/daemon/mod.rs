@@ -1,11 +1,11 @@
-//! The poll loop: the one place that waits, and the one that sees both the pure core and the
-//! world.
+//! The poll loop: the only place that waits, and the only one that knows both the pure core and
+//! the world.
 //!
 //! ```text
-//!   poll ─▶ one reading of the clocks ─▶ each event: find its source, feed it
-//!     ▲                                             │
-//!     └──── timers, drain again ◀── drain: what the supervisor wants is done to processes,
-//!                                   what peers wait for is written
+//!   poll ─▶ read the clocks once ─▶ each event: find its source, feed it
+//!     ▲                                        │
+//!     └──── timers, drain again ◀── drain: act on processes for the supervisor,
+//!                                   write the answers that peers wait for
 //! ```
 //!
 //! - `peers`: the listening socket and every connection of the API.
@@ -65,7 +65,7 @@ use vitals::Turns;
 
 pub use crate::os::clock::{Clock, now};
 
-/// k1s, running.
+/// A running k1s.
 #[expect(missing_debug_implementations, reason = "the signals of signal-hook have none")]
 pub struct Daemon {
     poll: Poll,
@@ -82,33 +82,33 @@ pub struct Daemon {
     is_pid_1: bool,
     now: Now,
     turns: Turns,
-    /// Signals that were noted to be ignored: once is enough.
+    /// Ignored signals that were logged; each is logged once.
     ignored: BTreeSet<Signal>,
-    /// When it was last said that nobody could be accepted.
+    /// When it was last logged that accepting a connection failed.
     accept_noted: Option<Mono>,
     exit_code: Option<u8>,
 }
 
-/// What k1s was started for.
+/// What k1s was started as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// To supervise.
+    /// A supervisor: `k1s`.
     Supervisor,
-    /// To be the first process of a container: `k1s init`.
+    /// The first process of a container: `k1s init`.
     Init {
         /// The executable and its arguments.
         command: Vec<String>,
-        /// Whether anybody is to reach the API.
+        /// Whether to listen for the API.
         opens_api: bool,
     },
 }
 
 impl Daemon {
-    /// Opens all that is needed, and registers the jobs of the config. Nothing runs yet. All
-    /// that k1s knows of the time it learns from `clock`.
+    /// Opens everything that is needed, and registers the jobs of the config. Nothing runs yet.
+    /// k1s reads the time from `clock` alone.
     ///
     /// # Errors
-    /// What could not be opened, for people: the port is in use, descriptors have run out.
+    /// What could not be opened, for people: the port is in use, there are too few descriptors.
     pub fn new(
         settings: config::Settings,
         role: Role,
@@ -176,13 +176,13 @@ impl Daemon {
         self.peers.address()
     }
 
-    /// Says something on stderr that matters whatever the level of the log.
+    /// Writes a message to stderr, whatever the level of the log.
     pub fn say(&mut self, level: LogLevel, text: &dyn Display) {
         self.console.say(&Message { level, job: None, run: None, text }, self.now);
         self.console.flush(self.now);
     }
 
-    /// Runs until everything was asked to end and has, and returns the exit code.
+    /// Runs until k1s has shut down, and returns the exit code.
     pub fn run(mut self) -> u8 {
         let mut events = Events::with_capacity(EVENTS_A_TURN);
         loop {
@@ -224,8 +224,8 @@ impl Daemon {
         self.outputs.read(&mut Sinks { supervisor, console, now: *now });
     }
 
-    /// Reaps when that is due. The signal is read just before: from then on another one tells of
-    /// whoever ends; while one is pending no other comes (signal(7)), and k1s can sleep.
+    /// Reaps when that is due. SIGCHLD is read only now: while one is pending no other comes
+    /// (signal(7)), so k1s can sleep; once it is read, the next child that ends sends another.
     fn reap(&mut self) {
         if self.processes.reap_timeout().is_none_or(|at| at > self.now.mono) {
             return;
@@ -241,7 +241,7 @@ impl Daemon {
         self.processes.tell_ends(&mut self.outputs, Sinks { supervisor, console, now: *now });
     }
 
-    /// Does what the supervisor wants, and lets answers go on that wait for it.
+    /// Does what the supervisor wants, then wakes the answers that wait for what has changed.
     fn drain(&mut self) {
         let exit = self.processes.perform(
             &mut self.supervisor,
@@ -264,7 +264,7 @@ impl Daemon {
         self.note_accept_error();
     }
 
-    /// Lets everybody go on who waits for a change of this topic.
+    /// Wakes everything that waits for this topic.
     fn handle_changed(&mut self, topic: Topic) {
         match topic {
             Topic::Job(key) => {
@@ -294,7 +294,7 @@ impl Daemon {
         }
     }
 
-    /// Waits until something happens or is due; not at all while something is ready.
+    /// Waits until something happens or is due, or not at all while something is ready.
     fn wait(&mut self, events: &mut Events) {
         let is_busy =
             self.supervisor.has_spawns() || self.outputs.has_more() || self.peers.has_more();
@@ -304,13 +304,13 @@ impl Daemon {
         }
         let timeout = if is_busy { Some(Duration::ZERO) } else { self.sleep() };
         if let Err(error) = self.poll.poll(events, timeout) {
-            // EINTR is every signal that has a handler: its own event tells of it. Anything else
-            // would be k1s's own mistake; to spin is better than to end, as PID 1.
+            // EINTR comes with every signal that has a handler, which also causes an event. Any
+            // other error would be a bug of k1s; for PID 1 it is better to spin than to end.
             debug_assert_eq!(error.kind(), io::ErrorKind::Interrupted);
         }
     }
 
-    /// How long to sleep: until the first deadline, or for ever. The turn ends.
+    /// How long to sleep: until the first deadline, or without limit. The turn ends.
     fn sleep(&mut self) -> Option<Duration> {
         let elapsed = os::clock::elapsed();
         self.turns.end(elapsed);
@@ -351,7 +351,7 @@ impl Daemon {
         }
     }
 
-    /// The one reading of a turn.
+    /// Reads the clocks, once a turn.
     fn read_clock(&mut self) {
         self.now = self.clock.now();
         self.turns.begin(self.clock.elapsed());
@@ -360,7 +360,8 @@ impl Daemon {
         }
     }
 
-    /// As PID 1, nothing outlives k1s. What jobs have printed is not lost, if somebody reads it.
+    /// The end of k1s: as PID 1 it kills everything else. Output of jobs is still written, as long
+    /// as its reader takes it.
     fn end(&mut self, code: u8) {
         if self.is_pid_1 {
             let _ = os::signalling::stop_all(Signal::KILL);
@@ -368,8 +369,8 @@ impl Daemon {
         self.outputs.finish_lines(&mut self.console, self.now);
         let text = format_args!("shut down; exit code {code}");
         self.console.note(LogLevel::Info, &text, self.now);
-        // What the command of `init` has printed was taken from it, so it is k1s's to deliver, for
-        // as long as the shutdown may take.
+        // The command of `init` has printed it for a reader of its own, so k1s delivers it for as
+        // long as the shutdown may take.
         let deadline = self.supervisor.shutdown_deadline().filter(|_| self.init.is_some());
         self.console.finish(&mut self.poll, deadline.unwrap_or_default(), self.now);
         if let Some(init) = &self.init {
@@ -378,14 +379,14 @@ impl Daemon {
     }
 }
 
-/// The line on stderr, in this format, that says why k1s cannot start.
+/// The line for stderr, in this format, that says why k1s cannot start.
 pub fn error_line(format: LogFormat, error: &str) -> Vec<u8> {
     let level = LogLevel::Error;
     let message = Message { level, job: None, run: None, text: &error };
     Log { format, level }.line(&message, os::clock::now().wall)
 }
 
-/// Where nobody has asked for anything but a first process, it is heard only of trouble.
+/// `k1s init` without an API logs only warnings and errors by default.
 fn console_of(settings: &config::Settings, role: &Role) -> Console {
     let is_bare = matches!(role, Role::Init { opens_api: false, .. });
     let most = if is_bare { LogLevel::Warn } else { LogLevel::Debug };
@@ -393,7 +394,8 @@ fn console_of(settings: &config::Settings, role: &Role) -> Console {
     Console::new(log, settings.forward.unwrap_or(config::Forward::Prefix))
 }
 
-/// What the job needs and the machine lacks, as far as can be seen before it runs: for `k1s check`.
+/// What the job needs and this machine does not have, as far as that can be seen before it runs:
+/// for `k1s check`.
 pub fn missing(spec: &JobSpec) -> Vec<String> {
     os::missing(&spec.command)
 }
@@ -403,7 +405,7 @@ fn api(settings: &config::Settings, directory: String) -> Api {
     Api::new(token, directory, settings.time_zone.clone())
 }
 
-/// The supervisor with its first jobs: those of the config in the order of the file, then the
+/// The supervisor with its first jobs: those of the config, in the order of the file, then the
 /// command of `init`.
 fn supervisor(
     settings: config::Settings,
@@ -434,9 +436,9 @@ fn supervisor(
     Ok(supervisor)
 }
 
-/// To wake several sleepers at once, the kernel may let one sleep longer by a thousandth, up to
-/// 0.1 s (Linux, fs/select.c, `select_estimate_accuracy`): a run of each minute would be 60 ms
-/// late. Of a long sleep that much is therefore left to a second one.
+/// To wake several processes at once, the kernel may let each sleep longer by a thousandth, up to
+/// 0.1 s (Linux, fs/select.c, `select_estimate_accuracy`). A run due every minute would be 60 ms
+/// late, so a long sleep ends that much earlier, and a short one follows.
 fn punctual(wait: Duration) -> Duration {
     if wait < LONG_SLEEP { wait } else { wait - (wait / 1000).min(MOST_SLACK) }
 }
@@ -452,10 +454,10 @@ fn watch(registry: &mio::Registry, fd: i32, token: Token) -> io::Result<()> {
 const SIGNALS: Token = Token(0);
 const CHILDREN: Token = Token(1);
 const CLOCK: Token = Token(2);
-/// The first token that is handed out to connections and pipes.
+/// The first token of connections and pipes.
 const FIRST_TOKEN: usize = 16;
 const LONG_SLEEP: Duration = Duration::from_secs(2);
 const MOST_SLACK: Duration = Duration::from_millis(100);
-const UNWATCHED_NOTE: &str = "the system does not tell when its clock is set: by a cron expression, \
-     runs may be up to a minute late after that";
+const UNWATCHED_NOTE: &str = "this system does not report changes of its clock: after one, runs of \
+     cron expressions may be up to a minute late";
 const ACCEPT_NOTE_PAUSE: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! What the supervisor wants done to processes, and what becomes of them.
+//! Acts on processes for the supervisor, and reports to it what happens to them.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -19,28 +19,28 @@ use crate::os::{Reaped, signalling};
 use crate::supervisor::{Action, Launch, RunKey, Supervisor, Target};
 use crate::time::{Mono, Now};
 
-/// The hands of the supervisor.
+/// Spawns, signals and reaps for the supervisor.
 #[derive(Debug)]
 pub(super) struct Processes {
     spawner: os::Spawner,
-    /// Closed while it is looked who is there: that takes a descriptor, and to stop a run is what
-    /// frees some.
+    /// A reserved descriptor. It is closed while k1s looks for leftovers, which needs one: stopping
+    /// a run must work when all others are taken, because that is what frees some.
     reserved: Option<OwnedFd>,
     /// `output.forward`, if it was given.
     forward: Option<Forward>,
-    /// When to reap, once a child may have ended.
+    /// When to reap; `None` while no child can have ended.
     reap_at: Option<Mono>,
-    /// How runs ended whose output is being read: the supervisor is told after it.
+    /// How runs have ended whose last output is still being read; the supervisor is told after it.
     ended: BTreeMap<RunKey, (Pid, ExitStatus)>,
-    /// When orphans were reaped, and nothing else, the last time that anything was.
+    /// When k1s last reaped, if that reaped only orphans.
     orphans_at: Option<Mono>,
     /// The first part of every `K1S_RUN`.
     instance: String,
     leftovers: Leftovers,
     meter: Meter,
-    /// Who waits for a look at what is left.
+    /// The surveys to be answered.
     surveys: Vec<(RunKey, Target)>,
-    /// When the next look may be taken.
+    /// When k1s may look for leftovers again.
     look_at: Mono,
 }
 
@@ -50,7 +50,7 @@ impl Processes {
             reserved: spawner.reserved_descriptor(),
             spawner,
             forward,
-            // Orphans may have been inherited before the loop began.
+            // k1s may have inherited orphans before the loop began.
             reap_at: Some(Mono(0)),
             ended: BTreeMap::new(),
             orphans_at: None,
@@ -62,9 +62,9 @@ impl Processes {
         }
     }
 
-    /// A child may have ended: it is reaped in this turn; but while orphans come one upon
-    /// another, with those of the next millisecond, as nobody waits for them and a turn for each
-    /// would cost more than the orphan.
+    /// A child may have ended: it is reaped in this turn. But after a turn that reaped only
+    /// orphans, k1s waits [`FLOOD_PAUSE`] and reaps several at once: nobody waits for them, and a
+    /// turn costs more than an orphan.
     pub(super) fn handle_child_ended(&mut self, now: Now) {
         let is_flood = self.orphans_at.is_some_and(|at| now.mono <= at + FLOOD_PAUSE);
         let at = if is_flood { now.mono + FLOOD_PAUSE } else { now.mono };
@@ -76,14 +76,14 @@ impl Processes {
         self.reap_at
     }
 
-    /// When there is anything to do: to reap, or to look what is left.
+    /// When there is something to do: to reap, or to answer surveys.
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
         let look = self.waits_for_look().then_some(self.look_at);
         [self.reap_at, look].into_iter().flatten().min()
     }
 
-    /// Reaps what has ended, up to a turn's share. Of a run the output is to be read first:
-    /// [`Processes::tell_ends`].
+    /// Reaps children that have ended, up to the share of a turn. The supervisor learns of the end
+    /// of a run later, after its output: [`Processes::tell_ends`].
     pub(super) fn reap(&mut self, outputs: &mut Outputs, supervisor: &mut Supervisor, now: Now) {
         let reaped: Vec<Reaped> = std::iter::from_fn(os::reap).take(REAPED_A_TURN).collect();
         self.reap_at = (reaped.len() == REAPED_A_TURN).then_some(now.mono);
@@ -107,22 +107,21 @@ impl Processes {
         }
     }
 
-    /// Reads a turn's share of what runs that are over have written before, and tells the
-    /// supervisor of the end of those of which all is read.
+    /// Reads the last output of runs that have ended, up to the share of a turn, and tells the
+    /// supervisor of each end when its output was read.
     pub(super) fn tell_ends(&mut self, outputs: &mut Outputs, mut sinks: Sinks<'_>) {
         outputs.drain(&mut sinks);
         while let Some(run) = outputs.poll_drained() {
             let Some((pid, status)) = self.ended.remove(&run) else { continue };
-            // Its number may be a stranger's by now, or another run's: then nothing is left of the
-            // group.
+            // If another process has its pid by now, nothing is left of the group.
             let is_anothers = sinks.supervisor.is_leader(pid) || signalling::is_there(pid);
             let group_is_alive = !is_anothers && signalling::group_is_there(pid);
             sinks.supervisor.handle_run_ended(run, status, group_is_alive, sinks.now);
         }
     }
 
-    /// Does all that the supervisor wants done to processes that are there, and spawns a turn's
-    /// share of those it wants. Returns the exit code when k1s is to end.
+    /// Acts on existing processes and spawns new ones for the supervisor, up to the shares of a
+    /// turn. Returns the exit code when k1s must end.
     pub(super) fn perform(
         &mut self,
         supervisor: &mut Supervisor,
@@ -145,7 +144,7 @@ impl Processes {
         exit
     }
 
-    /// A turn's share of what is to be done to processes that are there.
+    /// Acts on existing processes, up to the share of a turn.
     fn act(&mut self, supervisor: &mut Supervisor, now: Now) -> Option<u8> {
         let mut exit = None;
         let mut stops = Vec::new();
@@ -196,8 +195,8 @@ impl Processes {
         exit
     }
 
-    /// Looks what is left, for a share of those who wait for it: one look does for all. None is
-    /// taken while there is more to reap or to stop.
+    /// Answers surveys, up to the share of a turn: one look serves all. Waits while there is more
+    /// to reap or to stop.
     fn answer(&mut self, supervisor: &mut Supervisor, now: Now) {
         let is_reaping = self.reap_at.is_some_and(|at| at <= now.mono);
         if !self.waits_for_look()
@@ -232,7 +231,7 @@ impl Processes {
         self.meter.go_on(self.leftovers.signs(), supervisor)
     }
 
-    /// `stdio` is where the main job of `init` reads and writes.
+    /// Spawns a run; `stdio` is where the main job of `init` reads and writes.
     fn spawn(
         &mut self,
         launch: Launch,
@@ -261,7 +260,7 @@ impl Processes {
         }
     }
 
-    /// Its pipes first, unless it writes to k1s's own terminal.
+    /// Creates the pipes first, unless the run writes to the terminal.
     fn start(
         &mut self,
         launch: &Launch,
@@ -294,10 +293,10 @@ impl Processes {
     }
 }
 
-/// Sends a signal that somebody asked for to a live run.
+/// Sends a signal that a user asked for to a live run.
 fn signal_live(target: &Target, signal: Signal, supervisor: &Supervisor) {
     match target {
-        // It was collected since that was asked: its number may be a stranger's by now.
+        // It was collected since then: another process may have its pid by now.
         Target::Process(pid) if !supervisor.is_leader(*pid) => {}
         Target::Process(pid) => {
             signalling::signal_process(*pid, signal);
@@ -307,7 +306,7 @@ fn signal_live(target: &Target, signal: Signal, supervisor: &Supervisor) {
                 signalling::signal_group(group, signal);
             }
         }
-        // Nobody asks for that: what has left the group is stopped, and not signalled.
+        // Users can signal a process or a group. What has left the group can only be stopped.
         Target::Tree { .. } => {}
     }
 }
@@ -345,7 +344,7 @@ mod tests {
         assert_eq!(stranger.wait().unwrap().into_raw(), 0);
     }
 
-    /// Lets one who is no job's end, and reaps.
+    /// Lets a process that belongs to no job end, and reaps it.
     fn reap_an_orphan(processes: &mut Processes, supervisor: &mut Supervisor, now: Now) {
         let pid = spawn(&mut spawner(), &shell("exit")).unwrap().pid;
         wait_for_zombie(pid);

@@ -9,6 +9,8 @@ use std::fmt;
 pub struct Signal(u8);
 
 impl Signal {
+    /// SIGHUP.
+    pub const HUP: Signal = Signal(1);
     /// SIGINT.
     pub const INT: Signal = Signal(2);
     /// SIGQUIT.

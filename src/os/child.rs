@@ -1,14 +1,14 @@
 //! The child's side of a spawn: from clone to execve.
 //!
-//! The child runs in k1s's own memory (`CLONE_VM`), on a stack of its own, while k1s stands
-//! still (`CLONE_VFORK`), as posix_spawn(3) does it: nothing is copied, so the cost does not
-//! grow with k1s. In return nothing here allocates, panics, or calls a library function that
-//! keeps state; all was prepared in a [`Plan`]. What fails says so in [`Report`], which k1s
-//! reads once the child is gone.
+//! The child runs in k1s's own memory (`CLONE_VM`), on its own stack, while k1s is suspended
+//! (`CLONE_VFORK`), as in posix_spawn(3): nothing is copied, so the cost does not grow with k1s.
+//! Therefore nothing here allocates, panics, or calls a library function that keeps state;
+//! everything is prepared in a [`Plan`]. A step that fails is written to a [`Report`], which k1s
+//! reads when the child has ended.
 //!
-//! The order of the steps matters: the terminal needs the session, `nice`, `oomScoreAdj` and limits need
-//! the privileges that `user` gives up, and the working directory is looked up as that user
-//! (systemd does the same: it may be on a file system that only the user may enter).
+//! The order of the steps matters. The terminal needs the session. `nice`, `oomScoreAdj` and limits
+//! need the privileges that `user` gives up. The working directory is looked up as that user, as in
+//! systemd, because it may be on a file system that only the user may enter.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::os::fd::RawFd;
@@ -20,22 +20,22 @@ use nix::libc;
 
 use super::limits::RawLimit;
 
-/// Which session a run is in. In each case it leads a process group of its own.
+/// Which session a run is in. It always leads its own process group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Session {
-    /// One of its own, which has no terminal.
+    /// Its own session, without a terminal.
     Own,
-    /// One of its own, whose controlling terminal is standard input, if that is free.
+    /// Its own session; standard input becomes its controlling terminal, if that is free.
     WithTerminal,
-    /// k1s's own; its group is in the foreground of the terminal that is standard input.
+    /// The session of k1s; its group is put in the foreground of the terminal on standard input.
     Foreground,
 }
 
-/// Everything the child needs, ready to use. The pointers in `argv` and `envp` are into
-/// strings that the owner of the plan keeps alive.
+/// Everything the child needs, ready to use. `argv` and `envp` point into strings that the owner of
+/// the plan keeps alive.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// What to try in turn, as execvp(3) does.
+    /// The paths to try in turn, as execvp(3) does.
     pub(super) candidates: Vec<CString>,
     /// Ends with a null pointer.
     pub(super) argv: Vec<*const c_char>,
@@ -43,10 +43,10 @@ pub(super) struct Plan {
     pub(super) envp: Vec<*const c_char>,
     /// Where to run.
     pub(super) working_directory: CString,
-    /// What becomes 0, 1 and 2; `None` leaves k1s's own.
+    /// The future descriptors 0, 1 and 2; `None` keeps k1s's own.
     pub(super) stdio: [Option<RawFd>; 3],
-    /// With a descriptor table that is shared until now: the first descriptor that the
-    /// child's own copy does not need.
+    /// If the child shares the descriptor table until now: the first descriptor that its own copy
+    /// does not need.
     pub(super) unshare_from: Option<u32>,
     /// Which session it is in.
     pub(super) session: Session,
@@ -54,19 +54,19 @@ pub(super) struct Plan {
     pub(super) umask: Option<u32>,
     /// Nice value.
     pub(super) nice: Option<i32>,
-    /// What is written to /proc/self/oom_score_adj.
+    /// The text for /proc/self/oom_score_adj.
     pub(super) oom_score_adj: Option<CString>,
     /// Resource limits.
     pub(super) limits: Vec<RawLimit>,
-    /// RLIMIT_LOCKS, by which the run's processes are known.
+    /// RLIMIT_LOCKS, which marks the processes of the run.
     pub(super) mark: Option<libc::rlimit64>,
-    /// User, group and supplementary groups; each `None` stays as it is.
+    /// User, group and supplementary groups; `None` leaves one as it is.
     pub(super) ids: Ids,
-    /// Where the child says what failed.
+    /// Where the child writes what failed.
     pub(super) report: Report,
 }
 
-/// Whom the child becomes.
+/// The user and the groups that the child changes to.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     /// Supplementary groups.
@@ -78,7 +78,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// Whether the child becomes anybody else.
+    /// Whether the child changes any of them.
     pub(super) fn is_change(&self) -> bool {
         self.gid.is_some() || self.uid.is_some()
     }
@@ -88,7 +88,7 @@ impl Ids {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Step {
-    /// Taking a descriptor table of its own.
+    /// Getting its own descriptor table.
     Unshare = 1,
     /// setsid(2), setpgid(2).
     Session,
@@ -98,7 +98,7 @@ pub(super) enum Step {
     Nice,
     /// A write to /proc/self/oom_score_adj.
     OomScoreAdj,
-    /// setrlimit(2); the report's index says which.
+    /// setrlimit(2); the index in the report says which.
     Limit,
     /// setgroups(2) and setresgid(2).
     Group,
@@ -106,15 +106,15 @@ pub(super) enum Step {
     User,
     /// chdir(2).
     WorkingDirectory,
-    /// No candidate is there.
+    /// No candidate exists.
     NotFound,
-    /// The candidate is there, its interpreter or loader is not.
+    /// The candidate exists, but its interpreter or loader does not.
     Interpreter,
-    /// execve(2) refused the candidate at the report's index.
+    /// execve(2) refused the candidate; the index in the report says which.
     Execute,
 }
 
-/// Where the child writes before it goes: in memory that both share.
+/// Where the child writes before it exits, in memory that it shares with k1s.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     step: AtomicU8,
@@ -122,19 +122,19 @@ pub(super) struct Report {
     index: AtomicUsize,
 }
 
-/// What failed, why, and at which of several.
+/// Which step failed, why, and for which of several limits or candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     /// The step.
     pub(super) step: Step,
     /// The system's reason.
     pub(super) errno: Errno,
-    /// The limit or the candidate.
+    /// The index of the limit or the candidate.
     pub(super) index: usize,
 }
 
 impl Report {
-    /// What the child wrote; `None` when it got as far as its executable (or was killed).
+    /// What the child wrote; `None` when it executed its program (or was killed).
     pub(super) fn failure(&self) -> Option<Failure> {
         let number = self.step.load(Ordering::Acquire);
         let step = STEPS.into_iter().find(|step| *step as u8 == number)?;
@@ -154,14 +154,14 @@ impl Report {
 
 /// The child's main function, for clone(2); `plan` points to a [`Plan`].
 pub(super) extern "C" fn run(plan: *mut c_void) -> c_int {
-    // SAFETY: the parent passes a pointer to a Plan, and stands still while the child uses it.
+    // SAFETY: the parent passes a pointer to a Plan, and is suspended while the child uses it.
     let plan = unsafe { &*plan.cast::<Plan>() };
     let failure = match prepare(plan) {
         Ok(()) => execute(plan),
         Err(failure) => failure,
     };
     plan.report.write(failure);
-    // SAFETY: ends the child alone, without running anything of the parent's.
+    // SAFETY: ends only the child, without running any code of the parent.
     unsafe { libc::_exit(127) }
 }
 
@@ -202,7 +202,7 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
             .map_err(|failure| Failure { index, ..failure })?;
     }
     if let Some(mark) = &plan.mark {
-        // Where that is refused, `K1S_RUN` has to do.
+        // If that is refused, `K1S_RUN` remains.
         // SAFETY: an rlimit64 to read from.
         unsafe { libc::setrlimit64(libc::RLIMIT_LOCKS, mark) };
     }
@@ -214,7 +214,7 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A terminal that cannot be had stays with whoever has it; the run goes on without.
+/// Takes the terminal if it can. If not, the run goes on without it.
 fn take_terminal(session: Session) {
     match session {
         Session::Own => {}
@@ -223,7 +223,7 @@ fn take_terminal(session: Session) {
             unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
         }
         Session::Foreground => {
-            // SIGTTOU is blocked, as all are: else it would stop who is not in the foreground.
+            // SIGTTOU, which would stop a process in the background, is blocked like all others.
             // SAFETY: TIOCSPGRP reads the number of a group; that of getpid is the child's own.
             unsafe {
                 let group = libc::syscall(libc::SYS_getpid) as libc::pid_t;
@@ -233,8 +233,8 @@ fn take_terminal(session: Session) {
     }
 }
 
-/// The memory is still k1s's, but a child of vfork(2) sets its own score alone (Linux,
-/// fs/proc/base.c, `__set_oom_adj`).
+/// Processes that share memory share the score, but not a child of vfork(2), which sets only its
+/// own (Linux, fs/proc/base.c, `__set_oom_adj`).
 fn adjust_oom_score(score: &CStr) -> nix::Result<c_long> {
     let path = c"/proc/self/oom_score_adj".as_ptr();
     let flags = libc::O_WRONLY | libc::O_CLOEXEC;
@@ -245,12 +245,12 @@ fn adjust_oom_score(score: &CStr) -> nix::Result<c_long> {
     // SAFETY: the pointer and the length are those of `bytes`.
     let written = unsafe { libc::syscall(libc::SYS_write, file, bytes.as_ptr(), bytes.len()) };
     let written = Errno::result(written);
-    // SAFETY: takes a number, that of the file that was opened here.
+    // SAFETY: takes a number, the descriptor opened above.
     unsafe { libc::syscall(libc::SYS_close, file) };
     written
 }
 
-/// By raw system calls: the C library's would have all threads follow, and share its locks.
+/// Uses raw system calls, because the C library's change all threads and take its locks.
 fn become_user(ids: &Ids) -> Result<(), Failure> {
     if let Some(groups) = &ids.groups {
         // SAFETY: the pointer and the length are those of `groups`.
@@ -267,17 +267,17 @@ fn become_user(ids: &Ids) -> Result<(), Failure> {
         at(Step::User, drop_capabilities())?;
     }
     if ids.is_change() {
-        // The memory is still k1s's, and a change of ids makes it dumpable again where the
-        // sysctl fs.suid_dumpable is 1. What is executed starts dumpable as usual.
+        // A change of ids makes the shared memory dumpable again if the sysctl fs.suid_dumpable
+        // is 1. The program that is executed starts dumpable as usual.
         // SAFETY: takes numbers alone.
         unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
     }
     Ok(())
 }
 
-/// Leaves the program that is executed next no capability of k1s's: a change from one user that
-/// is not root to another takes none away, and those that are ambient would survive execve(2):
-/// capabilities(7). Without inheritable ones none is ambient.
+/// Drops k1s's capabilities before the program is executed. A change between two users that are
+/// not root keeps them all, and ambient ones survive execve(2): capabilities(7). Clearing the
+/// inheritable ones also clears the ambient ones.
 fn drop_capabilities() -> nix::Result<c_long> {
     let header = [CAPABILITY_VERSION_3, 0];
     // Effective, permitted and inheritable, the low 32 of each, then the high 32.
@@ -290,7 +290,7 @@ fn drop_capabilities() -> nix::Result<c_long> {
         // SAFETY: capset(2) reads a header of 8 bytes and 24 more.
         Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) })
     });
-    // Where a sandbox refuses that, ambient ones alone can still be dropped.
+    // If a sandbox refuses that, clear at least the ambient ones.
     written.or_else(|_| {
         // SAFETY: takes numbers alone.
         let cleared =
@@ -299,8 +299,8 @@ fn drop_capabilities() -> nix::Result<c_long> {
     })
 }
 
-/// Tries the candidates as execvp(3) does, without its shell: one that may not be executed is
-/// remembered while the search goes on, one that is there but broken ends it.
+/// Tries the candidates like execvp(3), but without its shell: the search goes on after one that may
+/// not be executed, and ends at one that exists but is broken.
 fn execute(plan: &Plan) -> Failure {
     let mut best = Failure { step: Step::NotFound, errno: Errno::ENOENT, index: 0 };
     for (index, candidate) in plan.candidates.iter().enumerate() {
@@ -329,8 +329,8 @@ fn exists(path: &CStr) -> bool {
     unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }
 }
 
-/// Every signal back to its default, those that k1s was started with ignored too, by raw
-/// system calls: the C library keeps 32 and 33 to itself. KILL and STOP are refused.
+/// Resets every signal to its default, also those that were ignored when k1s was started. Uses raw
+/// system calls, because the C library refuses 32 and 33. The kernel refuses KILL and STOP.
 fn default_dispositions() {
     let default = [0u64; 4]; // struct sigaction as the kernel has it: SIG_DFL, no flags
     for signal in 1..=64 {
@@ -347,7 +347,7 @@ fn default_dispositions() {
     }
 }
 
-/// All signals were blocked around the clone; now that no handler of k1s is left, none is.
+/// Unblocks all signals, which were blocked around the clone; no handler of k1s is left now.
 fn empty_mask() {
     let empty = 0u64;
     // SAFETY: the kernel reads a mask of 8 bytes.

@@ -1,16 +1,16 @@
-//! Reading the two clocks, and noticing when the calendar is set.
+//! Reads the two clocks, and notices when the calendar is set.
 //!
 //! ```text
 //!   CLOCK_MONOTONIC ──▶ mono
-//!          +            one distance, the same for every turn, until the calendar is set:
-//!       distance   ──▶ wall      then it is measured anew, and told once
+//!          +            the distance stays the same until the calendar is set;
+//!       distance   ──▶ wall      then it is measured anew, and the step is reported once
 //! ```
 //!
-//! Between two steps the kernel keeps the distance of the two clocks constant: what adjusts the
-//! rate of one adjusts the other (clock_gettime(2)). So one reading is computed from the other,
-//! and all that is due at one moment of the calendar is due at one moment of elapsed time,
-//! whenever it was asked for. Two readings of two clocks, each rounded, would differ by a
-//! millisecond now and then, and what falls due together would come in two heaps.
+//! Between two steps the distance of the two clocks is constant, because the kernel adjusts the
+//! rate of both together (clock_gettime(2)). So the calendar is computed from elapsed time, and
+//! timers for the same time of the calendar always expire together. If both clocks were read and
+//! rounded, they would sometimes differ by a millisecond, and such timers would expire in two
+//! turns.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -23,13 +23,13 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use crate::time::{Mono, Now, Wall};
 
-/// Both clocks once: `CLOCK_MONOTONIC` and `CLOCK_REALTIME`, in milliseconds, rounded down.
-/// Through the vDSO: no system call.
+/// Reads both clocks once: `CLOCK_MONOTONIC` and `CLOCK_REALTIME`, in milliseconds, rounded down.
+/// It goes through the vDSO, without a system call.
 pub fn now() -> Now {
     Clock::new(Reading::take, None).now()
 }
 
-/// Elapsed time alone: `CLOCK_MONOTONIC`.
+/// Reads elapsed time only: `CLOCK_MONOTONIC`.
 pub fn mono() -> Mono {
     to_mono(elapsed())
 }
@@ -44,7 +44,7 @@ pub fn to_mono(elapsed: Duration) -> Mono {
     Mono(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The clocks of one k1s, read once a turn.
+/// The clocks of k1s, read once a turn.
 #[derive(Debug)]
 pub struct Clock {
     source: fn() -> Reading,
@@ -56,33 +56,33 @@ pub struct Clock {
     elapsed: Duration,
 }
 
-/// Both clocks at nearly the same time, in microseconds.
+/// A reading of both clocks at nearly the same time, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// Elapsed time, read before the calendar.
     pub before: i64,
     /// The calendar, since the epoch.
     pub wall: i64,
-    /// Elapsed time, read after the calendar: the process may have been away in between.
+    /// Elapsed time, read after the calendar: the process may have been interrupted in between.
     pub after: i64,
 }
 
 impl Clock {
-    /// The machine's clocks. Where its kernel cannot tell that the calendar was set (a sandbox
-    /// may lack it), nothing wakes the loop for that: see [`Clock::longest_sleep`].
+    /// The clocks of this machine. If its kernel cannot report that the calendar was set, as in
+    /// some sandboxes, nothing wakes the loop for that: see [`Clock::longest_sleep`].
     pub fn of_the_system() -> Clock {
         Clock::new(Reading::take, watch_calendar().ok())
     }
 
-    /// Clocks that are read by `source`. `watch` becomes readable when the calendar is set.
+    /// Clocks read by `source`. `watch` becomes readable when the calendar is set.
     pub fn new(source: fn() -> Reading, watch: Option<OwnedFd>) -> Clock {
         let distance = measure(source);
         let (watch, elapsed) = (watch.map(File::from), Duration::ZERO);
         Clock { source, watch, distance, was_set: false, elapsed }
     }
 
-    /// Reads both clocks, in milliseconds, rounded down: the calendar is never ahead of the
-    /// machine's own, and less than 2 ms behind.
+    /// Reads both clocks, in milliseconds, rounded down. The calendar is never ahead of the
+    /// machine's, and at most 2 ms behind.
     pub fn now(&mut self) -> Now {
         let reading = (self.source)();
         if !reading.agrees_with(self.distance) {
@@ -99,28 +99,27 @@ impl Clock {
         self.elapsed
     }
 
-    /// Whether the calendar was found to have been set, or the machine to have slept, since the
-    /// last call. Steps of less than 2 ms are not seen.
+    /// Whether the calendar was set, or the machine slept, since the last call. Steps of less than
+    /// 2 ms are not noticed.
     pub fn take_step(&mut self) -> bool {
         std::mem::take(&mut self.was_set)
     }
 
-    /// What becomes readable when the calendar is set.
+    /// A descriptor that becomes readable when the calendar is set.
     pub fn watch(&self) -> Option<RawFd> {
         self.watch.as_ref().map(AsRawFd::as_raw_fd)
     }
 
-    /// The watch has become readable: it is made quiet, for the next time. What has happened
-    /// shows when the clocks are read.
+    /// The watch has become readable: reads it, so that it can report the next step. The step
+    /// itself shows when the clocks are read.
     pub fn handle_watch(&mut self) {
         let Some(watch) = &mut self.watch else { return };
-        // A timerfd says ECANCELED once for each step, and goes on watching: timerfd_create(2).
+        // A timerfd returns ECANCELED once for each step, and goes on: timerfd_create(2).
         let was_cancelled = |error: io::Error| error.raw_os_error() == Some(libc::ECANCELED);
         while watch.read(&mut [0; 8]).is_err_and(was_cancelled) {}
     }
 
-    /// The longest time for which a loop that waits for a moment of the calendar may sleep,
-    /// where nothing tells it that the calendar was set.
+    /// How long the loop may sleep at most when nothing reports that the calendar was set.
     pub fn longest_sleep(&self) -> Option<Duration> {
         self.watch.is_none().then_some(UNWATCHED_SLEEP)
     }
@@ -134,7 +133,7 @@ impl Reading {
         Reading { before, wall, after: read(libc::CLOCK_MONOTONIC) }
     }
 
-    /// Whether the clocks may be as far apart as that, as well as this reading tells.
+    /// Whether this reading allows for such a distance between the clocks.
     fn agrees_with(&self, distance: i64) -> bool {
         let distance = distance.saturating_mul(1000);
         let (least, most) = (self.wall - self.after, self.wall - self.before);
@@ -142,16 +141,16 @@ impl Reading {
     }
 }
 
-/// How far the calendar is ahead, in milliseconds, rounded down: by the best of some readings.
+/// Measures how far the calendar is ahead, in milliseconds, rounded down: takes the best of
+/// [`READINGS`].
 fn measure(source: fn() -> Reading) -> i64 {
     let readings = std::iter::repeat_with(source).take(READINGS);
     let best = readings.min_by_key(|reading| reading.after - reading.before);
     best.map_or(0, |best| (best.wall - best.after).div_euclid(1000))
 }
 
-/// A timer for a moment that does not come: only its cancellation tells anything, which is that
-/// the calendar was set or the machine has woken from sleep: timerfd_create(2),
-/// `TFD_TIMER_CANCEL_ON_SET`.
+/// A timer that never expires. It is cancelled when the calendar is set or the machine wakes from
+/// sleep: timerfd_create(2), `TFD_TIMER_CANCEL_ON_SET`.
 fn watch_calendar() -> io::Result<OwnedFd> {
     let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
     let timer = TimerFd::new(ClockId::CLOCK_REALTIME, flags)?;
@@ -172,16 +171,16 @@ fn read(clock: libc::clockid_t) -> i64 {
     time.tv_sec * 1_000_000 + time.tv_nsec / 1000
 }
 
-/// In seconds since the epoch: the year 2286.
+/// When that timer would expire, in seconds since the epoch: the year 2286.
 const NEVER: i64 = 9_999_999_999;
 
-/// In microseconds: a distance is rounded to a millisecond, and so may look wrong by that much.
+/// In microseconds; more than the error of a distance that is rounded to a millisecond.
 const TOLERANCE: i64 = 2000;
 
-/// How often the clocks are read to measure their distance: the process may be interrupted.
+/// How often the clocks are read to measure their distance, since the process may be interrupted.
 const READINGS: usize = 4;
 
-/// Cron's own unit: a step is seen before the next minute is over.
+/// The unit of cron: a step is noticed within a minute.
 const UNWATCHED_SLEEP: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! k1s's own standard output and error, written to without ever waiting for a reader.
 //!
-//! Setting O_NONBLOCK on descriptor 1 would change it for everybody who shares it: the shell
-//! that started k1s, the rest of a pipeline. So each kind of file has its own way:
+//! Setting O_NONBLOCK on descriptor 1 would change it for all processes that share it: the shell
+//! that started k1s, the rest of a pipeline. So k1s does it differently for each kind of file:
 //!
-//! | it is | k1s |
+//! | kind | how k1s writes |
 //! |---|---|
-//! | a pipe, a terminal | opens it anew through `/proc/self/fd/N`, non-blocking: a description of its own |
-//! | the same, and opening is refused | asks poll(2) first, writes at most `PIPE_BUF` bytes |
+//! | a pipe, a terminal | opens it again through `/proc/self/fd/N`, non-blocking: its own file description |
+//! | the same, but opening is refused | asks poll(2) first, and writes at most `PIPE_BUF` bytes |
 //! | a socket | `send` with `MSG_DONTWAIT` |
-//! | a file, `/dev/null` | writes; epoll refuses these with `EPERM`, and they never wait |
+//! | a file, `/dev/null` | writes: these never block, and epoll refuses them with `EPERM` |
 //! | closed | drops everything |
 
 use std::fs::File;
@@ -29,20 +29,20 @@ pub struct Console(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// A description of k1s's own, non-blocking.
+    /// k1s's own file description, non-blocking.
     Reopened(File),
-    /// Shared, and it may block: poll first.
+    /// Shared, and may block: poll first.
     Shared(RawFd),
-    /// Shared, each send says that it does not wait.
+    /// Shared; each send is non-blocking.
     Socket(RawFd),
-    /// Never waits for anybody.
+    /// Never blocks.
     Direct(RawFd),
     /// Everything written is dropped.
     Sink,
 }
 
 impl Console {
-    /// The stream as k1s was started with it.
+    /// The stream that k1s was started with.
     pub fn new(stream: Stream) -> Console {
         Console::of(match stream {
             Stream::Stdout => 1,
@@ -50,12 +50,12 @@ impl Console {
         })
     }
 
-    /// Writes what can be written without waiting; how much that was, in bytes.
+    /// Writes as much as it can without waiting; returns how many bytes.
     ///
     /// # Errors
-    /// `WouldBlock`: nothing for now, wait for [`pollable`](Self::pollable) to be writable.
-    /// Any other is the reader's or the disk's, such as `EPIPE` (nobody reads any more; k1s
-    /// has SIGPIPE blocked) or `ENOSPC`: what was to be written is lost, k1s goes on.
+    /// `WouldBlock`: nothing can be written now; wait until [`pollable`](Self::pollable) is
+    /// writable. Any other error comes from the reader or the disk, such as `EPIPE` (there is no
+    /// reader any more; k1s has SIGPIPE blocked) or `ENOSPC`: the bytes are lost, k1s goes on.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
             Kind::Reopened(file) => file.write(bytes),
@@ -68,8 +68,7 @@ impl Console {
         }
     }
 
-    /// The descriptor to wait on for room, or `None` when it never waits: it cannot be
-    /// registered with epoll then, nor needs to be.
+    /// The descriptor to register with epoll, or `None` when it never blocks.
     pub fn pollable(&self) -> Option<RawFd> {
         match &self.0 {
             Kind::Reopened(file) => Some(file.as_raw_fd()),
@@ -99,8 +98,8 @@ impl Console {
     }
 }
 
-/// Whether stdout and stderr are one and the same file, as with `2>&1` or on a terminal: then
-/// what is written to one may stand in the middle of what was written to the other.
+/// Whether stdout and stderr are the same file, as with `2>&1` or on a terminal: then what is
+/// written to one may end up in the middle of a line of the other.
 pub fn is_one_file() -> bool {
     let identity = |fd| fstat(borrow(fd)).map(|s| (s.st_dev, s.st_ino, s.st_rdev));
     identity(1).is_ok_and(|stdout| identity(2) == Ok(stdout))
@@ -112,7 +111,7 @@ fn reopen(fd: RawFd) -> nix::Result<File> {
     open(path.as_str(), flags, Mode::empty()).map(File::from)
 }
 
-/// poll(2) says that a pipe has room when `PIPE_BUF` bytes fit.
+/// poll(2) says that a pipe is writable when `PIPE_BUF` bytes fit.
 fn write_when_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let mut wanted = [PollFd::new(fd, PollFlags::POLLOUT)];
     if poll(&mut wanted, PollTimeout::ZERO)? == 0 {
@@ -124,7 +123,7 @@ fn write_when_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 
 /// The standard descriptors are open from [`prepare`](super::prepare) to the end.
 fn borrow(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: never closed while a Console is in use; should it be, calls fail with EBADF.
+    // SAFETY: never closed while a Console is in use; if it were, calls would fail with EBADF.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 

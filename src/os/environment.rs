@@ -1,7 +1,7 @@
 //! The environment of a run, as execve(2) takes it.
 //!
-//! k1s's own less `K1S_*` (or nothing), then the account's HOME, USER and LOGNAME, then the
-//! job's, then `K1S_JOB` and `K1S_RUN`: what comes later wins.
+//! First that of k1s without `K1S_*` (or nothing), then HOME, USER and LOGNAME of the account, then
+//! that of the job, then `K1S_JOB` and `K1S_RUN`. Later values replace earlier ones.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,26 +11,27 @@ use std::os::unix::ffi::OsStringExt;
 use super::user::Account;
 use crate::job::spec::Command;
 
-/// k1s's own environment as jobs inherit it: `NAME=value` by name.
+/// The part of k1s's own environment that jobs inherit: `NAME=value` by name.
 #[derive(Debug)]
 pub(super) struct Inherited(BTreeMap<Vec<u8>, CString>);
 
 /// The whole environment of one run.
 #[derive(Debug)]
 pub(super) struct Environment<'a> {
-    /// `NAME=value`, `K1S_JOB` and `K1S_RUN` first: they are found soon in `/proc/PID/environ`.
+    /// `NAME=value`; `K1S_JOB` and `K1S_RUN` come first, to be found quickly in
+    /// `/proc/PID/environ`.
     pub(super) entries: Vec<Cow<'a, CStr>>,
-    /// The value of PATH, where there is one.
+    /// The value of PATH, if there is one.
     pub(super) path: Option<Vec<u8>>,
 }
 
 impl Inherited {
-    /// Of these variables, those that jobs may see: no `K1S_*`, which may be secret.
+    /// Keeps the variables that jobs may see: all but `K1S_*`, which may be secret.
     pub(super) fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Inherited {
         let visible = variables
             .map(|(name, value)| (name.into_vec(), value.into_vec()))
             .filter(|(name, _)| !name.starts_with(b"K1S_"));
-        // What came in through execve holds no NUL, so nothing is dropped here.
+        // What came through execve contains no NUL, so nothing is dropped here.
         let entries = visible.filter_map(|(name, value)| {
             let entry = entry(&name, &value).ok()?;
             Some((name, entry))
@@ -41,7 +42,7 @@ impl Inherited {
     /// The environment of the run `run_tag` of `job`.
     ///
     /// # Errors
-    /// A value holds a NUL byte, which the job's checks refuse.
+    /// A value contains a NUL byte, which the checks of a job refuse.
     pub(super) fn for_run<'a>(
         &'a self,
         command: &Command,

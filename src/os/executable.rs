@@ -1,10 +1,12 @@
-//! Whether an executable may be executed without a wait.
+//! Whether an executable can be executed without a wait.
 //!
-//! Somebody who holds a lease on a file (fcntl(2), F_SETLEASE) is asked by the kernel to give it up
-//! when it is executed, and has `fs.lease-break-time`, 45 s, for it. k1s would stand still so long.
-//! open(2) with O_NONBLOCK asks the holder as well, and says at once that it is to be tried again.
+//! If a process holds a lease on a file (fcntl(2), F_SETLEASE), the kernel asks it to give it up
+//! when the file is executed, and waits for `fs.lease-break-time`, 45 s. k1s would be suspended as
+//! long. open(2) with O_NONBLOCK asks the holder as well, but returns at once, so that k1s can try
+//! again later.
 //!
-//! What stays: a file that k1s may not read, and a lease that is taken between the look and execve.
+//! It cannot help with a file that k1s may not read, nor with a lease that is taken between the
+//! check and execve.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -18,11 +20,11 @@ use nix::sys::stat::{Mode, SFlag, stat};
 
 use super::failure::SpawnError;
 
-/// Looks at the first of the candidates that is a file, which execve(2) will take, and at the
-/// interpreter that its first line names. Whatever else is wrong is for execve to say.
+/// Checks the first candidate that is a file, which is the one that execve(2) takes, and the
+/// interpreter that its first line names. Any other error is left to execve.
 ///
 /// # Errors
-/// [`SpawnError::Shortage`]: somebody holds a lease on one of them.
+/// [`SpawnError::Shortage`]: a process holds a lease on one of them.
 pub(super) fn is_free(candidates: &[CString], directory: &str) -> Result<(), SpawnError> {
     let paths = candidates.iter().map(|path| Path::new(OsStr::from_bytes(path.to_bytes())));
     for path in paths {
@@ -36,8 +38,8 @@ pub(super) fn is_free(candidates: &[CString], directory: &str) -> Result<(), Spa
     Ok(())
 }
 
-/// The beginning of the file; `None` when there is no such file. What is not a regular one is
-/// never opened, as that would do something: a FIFO's writer goes on when it has a reader.
+/// The beginning of the file; `None` when there is no such file. Only regular files are opened:
+/// opening others has effects, such as letting the writer of a FIFO go on.
 fn look(path: &Path) -> Result<Option<Vec<u8>>, SpawnError> {
     let kind = stat(path).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
     if kind != Ok(SFlag::S_IFREG) {
@@ -53,14 +55,14 @@ fn look(path: &Path) -> Result<Option<Vec<u8>>, SpawnError> {
         Err(Errno::EWOULDBLOCK) => {
             let path = path.display();
             Err(SpawnError::Shortage(format!(
-                "executable {path}: somebody holds a lease on it (EWOULDBLOCK)"
+                "executable {path}: another process holds a lease on it (EWOULDBLOCK)"
             )))
         }
         Err(_) => Ok(Some(Vec::new())),
     }
 }
 
-/// What `#!` names: execve(2).
+/// The interpreter that `#!` names: execve(2).
 fn interpreter(head: &[u8]) -> Option<&Path> {
     let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let mut words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());

@@ -1,29 +1,29 @@
-//! Why a process could not be started, and whose fault it is.
+//! Why a process could not be started: because of the job, or because of a shortage of the machine.
 
 use nix::errno::Errno;
 
 use super::{errno_of, is_shortage, reason};
 use crate::job::SpawnFailure;
 
-/// Why nothing was started.
+/// Why no process was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpawnError {
-    /// It cannot run as it is: the run has failed.
+    /// Because of the job: the run has failed.
     Failed(SpawnFailure),
-    /// The machine is short of something (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`, `ENOSPC`), or
-    /// somebody holds a lease on the executable: try again later. With what it is, for people.
-    /// Where execve itself says so and the job has `limits`, they are taken for the cause: that
-    /// is a failed run.
+    /// Because this machine is short of something (`EMFILE`, `ENFILE`, `EAGAIN`, `ENOMEM`,
+    /// `ENOSPC`), or another process holds a lease on the executable: try again later. Says what
+    /// it is, for people. If execve itself fails so and the job has `limits`, they count as the
+    /// cause, and the run has failed.
     Shortage(String),
 }
 
 impl SpawnError {
-    /// What k1s could not do for the run's sake, whatever the reason: not for the job to answer for.
+    /// k1s itself could not do a step for the run, whatever the reason: not the job's fault.
     pub fn shortage(step: &str, error: &std::io::Error) -> SpawnError {
         SpawnError::Shortage(format!("{step}: {}", reason(errno_of(error))))
     }
 
-    /// The machine's when it ran out of something, else the job's.
+    /// A shortage if the machine has run out of something, otherwise a failure of the job.
     pub(super) fn at(step: &str, errno: Errno) -> SpawnError {
         let text = format!("{step}: {}", reason(errno));
         if is_shortage(errno) { SpawnError::Shortage(brief(text)) } else { cannot_run(text) }
@@ -34,8 +34,8 @@ pub(super) fn cannot_run(error: String) -> SpawnError {
     SpawnError::Failed(SpawnFailure { exit_code: 126, error: brief(error) })
 }
 
-/// The beginning and the end of a text that is too long to be kept with each run: a PATH or a
-/// name may be as long as the request that it came in.
+/// Keeps the beginning and the end of a text that is too long to be stored with each run: a PATH or
+/// a name may be as long as a request.
 pub(super) fn brief(text: String) -> String {
     if text.len() <= MOST_ERROR_BYTES {
         return text;
@@ -45,5 +45,5 @@ pub(super) fn brief(text: String) -> String {
     format!("{begin}…{end}")
 }
 
-/// Of what is said about a run that could not be started.
+/// The longest error of a run that could not be started.
 pub(super) const MOST_ERROR_BYTES: usize = 1024;

@@ -1,4 +1,4 @@
-//! Files that are read before k1s supervises: the config, a token.
+//! Files that k1s reads before it supervises: the config, a token.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -11,12 +11,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 
-/// Reads a file whole, of at most `most` bytes. It may be a pipe, as of `-c <(…)`, or a FIFO that
-/// nobody writes to: while there is nothing to read, a signal that is to end k1s does, although
-/// all are blocked ([`prepare`](super::prepare)) and no handler stands yet.
+/// Reads a whole file, of at most `most` bytes. It may be a pipe, as with `-c <(…)`, or a FIFO
+/// without a writer. While there is nothing to read, a signal that asks k1s to end ends this call,
+/// although all signals are blocked ([`prepare`](super::prepare)) and no handler is installed yet.
 ///
 /// # Errors
-/// It cannot be opened or read, is larger, or such a signal came.
+/// It cannot be opened or read, it is larger, or such a signal came.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let mut file = File::from(open(path, flags, Mode::empty())?);
@@ -25,7 +25,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let (mut bytes, mut buffer) = (Vec::new(), [0; BUFFER_BYTES]);
     loop {
-        // A FIFO without a writer reads as if at its end: only the poll knows better.
+        // A FIFO without a writer reads as if at its end, so wait for it by poll.
         wait(&file, &signals)?;
         match file.read(&mut buffer) {
             Ok(0) => return Ok(bytes),

@@ -1,4 +1,4 @@
-//! Leaves out of the static binary what glibc has and k1s never asks for: a third of a megabyte.
+//! Leaves a third of a megabyte of glibc, which k1s never uses, out of the static binary.
 //!
 //! ```text
 //! malloc ── statistics ──► stdio ──► wide characters ──► locales ──► iconv ──► dlopen
@@ -6,15 +6,14 @@
 //! std ── where the main stack ends ──► sscanf ──► floating point, 128 bits of it
 //! ```
 //!
-//! The linker takes all of that from `libc.a` for functions that k1s never calls. Each name below
-//! stands in for one where such a chain begins: a symbol that is defined is not looked up in an
-//! archive. They are weak, so that wherever glibc is put together differently and the linker takes
-//! the member for another reason, glibc's own wins, and the binary is larger, not wrong.
-//! `ld.lld --why-extract=FILE` says who asks for what.
+//! The linker takes all of that from `libc.a` for functions that k1s never calls. Each symbol below
+//! replaces one where such a chain begins, because the linker does not look for a defined symbol
+//! in an archive. They are weak: if another glibc needs the original for another reason, that wins,
+//! and the binary is larger, but not wrong. `ld.lld --why-extract=FILE` says what needs what.
 //!
 //! What is lost: `malloc_stats` and `malloc_info` print nothing, the C locale converts no wide
-//! characters (Rust never does through libc), and a stack overflow ends in a bare SIGSEGV without
-//! std's line about it.
+//! characters (Rust never uses libc for that), and a stack overflow ends in SIGSEGV without the
+//! message of std.
 
 use std::arch::global_asm;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -54,12 +53,12 @@ global_asm!(
     ".text",
 );
 
-/// Of `malloc_stats` and its like, which nobody calls.
+/// Replaces `malloc_stats` and the like, which nothing calls.
 extern "C" fn print_nothing() -> c_int {
     0
 }
 
-/// A check of glibc's has failed: says which, and aborts, as assert(3).
+/// A check in glibc has failed: says which, and aborts, as in assert(3).
 extern "C" fn assert_fail(
     assertion: *const c_char,
     _file: *const c_char,
@@ -67,7 +66,7 @@ extern "C" fn assert_fail(
     _function: *const c_char,
 ) -> ! {
     for text in [c"k1s: glibc: failed: ".as_ptr(), assertion, c"\n".as_ptr()] {
-        // SAFETY: assert(3) hands over a C string; write(2) reads as many bytes as it has.
+        // SAFETY: assert(3) passes a C string; write(2) reads as many bytes as it has.
         unsafe {
             let text = CStr::from_ptr(text);
             libc::write(libc::STDERR_FILENO, text.as_ptr().cast::<c_void>(), text.count_bytes());
@@ -76,8 +75,8 @@ extern "C" fn assert_fail(
     std::process::abort()
 }
 
-/// glibc's strerror_r(3), in English: fills `buffer` and returns it. std's `io::Error` comes here,
-/// by way of POSIX's variant, which takes whatever is in `buffer`.
+/// glibc's strerror_r(3), in English: fills `buffer` and returns it. `io::Error` of std calls it
+/// through the POSIX variant, which takes what is in `buffer`.
 extern "C" fn strerror_r(errno: c_int, buffer: *mut c_char, size: usize) -> *mut c_char {
     let text = Errno::from_raw(errno).desc();
     let length = text.len().min(size.saturating_sub(1));
@@ -91,7 +90,7 @@ extern "C" fn strerror_r(errno: c_int, buffer: *mut c_char, size: usize) -> *mut
     buffer
 }
 
-/// std asks where the main thread's stack ends, to recognise an overflow; it does without.
+/// std asks for the end of the main thread's stack, to recognise an overflow. It can do without.
 extern "C" fn pthread_getattr_np() -> c_int {
     libc::ENOSYS
 }

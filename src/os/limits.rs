@@ -1,4 +1,4 @@
-//! Resource limits: the job's names and numbers, as the kernel takes them.
+//! Resource limits: names and numbers of a job, translated for the kernel.
 
 use nix::libc;
 
@@ -10,13 +10,14 @@ use crate::job::spec::{Resource, ResourceLimit};
 pub(super) struct RawLimit {
     /// `RLIMIT_…`.
     pub(super) resource: u32,
-    /// How people and the API call it.
+    /// Its name in the API.
     pub(super) name: &'static str,
     /// The soft and the hard limit.
     pub(super) value: libc::rlimit64,
 }
 
-/// The limits of a job: its own, and unless it has one, the `nofile` that k1s has raised for itself.
+/// The limits of a job: its own, and `nofile` as it was before k1s raised it, unless the job sets
+/// that.
 pub(super) fn of_job(limits: &[ResourceLimit], nofile: Option<libc::rlimit64>) -> Vec<RawLimit> {
     let mut raw: Vec<RawLimit> = limits.iter().map(to_raw).collect();
     if let Some(nofile) = nofile

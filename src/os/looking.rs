@@ -1,18 +1,18 @@
-//! Looking who is there: the processes below k1s, and the run that each was started by.
+//! Finds the descendants of k1s, and the run that each belongs to.
 //!
 //! ```text
-//!  k1s ─┬─ leader ─┬─ …            the run's group
-//!       │          └─ setsid ─ …   found below the leader
-//!       └─ orphan ─ …              found among k1s's own children, and told by its mark
+//!  k1s ─┬─ leader ─┬─ …            the group of the run
+//!       │          └─ setsid ─ …   found as a descendant of the leader
+//!       └─ orphan ─ …              found as a child of k1s, and identified by its mark
 //! ```
 //!
-//! Every process of a run is below k1s, which inherits what loses its parent; so whatever is left
-//! of a run whose leader is gone has an ancestor among k1s's own children, or is one. They stand in
-//! `/proc/PID/task/TID/children` (proc_tid_children(5)). In k1s's own file, one that is inherited
-//! is put at the end and nobody is taken out but by k1s when it reaps: read in one go, it is what
-//! was the case at the moment in which its end was read, and nothing can have slipped through.
-//! Where a kernel has no such files (CONFIG_PROC_CHILDREN), all of `/proc` is walked, which is no
-//! moment: only several such looks in a row say anything.
+//! Every process of a run is a descendant of k1s, which inherits processes that lose their parent.
+//! When the leader is gone, each process that is left is a child of k1s or descends from one.
+//! `/proc/PID/task/TID/children` lists children (proc_tid_children(5)). In the file of k1s itself,
+//! inherited ones are added at the end, and none is removed until k1s reaps it. So one read of the
+//! whole file is exact: it shows all children at the moment when its end was read.
+//! If the kernel has no such files (CONFIG_PROC_CHILDREN), k1s walks all of `/proc`. That is not
+//! exact, so it takes several looks in a row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -26,33 +26,33 @@ use super::{limits, random};
 use crate::job::Pid;
 use crate::job::tag::RunTag;
 
-/// How a look went.
+/// The outcome of a look.
 #[derive(Debug)]
 pub enum Look {
-    /// It saw this.
+    /// These processes were found.
     Taken(Family),
-    /// There is no descriptor or memory to look with: to be tried again.
+    /// A shortage of descriptors or memory: try again.
     Short,
-    /// There is no `/proc`, or one of another pid namespace.
+    /// There is no `/proc`, or it is that of another pid namespace.
     Blind,
 }
 
-/// Who is whose child.
+/// Children and descendants.
 #[derive(Debug)]
 pub struct Family {
-    /// k1s's own children, zombies too.
+    /// The children of k1s, including zombies.
     pub own: Vec<Pid>,
-    /// All of `/proc`, where there are no `children` files.
+    /// All of `/proc`, if there are no `children` files.
     walked: Option<BTreeMap<Pid, Vec<Pid>>>,
 }
 
 impl Family {
-    /// For a look below one process alone: k1s's own children are not looked for.
+    /// Without the children of k1s: to look for the descendants of one process only.
     pub fn unlooked() -> Family {
         Family { own: Vec::new(), walked: None }
     }
 
-    /// Looks for k1s's own children.
+    /// Looks for the children of k1s.
     pub fn look() -> Look {
         if !sees_own_namespace() {
             return Look::Blind;
@@ -81,13 +81,14 @@ impl Family {
         Look::Taken(Family { own, walked: Some(walked) })
     }
 
-    /// Whether [`own`](Family::own) is what was the case at one moment.
+    /// Whether [`own`](Family::own) shows all children at one moment.
     pub fn is_exact(&self) -> bool {
         self.walked.is_none()
     }
 
-    /// The living processes below one, up to `most`, which are taken from `most`. Whoever is gone
-    /// meanwhile has left its children to k1s, where the next look finds them.
+    /// The living descendants of a process, at most `most`, which is reduced by their number. The
+    /// children of one that has ended meanwhile are children of k1s now, and found by the next
+    /// look.
     pub fn below(&self, root: Pid, most: &mut usize) -> Vec<Stat> {
         let mut found = Vec::new();
         let mut todo = vec![root];
@@ -117,7 +118,7 @@ impl Family {
 }
 
 /// The children of all threads of a process. A thread that ends leaves its children to another
-/// one of them, which may have been read before: they are read again.
+/// thread, which may have been read before. Then all are read again.
 fn children(parent: Pid) -> io::Result<Vec<Pid>> {
     let mut found = BTreeSet::new();
     for _ in 0..CHILDREN_LOOKS {
@@ -128,8 +129,8 @@ fn children(parent: Pid) -> io::Result<Vec<Pid>> {
     Ok(found.into_iter().collect())
 }
 
-/// Adds the children of each thread; returns whether all threads were still there. Each descriptor
-/// is closed before the next is opened.
+/// Adds the children of each thread; returns whether no thread ended meanwhile. Needs one
+/// descriptor at a time.
 fn children_at_once(parent: Pid, found: &mut BTreeSet<Pid>) -> io::Result<bool> {
     let mut threads = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{}/task", parent.0))? {
@@ -137,7 +138,7 @@ fn children_at_once(parent: Pid, found: &mut BTreeSet<Pid>) -> io::Result<bool> 
     }
     let (mut text, mut gone) = (Vec::with_capacity(READ_BYTES), None);
     for thread in &threads {
-        // By `take`, the size is not asked for, which is 0.
+        // `take` keeps std from asking for the size, which is 0.
         let read = std::fs::File::open(thread.join("children"))
             .and_then(|file| file.take(u64::MAX).read_to_end(&mut text));
         match read {
@@ -146,7 +147,7 @@ fn children_at_once(parent: Pid, found: &mut BTreeSet<Pid>) -> io::Result<bool> 
             Err(error) => return Err(error),
         }
     }
-    // Of a single thread that is not there the file is missing: the kernel has none, perhaps.
+    // If the file of the only thread is missing, the kernel may have no such files.
     if let Some(error) = gone.take_if(|_| threads.len() == 1) {
         return Err(error);
     }
@@ -160,45 +161,45 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(super::errno_of(error), Errno::ENOENT | Errno::ESRCH)
 }
 
-/// Which run a process comes from.
+/// Which run a process belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// From this one; of the run's number only the lower bits may be known: [`Signs::short`].
+    /// This one; only the lower bits of its number may be known: [`Tags::short`].
     Run(RunTag),
-    /// From none of this k1s, as far as it says.
+    /// No run of this k1s, as far as can be seen.
     Unknown,
-    /// Not to be seen now: there is no descriptor or memory to look with, or the process is just
+    /// It cannot be seen now: there is a shortage of descriptors or memory, or the process is just
     /// executing a program, or has ended.
     Hidden,
 }
 
-/// By what this k1s knows its runs again.
+/// Tells which run a process belongs to: by its mark or its environment.
 #[derive(Debug)]
-pub struct Signs {
+pub struct Tags {
     instance: String,
     marks: Option<Marks>,
 }
 
-impl Signs {
-    /// With marks below k1s's own limit, where that leaves room.
-    pub fn new(instance: &str) -> Signs {
+impl Tags {
+    /// Uses marks if k1s's own limit leaves room for them.
+    pub fn new(instance: &str) -> Tags {
         let hard = limits::locks(None).map(|limit| limit.rlim_max);
         let marks = hard.ok().and_then(|hard| Marks::below(hard, random::number()));
-        Signs { instance: instance.to_owned(), marks }
+        Tags { instance: instance.to_owned(), marks }
     }
 
-    /// The number that RLIMIT_LOCKS is set to in the run's processes.
+    /// The mark of a run: the value of RLIMIT_LOCKS in its processes.
     pub fn mark(&self, tag: RunTag) -> Option<u64> {
         self.marks.and_then(|marks| marks.of(tag))
     }
 
-    /// What is known of a run's number wherever its processes are met.
+    /// The part of a run's number that its mark contains.
     pub fn short(tag: RunTag) -> RunTag {
         RunTag { run: tag.run & RUN_MASK, ..tag }
     }
 
-    /// Which run a child of k1s comes from: by its mark, or by `K1S_RUN` in the environment that
-    /// it was started with.
+    /// Which run a child of k1s belongs to, by its mark, or by `K1S_RUN` in the environment that it
+    /// was started with.
     pub fn read(&self, stat: &Stat) -> Origin {
         let pid = stat.process.pid;
         let limit = self.marks.and_then(|marks| Some((marks, mark_of(pid)?)));
@@ -207,7 +208,7 @@ impl Signs {
         }
         match proc::run_tag(pid) {
             Found::Text(text) => match RunTag::parse(&self.instance, &text) {
-                Some(tag) => Origin::Run(Signs::short(tag)),
+                Some(tag) => Origin::Run(Tags::short(tag)),
                 None => Origin::Unknown,
             },
             Found::None if stat.is_dead && limit.is_none() => Origin::Hidden,
@@ -217,8 +218,8 @@ impl Signs {
     }
 }
 
-/// By prlimit(2), which takes no descriptor but the same user or CAP_SYS_RESOURCE; else from
-/// `/proc/PID/limits`, which anybody may read.
+/// Reads RLIMIT_LOCKS: by prlimit(2), which needs no descriptor, but the same user or
+/// CAP_SYS_RESOURCE; otherwise from `/proc/PID/limits`, which everyone may read.
 fn mark_of(pid: Pid) -> Option<u64> {
     match limits::locks(Some(pid)) {
         Ok(limit) => Some(limit.rlim_cur),
@@ -232,13 +233,13 @@ pub fn session_of(pid: Pid) -> Option<Pid> {
     nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
 }
 
-/// What a child of k1s is; `None` when that cannot be seen now.
+/// What `/proc` says about a child of k1s; `None` when that cannot be seen now.
 pub fn stat_of(pid: Pid) -> Option<Stat> {
     known(Stat::read(pid)).flatten()
 }
 
-/// What keeps k1s from seeing who is there, for people: no `/proc`, or one that is not of its own
-/// pid namespace, or that hides the processes of others.
+/// What keeps k1s from finding all leftovers, for people: `/proc` is missing, or belongs to another
+/// pid namespace, or hides processes of other users.
 pub fn obstacle() -> Option<String> {
     let obstacle = if std::fs::read_link("/proc/self").is_err() {
         "/proc is not there"
@@ -252,8 +253,8 @@ pub fn obstacle() -> Option<String> {
     Some(format!("{obstacle}: what leaves its run's process group may not be found"))
 }
 
-/// Whether the numbers in `/proc` are those that k1s knows processes by: else one that is read
-/// there is another process, and must not be signalled. Looked at once.
+/// Whether the pids in `/proc` are those of k1s's own pid namespace. Otherwise they name other
+/// processes, which must not be signalled. Checked once.
 pub(super) fn sees_own_namespace() -> bool {
     static SEES: OnceLock<bool> = OnceLock::new();
     *SEES.get_or_init(|| {
@@ -262,8 +263,8 @@ pub(super) fn sees_own_namespace() -> bool {
     })
 }
 
-/// By its mount's options: proc(5). Whoever has CAP_SYS_PTRACE sees all; root may lack it, as in
-/// most containers.
+/// Reads the mount options: proc(5). A process with CAP_SYS_PTRACE sees everything; root may lack
+/// it, as in most containers.
 fn is_hiding() -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mut proc = mounts.lines().filter(|line| line.split(' ').nth(2) == Some("proc"));
@@ -286,9 +287,9 @@ fn may_trace() -> bool {
 
 /// capabilities(7), linux/capability.h.
 const CAP_SYS_PTRACE: u32 = 19;
-/// How often threads that end one after another have the others read again.
+/// How often the children of threads are read again because one has ended.
 const CHILDREN_LOOKS: usize = 4;
-/// The kernel gives a page at a time, and begins anew for each.
+/// Two pages; the kernel returns a page at a time, and starts its search anew for each.
 const READ_BYTES: usize = 8192;
 
 #[cfg(test)]
@@ -299,8 +300,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    /// A look at a process one of whose threads ended meanwhile found none of its children: those
-    /// in a session of their own were not asked to end.
+    /// When a thread of a process ended during the look, none of the children of the process were
+    /// found, so those in their own session were not asked to end.
     #[test]
     fn a_thread_that_ends_hides_no_children() {
         let name = "os::looking::tests::a_thread_that_ends_hides_no_children";

@@ -1,8 +1,8 @@
 //! The mark of a run: a number in RLIMIT_LOCKS, which Linux has not used since 2.4.
 //!
-//! The limit is inherited over fork, exec and a change of user, and anybody may read it in
-//! `/proc/PID/limits` (proc_pid_limits(5)): neither a new title (setproctitle) nor `env -i` removes
-//! it, and no program changes it by chance.
+//! The limit is inherited over fork, exec and a change of user, and everyone may read it in
+//! `/proc/PID/limits` (proc_pid_limits(5)). Neither a new title (setproctitle) nor `env -i` removes
+//! it, and no program changes it by accident.
 //!
 //! ```text
 //!  0        middle                                          hard limit of k1s
@@ -10,8 +10,8 @@
 //!             │ base: random │ marks: base + (job, run)
 //! ```
 //!
-//! They lie in the upper half of what k1s itself has been given, so that a k1s below it has room
-//! for its own; two of one host meet in one of 2⁶⁰.
+//! Marks are in the upper half of the range that k1s itself was given, so that a k1s inside of a
+//! run has room for its own. Two k1s of one host share a base with a probability of 2⁻⁶⁰.
 
 use crate::job::tag::RunTag;
 
@@ -23,34 +23,35 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// Marks below the hard limit that k1s was started with; `None` where that is too low.
+    /// Marks below the hard limit that k1s was started with; `None` when that is too low.
     pub(super) fn below(hard: u64, random: u64) -> Option<Marks> {
         let limit = hard.min(HIGHEST);
         let room = limit / 4;
         (limit >= LOWEST_LIMIT).then(|| Marks { base: limit / 2 + random % room, room })
     }
 
-    /// The number of a run; `None` for a job beyond the last that has room. Of the run, the lower
-    /// bits are told, which do for the leftovers of a job's last million runs.
+    /// The mark of a run; `None` for a job whose number is too high. It contains only the lower
+    /// bits of the run's number, which is enough for the leftovers of a job's last million runs.
     pub(super) fn of(self, tag: RunTag) -> Option<u64> {
         let job = tag.job.checked_mul(1 << RUN_BITS)?;
         let code = job | (tag.run & RUN_MASK);
         (code < self.room).then(|| self.base + code)
     }
 
-    /// The run of a number, if it is one of these marks: with the lower bits of its number.
+    /// The run that a mark names, with the lower bits of its number; `None` when it is no mark of
+    /// this k1s.
     pub(super) fn read(self, mark: u64) -> Option<RunTag> {
         let code = mark.checked_sub(self.base).filter(|code| *code < self.room)?;
         Some(RunTag { job: code >> RUN_BITS, run: code & RUN_MASK })
     }
 }
 
-/// What a mark tells of a run's number.
+/// The bits of a run's number that a mark contains.
 pub(super) const RUN_MASK: u64 = (1 << RUN_BITS) - 1;
 const RUN_BITS: u32 = 20;
-/// Below what a signed number holds, whoever may read it as such.
+/// Fits into a signed number, in case a program reads it as one.
 const HIGHEST: u64 = 1 << 62;
-/// With room for a million jobs.
+/// Leaves room for a million jobs.
 const LOWEST_LIMIT: u64 = 1 << 42;
 
 #[cfg(test)]
@@ -66,7 +67,7 @@ mod tests {
                 let mark = marks.of(tag).unwrap();
                 assert!(mark < hard);
                 assert_eq!(marks.read(mark), Some(tag));
-                // A k1s in this run has marks of its own.
+                // A k1s inside of this run has its own marks.
                 if let Some(inner) = Marks::below(mark, random) {
                     assert!(inner.of(tag).unwrap() < mark);
                 }

@@ -1,15 +1,14 @@
-//! Memory: what is in use of it, and what goes back to the system.
+//! Memory: counts what is in use, and returns what is not to the system.
 //!
-//! glibc keeps what was freed for whatever comes next: once ten thousand jobs have come and gone,
-//! ten megabytes that nobody uses would stay resident for ever. To look for what can be given back
-//! takes a while, malloc_trim(3): some tens of milliseconds for some hundred megabytes. What is in
-//! use is counted, so that it is done when much was freed and not otherwise.
+//! glibc keeps freed memory for later: after ten thousand jobs have come and gone, ten megabytes
+//! would stay resident for ever. Returning it by malloc_trim(3) takes tens of milliseconds for some
+//! hundred megabytes. So k1s counts what is in use, and does it only when much was freed.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// Gives back to the system what was freed, if that is at least as much as is still in use, and at
-/// least a megabyte: so it is done once for each time that memory has grown twofold.
+/// Returns freed memory to the system, if it is at least as much as is still in use, and at least a
+/// megabyte: so this happens once for each time that memory has doubled.
 pub fn give_back() {
     IN_USE.with(|in_use| {
         let Bytes { now, most } = in_use.get();
@@ -26,14 +25,14 @@ pub fn in_use() -> usize {
 }
 
 fn trim() {
-    // SAFETY: takes a number; what is in use is not touched.
+    // SAFETY: takes a number; memory in use is not touched.
     #[cfg(target_env = "gnu")]
     unsafe {
         nix::libc::malloc_trim(0);
     }
 }
 
-/// The system's allocator, and how much it has handed out.
+/// The system's allocator, with a count of the bytes in use.
 #[derive(Debug)]
 struct Counting;
 
@@ -43,13 +42,13 @@ static ALLOCATOR: Counting = Counting;
 #[derive(Clone, Copy, Debug, Default)]
 struct Bytes {
     now: usize,
-    /// The most since something was given back.
+    /// The most since memory was last returned.
     most: usize,
 }
 
 thread_local! {
-    // k1s is one thread. Where there are more, in tests, what one of them frees for another is
-    // counted wrong, which does no harm.
+    // k1s is one thread. In tests there are more, and memory that one frees for another is counted
+    // wrong, which does no harm.
     static IN_USE: Cell<Bytes> = const { Cell::new(Bytes { now: 0, most: 0 }) };
 }
 
@@ -62,8 +61,8 @@ fn count(more: usize, less: usize) {
     });
 }
 
-// Not in line: it would take 37 KB. SAFETY: all of it is the system's, called with the very
-// arguments that came.
+// Not inlined: that would take 37 KB. SAFETY: each call is passed on to the system's allocator with
+// the same arguments.
 unsafe impl GlobalAlloc for Counting {
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -1,4 +1,4 @@
-//! What a job needs and the machine lacks, as far as can be seen before it runs.
+//! What a job needs and this machine does not have, as far as that can be seen before it runs.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,8 +11,8 @@ use super::spawn::DEFAULT_PATH;
 use super::user::{account, group_id};
 use crate::job::spec::Command;
 
-/// What is not there, one sentence each: the directory, the executable, the user, the group. A
-/// spawn finds out for itself; this is to be known before.
+/// What is missing, a sentence each: the directory, the executable, the user, the group. A spawn
+/// does not rely on it: it finds out by itself.
 pub fn missing(command: &Command) -> Vec<String> {
     let said = |error: SpawnError| match error {
         SpawnError::Failed(failure) => failure.error,
@@ -27,7 +27,7 @@ fn directory(command: &Command) -> Option<String> {
     let directory = &command.working_directory;
     match fs::metadata(directory) {
         Ok(found) if found.is_dir() => None,
-        Ok(_) => Some(format!("working directory {directory}: is no directory")),
+        Ok(_) => Some(format!("working directory {directory}: is not a directory")),
         Err(error) => Some(format!("working directory {directory}: {error}")),
     }
 }
@@ -40,7 +40,7 @@ fn executable(command: &Command) -> Option<String> {
             .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     };
     if executable.contains('/') {
-        let why = "is not there, or no file that may be executed";
+        let why = "does not exist, or is not an executable file";
         return (!is_there(Path::new(executable)))
             .then(|| format!("executable {executable}: {why}"));
     }

@@ -52,7 +52,7 @@ mod user;
 pub use child::Session;
 pub use console::Console;
 pub use failure::SpawnError;
-pub use looking::{Family, Look, Origin, Signs, obstacle, session_of, stat_of};
+pub use looking::{Family, Look, Origin, Tags, obstacle, session_of, stat_of};
 pub use missing::missing;
 pub use proc::{Proc, Stat, own_pid};
 pub use random::instance_id;
@@ -68,7 +68,7 @@ fn reason(errno: Errno) -> String {
     format!("{} ({errno:?})", errno.desc())
 }
 
-/// What the machine ran out of, and may have again.
+/// Whether the machine has run out of something that it may have again later.
 fn is_shortage(errno: Errno) -> bool {
     matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOSPC)
 }

@@ -1,7 +1,7 @@
 //! Pipes: one end for the loop, the other for a child.
 //!
-//! They are there, and watched, before the child is: where there is no room for them nothing is
-//! started, rather than something whose output nobody reads.
+//! They are created and watched before the child is started. If that fails, nothing is started,
+//! because nobody would read its output.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,27 +11,27 @@ use nix::libc;
 
 use super::SpawnError;
 
-/// k1s's ends of a run's output: non-blocking, close-on-exec.
+/// k1s's ends of the output of a run: non-blocking, close-on-exec.
 #[derive(Debug)]
 pub struct ReadEnds {
-    /// What it writes to descriptor 1.
+    /// Reads what it writes to descriptor 1.
     pub stdout: OwnedFd,
-    /// What it writes to descriptor 2.
+    /// Reads what it writes to descriptor 2.
     pub stderr: OwnedFd,
 }
 
-/// What a run writes to: blocking, close-on-exec. Closed with their owner, so that the end of
-/// what is written is seen.
+/// The ends that a run writes to: blocking, close-on-exec. k1s closes its copies when this is
+/// dropped, so that it can read the end of the output.
 #[derive(Debug)]
 pub struct WriteEnds {
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
 }
 
-/// The two pipes of a run's output.
+/// Creates the two pipes for the output of a run.
 ///
 /// # Errors
-/// [`SpawnError::Shortage`]: there is no room for them.
+/// [`SpawnError::Shortage`].
 pub fn captured() -> Result<(ReadEnds, WriteEnds), SpawnError> {
     let failed = |errno| SpawnError::at("pipe", errno);
     let (stdout, child_stdout) = pipe().map_err(failed)?;
@@ -39,8 +39,8 @@ pub fn captured() -> Result<(ReadEnds, WriteEnds), SpawnError> {
     Ok((ReadEnds { stdout, stderr }, WriteEnds { stdout: child_stdout, stderr: child_stderr }))
 }
 
-/// How many bytes are waiting to be read: `FIONREAD`, ioctl_pipe(2). What is there when a
-/// run's first process ends was written before its exit; that much is drained and no more.
+/// How many bytes there are to read: `FIONREAD`, ioctl_pipe(2). The bytes that are there when the
+/// first process of a run has ended are drained, and no more.
 ///
 /// # Errors
 /// `EBADF`, `ENOTTY`: not a pipe.
@@ -52,12 +52,12 @@ pub fn bytes_pending(pipe: &impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(pending).unwrap_or(0))
 }
 
-/// A pipe: (read end for k1s, non-blocking; write end for a child, blocking). Both are
-/// close-on-exec. pipe2(2) would make both ends non-blocking, which no program expects of
-/// its standard output.
+/// A pipe: the read end for k1s is non-blocking, the write end for a child is blocking. Both are
+/// close-on-exec. pipe2(2) would make both ends non-blocking, which no program expects of its
+/// standard output.
 ///
 /// # Errors
-/// `EMFILE`, `ENFILE`, `ENOMEM`: the machine's, not the job's.
+/// `EMFILE`, `ENFILE`, `ENOMEM`: a shortage of this machine.
 fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;

@@ -1,7 +1,7 @@
-//! What `/proc` says of a process: proc_pid_stat(5), proc_pid_environ(5).
+//! What `/proc` says about a process: proc_pid_stat(5), proc_pid_environ(5).
 //!
-//! What cannot be known for want of a descriptor or of memory is told from what is not there:
-//! whoever cannot look must not take a process for gone.
+//! A shortage of descriptors or memory is distinguished from a process that is not there: if k1s
+//! cannot look, it must not take a process for gone.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use super::errno_of;
 use super::is_shortage;
 use crate::job::Pid;
 
-/// A process for good: no other has the same id and start.
+/// Names a process for good: no other has the same pid and start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Proc {
     /// Its id.
@@ -19,7 +19,7 @@ pub struct Proc {
     pub start_time: u64,
 }
 
-/// What `/proc/PID/stat` says of a process.
+/// What `/proc/PID/stat` says about a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Stat {
     /// Which process.
@@ -30,7 +30,7 @@ pub struct Stat {
     pub group: Pid,
     /// Its session; 0 for one from outside of the pid namespace.
     pub session: Pid,
-    /// A zombie, of which no thread is left.
+    /// A zombie without living threads.
     pub is_dead: bool,
     /// Its CPU time, including that of children it has waited for, in clock ticks.
     pub(super) ticks: u64,
@@ -47,7 +47,8 @@ impl Stat {
         Stat::parse(line).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// The second field is the name in parentheses, which may itself hold any of `) \n`.
+    /// The second field is the name in parentheses, which may itself contain `)`, blanks and
+    /// newlines.
     fn parse(line: &[u8]) -> Option<Stat> {
         let end_of_name = line.iter().rposition(|byte| *byte == b')')?;
         let pid = line.split(|byte| *byte == b' ').next()?;
@@ -75,8 +76,8 @@ impl Stat {
     }
 }
 
-/// The numbers in `/proc`. The directory is closed again before a process is looked at: one
-/// descriptor must do for both.
+/// The pids in `/proc`. The directory is closed before any process is looked at, so that one
+/// descriptor is enough for both.
 pub(super) fn list() -> io::Result<Vec<Pid>> {
     let mut pids = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
@@ -85,8 +86,8 @@ pub(super) fn list() -> io::Result<Vec<Pid>> {
     Ok(pids)
 }
 
-/// What was read, or that there is nothing to read (a process that is gone meanwhile); `None`
-/// when neither is known, for want of a descriptor or memory.
+/// What was read, or that there is nothing to read because the process is gone; `None` when that is
+/// not known, because of a shortage of descriptors or memory.
 pub(super) fn known<T>(result: io::Result<T>) -> Option<Option<T>> {
     match result {
         Ok(read) => Some(Some(read)),
@@ -95,7 +96,7 @@ pub(super) fn known<T>(result: io::Result<T>) -> Option<Option<T>> {
     }
 }
 
-/// RLIMIT_LOCKS of a process, which is the line `Max file locks` of `/proc/PID/limits`.
+/// RLIMIT_LOCKS of a process: the line `Max file locks` of `/proc/PID/limits`.
 pub(super) fn locks_limit(pid: Pid) -> Option<u64> {
     let mut buffer = [0u8; STAT_BYTES];
     locks_in(read_file(pid, "limits", &mut buffer).ok()?)
@@ -107,23 +108,24 @@ fn locks_in(limits: &[u8]) -> Option<u64> {
     values.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// What the environment of a process says of where it comes from.
+/// What the environment of a process says about the run it belongs to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// `K1S_RUN`.
     Text(String),
-    /// No `K1S_RUN`, or it may not be read, or it is longer than k1s makes any: each of many
-    /// orphans may have forged one.
+    /// There is no `K1S_RUN`, or it may not be read, or it is longer than any of k1s and so must be
+    /// forged.
     None,
-    /// Not to be seen now: there is no descriptor or memory to look with, or the process is just
+    /// It cannot be seen now: there is a shortage of descriptors or memory, or the process is just
     /// executing a program, and has no environment meanwhile.
     Hidden,
 }
 
-/// From the environment that the process was started with: proc_pid_environ(5).
+/// Reads the environment that the process was started with: proc_pid_environ(5).
 pub(super) fn run_tag(pid: Pid) -> Found {
     let mut buffer = vec![0; ENVIRON_BYTES];
-    // One that is not executing, and whose environment again and again is not there, has unmapped it.
+    // If the environment is missing time after time, the process is not executing a program, but
+    // has unmapped it.
     for _ in 0..ENVIRON_LOOKS {
         match read_file(pid, "environ", &mut buffer) {
             Ok([]) => {}
@@ -147,7 +149,8 @@ fn tag_in(environment: &[u8]) -> Found {
     value.and_then(|value| String::from_utf8(value.to_vec()).ok()).map_or(Found::None, Found::Text)
 }
 
-/// In one call: between two the process may execute a program, and the second finds no more.
+/// Reads in one call, because between two the process may execute a program, and the second would
+/// find nothing.
 fn read_file<'a>(pid: Pid, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let mut file = File::open(format!("/proc/{}/{name}", pid.0))?;
     loop {
@@ -158,9 +161,9 @@ fn read_file<'a>(pid: Pid, name: &str, buffer: &'a mut [u8]) -> io::Result<&'a [
     }
 }
 
-/// Whether a process was given an environment that is not empty, and is not gone. In the midst of
-/// execve(2) it has memory in which no program is known yet (Linux, `load_elf_binary` in
-/// fs/binfmt_elf.c): `None`, as for want of a descriptor.
+/// Whether a process exists and was started with an environment that is not empty. `None` during
+/// execve(2), when its new memory contains no program yet (Linux, `load_elf_binary` in
+/// fs/binfmt_elf.c), and in a shortage.
 fn has_environment(pid: Pid) -> Option<bool> {
     let mut buffer = [0u8; STAT_BYTES];
     let line = match known(read_file(pid, "stat", &mut buffer))? {
@@ -182,13 +185,13 @@ pub fn own_pid() -> Pid {
     Pid(i32::try_from(std::process::id()).unwrap_or(0))
 }
 
-/// More than a line of `/proc/PID/stat` takes: 52 numbers and a short name.
+/// More than the length of `/proc/PID/stat`: 52 numbers and a short name.
 const STAT_BYTES: usize = 2048;
-/// More than a job's id and three numbers take.
+/// More than the length of a job's id and three numbers.
 const TAG_BYTES: usize = 256;
-/// How much of an environment is searched; `K1S_RUN` is put first.
+/// How much of an environment is searched; `K1S_RUN` comes first in it.
 const ENVIRON_BYTES: usize = 256 * 1024;
-/// A program takes far longer to execute another than these take.
+/// How often k1s looks for the environment; executing a program is over by then.
 const ENVIRON_LOOKS: usize = 4;
 /// Fields of `/proc/PID/stat`, counted from 1.
 const STATE: usize = 3;
@@ -249,8 +252,8 @@ mod tests {
         assert_eq!(locks_limit(own_pid()), locks_in(&std::fs::read("/proc/self/limits").unwrap()));
     }
 
-    /// A process that was stopped in the moment that it executed a program was taken for a
-    /// stranger's, and lived on.
+    /// A process that was executing a program when it was to be stopped was not recognized, and
+    /// lived on.
     #[test]
     fn a_process_that_executes_a_program_is_no_strangers() {
         let endless = shell("f=$(mktemp); printf 'exec sh %s' $f > $f; echo $f; exec sh $f");
@@ -267,7 +270,7 @@ mod tests {
         assert_eq!(run_tag(spawned.pid), Found::None, "it is gone");
     }
 
-    /// It was looked at again for ever, and no job that was stopped came to its end meanwhile.
+    /// It was looked at again for ever, and meanwhile no stopped job came to its end.
     #[test]
     fn a_process_that_has_unmapped_its_environment_has_no_tag() {
         let name = "os::proc::tests::a_process_that_has_unmapped_its_environment_has_no_tag";
@@ -278,7 +281,7 @@ mod tests {
             let start = field(ENV_START) & !0xfff;
             let protect = |protection| {
                 let length = field(ENV_END) - start;
-                // SAFETY: nobody reads the environment meanwhile.
+                // SAFETY: nothing reads the environment meanwhile.
                 unsafe { libc::mprotect(start as *mut libc::c_void, length, protection) }
             };
             assert_eq!(protect(libc::PROT_NONE), 0);

@@ -2,10 +2,9 @@
 
 use nix::libc;
 
-/// Eight hexadecimal digits that tell this k1s from every other: the first part of `K1S_RUN`.
+/// Eight hexadecimal digits that distinguish this k1s from others: the first part of `K1S_RUN`.
 ///
-/// From getrandom(2) without waiting for the pool; where that is refused, from the clock and
-/// the process id.
+/// From getrandom(2) without waiting for the pool; if that is refused, from the clock and the pid.
 pub fn instance_id() -> String {
     let mut bytes = [0u8; 4];
     // SAFETY: the pointer and the length are those of `bytes`.
@@ -18,7 +17,7 @@ pub fn instance_id() -> String {
     format!("{:08x}", u32::from_ne_bytes(bytes))
 }
 
-/// Sixty-four bits by which no two k1s of one host are likely to meet. See [`instance_id`].
+/// 64 random bits, to distinguish the k1s of one host. See [`instance_id`].
 pub(super) fn number() -> u64 {
     let half = || u64::from_str_radix(&instance_id(), 16).unwrap_or_default();
     half() << 32 | half()

@@ -1,4 +1,4 @@
-//! Collecting what has ended: k1s's own children, and the orphans that landed on it.
+//! Collects children that have ended: those k1s has started, and orphans it has inherited.
 
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -53,8 +53,8 @@ pub(super) fn cpu_time(used: &libc::rusage) -> Duration {
     time(used.ru_utime) + time(used.ru_stime)
 }
 
-/// What a wait status says: wait(2). `None` for a stop or a continuation. By hand, as nix
-/// knows no death by a realtime signal, and would lose the exit.
+/// Decodes a wait status: wait(2). `None` for a stopped or continued child. nix does not know
+/// realtime signals, and would lose such an end.
 pub(super) fn exit_status(status: libc::c_int) -> Option<ExitStatus> {
     if libc::WIFEXITED(status) {
         u8::try_from(libc::WEXITSTATUS(status)).ok().map(ExitStatus::Code)

@@ -1,7 +1,7 @@
-//! Sending signals: to a group by its number, to a child, to exactly one process.
+//! Sends signals: to a group, to a child, to exactly one process.
 //!
-//! Numbers are used again. A child's is its own until it is collected, a group's while anything is
-//! left of it. All other processes are named by number and start time.
+//! The kernel uses pids again. A child keeps its pid until it is collected, and a group keeps its id
+//! while a member is left. Any other process is named by its pid and start time.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -12,8 +12,8 @@ use nix::libc;
 use super::proc::{Proc, Stat, known};
 use crate::job::{Pid, Signal};
 
-/// Sends `signal` to a process group: kill(2). Whether there was a process to send it to; zombies
-/// count, which are there until collected.
+/// Sends `signal` to a process group: kill(2). Returns whether it has a member; a zombie counts
+/// until it is collected.
 pub fn signal_group(group: Pid, signal: Signal) -> bool {
     is_number(group) && kill(-group.0, signal.number())
 }
@@ -24,39 +24,39 @@ pub fn stop_group(group: Pid, signal: Signal) {
     with_continue(signal, |signal| signal_group(group, signal));
 }
 
-/// Sends `signal` to a child of k1s that has not been collected, so that the number is still
-/// its own: kill(2). Whether it was there.
+/// Sends `signal` to a child of k1s that was not collected, so that the pid is still its own:
+/// kill(2). Returns whether it was there.
 pub fn signal_process(pid: Pid, signal: Signal) -> bool {
     is_number(pid) && kill(pid.0, signal.number())
 }
 
-/// Sends `signal`, and then SIGCONT (unless it was SIGKILL), to a child of k1s that has not been
+/// Sends `signal`, and then SIGCONT (unless it was SIGKILL), to a child of k1s that was not
 /// collected.
 pub fn stop_process(pid: Pid, signal: Signal) {
     with_continue(signal, |signal| signal_process(pid, signal));
 }
 
-/// Sends `signal`, and then SIGCONT (unless it was SIGKILL), to this process and no other that got
-/// its number meanwhile.
+/// Sends `signal`, and then SIGCONT (unless it was SIGKILL), to exactly this process, not to a later
+/// one with the same pid.
 pub fn stop_exactly(process: Proc, signal: Signal) {
     with_continue(signal, |signal| signal_exactly(process, signal));
 }
 
-/// Whether anything is left of a process group; zombies count, until they are collected.
+/// Whether a process group has a member; a zombie counts until it is collected.
 pub fn group_is_there(group: Pid) -> bool {
     is_number(group) && kill(-group.0, 0)
 }
 
-/// Whether anybody has this number; a zombie, until it is collected.
+/// Whether there is a process with this pid; a zombie counts until it is collected.
 pub fn is_there(pid: Pid) -> bool {
     is_number(pid) && kill(pid.0, 0)
 }
 
 /// Sends `signal`, and then SIGCONT (unless it was SIGKILL), to every process of the pid namespace
-/// but k1s: kill(2) with -1. Whether there was one.
+/// except k1s: kill(2) with -1. Returns whether there was one.
 ///
 /// # Errors
-/// `EPERM` unless k1s is PID 1: nobody else may do this.
+/// `EPERM` unless k1s is PID 1: no other process should do this.
 pub fn stop_all(signal: Signal) -> io::Result<bool> {
     let is_left = signal_all(signal.number())?;
     if signal != Signal::KILL {
@@ -65,7 +65,8 @@ pub fn stop_all(signal: Signal) -> io::Result<bool> {
     Ok(is_left)
 }
 
-/// Whether there is any process in the pid namespace but k1s; a zombie, until it is collected.
+/// Whether there is any process in the pid namespace except k1s; a zombie counts until it is
+/// collected.
 ///
 /// # Errors
 /// As [`stop_all`].
@@ -80,8 +81,9 @@ fn signal_all(signal: i32) -> io::Result<bool> {
     Ok(kill(-1, signal))
 }
 
-/// A pidfd holds on to whoever has the number, and is used if that is the one. Without (Linux
-/// before 5.3, no descriptor free), a moment remains in which the number could change hands.
+/// Opens a pidfd, checks that it is the right process, and signals it through that. Without a pidfd
+/// (Linux before 5.3, or no free descriptor) the pid could be used again between the check and the
+/// signal.
 fn signal_exactly(process: Proc, signal: Signal) -> bool {
     let pidfd = match pidfd_open(process.pid) {
         Err(Errno::ESRCH) => return false,
@@ -90,7 +92,7 @@ fn signal_exactly(process: Proc, signal: Signal) -> bool {
     let pidfd = match is_known_alive(process) {
         Some(true) => pidfd,
         Some(false) => return false,
-        // The last descriptor is the pidfd: looking who has the number is worth more.
+        // If the pidfd has taken the last descriptor, close it: the check is worth more.
         None => {
             drop(pidfd);
             if is_known_alive(process) != Some(true) {
@@ -115,7 +117,7 @@ fn signal_exactly(process: Proc, signal: Signal) -> bool {
     result == 0
 }
 
-/// `None` when there is no descriptor or memory to look with.
+/// `None` in a shortage of descriptors or memory.
 fn is_known_alive(process: Proc) -> Option<bool> {
     let stat = known(Stat::read(process.pid))?;
     Some(stat.is_some_and(|stat| stat.process == process && !stat.is_dead))
@@ -125,11 +127,11 @@ fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: takes numbers alone.
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.0, 0) })?;
     let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the descriptor is new and nobody else's; it is close-on-exec.
+    // SAFETY: the descriptor is new and has no other owner; it is close-on-exec.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// -1, 0 and 1 mean others to kill(2) with a minus before them.
+/// kill(2) gives -1, 0 and 1 another meaning, also with a minus before them.
 fn is_number(pid: Pid) -> bool {
     pid.0 > 1
 }
@@ -141,7 +143,7 @@ fn with_continue(signal: Signal, send: impl Fn(Signal) -> bool) {
     }
 }
 
-/// Whether there was a process to send to; one that may not be signalled is there.
+/// Returns whether the process exists, even if k1s may not signal it.
 fn kill(pid: i32, signal: i32) -> bool {
     // SAFETY: takes numbers alone.
     let result = Errno::result(unsafe { libc::kill(pid, signal) });

@@ -1,11 +1,11 @@
-//! The signals that k1s is sent.
+//! The signals that are sent to k1s.
 //!
 //! ```text
-//! prepare() ── all blocked, nothing is lost ──► install() ── handlers stand ──► unblocked
+//! prepare() ── all blocked, nothing is lost ──► install() ── handlers installed ──► unblocked
 //!                                                  CHLD and PIPE stay blocked: a signalfd
 //! ```
 //!
-//! Signals of one number that arrive together are one, as always: signal(7).
+//! Several pending signals with the same number count as one, as always: signal(7).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -16,24 +16,24 @@ use signal_hook_mio::v1_0::Signals as HookSignals;
 
 use crate::job::Signal;
 
-/// What comes through handlers: an event source for the loop ([`HookSignals`] registers with
-/// mio), drained by [`drain`].
+/// Signals that come through handlers: an event source for the loop ([`HookSignals`] registers
+/// with mio), read by [`drain`].
 pub type Signals = HookSignals;
 
-/// Which signals a mode of k1s listens to.
+/// Which signals k1s handles, by its mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Plain k1s: TERM, INT, QUIT, HUP, USR1, USR2, ALRM.
+    /// `k1s`: TERM, INT, QUIT, HUP, USR1, USR2, ALRM.
     Daemon,
-    /// `k1s init`: every signal that can be passed on to the main job. Not KILL and STOP,
-    /// which nobody can catch; CHLD and PIPE, which the signalfd brings; nor ABRT, BUS, FPE,
-    /// ILL, SEGV, SYS and TRAP, which tell of a fault of k1s itself (tini leaves the same).
+    /// `k1s init`: every signal that can be passed on to the main job. Not KILL and STOP, which
+    /// cannot be caught; nor CHLD and PIPE, which the signalfd reads; nor ABRT, BUS, FPE, ILL,
+    /// SEGV, SYS and TRAP, which report a bug of k1s itself (tini leaves out the same).
     Init,
 }
 
-/// Lets handlers stand for the signals of `audience`, then unblocks every signal but CHLD
-/// and PIPE, whatever the mask that k1s was started with: what came in since
-/// [`prepare`](super::prepare) is delivered now.
+/// Installs handlers for the signals of `audience`, then unblocks all signals except CHLD and PIPE,
+/// also those that were blocked when k1s was started. Signals that came since
+/// [`prepare`](super::prepare) are delivered now.
 ///
 /// # Errors
 /// Those of socketpair(2) and sigaction(2): no descriptor is free.
@@ -43,8 +43,8 @@ pub fn install(audience: Audience) -> std::io::Result<Signals> {
     Ok(signals)
 }
 
-/// The signals that have come through handlers since the last call, in the order of their
-/// numbers, each once.
+/// The signals that came through handlers since the last call, each once, in the order of their
+/// numbers.
 pub fn drain(signals: &mut Signals) -> Vec<Signal> {
     let mut came: Vec<Signal> = signals.pending().filter_map(Signal::from_number).collect();
     came.sort_unstable();
@@ -56,7 +56,7 @@ pub fn drain(signals: &mut Signals) -> Vec<Signal> {
 pub struct SignalFd(NixSignalFd);
 
 impl SignalFd {
-    /// A signalfd for the two, which [`prepare`](super::prepare) has blocked.
+    /// Creates it for the two signals, which [`prepare`](super::prepare) has blocked.
     ///
     /// # Errors
     /// Those of signalfd(2): no descriptor is free, or there is no memory.
@@ -65,14 +65,14 @@ impl SignalFd {
         Ok(SignalFd(NixSignalFd::with_flags(&through_signalfd(), flags)?))
     }
 
-    /// Reads all that is there, in one call: at most two signals, as those of one number are one.
-    /// Returns whether somebody else sent SIGPIPE. The ones that k1s gets for writing to a closed
-    /// pipe are left out: the write said so.
+    /// Reads all signals that are pending, at most one of each, in one call. Returns whether another
+    /// process has sent SIGPIPE. Those that k1s gets for writing to a closed pipe do not count,
+    /// because the write has failed as well.
     pub fn drain(&self) -> bool {
         let mut buffer = [0; 2 * INFO_BYTES];
         let count = loop {
             match nix::unistd::read(&self.0, &mut buffer) {
-                // Nothing would tell of what is there a second time.
+                // Try again, because no other event would come.
                 Err(Errno::EINTR) => {}
                 result => break result.unwrap_or(0),
             }
@@ -102,12 +102,12 @@ impl AsRawFd for SignalFd {
     }
 }
 
-/// Where `ssi_signo` and `ssi_pid` stand in a `signalfd_siginfo`.
+/// The offsets of `ssi_signo` and `ssi_pid` in a `signalfd_siginfo`.
 const SIGNO: usize = 0;
 const SENDER: usize = 12;
 const INFO_BYTES: usize = size_of::<nix::libc::signalfd_siginfo>();
 
-/// Blocked in k1s for good.
+/// They stay blocked in k1s.
 fn through_signalfd() -> SigSet {
     [NixSignal::SIGCHLD, NixSignal::SIGPIPE].into_iter().collect()
 }
@@ -133,7 +133,7 @@ const DAEMON: [NixSignal; 7] = [
     NixSignal::SIGALRM,
 ];
 
-/// 32 and 33 are the C library's own.
+/// 32 and 33 belong to the C library.
 const NOT_FORWARDED: [i32; 13] = [
     NixSignal::SIGKILL as i32,
     NixSignal::SIGSTOP as i32,

@@ -1,4 +1,4 @@
-//! What the API's sockets are set to, and what running out of descriptors looks like.
+//! Options of the API's sockets, and reserved descriptors.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// Sets what every connection that is accepted inherits from its listener, so that it costs no
-/// call for each: answers go out at once (`TCP_NODELAY`), and a peer that is gone without a
-/// word is found after about two minutes of silence (`SO_KEEPALIVE`): tcp(7).
+/// Sets options that each accepted connection inherits from its listener, without a call for each:
+/// answers are sent at once (`TCP_NODELAY`), and a peer that has disappeared is noticed after about
+/// two minutes of silence (`SO_KEEPALIVE`): tcp(7).
 ///
 /// # Errors
-/// The system's: not a TCP socket.
+/// It is not a TCP socket.
 pub fn prepare_listener(listener: &impl AsFd) -> io::Result<()> {
     setsockopt(listener, sockopt::TcpNoDelay, &true)?;
     setsockopt(listener, sockopt::KeepAlive, &true)?;
@@ -21,15 +21,15 @@ pub fn prepare_listener(listener: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// A descriptor that stands for nothing but its number: closing it makes room for another.
+/// A reserved descriptor: closing it frees one for something else.
 ///
 /// # Errors
-/// `EMFILE`: there is no room for it.
+/// `EMFILE`: there is none left.
 pub fn reserve_descriptor(of: &impl AsFd) -> io::Result<OwnedFd> {
     of.as_fd().try_clone_to_owned()
 }
 
-/// Whether a call failed for want of descriptors or memory; not because of whom it was about.
+/// Whether a call failed because of a shortage of descriptors or memory, not because of the peer.
 pub fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
     shortages.contains(&super::errno_of(error))

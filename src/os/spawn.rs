@@ -1,18 +1,17 @@
-//! Starting a process: k1s's side.
+//! Starts a process: the side of k1s.
 //!
 //! ```text
 //! Launch ─► Plan (all strings, ids, limits) ─► slots ─► clone ─► child::run ─► execve
-//!                                                 k1s stands still ┘    └ Report on failure
+//!                                              k1s is suspended ┘    └ Report on failure
 //! ```
 //!
-//! The clone shares memory (see [`child`]) and, where the kernel can (close_range(2), Linux
-//! 5.9), also the descriptor table, of which the child then takes a copy of the lowest few
-//! alone: a spawn costs the same with 3 descriptors open as with 20,000. For that the child's
-//! ends of the pipes are put into three *slots*, low numbers taken at start; between spawns
-//! they hold `/dev/null`.
+//! The clone shares memory (see [`child`]). If the kernel can (close_range(2), Linux 5.9), it also
+//! shares the descriptor table until the child copies only the lowest few: a spawn costs the same
+//! with 3 open descriptors as with 20,000. For that the child's ends of the pipes are moved to
+//! three *slots*, low numbers that are reserved at the start and hold `/dev/null` between spawns.
 //!
-//! Wherever a step of [`Spawner::spawn`] fails, every descriptor is closed and the child is
-//! collected before it returns.
+//! If a step of [`Spawner::spawn`] fails, all descriptors are closed and the child is collected
+//! before it returns.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::os::fd::OwnedFd;
@@ -39,23 +38,23 @@ use crate::job::{Pid, SpawnFailure};
 /// What to start.
 #[derive(Debug)]
 pub struct Launch<'a> {
-    /// What to execute and what it inherits.
+    /// What to execute, and what it inherits.
     pub command: &'a Command,
-    /// `K1S_JOB`.
+    /// The value of `K1S_JOB`.
     pub job_id: &'a str,
-    /// `K1S_RUN`: unique.
+    /// The value of `K1S_RUN`, which is unique.
     pub run_tag: &'a str,
-    /// What RLIMIT_LOCKS is set to, as the mark of the run: [`Signs::mark`](super::Signs::mark).
+    /// The mark of the run, a value for RLIMIT_LOCKS: [`Tags::mark`](super::Tags::mark).
     pub mark: Option<u64>,
     /// Its standard input.
     pub stdin: Stdin,
-    /// Its standard output and error. k1s's copies are closed, whatever comes of the spawn.
+    /// Its standard output and error. k1s closes its copies, whether the spawn succeeds or not.
     pub output: Output,
     /// Which session it is in.
     pub session: Session,
 }
 
-/// Where a run reads from.
+/// The standard input of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stdin {
     /// The text of the command's `stdin`, or `/dev/null`.
@@ -64,16 +63,16 @@ pub enum Stdin {
     Inherited,
 }
 
-/// Where a run writes to.
+/// The standard output and error of a run.
 #[derive(Debug)]
 pub enum Output {
-    /// Pipes that k1s reads, and watches already: [`pipe::captured`](super::pipe::captured).
+    /// Pipes that k1s reads: [`pipe::captured`](super::pipe::captured).
     Captured(WriteEnds),
     /// k1s's own.
     Inherited,
 }
 
-/// What every spawn uses again.
+/// What all spawns share.
 #[derive(Debug)]
 pub struct Spawner {
     inherited: Inherited,
@@ -84,11 +83,11 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Takes k1s's environment and what every spawn needs: `/dev/null`, three low
-    /// descriptors, a stack. To be made early, while low descriptors are free.
+    /// Prepares what every spawn needs: k1s's environment, `/dev/null`, three low descriptors, a
+    /// stack. To be called early, while low descriptors are free.
     ///
     /// # Errors
-    /// `/dev/null` cannot be opened, or the system is out of descriptors or memory.
+    /// `/dev/null` cannot be opened, or there are no descriptors or memory.
     pub fn new(startup: &Startup) -> std::io::Result<Spawner> {
         Ok(Spawner {
             inherited: Inherited::new(std::env::vars_os()),
@@ -99,19 +98,20 @@ impl Spawner {
         })
     }
 
-    /// A descriptor that stands for nothing but its number: closing it makes room for another.
-    /// `None` when there is no room for it.
+    /// A reserved descriptor: closing it frees one for something else. `None` when there is none
+    /// left.
     pub fn reserved_descriptor(&self) -> Option<OwnedFd> {
         self.slots.null.try_clone().ok()
     }
 
-    /// Starts a process, leader of a group of its own and, as a rule, of a session, with descriptors 0, 1 and 2
-    /// alone, default dispositions and no signal blocked.
+    /// Starts a process. It leads its own group and, unless it is in k1s's session, its own
+    /// session; it has only the descriptors 0, 1 and 2, default dispositions, and no signal
+    /// blocked.
     ///
-    /// k1s stands still until the process has executed its program, or failed to.
+    /// k1s is suspended until the process has executed its program, or failed to.
     ///
     /// # Errors
-    /// See [`SpawnError`]; nothing is left of the attempt.
+    /// See [`SpawnError`]; no process is left.
     pub fn spawn(&mut self, launch: Launch<'_>) -> Result<Pid, SpawnError> {
         let command = launch.command;
         let account = command.user.as_deref().map(user::account).transpose()?;
@@ -143,7 +143,7 @@ impl Spawner {
         let is_dumpable = plan.ids.is_change() && prctl::get_dumpable() == Ok(true);
         let started = start(&mut plan, &self.stack, &self.slots, &mut self.shares_descriptors);
         if is_dumpable {
-            // A change of ids in the memory that the child shares has made k1s non-dumpable.
+            // The child has changed its ids in shared memory, which makes k1s non-dumpable, too.
             let _ = prctl::set_dumpable(true);
         }
         self.slots.clear();
@@ -155,16 +155,16 @@ impl Spawner {
     }
 }
 
-/// Why no process runs the job's program.
+/// Why no process executes the job's program.
 enum NotStarted {
-    /// There was never a process.
+    /// No process could be created.
     Clone(Errno),
-    /// There was one, which could not become the program; it is gone and collected.
+    /// The process could not execute the program, and has ended and was collected.
     Child(Failure),
 }
 
-/// Clones a child that shares the descriptor table, where the kernel lets it take a copy of
-/// the lowest few; else one with a copy of all.
+/// Clones a child that shares the descriptor table, if the kernel can later copy the lowest few for
+/// it; otherwise one with a full copy.
 fn start(
     plan: &mut Plan,
     stack: &Stack,
@@ -185,8 +185,8 @@ fn start(
     clone(plan, stack)
 }
 
-/// One attempt, with every signal blocked: a handler of k1s's must not run in the child,
-/// which has k1s's memory.
+/// One attempt, with all signals blocked: a handler of k1s must not run in the child, which shares
+/// its memory.
 fn clone(plan: &Plan, stack: &Stack) -> Result<Pid, NotStarted> {
     let mask =
         SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(NotStarted::Clone)?;
@@ -195,12 +195,12 @@ fn clone(plan: &Plan, stack: &Stack) -> Result<Pid, NotStarted> {
         flags |= libc::CLONE_FILES;
     }
     let argument = ptr::from_ref(plan).cast_mut().cast::<c_void>();
-    // SAFETY: the stack is the child's alone and large enough; the plan outlives the child's
-    // use of it, as the caller stands still until execve or _exit; the child only reads it,
-    // but for the report's atomics.
+    // SAFETY: only the child uses the stack, which is large enough; the plan outlives the child's
+    // use of it, since the caller is suspended until execve or _exit; the child only reads it,
+    // except for the atomics of the report.
     let pid = unsafe { libc::clone(child::run, stack.top(), flags, argument) };
     let cloned = Errno::result(pid);
-    // Cannot fail: the mask is one that was in force.
+    // Cannot fail: the mask was in force before.
     let _ = mask.thread_set_mask();
     let pid = cloned.map_err(NotStarted::Clone)?;
     match plan.report.failure() {
@@ -212,15 +212,15 @@ fn clone(plan: &Plan, stack: &Stack) -> Result<Pid, NotStarted> {
     }
 }
 
-/// Waits for a child that is at its end: it has written its report.
+/// Waits for a child that has written its report and is exiting.
 fn collect(pid: libc::pid_t) {
     // SAFETY: a null pointer asks for no status.
     while unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } == -1 && Errno::last() == Errno::EINTR {
     }
 }
 
-/// The child's stack, used again by each: it is free as soon as k1s goes on. Below it lies a
-/// page that may not be touched.
+/// The stack of all children, one after another: it is free when k1s goes on. The page below it
+/// must not be touched.
 #[derive(Debug)]
 struct Stack(*mut c_void);
 
@@ -241,7 +241,7 @@ impl Stack {
             return Err(Errno::last());
         }
         let stack = Stack(base);
-        // SAFETY: the lowest part of the mapping, which nobody uses yet.
+        // SAFETY: the lowest part of the mapping, which nothing uses yet.
         Errno::result(unsafe { libc::mprotect(base, GUARD_BYTES, libc::PROT_NONE) })?;
         Ok(stack)
     }
@@ -254,7 +254,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: the mapping of `new`, which no child uses any more.
+        // SAFETY: the mapping made by `new`, which no child uses any more.
         unsafe { libc::munmap(self.0, STACK_BYTES) };
     }
 }
@@ -272,15 +272,15 @@ fn child_ends(launch: Launch<'_>, null: &OwnedFd, ids: &Ids) -> Result<ChildEnds
     };
     if let Some(uid) = ids.uid {
         for end in [&stdout, &stderr] {
-            // So that the user can open /dev/stdout. Where it cannot be, writing still works.
+            // So that the user can open /dev/stdout. If that fails, writing still works.
             let _ = fchown(end, Some(Uid::from_raw(uid)), ids.gid.map(Gid::from_raw));
         }
     }
     Ok([stdin, Some(stdout), Some(stderr)])
 }
 
-/// Whom the child becomes. Without privileges k1s cannot become anybody, so being asked for
-/// its own user is no error.
+/// The user and the groups that the child changes to. k1s without privileges can still be asked
+/// for its own user.
 fn ids(command: &Command, account: Option<&Account>) -> Result<Ids, SpawnError> {
     let group = command.group.as_deref().map(user::group_id).transpose()?;
     let Some(account) = account else {
@@ -341,7 +341,7 @@ fn string(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, SpawnError> 
     CString::new(bytes).map_err(|_| holds_nul(what))
 }
 
-/// What the child's report means.
+/// The error that the report of the child stands for.
 fn explain(failure: Failure, command: &Command, plan: &Plan, path: &[u8]) -> SpawnError {
     let Failure { step, errno, index } = failure;
     let executable = &command.executable;
@@ -390,18 +390,18 @@ fn at(step: &str) -> impl Fn(Errno) -> SpawnError {
     move |errno| SpawnError::at(step, errno)
 }
 
-/// close_range(2) is not there, or a sandbox refuses what it does not know.
+/// The kernel has no close_range(2), or a sandbox that does not know it refuses it.
 fn is_unknown(failure: Failure) -> bool {
     failure.step == Step::Unshare && !is_shortage(failure.errno)
 }
 
-/// Where executables are looked for when the job has no PATH.
+/// The PATH of a job that has none.
 pub(super) const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
-/// Each is looked into while the loop stands still.
+/// The most directories in a PATH: they are searched while k1s is suspended.
 const MOST_DIRECTORIES: usize = 1000;
-/// Of the child's stack; it needs less than a tenth, also in a debug build.
+/// The size of the child's stack, which needs less than a tenth, also in a debug build.
 const STACK_BYTES: usize = 128 * 1024;
-/// A page, also where pages are large.
+/// At least a page, also on machines with large pages.
 const GUARD_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! What the process does first, before it reads a file or opens anything.
+//! What the process does first, before it reads or opens any file.
 //!
-//! Nothing here fails: k1s may be PID 1, which starts with whatever it is given. What could
-//! not be done is a note for the log.
+//! Nothing here fails, because k1s may be PID 1, which has to start in any case. A step that fails
+//! becomes a note for the log.
 
 use std::fs;
 use std::os::fd::RawFd;
@@ -18,44 +18,45 @@ use super::{limits, reason};
 /// How k1s was started.
 #[derive(Debug)]
 pub struct Startup {
-    /// Whether k1s is the first process of its pid namespace: everything in it is k1s's to
-    /// reap, and ends with it.
+    /// Whether k1s is the first process of its pid namespace: then it reaps everything in it, and
+    /// everything ends with k1s.
     pub is_pid_1: bool,
-    /// How many descriptors k1s may have open at once: its soft limit, raised to the hard one.
+    /// How many descriptors k1s may have open: its soft limit, which was raised to the hard one.
     pub max_descriptors: u64,
-    /// What could not be done, a line each, for the log.
+    /// Which steps failed, a line each, for the log.
     pub notes: Vec<String>,
     /// The signals that were blocked when k1s was started.
     pub(super) blocked: SigSet,
-    /// The `nofile` limit k1s was started with, which jobs get back; `None` when k1s still has it.
+    /// The `nofile` limit that k1s was started with, which jobs get; `None` when it was not changed.
     pub(super) nofile: Option<libc::rlimit64>,
 }
 
 impl Startup {
-    /// Lets `/proc` show k1s to whoever has its user: for a first process of a container without
-    /// an API, which holds no token. `>> /proc/1/fd/1` is a habit there.
+    /// Lets processes of the same user see k1s in `/proc` again: for `k1s init` without an API,
+    /// which has no token. Writing to `/proc/1/fd/1` is common in containers.
     pub fn reveal(&self) {
-        // Where it cannot be undone, k1s stays hidden, which harms nobody but that habit.
+        // If that fails, k1s stays hidden, and only such writes fail.
         let _ = prctl::set_dumpable(true);
     }
 
-    /// Lets signals do again what they do by default, for an errand that supervises nothing:
-    /// what came in since [`prepare`] is delivered now.
+    /// Restores the original signal mask, for a command that supervises nothing. Signals that came
+    /// since [`prepare`] are delivered now.
     pub fn release_signals(&self) {
         let _ = self.blocked.thread_set_mask();
     }
 }
 
-/// Makes the process ready to be k1s; call it first thing in main, once.
+/// Prepares the process to be k1s. To be called once, first thing in main.
 ///
-/// In this order: every signal is blocked until [`signals::install`](super::signals::install)
-/// (PID 1 loses those that come without a handler), and SIGCHLD is as by default; descriptors 0, 1 and 2 are filled with
-/// `/dev/null` where closed, and all above close on exec; k1s is made non-dumpable, so that a
-/// job of the same user cannot read its memory or environment (and the token in it) from
-/// `/proc`: PR_SET_DUMPABLE(2const); it becomes the subreaper of what jobs leave behind:
-/// PR_SET_CHILD_SUBREAPER(2const); its soft `nofile` limit is raised to the hard one.
+/// In this order: all signals are blocked until [`signals::install`](super::signals::install),
+/// because PID 1 loses those that come without a handler, and SIGCHLD is reset to its default.
+/// Closed descriptors among 0, 1 and 2 are opened on `/dev/null`, and all above are set to close on
+/// exec. k1s is made non-dumpable, so that a job of the same user cannot read its memory or
+/// environment, and the token in it, from `/proc`: PR_SET_DUMPABLE(2const). It becomes a subreaper,
+/// to inherit the orphans of jobs: PR_SET_CHILD_SUBREAPER(2const). Its soft `nofile` limit is
+/// raised to the hard one.
 ///
-/// `oom_score_adj` is never changed, so jobs inherit what k1s was started with.
+/// `oom_score_adj` is never changed, so jobs inherit the value that k1s was started with.
 pub fn prepare() -> Startup {
     let mut notes = Vec::new();
     let mut note = |what: &str, result: nix::Result<()>| {
@@ -65,7 +66,7 @@ pub fn prepare() -> Startup {
     };
     let blocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
     note("cannot block signals", blocked.map(|_| ()));
-    note("cannot heed SIGCHLD", heed_children());
+    note("cannot reset SIGCHLD", reset_sigchld());
     note("cannot open /dev/null", fill_standard_descriptors());
     note("cannot mark descriptors close-on-exec", close_rest_on_exec());
     note("cannot hide from jobs", prctl::set_dumpable(false));
@@ -88,15 +89,15 @@ pub fn prepare() -> Startup {
     }
 }
 
-/// Whoever started k1s may have ignored SIGCHLD, which exec keeps: the kernel would then throw
-/// away how children end, and tell nobody: wait(2), NOTES.
-fn heed_children() -> nix::Result<()> {
-    // SAFETY: no handler of ours stands for it; the default one is none.
+/// The parent of k1s may have ignored SIGCHLD, which exec keeps. Then the kernel would not keep the
+/// exit status of children, nor send SIGCHLD: wait(2), NOTES.
+fn reset_sigchld() -> nix::Result<()> {
+    // SAFETY: k1s has no handler for it, and the default runs no code.
     unsafe { signal(NixSignal::SIGCHLD, SigHandler::SigDfl) }.map(|_| ())
 }
 
-/// Opens `/dev/null` on those of 0, 1 and 2 that are closed; else the first file k1s opens
-/// would be what it prints to.
+/// Opens `/dev/null` on those of 0, 1 and 2 that are closed. Otherwise k1s would print to the first
+/// file that it opens.
 fn fill_standard_descriptors() -> nix::Result<()> {
     loop {
         let fd = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
@@ -104,19 +105,19 @@ fn fill_standard_descriptors() -> nix::Result<()> {
             return Ok(());
         }
         fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
-        // It is a standard descriptor now, which nobody closes.
+        // It is a standard descriptor now, and never closed.
         std::mem::forget(fd);
     }
 }
 
-/// Inherited descriptors from 3 up: no run gets them. Once here, not at every spawn.
+/// Sets inherited descriptors from 3 up to close on exec, once, so that no run gets them.
 fn close_rest_on_exec() -> nix::Result<()> {
     // SAFETY: close_range(2) takes three numbers; with CLOEXEC it closes nothing now.
     let result =
         unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     match Errno::result(result) {
         Ok(_) => Ok(()),
-        // Before Linux 5.11, or refused by a sandbox that does not know it.
+        // Linux before 5.11, or a sandbox that does not know it refuses it.
         Err(_) => close_listed_on_exec(),
     }
 }
@@ -126,13 +127,13 @@ fn close_listed_on_exec() -> nix::Result<()> {
     let list = list.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::ENOENT)))?;
     let numbers = list.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     for fd in numbers.filter(|fd: &RawFd| *fd > 2) {
-        // SAFETY: a flag of a descriptor is set; should it be closed by now, that fails.
+        // SAFETY: sets a flag of a descriptor, or fails if that is closed by now.
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
     Ok(())
 }
 
-/// What k1s reckons with where the limit cannot be read: Linux's own soft limit (getrlimit(2)).
+/// What k1s assumes if the limit cannot be read: the default soft limit of Linux (getrlimit(2)).
 const FEWEST_DESCRIPTORS: u64 = 1024;
 
 #[cfg(test)]
@@ -152,7 +153,7 @@ mod tests {
                 // SAFETY: takes a number.
                 unsafe { libc::close(fd) };
             }
-            // With nothing to print to, the exit code has to tell which step failed.
+            // There is nothing to print to, so the exit code says which step failed.
             let check = |code, good: bool| {
                 if !good {
                     std::process::exit(code)

@@ -1,7 +1,7 @@
-//! What becomes a child's descriptors 0, 1 and 2.
+//! The future descriptors 0, 1 and 2 of a child.
 //!
-//! Opened one after the other, closed by themselves when a later step fails; then moved into
-//! the [`Slots`], from which the child takes them.
+//! They are opened one after another, closed when a later step fails, and otherwise moved to the
+//! [`Slots`], from which the child takes them.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -15,7 +15,7 @@ use nix::unistd::dup3;
 
 use super::errno_of;
 
-/// What becomes the child's 0, 1 and 2; `None` leaves k1s's own.
+/// The future descriptors 0, 1 and 2 of the child; `None` keeps k1s's own.
 pub(super) type ChildEnds = [Option<OwnedFd>; 3];
 
 /// Low descriptors that hold the child's standard input, output and error during a spawn, and
@@ -39,7 +39,7 @@ impl Slots {
         Ok(Slots { null, slots })
     }
 
-    /// Moves the child's ends here; their numbers, in the same places. All of them, or none.
+    /// Moves the child's ends here, all of them or none; returns their numbers in the same order.
     pub(super) fn fill(&mut self, ends: ChildEnds) -> nix::Result<[Option<RawFd>; 3]> {
         let mut numbers = [None; 3];
         for ((slot, end), number) in self.slots.iter_mut().zip(ends).zip(&mut numbers) {
@@ -53,11 +53,11 @@ impl Slots {
         Ok(numbers)
     }
 
-    /// Lets go of the child's ends: were they kept, k1s would never read the end of output.
+    /// Closes the child's ends; otherwise k1s would never read the end of the output.
     pub(super) fn clear(&mut self) {
         for slot in &mut self.slots {
-            // Fails only where somebody has lowered the limit below them (prlimit(2)): then the end
-            // of output is not seen, and the pipes are closed when the run ends.
+            // Fails only if a process has lowered the limit below them (prlimit(2)). Then k1s does
+            // not see the end of output, and closes the pipes when the run ends.
             let _ = dup3(&self.null, slot, OFlag::O_CLOEXEC);
         }
     }
@@ -69,12 +69,12 @@ impl Slots {
     }
 }
 
-/// A file in memory that holds the text and can no longer be changed: memfd_create(2). Unlike
-/// a pipe it takes any length at once, and its end comes by itself.
+/// A file in memory that contains the text and can no longer be changed: memfd_create(2). Unlike a
+/// pipe it takes a text of any length at once, and need not be closed to end.
 pub(super) fn text_file(text: &str) -> nix::Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let no_exec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
-    // Linux before 6.3 knows no MFD_NOEXEC_SEAL; one after it may insist on it.
+    // Linux before 6.3 does not know MFD_NOEXEC_SEAL; a later one may require it.
     let fd = match memfd_create("stdin", flags | no_exec) {
         Err(Errno::EINVAL) => memfd_create("stdin", flags)?,
         result => result?,
@@ -95,7 +95,7 @@ mod tests {
     use nix::sys::stat::Mode;
     use nix::unistd::{pipe, read};
 
-    /// Somebody may have lowered the limit of descriptors below the slots: prlimit(2).
+    /// Another process may lower the limit of descriptors below the slots: prlimit(2).
     #[test]
     fn slots_that_cannot_be_filled_keep_nothing() {
         in_own_process("os::stdio::tests::slots_that_cannot_be_filled_keep_nothing", || {

@@ -1,4 +1,4 @@
-//! The terminal that k1s was started on, handed to the first process of a container.
+//! The terminal that k1s was started on, which `k1s init` hands to its command.
 
 use std::io::{self, IsTerminal};
 
@@ -14,14 +14,14 @@ pub fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
-/// In which session a run is to be that is handed the terminal, which must be standard input. Call
-/// it once, before handlers stand.
+/// Which session a run must be in to get the terminal, which must be standard input. To be called
+/// once, before handlers are installed.
 ///
-/// Its own, when k1s leads the terminal's session and can give it up. Else the terminal belongs to
-/// somebody else's session (k1s was started from a shell's prompt, or below `unshare --fork`): the
-/// run stays in that session, and while k1s is in the foreground there, takes its place, so that
-/// job control, `/dev/tty` and Ctrl-C work. Where k1s is in the background, or the terminal is
-/// not that of its session, the run reads and writes it as it can.
+/// Its own session, if k1s leads the session of the terminal and can give the terminal up.
+/// Otherwise another process leads that session (k1s was started from the prompt of a shell, or
+/// below `unshare --fork`). Then the run stays in that session, and if k1s is in the foreground,
+/// takes its place, so that job control, `/dev/tty` and Ctrl-C work. If k1s is in the background,
+/// or the terminal is not that of its session, the run reads and writes it as far as it can.
 pub fn session_for_run() -> Session {
     if release() {
         Session::WithTerminal
@@ -32,8 +32,8 @@ pub fn session_for_run() -> Session {
     }
 }
 
-/// Puts k1s's own group into the foreground again, for whoever has started it: tcsetpgrp(3). A
-/// group outside of the pid namespace has no number here, and its shell does so by itself.
+/// Puts k1s's own group back in the foreground, for the process that started it: tcsetpgrp(3). A
+/// group outside of the pid namespace has no id here, and its shell does so by itself.
 pub fn take_back() {
     let blocked = SigSet::from(Signal::SIGTTOU).thread_swap_mask(SigmaskHow::SIG_BLOCK);
     let _ = tcsetpgrp(io::stdin(), getpgrp());
@@ -42,12 +42,11 @@ pub fn take_back() {
     }
 }
 
-/// Gives up k1s's controlling terminal, which must be its standard input, so that a run's
-/// session can make it its own: `TIOCNOTTY`, ioctl_tty(2). True when the terminal is free now.
+/// Gives up k1s's controlling terminal, which must be its standard input, so that the session of a
+/// run can take it: `TIOCNOTTY`, ioctl_tty(2). Returns whether the terminal is free now.
 ///
-/// Only the leader of the terminal's session can. Call it before handlers stand: the kernel tells
-/// the session with SIGHUP and SIGCONT that its terminal is gone, and nobody asked k1s anything by
-/// that.
+/// Only the leader of the terminal's session can. To be called before handlers are installed,
+/// because the kernel then sends the session SIGHUP and SIGCONT, which k1s must not act on.
 fn release() -> bool {
     if getsid(None) != Ok(getpid()) {
         return false;
@@ -77,9 +76,9 @@ fn is_pending(signal: Signal) -> bool {
     }
 }
 
-/// Drops a pending signal: POSIX has one dropped when its disposition becomes "ignore".
+/// Drops a pending signal, by ignoring it for a moment, as POSIX says.
 fn discard(which: Signal) {
-    // SAFETY: ignoring a signal runs no code, and the disposition is put back as it was.
+    // SAFETY: ignoring a signal runs no code, and the disposition is restored.
     unsafe {
         if let Ok(before) = signal(which, SigHandler::SigIgn) {
             let _ = signal(which, before);
@@ -97,7 +96,7 @@ mod tests {
     use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
     use std::io::{BufRead, BufReader, Write};
 
-    /// k1s on a new terminal that it leads, or that a process before it does.
+    /// k1s on a new terminal, as the leader of its session, or below that.
     fn check(name: &str, leads: bool) {
         in_own_process(name, || {
             let pty = openpty(None, None).unwrap();
@@ -111,15 +110,14 @@ mod tests {
             if leads {
                 check_run(master, true);
             } else {
-                // Closing the last of it would hang up on this process, the leader.
+                // Closing the last copy would send SIGHUP to this process, the leader.
                 std::mem::forget(master.try_clone().unwrap());
                 in_only_thread(|| check_run(master, false));
             }
         });
     }
 
-    /// What the run reads, and what it says of its controlling terminal and of who is in the
-    /// foreground there.
+    /// Checks what the run reads, its controlling terminal, and which group is in the foreground.
     fn check_run(mut master: std::fs::File, leads: bool) {
         let startup = prepare();
         assert!(stdin_is_terminal());
@@ -140,7 +138,7 @@ mod tests {
         let pid = Spawner::new(&startup).unwrap().spawn(launch).unwrap();
         master.write_all(b"hello\n").unwrap();
         let mut lines = BufReader::new(master).lines().map(Result::unwrap);
-        // What was typed, echoed by the terminal; then by the run.
+        // What was typed: first echoed by the terminal, then by the run.
         assert_eq!(lines.next().unwrap(), "hello");
         assert_eq!(lines.next().unwrap(), "hello");
         let stat = lines.next().unwrap();

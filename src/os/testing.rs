@@ -1,4 +1,4 @@
-//! What the tests of this room share.
+//! Helpers for the tests of this room.
 
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,7 @@ use super::{Startup, limits, reap};
 use crate::job::spec::Command;
 use crate::job::{ExitStatus, Pid};
 
-/// A command with every default.
+/// A command with all defaults.
 pub(crate) fn command(executable: &str, arguments: &[&str]) -> Command {
     Command {
         executable: executable.to_owned(),
@@ -38,7 +38,7 @@ pub(crate) fn shell(script: &str) -> Command {
     command("/bin/sh", &["-c", script])
 }
 
-/// A spawner of a process that was not prepared.
+/// A spawner in a process that was not prepared.
 pub(crate) fn spawner() -> Spawner {
     Spawner::new(&Startup {
         blocked: nix::sys::signal::SigSet::empty(),
@@ -71,7 +71,7 @@ pub(crate) fn spawn(spawner: &mut Spawner, command: &Command) -> Result<Spawned,
     Ok(Spawned { pid, output })
 }
 
-/// Runs a command to its end: how it ended, and what it wrote to stdout and to stderr.
+/// Runs a command to its end; returns its exit status, stdout and stderr.
 pub(crate) fn finish(spawner: &mut Spawner, command: &Command) -> (ExitStatus, String, String) {
     let spawned = spawn(spawner, command).unwrap();
     let pipes = spawned.output;
@@ -79,14 +79,14 @@ pub(crate) fn finish(spawner: &mut Spawner, command: &Command) -> (ExitStatus, S
     (wait(spawned.pid), stdout, stderr)
 }
 
-/// What a command writes to stdout; it must succeed and write nothing to stderr.
+/// The stdout of a command, which must succeed and write nothing to stderr.
 pub(crate) fn stdout_of(spawner: &mut Spawner, command: &Command) -> String {
     let (status, stdout, stderr) = finish(spawner, command);
     assert_eq!((status, stderr.as_str()), (ExitStatus::Code(0), ""));
     stdout
 }
 
-/// Reads to the end of a pipe, however long that takes.
+/// Reads a pipe to its end, however long that takes.
 pub(crate) fn read_all(pipe: OwnedFd) -> String {
     blocking(&pipe);
     let mut text = String::new();
@@ -94,12 +94,12 @@ pub(crate) fn read_all(pipe: OwnedFd) -> String {
     text
 }
 
-/// Makes a pipe of k1s's wait.
+/// Makes a pipe of k1s blocking.
 pub(crate) fn blocking(pipe: &impl AsFd) {
     fcntl(pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
 }
 
-/// Waits for this child and no other: tests are threads of one process.
+/// Waits for this child and no other, since tests are threads of one process.
 pub(crate) fn wait(pid: Pid) -> ExitStatus {
     let mut status = 0;
     // SAFETY: `status` is an int to write to.
@@ -108,7 +108,7 @@ pub(crate) fn wait(pid: Pid) -> ExitStatus {
     reap::exit_status(status).unwrap()
 }
 
-/// Waits until this child has ended, and leaves it to be reaped.
+/// Waits until this child has ended, without reaping it.
 pub(crate) fn wait_for_zombie(pid: Pid) {
     let id = libc::id_t::try_from(pid.0).unwrap();
     let flags = libc::WEXITED | libc::WNOWAIT;
@@ -117,8 +117,8 @@ pub(crate) fn wait_for_zombie(pid: Pid) {
     assert_eq!(result, 0);
 }
 
-/// Runs the test `name` (its full path) as the only thread of a process of its own, for what
-/// belongs to a process: its limits, its signals, its children.
+/// Runs the test `name` (its full path) in its own process, for things that belong to a process: its
+/// limits, its signals, its children.
 pub(crate) fn in_own_process(name: &str, test: impl FnOnce()) {
     if std::env::var("OWN_PROCESS").as_deref() == Ok(name) {
         return in_only_thread(test);
@@ -134,8 +134,8 @@ pub(crate) fn in_own_process(name: &str, test: impl FnOnce()) {
     assert!(output.status.success(), "{text}\n{errors}");
 }
 
-/// The harness runs a test in a thread beside its main one, which would take signals that are
-/// sent to the process: a fork has but the one thread.
+/// Runs a test in a fork, which has only one thread. The harness runs it in a second thread, and
+/// signals to the process would go to the first.
 pub(crate) fn in_only_thread(test: impl FnOnce()) {
     // SAFETY: the other thread only waits for this one, so it holds no lock.
     let pid = unsafe { libc::fork() };
@@ -176,8 +176,8 @@ pub(crate) fn open_descriptors() -> Vec<String> {
     names
 }
 
-/// Whether this may become any user; says so where not, as what needs it is then skipped. Root
-/// of a user namespace may become those alone that it has numbers for: user_namespaces(7).
+/// Whether this process may change to any user; if not, says that `test` is skipped. Root of a user
+/// namespace may change only to users that are mapped: user_namespaces(7).
 pub(crate) fn may_become_others(test: &str) -> bool {
     let other = ["--reuid=60000", "--regid=60000", "--clear-groups", "true"];
     let may = Process::new("setpriv").args(other).output().is_ok_and(|it| it.status.success());

@@ -1,7 +1,7 @@
 //! Users and groups, read from `/etc/passwd` and `/etc/group`: passwd(5), group(5).
 //!
-//! As files, because a static binary has no NSS. Read at every spawn that asks for a user, so
-//! that an account made meanwhile is found.
+//! A static binary has no NSS, so k1s reads the files. It does at every spawn that asks for a user,
+//! so that new accounts are found.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,20 +12,20 @@ use super::failure::{SpawnError, cannot_run};
 /// The account that a run uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account {
-    /// The login name; for a number that stands in no file, the number.
+    /// The login name, or the number of a user without an entry.
     pub(super) name: String,
     /// The user id.
     pub(super) uid: u32,
-    /// The user's own group; `None` when the user is a number that stands in no file.
+    /// The user's own group; `None` for a number without an entry.
     pub(super) gid: Option<u32>,
     /// The home directory.
     pub(super) home: String,
-    /// The groups that list the user as a member, without its own.
+    /// The other groups that list the user as a member.
     pub(super) groups: Vec<u32>,
 }
 
 impl Account {
-    /// What login(1) would set.
+    /// The variables that login(1) would set.
     pub(super) fn variables(&self) -> Vec<(&str, &str)> {
         vec![("HOME", &self.home), ("LOGNAME", &self.name), ("USER", &self.name)]
     }
@@ -34,8 +34,8 @@ impl Account {
 /// The account of a user, by name or number.
 ///
 /// # Errors
-/// For people: `user bob: no such user in /etc/passwd`; or a file cannot be read, which may be
-/// for want of a descriptor.
+/// For people: `user bob: no such user in /etc/passwd`; or a file cannot be read, perhaps because of
+/// a shortage of descriptors.
 pub(super) fn account(user: &str) -> Result<Account, SpawnError> {
     let (passwd, group) = (read(PASSWD)?, read(GROUP)?);
     find_account(user, &passwd, &group)
@@ -45,7 +45,7 @@ pub(super) fn account(user: &str) -> Result<Account, SpawnError> {
 /// The id of a group, by name or number.
 ///
 /// # Errors
-/// For people: `group staff: no such group in /etc/group`; or as [`account`].
+/// For people: `group staff: no such group in /etc/group`; or those of [`account`].
 pub(super) fn group_id(group: &str) -> Result<u32, SpawnError> {
     find_group(group, &read(GROUP)?)
         .ok_or_else(|| cannot_run(format!("group {group}: no such group in {GROUP}")))
@@ -128,15 +128,15 @@ impl<'a> GroupEntry<'a> {
     }
 }
 
-/// An id in decimal. The highest means "leave it as it is" to setresuid(2), so it is none.
+/// An id in decimal. The highest number is no id: for setresuid(2) it means "no change".
 fn id(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let number = text.parse().ok().filter(|_| digits);
     number.filter(|id| *id != u32::MAX)
 }
 
-/// A file that is missing, as in an image from scratch, has no entries. Names of other
-/// encodings are of no concern: their entries never match.
+/// A missing file, as in an image from scratch, has no entries. Names that are not UTF-8 never
+/// match.
 fn read(path: &str) -> Result<String, SpawnError> {
     match fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),

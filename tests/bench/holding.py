@@ -2,7 +2,7 @@
 
 usage: tests/bench/holding.py BINARY [CASE…]
 
-Cases: ends (runs that end with full pipes), lease (an executable that somebody holds a lease on),
+Cases: ends (runs that end with full pipes), lease (an executable that another process holds a lease on),
 zone (a FIFO where a zone's file is looked for), readers (a large job that many read slowly). The
 goal is 20 ms each. Where it is permitted, k1s and whoever asks come before whatever else the
 machine does (SCHED_FIFO), so that what is measured is what k1s does. Run by hand; the figures

@@ -363,6 +363,7 @@ fn ignored_signals_are_noted_once() {
     }
     wait_until("all are noted", || k1s.stderr().matches("is ignored").count() >= 3);
     let (_, stderr) = k1s.end();
+    assert!(stderr.contains("to apply a changed config restart k1s"), "{stderr}");
     for name in ["SIGHUP", "SIGUSR1", "SIGPIPE"] {
         assert_eq!(stderr.matches(&format!("{name} is ignored")).count(), 1, "{stderr}");
     }

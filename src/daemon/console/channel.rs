@@ -1,13 +1,13 @@
-//! One file that k1s writes to, and how it fares.
+//! One file that k1s writes to, and whether it can be written.
 //!
 //! ```text
-//!            ┌── WouldBlock ──▶ Blocked ── the poll: there is room ──┐
-//!   Open ◀───┼───────────────────────────────────────────────────────┘
-//!     ▲      └── EPIPE, ENOSPC … ──▶ Broken: all is dropped and counted
-//!     └────────── tried again with a notice, a second later at the soonest, when k1s is awake
+//!            ┌── WouldBlock ──▶ Blocked ── poll event: writable ──┐
+//!   Open ◀───┼────────────────────────────────────────────────────┘
+//!     ▲      └── EPIPE, ENOSPC … ──▶ Broken: everything is dropped and counted
+//!     └────────── tried again with a notice, in the first turn after a second
 //! ```
 //!
-//! It is registered with the poll only while it is blocked and something waits.
+//! It is registered with the poll only while it is blocked and something is queued.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::queue::{Lost, Queue};
 use crate::os;
 use crate::time::Mono;
 
-/// A queue, and the file that it goes to.
+/// A queue, and the file that it is written to.
 #[derive(Debug)]
 pub(super) struct Channel {
     file: os::Console,
@@ -27,25 +27,25 @@ pub(super) struct Channel {
     queue: Queue,
     health: Health,
     is_registered: bool,
-    /// What has gone wrong and has not been told yet.
+    /// What has gone wrong and was not reported yet.
     trouble: Option<Trouble>,
 }
 
-/// What people should know.
+/// What people should know about a channel.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// Nothing can be written any more.
+    /// Writing fails.
     Broken(io::Error),
-    /// This much was dropped; what comes now is written again.
+    /// So much was dropped; writing works again.
     Lost(Lost),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Health {
     Open,
-    /// An event will say when there is room.
+    /// It is full; an event will say when it can be written again.
     Blocked,
-    /// Each write fails.
+    /// Writing fails.
     Broken {
         again: Mono,
     },
@@ -62,12 +62,12 @@ impl Channel {
         self.token
     }
 
-    /// Takes a whole line, newline included; it is written with the next [`Channel::flush`].
+    /// Queues a whole line, including its newline, for the next [`Channel::flush`].
     pub(super) fn push_line(&mut self, parts: &[&[u8]]) {
         self.queue.push_line(parts);
     }
 
-    /// Writes bytes as they are, at once; what the file does not take waits, all of it when
+    /// Writes bytes as they are, at once. What the file does not take is queued: all of it if
     /// nothing may be dropped.
     pub(super) fn push_raw(&mut self, mut bytes: &[u8], may_drop: bool, now: Mono) {
         while self.health == Health::Open && self.queue.is_idle() && !bytes.is_empty() {
@@ -84,7 +84,7 @@ impl Channel {
         self.drop_if_broken();
     }
 
-    /// Whether so much waits that it is better written now than at the end of the turn.
+    /// Whether so much is queued that it should be written before the end of the turn.
     pub(super) fn is_flush_due(&self) -> bool {
         self.health == Health::Open && self.queue.len() >= BATCH_BYTES
     }
@@ -94,24 +94,25 @@ impl Channel {
         self.queue.len()
     }
 
-    /// Whether anything waits for room.
+    /// Whether anything is queued until the file can be written again.
     pub(super) fn is_waiting(&self) -> bool {
         self.health == Health::Blocked && self.queue.len() > 0
     }
 
-    /// Whether so much waits that writers with backpressure should wait too.
+    /// Whether so much is queued that writers with backpressure should wait.
     pub(super) fn is_backed_up(&self) -> bool {
         self.is_waiting() && self.queue.len() >= BACKED_UP_BYTES
     }
 
-    /// There is room again, or an error to be found.
+    /// The file can be written again, or has an error.
     pub(super) fn handle_event(&mut self) {
         if self.health == Health::Blocked {
             self.health = Health::Open;
         }
     }
 
-    /// Writes what waits, as far as the file takes it. `notice` says in place what is missing.
+    /// Writes what is queued, as far as the file takes it. `notice` is the line that says what was
+    /// dropped, in its place.
     pub(super) fn flush(&mut self, notice: impl Fn(Lost) -> Vec<u8>, now: Mono) {
         self.try_again(&notice, now);
         while self.health == Health::Open {
@@ -126,18 +127,18 @@ impl Channel {
         self.drop_if_broken();
     }
 
-    /// What has gone wrong since it was last asked.
+    /// What has gone wrong since this was last asked.
     pub(super) fn poll_trouble(&mut self) -> Option<Trouble> {
         self.trouble.take()
     }
 
-    /// Registers with the poll, or takes itself off, as there is something to wait for or not.
+    /// Registers with the poll while there is something to wait for, and deregisters otherwise.
     pub(super) fn settle(&mut self, registry: &Registry) {
         let is_waiting = self.is_waiting();
         let Some(fd) = self.file.pollable().filter(|_| is_waiting != self.is_registered) else {
             return;
         };
-        // When it cannot be registered, each turn that comes for other reasons tries again.
+        // If it cannot be registered, every later turn tries again.
         let done = match is_waiting {
             true => registry.register(&mut SourceFd(&fd), self.token, Interest::WRITABLE),
             false => registry.deregister(&mut SourceFd(&fd)),
@@ -145,7 +146,7 @@ impl Channel {
         self.is_registered = if is_waiting { done.is_ok() } else { false };
     }
 
-    /// A broken file is tried with the notice of what it has missed.
+    /// Tries a broken file again, with the notice of what was dropped.
     fn try_again(&mut self, notice: &impl Fn(Lost) -> Vec<u8>, now: Mono) {
         let Health::Broken { again } = self.health else { return };
         if again > now || self.queue.lost() == Lost::default() {
@@ -166,7 +167,7 @@ impl Channel {
         self.queue.consume(count);
     }
 
-    /// What a write says of the file; returns how many bytes were written.
+    /// Updates the state after a write; returns how many bytes were written.
     fn judge(&mut self, result: io::Result<usize>, now: Mono) -> usize {
         let error = match result {
             Ok(count) if count > 0 => {
@@ -202,8 +203,8 @@ impl Channel {
     }
 }
 
-/// Half of what the queue holds: as much again may come at once when a run ends, or more if it has
-/// made its pipe larger (fcntl(2), `F_SETPIPE_SZ`) or filled two of them.
+/// Half of what the queue may hold. As much again may come at once when a run ends, or more if it
+/// has filled two pipes or made one larger (fcntl(2), `F_SETPIPE_SZ`).
 const BACKED_UP_BYTES: usize = 128 * 1024;
 
 const BATCH_BYTES: usize = 32 * 1024;

@@ -1,9 +1,9 @@
-//! How one stream of one run is passed on to k1s's own.
+//! Forwards one stream of one run to the same stream of k1s.
 //!
-//! | mode | a line, and one that is longer than 16 KiB |
+//! | mode | a line; the pieces of a line longer than 16 KiB |
 //! |---|---|
 //! | prefix | `id \| line`; `id + more of it` |
-//! | json | `{"time":…,"job":"id","run":1,"stream":"stdout","line":"…"}`; all but the last piece also have `"partial":true` |
+//! | json | `{"time":…,"job":"id","run":1,"stream":"stdout","line":"…"}`; all pieces but the last also have `"partial":true` |
 //! | raw | the bytes, at once |
 
 use super::lines::{Lines, Piece};
@@ -14,13 +14,13 @@ use crate::daemon::log::push_json_string;
 use crate::job::{JobId, Stream};
 use crate::time::Now;
 
-/// Passes on what a run writes to one of its streams.
+/// Forwards what a run writes to one of its streams.
 #[derive(Debug)]
 pub(in crate::daemon) struct Forwarder {
     mode: Forward,
     is_on: bool,
-    /// A slow reader slows the run down, as a pipe between them would; else what the reader does
-    /// not take is dropped in the end.
+    /// A slow reader of k1s slows the run down, as a pipe between them would; otherwise what the
+    /// reader does not take is dropped.
     has_backpressure: bool,
     job: JobId,
     run: u64,
@@ -29,7 +29,7 @@ pub(in crate::daemon) struct Forwarder {
 }
 
 impl Forwarder {
-    /// `mode` is how, `is_on` whether at all: the job's `output.forward`.
+    /// Forwards in this mode; `is_on` is the job's `output.forward`.
     pub(in crate::daemon) fn new(
         mode: Forward,
         is_on: bool,
@@ -42,13 +42,13 @@ impl Forwarder {
         Forwarder { mode, is_on, has_backpressure, job, run, stream, lines }
     }
 
-    /// Whether no more is to be read until k1s's own reader has caught up.
+    /// Whether to read no more until k1s's own reader has caught up.
     pub(in crate::daemon) fn must_wait(&self, console: &Console) -> bool {
         self.has_backpressure && self.is_on && console.is_backed_up(self.stream)
     }
 
-    /// Passes on what was read: the lines that are whole, or all of it in raw mode. Returns how
-    /// many lines were written one by one, which cost more than their bytes.
+    /// Forwards what was read: whole lines, or all of it in raw mode. Returns how many lines were
+    /// written one by one, each of which costs more than its bytes.
     pub(in crate::daemon) fn pass(
         &mut self,
         bytes: &[u8],
@@ -80,7 +80,7 @@ impl Forwarder {
         count
     }
 
-    /// The stream has ended: a last line without its newline is passed on too.
+    /// The stream has ended: also forwards a last line that has no newline.
     pub(in crate::daemon) fn finish(&mut self, console: &mut Console, now: Now) {
         match self.mode {
             Forward::None | Forward::Raw => {}
@@ -95,7 +95,7 @@ impl Forwarder {
         }
     }
 
-    /// The job's `output.forward` has become another.
+    /// The job's `output.forward` has changed.
     pub(in crate::daemon) fn switch(&mut self, is_on: bool, console: &mut Console, now: Now) {
         if std::mem::replace(&mut self.is_on, is_on) && !is_on {
             self.finish(console, now);
@@ -108,7 +108,7 @@ fn prefixed(piece: Piece<'_>, id: &[u8], stream: Stream, console: &mut Console, 
     console.line(stream, &[id, mark, piece.text, b"\n"], now);
 }
 
-/// Writes pieces as JSON. Their time is that of the turn in which they were read.
+/// Writes pieces as JSON. Their time is when they were read.
 fn json_writer<'a>(
     job: &'a JobId,
     run: u64,
@@ -116,7 +116,7 @@ fn json_writer<'a>(
     console: &'a mut Console,
     now: Now,
 ) -> impl FnMut(Piece<'_>) + 'a {
-    // An id holds nothing that JSON would escape.
+    // An id contains nothing that JSON escapes.
     let (at, name) = (format_rfc3339(now.wall), name(stream));
     let head = format!(
         "{{\"time\":\"{at}\",\"job\":\"{}\",\"run\":{run},\"stream\":\"{name}\",\"line\":",

@@ -1,8 +1,8 @@
-//! Lines out of what a process writes, in whatever pieces it comes.
+//! Splits what a process writes into lines, whatever pieces it is read in.
 
 use crate::job::LineEnds;
 
-/// The beginning of a line whose end has not come yet.
+/// The beginning of a line whose end was not read yet.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     ends: LineEnds,
@@ -13,16 +13,16 @@ pub(super) struct Lines {
 /// A line, or a part of a long one, without its newline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece<'a> {
-    /// What was written.
+    /// Its bytes.
     pub(super) text: &'a [u8],
-    /// The piece before is of the same line.
+    /// The piece before belongs to the same line.
     pub(super) is_continued: bool,
-    /// The next piece is of the same line.
+    /// The next piece belongs to the same line.
     pub(super) is_partial: bool,
 }
 
 impl Lines {
-    /// Hands out each line that `bytes` end, and keeps the rest.
+    /// Passes on each line that ends in `bytes`, and keeps the rest.
     pub(super) fn push(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Piece<'_>)) {
         while let Some(end) = self.ends.find(bytes) {
             let text = bytes.get(..end.at).unwrap_or_default();
@@ -38,7 +38,7 @@ impl Lines {
         self.partial.extend_from_slice(bytes);
     }
 
-    /// No more will come: hands out the line that was not ended.
+    /// No more will come: passes on a last line that has no newline.
     pub(super) fn finish(&mut self, take: &mut impl FnMut(Piece<'_>)) {
         self.ends = LineEnds::default();
         let line = std::mem::take(&mut self.partial);

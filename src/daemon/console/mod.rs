@@ -1,14 +1,14 @@
-//! k1s's own stdout and stderr: what jobs print, and what k1s itself has to say.
+//! k1s's own stdout and stderr: what jobs print, and the messages of k1s itself.
 //!
 //! ```text
 //!   a job's pipe ─▶ Forwarder ─ raw ─────────────────────────────▶ Channel ─▶ stdout
 //!                        └ prefix, json: Lines ─▶ whole lines ──▶ (Queue)  ─▶ stderr
-//!   the daemon ─▶ Log ─ one line a message ──────────────────────────┘
+//!   the daemon ─▶ Log ─ a line for each message ─────────────────────┘
 //! ```
 //!
-//! Nothing here waits: what a reader does not take is queued up to a bound, then dropped by
-//! whole lines, counted, and told where it is missing. When both are one and the same file,
-//! as with `2>&1` or on a terminal, they are one channel, so that no line is cut by another.
+//! Nothing here blocks. What a reader does not take is queued up to a bound; beyond it whole lines
+//! are dropped and counted, and a notice stands in their place. When both streams are the same
+//! file, as with `2>&1` or on a terminal, they are one channel, so that no line is cut by another.
 
 mod channel;
 mod forward;
@@ -35,7 +35,7 @@ pub(super) use self::forward::Forwarder;
 #[derive(Debug)]
 pub(super) struct Console {
     log: Log,
-    /// Whether notices on stdout are JSON, as the lines around them.
+    /// Whether notices on stdout are JSON, like the lines around them.
     has_json_lines: bool,
     stderr: Channel,
     /// `None` when it is the same file as stderr.
@@ -43,7 +43,7 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// Both as k1s was started with them. `forward` is how most jobs' lines are passed on.
+    /// The two files that k1s was started with. `forward` is the default for jobs.
     pub(super) fn new(log: Log, forward: Forward) -> Console {
         let stdout = (!os::console::is_one_file())
             .then(|| Channel::new(os::Console::new(Stream::Stdout), STDOUT));
@@ -55,45 +55,47 @@ impl Console {
         }
     }
 
-    /// A message of k1s's own, if its level is asked for.
+    /// Writes a message, if its level is on.
     pub(super) fn log(&mut self, message: &Message<'_>, now: Now) {
         if self.log.is_on(message.level) {
             self.say(message, now);
         }
     }
 
-    /// A message about k1s as a whole, if its level is asked for.
+    /// Writes a message about k1s as a whole, if its level is on.
     pub(super) fn note(&mut self, level: LogLevel, text: &dyn Display, now: Now) {
         self.log(&Message { level, job: None, run: None, text }, now);
     }
 
-    /// A message that is written whatever the level.
+    /// Writes a message, whatever its level.
     pub(super) fn say(&mut self, message: &Message<'_>, now: Now) {
         let line = self.log.line(message, now.wall);
         self.stderr.push_line(&[&line]);
     }
 
-    /// Writes what waits, as far as it is taken. To be called once a turn, before the loop waits.
+    /// Writes what is queued, as far as it is taken. To be called once a turn, before the loop
+    /// waits.
     pub(super) fn flush(&mut self, now: Now) {
         self.flush_one(Stream::Stdout, now);
         self.flush_one(Stream::Stderr, now);
     }
 
-    /// Has the poll tell when there is room, where something waits for it.
+    /// Registers with the poll where something waits until it can be written.
     pub(super) fn settle(&mut self, registry: &Registry) {
         for channel in self.stdout.iter_mut().chain([&mut self.stderr]) {
             channel.settle(registry);
         }
     }
 
-    /// Whether the event is about one of the two.
+    /// Whether the event is for one of the two.
     pub(super) fn handle_event(&mut self, token: Token) -> bool {
         let mut channels = self.stdout.iter_mut().chain([&mut self.stderr]);
         let channel = channels.find(|channel| channel.token() == token);
         channel.map(Channel::handle_event).is_some()
     }
 
-    /// Whether the reader of this stream is so far behind that writers with backpressure should wait.
+    /// Whether the reader of this stream is so far behind that writers with backpressure should
+    /// wait.
     fn is_backed_up(&self, stream: Stream) -> bool {
         match (stream, &self.stdout) {
             (Stream::Stdout, Some(stdout)) => stdout.is_backed_up(),
@@ -107,8 +109,8 @@ impl Console {
         channels.map(Channel::waiting_bytes).sum()
     }
 
-    /// Writes what still waits, and gives a reader a moment to take it, or until `until` when that
-    /// is later. The loop is over.
+    /// Writes what is still queued, after the loop has ended: gives the reader [`LAST_WAIT`] to take
+    /// it, or until `until` if that is later.
     pub(super) fn finish(&mut self, poll: &mut Poll, until: Mono, mut now: Now) {
         let mut events = Events::with_capacity(16);
         let deadline = until.max(now.mono + LAST_WAIT);
@@ -128,7 +130,7 @@ impl Console {
         }
     }
 
-    /// A whole line, newline included, that a job printed.
+    /// Writes a whole line that a job printed, including its newline.
     fn line(&mut self, stream: Stream, parts: &[&[u8]], now: Now) {
         let channel = self.channel(stream);
         channel.push_line(parts);
@@ -137,7 +139,8 @@ impl Console {
         }
     }
 
-    /// What a job printed, as it is; `may_drop`: rather than that too much waits.
+    /// Writes what a job printed, as it is; with `may_drop` bytes are dropped when too much is
+    /// queued.
     fn raw(&mut self, stream: Stream, bytes: &[u8], may_drop: bool, now: Now) {
         self.channel(stream).push_raw(bytes, may_drop, now.mono);
     }
@@ -157,7 +160,8 @@ impl Console {
                 log.line(&Message { level: LogLevel::Warn, job: None, run: None, text }, now.wall)
             };
             self.stderr.flush(notice, now.mono);
-            // The notice is in place already; that it is broken cannot be said anywhere.
+            // The notice is in its place already, and there is nowhere to say that stderr is
+            // broken.
             self.stderr.poll_trouble();
             return;
         };
@@ -170,7 +174,7 @@ impl Console {
             }
             Some(Trouble::Broken(error)) => {
                 let text = format_args!(
-                    "cannot write to stdout: {error}; what jobs print there is dropped"
+                    "cannot write to stdout: {error}; output of jobs to it is dropped"
                 );
                 self.note(LogLevel::Warn, &text, now);
             }
@@ -178,7 +182,7 @@ impl Console {
     }
 }
 
-/// What is missing, for people.
+/// What was dropped, for people.
 struct Dropped {
     stream: Stream,
     lost: Lost,
@@ -187,11 +191,11 @@ struct Dropped {
 impl Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Lost { lines, bytes }, name) = (self.lost, name(self.stream));
-        write!(f, "{lines} lines ({bytes} bytes) for {name} were dropped: nobody took them in time")
+        write!(f, "{lines} lines ({bytes} bytes) for {name} were dropped: its reader is too slow")
     }
 }
 
-/// What is missing, in its place among the lines of jobs.
+/// The notice of what was dropped, in its place among the lines of jobs.
 fn notice_on_stdout(lost: Lost, is_json: bool, at: Wall) -> Vec<u8> {
     if !is_json {
         return format!("k1s: {}\n", Dropped { stream: Stream::Stdout, lost }).into();
@@ -210,5 +214,5 @@ fn name(stream: Stream) -> &'static str {
 
 const STDOUT: Token = Token(4);
 const STDERR: Token = Token(5);
-/// How long k1s stays for a reader who has not taken everything yet when all else is over.
+/// How long k1s waits at its end for a reader that has not taken everything yet.
 const LAST_WAIT: Duration = Duration::from_millis(500);

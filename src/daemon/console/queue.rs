@@ -1,56 +1,57 @@
-//! What waits for a reader: whole lines, up to a bound; what does not fit is counted.
+//! A queue of lines for a slow reader, up to a bound; what does not fit is dropped and counted.
 //!
 //! ```text
 //!   push ─▶ ┌──────────── MOST_BYTES ────────────┐ ─▶ front, consume
 //!           └────────────────────────────────────┘
-//!     full: everything is dropped from here ... to here: half of it has been read.
-//!           One gap, and one notice in its place.
+//!     when it is full, everything is dropped until half of it has been written:
+//!     one gap, and one notice in its place.
 //! ```
 //!
-//! What may not be dropped is taken beyond the bound: whoever reads it waits while much is queued,
-//! so that is no more than was in the pipes of one run when it ended.
+//! What must not be dropped is queued beyond the bound. It comes from runs with backpressure,
+//! which are not read while much is queued, so it is at most what was in the pipes of a run when
+//! it ended.
 //!
-//! Nothing here writes anywhere.
+//! Nothing here writes to a file.
 
 use std::collections::VecDeque;
 
-/// Bytes for one file, oldest first. Takes no memory while it is empty, but for a small rest.
+/// Bytes for one file, oldest first. While it is empty it keeps [`KEPT_BYTES`] at most.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     bytes: VecDeque<u8>,
     lost: Lost,
-    /// What was taken in last does not end a line.
+    /// The last bytes queued do not end a line.
     is_mid_line: bool,
-    /// What was written last does not.
+    /// The last bytes written do not end a line.
     is_written_mid_line: bool,
 }
 
 /// What was dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lost {
-    /// Ends of lines in it.
+    /// How many line ends.
     pub(super) lines: u64,
-    /// All of it, as it would have been written.
+    /// How many bytes, as they would have been written.
     pub(super) bytes: u64,
 }
 
 impl Queue {
-    /// How many bytes wait.
+    /// How many bytes are queued.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether nothing waits, and nothing is being dropped.
+    /// Whether nothing is queued, and nothing is being dropped.
     pub(super) fn is_idle(&self) -> bool {
         self.bytes.is_empty() && self.lost.is_nothing()
     }
 
-    /// What has been dropped and not been told yet.
+    /// What was dropped and has no notice yet.
     pub(super) fn lost(&self) -> Lost {
         self.lost
     }
 
-    /// Takes a whole line, newline included, or drops all of it.
+    /// Queues a whole line, including its newline, or drops all of it.
     pub(super) fn push_line(&mut self, parts: &[&[u8]]) {
         let length = parts.iter().map(|part| part.len()).sum();
         if length > self.room() {
@@ -62,13 +63,13 @@ impl Queue {
         self.is_mid_line = false;
     }
 
-    /// Takes bytes as they are, whether they fit or not.
+    /// Queues bytes as they are, also beyond the bound.
     pub(super) fn push_all(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
         self.is_mid_line = is_mid_line(bytes).unwrap_or(self.is_mid_line);
     }
 
-    /// Takes bytes as they are; of those that do not fit, the whole lines that do.
+    /// Queues bytes as they are, or as many whole lines of them as fit.
     pub(super) fn push_raw(&mut self, bytes: &[u8]) {
         let fits = bytes.get(..self.room());
         let whole =
@@ -78,18 +79,18 @@ impl Queue {
         self.lost.add(newlines(dropped.iter()), dropped.len());
     }
 
-    /// Bytes went by without waiting here.
+    /// Bytes were written without being queued.
     pub(super) fn note_written(&mut self, bytes: &[u8]) {
         self.is_mid_line = is_mid_line(bytes).unwrap_or(self.is_mid_line);
         self.is_written_mid_line = self.is_mid_line;
     }
 
-    /// What is to be written first; empty when nothing waits.
+    /// What to write first; empty when nothing is queued.
     pub(super) fn front(&self) -> &[u8] {
         self.bytes.as_slices().0
     }
 
-    /// So much of the front has been written.
+    /// So many bytes of the front were written.
     pub(super) fn consume(&mut self, count: usize) {
         let written = self.front().get(..count).unwrap_or_default();
         self.is_written_mid_line = is_mid_line(written).unwrap_or(self.is_written_mid_line);
@@ -99,20 +100,20 @@ impl Queue {
         }
     }
 
-    /// Drops all that waits: it cannot be written.
+    /// Drops everything that is queued, because it cannot be written.
     pub(super) fn discard(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         self.lost.add(newlines(bytes.iter()), bytes.len());
         self.is_mid_line = self.is_written_mid_line;
     }
 
-    /// Whether something was dropped, and there is room to say so.
+    /// Whether something was dropped, and there is room for the notice.
     pub(super) fn is_gap_over(&self) -> bool {
         !self.lost.is_nothing() && self.bytes.len() <= MOST_BYTES / 2
     }
 
-    /// Puts the notice where the dropped bytes were to be, on a line of its own; from here on
-    /// everything is taken again.
+    /// Queues the notice in place of the dropped bytes, on a line of its own. From here on
+    /// everything is queued again.
     pub(super) fn close_gap(&mut self, notice: &[u8]) {
         self.lost = Lost::default();
         if self.is_mid_line {
@@ -122,14 +123,15 @@ impl Queue {
         self.is_mid_line = false;
     }
 
-    /// The notice could not be written: the gap is as it was.
+    /// The notice could not be written: restores the gap.
     pub(super) fn reopen_gap(&mut self, lost: Lost) {
         self.bytes = VecDeque::new();
         self.is_mid_line = self.is_written_mid_line;
         self.lost = lost;
     }
 
-    /// None while something is being dropped: what comes after a gap stays after it.
+    /// How many bytes fit; none while something is being dropped, so that what comes after a gap
+    /// stays after it.
     fn room(&self) -> usize {
         if self.lost.is_nothing() { MOST_BYTES.saturating_sub(self.bytes.len()) } else { 0 }
     }
@@ -146,7 +148,7 @@ impl Lost {
     }
 }
 
-/// Whether these bytes end within a line; `None` when there are none.
+/// Whether these bytes end in the middle of a line; `None` when there are none.
 fn is_mid_line(bytes: &[u8]) -> Option<bool> {
     bytes.last().map(|last| *last != b'\n')
 }
@@ -155,9 +157,9 @@ fn newlines<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
     bytes.filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// As much as waits for a reader at most: four pipes full.
+/// The most that is queued: as much as four full pipes.
 const MOST_BYTES: usize = 256 * 1024;
-/// Memory that is kept when nothing waits.
+/// The most memory that is kept when nothing is queued.
 const KEPT_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]

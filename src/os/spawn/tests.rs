@@ -1,4 +1,4 @@
-//! Real processes, waited for by number: tests are threads of one process.
+//! Tests with real processes, each waited for by its pid, since tests are threads of one process.
 
 use super::*;
 use crate::job::ExitStatus;
@@ -11,15 +11,15 @@ use nix::unistd::dup3;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-/// A directory of this test's own.
+/// A directory for one test.
 fn directory(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("k1s-os-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&path).unwrap();
     path
 }
 
-/// Written by another process: a descriptor of this one, open for writing, would be copied
-/// into the children of other tests, and execve says ETXTBSY while it is open in one.
+/// Lets another process write the file. If this one did, children of other tests would get a copy
+/// of its descriptor, and execve returns ETXTBSY while that is open.
 fn write(path: PathBuf, text: &str, mode: &str) -> String {
     let path = path.to_str().unwrap().to_owned();
     let script = r#"printf %s "$1" > "$2" && chmod "$3" "$2""#;
@@ -116,7 +116,7 @@ fn an_executable_that_is_nowhere_is_named_with_the_path() {
     check_failure(&nope, 127, error);
 }
 
-/// A request may hold a megabyte of them: k1s would stand still for seconds.
+/// A request may contain a megabyte of them, which would suspend k1s for seconds.
 #[test]
 fn a_path_of_too_many_directories_is_not_searched() {
     let mut nope = command("nope", &[]);
@@ -124,7 +124,7 @@ fn a_path_of_too_many_directories_is_not_searched() {
     check_failure(&nope, 126, "PATH: more than 1000 directories");
 }
 
-/// Joined with each directory, a long one would take more memory than there is.
+/// A long one, joined with each directory, would take more memory than there is.
 #[test]
 fn a_name_that_no_file_can_have_is_not_searched_for() {
     for (length, exit_code, error) in [
@@ -138,7 +138,7 @@ fn a_name_that_no_file_can_have_is_not_searched_for() {
     }
 }
 
-/// Each run's is kept, and no budget bounds them but their length.
+/// That of each run is kept, and only their length is bounded.
 #[test]
 fn what_is_said_of_a_failure_is_short_however_long_the_names() {
     let long = "€".repeat(200_000);
@@ -186,7 +186,7 @@ fn a_step_before_the_executable_is_named_with_the_reason() {
     );
 }
 
-/// With a `tool` of another kind in each directory.
+/// A PATH whose directories each contain a different kind of `tool`.
 fn path_directory() -> PathBuf {
     let dir = directory("path");
     for sub in ["denied", "broken", "good", "work", "text"] {
@@ -330,7 +330,7 @@ fn a_limit_of_the_jobs_own_is_no_shortage_of_the_machine() {
     let (soft, hard) = (Some(0), Some(0));
     let resource = Resource::Nproc;
     let limit = ResourceLimit { resource, soft, hard };
-    // The limit is that of all processes of the user: one is there already.
+    // The limit counts all processes of the user, which has one already.
     let (stdin, hold) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     dup3(&stdin, &mut spawner.slots.null, OFlag::O_CLOEXEC).unwrap();
     let first = spawn(&mut spawner, &command).unwrap();
@@ -369,11 +369,11 @@ fn without_descriptors_the_machine_is_busy() {
         let before = open_descriptors();
         let mut cat = command("cat", &[]);
         cat.stdin = Some("text".into());
-        // To look up a user takes a descriptor too.
+        // Looking up a user needs a descriptor, too.
         cat.user = may_become_others("looking up a user").then(|| "root".to_owned());
         let mut limit = limits::nofile().unwrap();
         let mut busy = 0;
-        // One more descriptor each time, until there are enough.
+        // One more free descriptor each time, until there are enough.
         for free in 0.. {
             limit.rlim_cur = u64::from(spawner.slots.end()) + free;
             limits::set_nofile(limit).unwrap();
@@ -432,7 +432,7 @@ fn assert_no_children() {
     assert_eq!(result, Err(Errno::ECHILD));
 }
 
-/// What the machine is short of is no fault of the job: fork(2), pipe(2), execve(2).
+/// A shortage of the machine is not the job's fault: fork(2), pipe(2), execve(2).
 #[test]
 fn a_shortage_of_the_machine_is_told_from_a_fault_of_the_job() {
     for errno in [Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM, Errno::ENOSPC] {
@@ -445,11 +445,11 @@ fn a_shortage_of_the_machine_is_told_from_a_fault_of_the_job() {
     }
 }
 
-/// fcntl(2), F_SETLEASE: execve would wait for whoever holds it, up to 45 s.
+/// fcntl(2), F_SETLEASE: execve would wait for the holder, up to 45 s.
 #[test]
 fn an_executable_with_a_lease_is_tried_again_later() {
     in_own_process("os::spawn::tests::an_executable_with_a_lease_is_tried_again_later", || {
-        // SAFETY: ignoring a signal runs no code; whoever holds a lease is told by SIGIO.
+        // SAFETY: ignoring a signal runs no code; the holder of a lease is notified by SIGIO.
         unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.unwrap();
         let directory = directory("lease");
         let program = write(directory.join("program"), "#!/bin/sh\necho ran\n", "755");

@@ -21,7 +21,7 @@ pub(super) struct World {
 
 pub(super) struct Process {
     pub(super) run: RunKey,
-    /// Whether it still carries the sign of its run.
+    /// Whether it still carries the mark of its run.
     is_tagged: bool,
     pub(super) group: i32,
     /// k1s when there is none.
