@@ -18,13 +18,13 @@ use std::time::Duration;
 use super::shares::{CHASED_A_TURN, LOOKED_AT_A_TURN};
 use crate::job::tag::RunTag;
 use crate::job::{Pid, Signal};
-use crate::os::{self, Family, Look, Origin, Proc, Signs, Stat, signalling};
+use crate::os::{self, Family, Look, Origin, Proc, Stat, Tags, signalling};
 use crate::supervisor::{Left, Owner, RunKey, Supervisor, Target};
 
 /// What is known about leftovers.
 #[derive(Debug)]
 pub(super) struct Leftovers {
-    signs: Signs,
+    tags: Tags,
     /// k1s's children that lead no run, until they are reaped.
     orphans: BTreeMap<Pid, (Proc, Origin)>,
     /// The trees that are being stopped.
@@ -72,9 +72,9 @@ enum Seen {
 
 impl Leftovers {
     pub(super) fn new(instance: &str) -> Leftovers {
-        let signs = Signs::new(instance);
+        let tags = Tags::new(instance);
         Leftovers {
-            signs,
+            tags,
             orphans: BTreeMap::new(),
             stops: BTreeMap::new(),
             unasked: BTreeSet::new(),
@@ -82,14 +82,14 @@ impl Leftovers {
         }
     }
 
-    /// The signs by which k1s recognizes processes of its runs.
-    pub(super) fn signs(&self) -> &Signs {
-        &self.signs
+    /// The tags by which k1s recognizes processes of its runs.
+    pub(super) fn tags(&self) -> &Tags {
+        &self.tags
     }
 
     /// The number that marks the processes of a run.
     pub(super) fn mark(&self, run: RunKey) -> Option<u64> {
-        self.signs.mark(run.tag())
+        self.tags.mark(run.tag())
     }
 
     /// A child was reaped: another process may get its pid from now on.
@@ -310,7 +310,7 @@ impl Leftovers {
         for pid in family.own.iter().filter(|pid| !supervisor.is_leader(**pid)) {
             let known = before.remove(pid).filter(|(_, origin)| *origin != Origin::Hidden);
             let orphan = known.unwrap_or_else(|| match os::stat_of(*pid) {
-                Some(stat) => (stat.process, self.signs.read(&stat)),
+                Some(stat) => (stat.process, self.tags.read(&stat)),
                 None => (Proc { pid: *pid, start_time: 0 }, Origin::Hidden),
             });
             self.orphans.insert(*pid, orphan);
@@ -369,16 +369,14 @@ impl Ongoing {
 impl Key {
     fn of(owner: Owner) -> Key {
         match owner {
-            Owner::Run(run) => {
-                Key { job: run.job.number(), run: Some(Signs::short(run.tag()).run) }
-            }
+            Owner::Run(run) => Key { job: run.job.number(), run: Some(Tags::short(run.tag()).run) },
             Owner::Job(job) => Key { job: job.number(), run: None },
         }
     }
 
     /// The keys that the processes of a run belong to.
     fn both(tag: RunTag) -> [Key; 2] {
-        let RunTag { job, run } = Signs::short(tag);
+        let RunTag { job, run } = Tags::short(tag);
         [Key { job, run: None }, Key { job, run: Some(run) }]
     }
 

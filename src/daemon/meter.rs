@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use super::shares::{COUNTED_A_TURN, MEASURED_A_TURN, PLACED_A_TURN, REPORTED_A_TURN};
 use crate::job::Pid;
 use crate::job::tag::RunTag;
-use crate::os::{self, Descriptors, Met, Origin, Signs, Stat, Walk};
+use crate::os::{self, Descriptors, Met, Origin, Stat, Tags, Walk};
 use crate::supervisor::{Owner, Supervisor, Usage};
 
 /// The measurement in progress.
@@ -66,10 +66,10 @@ impl Meter {
     }
 
     /// Does the share of a turn.
-    pub(super) fn go_on(&mut self, signs: &Signs, supervisor: &mut Supervisor) -> Option<Over> {
+    pub(super) fn go_on(&mut self, tags: &Tags, supervisor: &mut Supervisor) -> Option<Over> {
         match &mut self.phase {
             Phase::Idle => None,
-            Phase::Walking(_) => self.walk(signs, supervisor),
+            Phase::Walking(_) => self.walk(tags, supervisor),
             Phase::Placing => self.place(),
             Phase::Counting(descriptors) => {
                 self.open_descriptors = descriptors.step(COUNTED_A_TURN);
@@ -82,11 +82,11 @@ impl Meter {
         }
     }
 
-    fn walk(&mut self, signs: &Signs, supervisor: &Supervisor) -> Option<Over> {
+    fn walk(&mut self, tags: &Tags, supervisor: &Supervisor) -> Option<Over> {
         for _ in 0..MEASURED_A_TURN {
             let Phase::Walking(walk) = &mut self.phase else { break };
             match walk.step() {
-                Met::Process(stat) => self.meet(stat, signs, supervisor),
+                Met::Process(stat) => self.meet(stat, tags, supervisor),
                 Met::Nobody => {}
                 Met::End => self.phase = Phase::Placing,
                 // Incomplete sums would be too small.
@@ -100,12 +100,12 @@ impl Meter {
     }
 
     /// Usually the parent was read before.
-    fn meet(&mut self, stat: Stat, signs: &Signs, supervisor: &Supervisor) {
+    fn meet(&mut self, stat: Stat, tags: &Tags, supervisor: &Supervisor) {
         let leader = [stat.process.pid, stat.session].into_iter();
         if let Some(run) = leader.filter_map(|leader| supervisor.run_of(leader)).next() {
             self.add(&stat, Some(Owner::Run(run)));
         } else if stat.parent == os::own_pid() {
-            let owner = match signs.read(&stat) {
+            let owner = match tags.read(&stat) {
                 Origin::Run(tag) => owner_of(tag, supervisor),
                 Origin::Unknown | Origin::Hidden => None,
             };
@@ -170,7 +170,7 @@ impl Meter {
 /// The run whose mark an orphan carries, or its job when the run has ended.
 fn owner_of(tag: RunTag, supervisor: &Supervisor) -> Option<Owner> {
     let job = supervisor.job_numbered(tag.job)?;
-    let run = job.live_runs().find(|run| Signs::short(run.tag()) == tag);
+    let run = job.live_runs().find(|run| Tags::short(run.tag()) == tag);
     Some(run.map_or(Owner::Job(job.key()), Owner::Run))
 }
 
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_process_that_comes_before_its_parent_is_placed() {
         let (supervisor, run) = running(1000);
-        let (mut meter, signs) = (Meter::default(), Signs::new("k"));
+        let (mut meter, tags) = (Meter::default(), Tags::new("k"));
         for (pid, parent, session) in [
             (50, 60, 50),
             (55, 1, 55),
@@ -216,7 +216,7 @@ mod tests {
             (1001, 50, 50),
             (1002, 55, 55),
         ] {
-            meter.meet(stat(pid, parent, session), &signs, &supervisor);
+            meter.meet(stat(pid, parent, session), &tags, &supervisor);
         }
         assert_eq!(meter.sums[&Owner::Run(run)].processes, 1, "one is in its session");
         meter.phase = Phase::Placing;
@@ -235,12 +235,12 @@ mod tests {
         let name = "daemon::meter::tests::without_descriptors_nothing_is_reported";
         in_own_process(name, || {
             let (mut supervisor, run) = running(os::own_pid().0);
-            let (mut meter, signs) = (Meter::default(), Signs::new("k"));
+            let (mut meter, tags) = (Meter::default(), Tags::new("k"));
             meter.begin();
             meter.sums.insert(Owner::Run(run), Usage::default());
             refuse_descriptors();
             let over =
-                std::iter::repeat_with(|| meter.go_on(&signs, &mut supervisor)).flatten().next();
+                std::iter::repeat_with(|| meter.go_on(&tags, &mut supervisor)).flatten().next();
             assert_eq!(over, Some(Over { open_descriptors: None }));
             assert_eq!(supervisor.job("x").unwrap().counts(), None);
             assert!(!meter.is_busy());
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_mark_names_a_live_run_or_its_job() {
         let (supervisor, run) = running(1000);
-        let tag = Signs::short(run.tag());
+        let tag = Tags::short(run.tag());
         assert_eq!(owner_of(tag, &supervisor), Some(Owner::Run(run)));
         let former = RunTag { run: tag.run + 7, ..tag };
         assert_eq!(owner_of(former, &supervisor), Some(Owner::Job(run.job)));

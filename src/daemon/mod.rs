@@ -8,19 +8,19 @@
 //!                                   write the answers that peers wait for
 //! ```
 //!
-//! - `peers`: the listening socket and every connection of the API.
+//! - `peers`: the listening socket and all connections of the API.
 //! - `outputs`: the pipes that jobs write to.
-//! - `init`: what a container's first process has beyond that.
-//! - `processes`: spawning, reaping, signalling, for the supervisor; `leftovers`: what runs have
-//!   left outside of their groups.
+//! - `init`: what `k1s init` does as the first process of a container.
+//! - `processes`: spawns, reaps and signals for the supervisor; `leftovers`: finds and stops what
+//!   runs have left outside of their groups.
 //! - `meter`: the memory and CPU time of runs; `vitals`: figures of k1s itself.
 //! - `shares`: how much of a turn each of them may take.
-//! - `console`: k1s's own stdout and stderr; `log` and `journal`: what k1s itself has to say.
+//! - `console`: k1s's own stdout and stderr; `log` and `journal`: the messages of k1s itself.
 //!
-//! Tokens count up and are never used again, so an event for something that is gone is found
-//! nowhere and harmless. No source may hold the loop: each has a share of a turn, and one that
-//! has used it up is marked ready and goes on in the next, before the loop waits again.
-//! Nothing here decides what becomes of a job.
+//! Tokens count up and are never used again, so an event for something that is gone does no harm.
+//! No source may hold up the loop: each has a share of a turn. A source that has used up its share
+//! is marked ready, and goes on in the next turn, before the loop waits again.
+//! Nothing here decides what happens to a job.
 
 mod console;
 mod init;
@@ -346,7 +346,8 @@ impl Daemon {
 
     fn ignore(&mut self, signal: Signal) {
         if self.ignored.insert(signal) {
-            let text = format_args!("{signal} is ignored, now and from here on");
+            let hint = if signal == Signal::HUP { HANGUP_HINT } else { "" };
+            let text = format_args!("{signal} is ignored, and not logged again{hint}");
             self.console.note(LogLevel::Info, &text, self.now);
         }
     }
@@ -460,4 +461,5 @@ const LONG_SLEEP: Duration = Duration::from_secs(2);
 const MOST_SLACK: Duration = Duration::from_millis(100);
 const UNWATCHED_NOTE: &str = "this system does not report changes of its clock: after one, runs of \
      cron expressions may be up to a minute late";
+const HANGUP_HINT: &str = "; to apply a changed config restart k1s, or PUT the jobs by the API";
 const ACCEPT_NOTE_PAUSE: Duration = Duration::from_secs(10);

@@ -228,7 +228,7 @@ impl Processes {
 
     /// Continues a measurement of the memory and CPU time of runs.
     pub(super) fn measure(&mut self, supervisor: &mut Supervisor) -> Option<Over> {
-        self.meter.go_on(self.leftovers.signs(), supervisor)
+        self.meter.go_on(self.leftovers.tags(), supervisor)
     }
 
     /// Spawns a run; `stdio` is where the main job of `init` reads and writes.

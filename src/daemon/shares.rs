@@ -52,8 +52,8 @@ pub(super) const STOPS_A_DRAIN: usize = 32;
 pub(super) const ANSWERS_A_DRAIN: usize = 512;
 /// How many descendants are looked at, of processes that are stopped or surveyed.
 pub(super) const LOOKED_AT_A_TURN: usize = 4096;
-/// How many children of k1s are looked at in repeated looks for processes that fork meanwhile: about
-/// thirty looks when there are few. The next survey finds those that still fork.
+/// How many children of k1s are looked at in repeated looks for processes that fork meanwhile:
+/// about thirty looks when there are few. The next survey finds those that still fork.
 pub(super) const CHASED_A_TURN: usize = 1024;
 /// Processes whose memory and CPU time are read: some 20 µs each.
 pub(super) const MEASURED_A_TURN: usize = 16;

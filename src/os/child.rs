@@ -299,8 +299,8 @@ fn drop_capabilities() -> nix::Result<c_long> {
     })
 }
 
-/// Tries the candidates like execvp(3), but without its shell: the search goes on after one that may
-/// not be executed, and ends at one that exists but is broken.
+/// Tries the candidates like execvp(3), but without its shell: the search goes on after one that
+/// may not be executed, and ends at one that exists but is broken.
 fn execute(plan: &Plan) -> Failure {
     let mut best = Failure { step: Step::NotFound, errno: Errno::ENOENT, index: 0 };
     for (index, candidate) in plan.candidates.iter().enumerate() {

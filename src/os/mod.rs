@@ -1,25 +1,25 @@
 //! The world: every system call that is not a read, a write or a poll of the loop.
 //!
 //! ```text
-//!  startup   first thing in main: signals, descriptors, limits, subreaper
-//!  signals   what k1s is sent: a signalfd for SIGCHLD, handlers for the rest
+//!  startup   the first thing in main: signals, descriptors, limits, subreaper
+//!  signals   the signals to k1s: a signalfd for SIGCHLD, handlers for the others
 //!  spawn     a command → a process        child   what runs between clone and execve
-//!            executable: whether it may be executed without a wait
+//!            executable: whether it can be executed without a wait
 //!            environment, stdio, user, limits: what it inherits
 //!  reap      a process → its exit status
-//!  looking   who is there, and which run each process comes from
-//!            proc: what /proc says of one; mark: what a run is known by
+//!  looking   the descendants of k1s, and the run that each belongs to
+//!            proc: what /proc says about a process; mark: the number that marks a run
 //!  usage     memory, CPU time and descriptors of processes
-//!  signalling  a signal to a group, to a child, to exactly one process
-//!  missing   what a job needs and the machine lacks
+//!  signalling  signals a group, a child, or exactly one process
+//!  missing   what a job needs and this machine does not have
 //!  console   k1s's own stdout and stderr, never blocking
-//!  memory    giving back what was freed
-//!  terminal, file, pipe, socket, clock, random   small things that the loop asks for
+//!  memory    counts memory, and returns what was freed
+//!  terminal, file, pipe, socket, clock, random   small things that the loop needs
 //! ```
 //!
 //! This is the only room with `unsafe`, and the only one that names nix, libc or signal-hook.
-//! Nothing here knows a job's state, decides what becomes of one, or waits: each function does one
-//! thing to the system and says how it went. No library asks NSS: the binary is static.
+//! Nothing here knows the state of a job, decides about one, or waits: each function does one thing
+//! to the system and returns its outcome. No library asks NSS, because the binary is static.
 
 mod child;
 pub mod clock;

@@ -19,12 +19,12 @@ pub struct Reaped {
     pub cpu_time: Duration,
 }
 
-/// The next child that has ended, or `None` when there is none for now: wait4(2) with
-/// `WNOHANG`. SIGCHLD coalesces, so call it until it says `None`, a bounded number a turn.
+/// Collects the next child that has ended; `None` when there is none for now: wait4(2) with
+/// `WNOHANG`. One SIGCHLD may stand for several children, so call this until it returns `None`, a
+/// bounded number of times a turn.
 ///
-/// A stop or a continuation is not an end and is not asked for. Children are k1s's own and,
-/// as it is PID 1 or a subreaper, every orphan of theirs: what a pid meant is the caller's
-/// to know. Do not wait for a child anywhere else.
+/// Stopped and continued children are not reported. As k1s is PID 1 or a subreaper, the pid may
+/// also be that of an orphan. Do not wait for a child anywhere else.
 pub fn reap() -> Option<Reaped> {
     loop {
         let mut status: libc::c_int = 0;

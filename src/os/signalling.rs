@@ -1,7 +1,7 @@
 //! Sends signals: to a group, to a child, to exactly one process.
 //!
-//! The kernel uses pids again. A child keeps its pid until it is collected, and a group keeps its id
-//! while a member is left. Any other process is named by its pid and start time.
+//! The kernel uses pids again. A child keeps its pid until it is collected, and a group keeps its
+//! id while a member is left. Any other process is named by its pid and start time.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -36,8 +36,8 @@ pub fn stop_process(pid: Pid, signal: Signal) {
     with_continue(signal, |signal| signal_process(pid, signal));
 }
 
-/// Sends `signal`, and then SIGCONT (unless it was SIGKILL), to exactly this process, not to a later
-/// one with the same pid.
+/// Sends `signal`, and then SIGCONT (unless it was SIGKILL), to exactly this process, not to a
+/// later one with the same pid.
 pub fn stop_exactly(process: Proc, signal: Signal) {
     with_continue(signal, |signal| signal_exactly(process, signal));
 }

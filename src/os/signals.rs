@@ -65,9 +65,9 @@ impl SignalFd {
         Ok(SignalFd(NixSignalFd::with_flags(&through_signalfd(), flags)?))
     }
 
-    /// Reads all signals that are pending, at most one of each, in one call. Returns whether another
-    /// process has sent SIGPIPE. Those that k1s gets for writing to a closed pipe do not count,
-    /// because the write has failed as well.
+    /// Reads all signals that are pending, at most one of each, in one call. Returns whether
+    /// another process has sent SIGPIPE. Those that k1s gets for writing to a closed pipe do not
+    /// count, because the write has failed as well.
     pub fn drain(&self) -> bool {
         let mut buffer = [0; 2 * INFO_BYTES];
         let count = loop {

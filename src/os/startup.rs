@@ -27,7 +27,8 @@ pub struct Startup {
     pub notes: Vec<String>,
     /// The signals that were blocked when k1s was started.
     pub(super) blocked: SigSet,
-    /// The `nofile` limit that k1s was started with, which jobs get; `None` when it was not changed.
+    /// The `nofile` limit that k1s was started with, which jobs get; `None` when it was not
+    /// changed.
     pub(super) nofile: Option<libc::rlimit64>,
 }
 

@@ -117,8 +117,8 @@ pub(crate) fn wait_for_zombie(pid: Pid) {
     assert_eq!(result, 0);
 }
 
-/// Runs the test `name` (its full path) in its own process, for things that belong to a process: its
-/// limits, its signals, its children.
+/// Runs the test `name` (its full path) in its own process, for things that belong to a process:
+/// its limits, its signals, its children.
 pub(crate) fn in_own_process(name: &str, test: impl FnOnce()) {
     if std::env::var("OWN_PROCESS").as_deref() == Ok(name) {
         return in_only_thread(test);

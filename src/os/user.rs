@@ -34,8 +34,8 @@ impl Account {
 /// The account of a user, by name or number.
 ///
 /// # Errors
-/// For people: `user bob: no such user in /etc/passwd`; or a file cannot be read, perhaps because of
-/// a shortage of descriptors.
+/// For people: `user bob: no such user in /etc/passwd`; or a file cannot be read, perhaps because
+/// of a shortage of descriptors.
 pub(super) fn account(user: &str) -> Result<Account, SpawnError> {
     let (passwd, group) = (read(PASSWD)?, read(GROUP)?);
     find_account(user, &passwd, &group)

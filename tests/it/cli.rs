@@ -299,7 +299,7 @@ fn check_shows_jobs_with_every_default_and_warns_of_what_is_not_there() {
     assert!(!shown.stderr.contains("warning"), "{}", shown.stderr);
     for (fields, warning) in [
         ("executable = \"k1s-is-no-such\"", "executable k1s-is-no-such: not found in PATH "),
-        ("executable = \"/k1s-is-no-such\"", "executable /k1s-is-no-such: is not there"),
+        ("executable = \"/k1s-is-no-such\"", "executable /k1s-is-no-such: does not exist"),
         ("executable = \"./k1s.toml\"", "executable ./k1s.toml: does not exist, or is not an exec"),
         ("working_directory = \"/no-such\"", "working directory /no-such: No such file"),
         ("user = \"k1s-no-such\"", "user k1s-no-such: no such user in /etc/passwd"),

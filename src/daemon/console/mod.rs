@@ -109,7 +109,7 @@ impl Console {
         channels.map(Channel::waiting_bytes).sum()
     }
 
-    /// Writes what is still queued, after the loop has ended: gives the reader [`LAST_WAIT`] to take
+    /// Writes what is still queued when the loop has ended. The reader has [`LAST_WAIT`] to take
     /// it, or until `until` if that is later.
     pub(super) fn finish(&mut self, poll: &mut Poll, until: Mono, mut now: Now) {
         let mut events = Events::with_capacity(16);
