@@ -1,4 +1,4 @@
-//! Bodies of unknown length (RFC 9112, section 7.1), byte by byte.
+//! Decodes bodies of unknown length (RFC 9112, section 7.1), byte by byte.
 //!
 //! ```text
 //!          ┌──────────────────────────── DataLf ◀── DataCr ◀─┐
@@ -9,16 +9,16 @@
 //!       Extension ────────┘ Trailer ⇄ name, value ──CR──▶ LastLf ──▶ Complete
 //! ```
 //!
-//! Sizes need a digit and at most 16 of them; extensions are held to their grammar, bounded
-//! and ignored; trailers likewise, and dropped: nobody here asks for any.
+//! A size has 1 to 16 digits. Extensions must follow their grammar, are limited in size, and are
+//! ignored. So are trailers.
 
 use super::{Limits, Refusal, Status, append};
 
-/// A chunked body on its way.
+/// The state of decoding a chunked body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chunked {
     state: State,
-    /// Bytes of extensions and trailers so far: together they may be as large as a head.
+    /// Bytes of extensions and trailers so far, which together may be as large as a head.
     overhead: usize,
 }
 
@@ -38,10 +38,10 @@ enum State {
     Complete,
 }
 
-/// Where in `*( BWS ";" BWS name [ BWS "=" BWS value ] )` the last byte was.
+/// The position of the last byte in `*( BWS ";" BWS name [ BWS "=" BWS value ] )`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extension {
-    /// In the blanks behind the size or a value: a semicolon must follow.
+    /// In the blanks after the size or a value: a semicolon must follow.
     Blank,
     Semicolon,
     Name,
@@ -62,8 +62,8 @@ impl Chunked {
         self.state == State::Complete
     }
 
-    /// Takes bytes up to the end of the body at most, and adds the data among them to
-    /// `body`. Tells how many were taken.
+    /// Takes bytes up to the end of the body, and appends their data to `body`. Returns how many
+    /// bytes it took.
     pub(super) fn decode(
         &mut self,
         bytes: &[u8],
@@ -91,7 +91,7 @@ impl Chunked {
         Ok(taken)
     }
 
-    /// The state after one byte of anything but data.
+    /// The state after a byte that is not data.
     fn next(&mut self, byte: u8, so_far: usize, limits: &Limits) -> Result<State, Refusal> {
         self.count_overhead(limits)?;
         match (self.state, byte) {
@@ -126,7 +126,7 @@ impl Chunked {
         }
     }
 
-    /// Sizes are bounded by themselves.
+    /// Counts bytes of extensions and trailers; the length of sizes is limited elsewhere.
     fn count_overhead(&mut self, limits: &Limits) -> Result<(), Refusal> {
         self.overhead += match self.state {
             State::Extension { .. }
@@ -192,12 +192,12 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What may stand in a field value or a quoted string: all but controls (RFC 9110, 5.5).
+/// Whether a byte is allowed in a field value or a quoted string: all but controls (RFC 9110, 5.5).
 fn is_text_byte(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
 }
 
 const NEXT_CHUNK: State = State::Size { size: 0, digits: 0 };
 
-/// Of a chunk size: 64 bits, leading zeros counted, so that lines are bounded.
+/// The most digits of a chunk size: 64 bits, including leading zeros, so that lines are bounded.
 const MAX_DIGITS: u32 = 16;

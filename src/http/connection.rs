@@ -10,12 +10,12 @@
 //!  idle              Finished ◀─ Linger ◀─ Flush ◀── or it ends ─────┘
 //! ```
 //!
-//! One request is in hand at a time; what the peer has sent beyond it waits in `input`, and
-//! nothing is read from the socket while too much does. The end of a connection has three
-//! steps, because closing a socket that has unread input sends a reset, and a reset throws
-//! away what the peer has not read yet, such as the answer that says what was wrong: the
-//! answer is sent (`Flush`), the writing side is shut down, and input is thrown away until
-//! the peer has closed, too (`Linger`; RFC 9112, section 9.6).
+//! A connection handles one request at a time. What the peer has sent beyond it waits in `input`,
+//! and while that is too much, nothing is read from the socket. A connection ends in three steps:
+//! the answer is sent (`Flush`), the writing side is shut down, and input is discarded until the
+//! peer has closed, too (`Linger`; RFC 9112, section 9.6). Closing a socket with unread input would
+//! send a reset, and the peer would lose what it has not read yet, such as the answer that says
+//! what was wrong.
 
 use std::mem;
 use std::rc::Rc;
@@ -30,10 +30,10 @@ use super::scan::HeadScan;
 use super::{Limits, Refusal, Status, append};
 use crate::time::{Mono, Now};
 
-/// The server's end of one connection.
+/// The server side of one connection.
 ///
-/// After each `handle_…` and each answer, call [`poll`](Connection::poll) until it has
-/// nothing, and then act on what the connection wants: [`unsent`](Connection::unsent),
+/// After each `handle_…` and each answer, call [`poll`](Connection::poll) until it returns `None`,
+/// and then do what the connection wants: [`unsent`](Connection::unsent),
 /// [`wants_read`](Connection::wants_read),
 /// [`wants_shutdown_write`](Connection::wants_shutdown_write),
 /// [`is_finished`](Connection::is_finished), [`deadline`](Connection::deadline).
@@ -41,27 +41,27 @@ use crate::time::{Mono, Now};
 pub struct Connection {
     limits: Rc<Limits>,
     state: State,
-    /// What was read, from `taken` on not used yet. Empty buffers hold no memory.
+    /// What was read; the part from `taken` on is still to be used. Empty buffers use no memory.
     input: Vec<u8>,
     taken: usize,
-    /// What is to be written, up to `sent` already written.
+    /// What is to be written; the part before `sent` was written.
     output: Vec<u8>,
     sent: usize,
-    /// When the peer last took output, or output began to wait.
+    /// When the peer last took output, or when output began to wait.
     progress: Mono,
     /// The peer has ended its side.
     eof: bool,
-    /// A request has been answered: this peer speaks HTTP.
+    /// A request was answered: this peer speaks HTTP.
     served: bool,
 }
 
-/// What a peer has asked.
+/// What a peer has sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// The head of a request; its body has not been read. Either let it come with
-    /// [`Connection::proceed`], or answer at once, which refuses the body.
+    /// The head of a request. Either read its body with [`Connection::proceed`], or answer at once,
+    /// which refuses the body.
     Head(Head),
-    /// The whole request. Answer it now or later.
+    /// The whole request, to be answered now or later.
     Request(Request),
 }
 
@@ -72,26 +72,26 @@ enum State {
         scan: HeadScan,
         since: Mono,
     },
-    /// A head was handed out; whether its body is wanted is not said yet.
+    /// A head was returned, to be proceeded with or answered.
     Decide {
         exchange: Exchange,
         body: BodyLength,
     },
     Body(Box<Reading>),
-    /// A request was handed out.
+    /// A request was returned, to be answered.
     Answer {
         exchange: Exchange,
     },
-    /// An answer is produced bit by bit.
+    /// An answer is produced in parts.
     Stream {
         framing: Framing,
         stays: bool,
     },
-    /// The last answer is on its way out; input is thrown away.
+    /// The last answer is being sent; input is discarded.
     Flush {
         discarded: usize,
     },
-    /// All is said, and told so; input is thrown away.
+    /// Everything was sent, and the writing side is shut down; input is discarded.
     Linger {
         discarded: usize,
         until: Mono,
@@ -99,7 +99,7 @@ enum State {
     Finished,
 }
 
-/// What an answer needs to know of its request.
+/// What an answer needs to know about its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Exchange {
     version: Version,
@@ -107,7 +107,7 @@ struct Exchange {
     keep_alive: bool,
 }
 
-/// A request whose body is on its way.
+/// A request whose body is being read.
 #[derive(Debug)]
 struct Reading {
     head: Head,
@@ -117,7 +117,7 @@ struct Reading {
     since: Mono,
 }
 
-/// What is missing of a body.
+/// What is still missing of a body.
 #[derive(Debug)]
 enum Rest {
     Bytes(usize),
@@ -125,7 +125,7 @@ enum Rest {
 }
 
 impl Connection {
-    /// A connection that was just accepted.
+    /// A new connection, just accepted.
     pub fn new(limits: Rc<Limits>, now: Now) -> Connection {
         Connection {
             limits,
@@ -140,8 +140,8 @@ impl Connection {
         }
     }
 
-    /// Whether to read from the socket. Not while enough is buffered that is not answered
-    /// yet, or the peer does not take its answers.
+    /// Whether to read from the socket. Not while enough input waits to be answered, or the peer
+    /// does not take its answers.
     pub fn wants_read(&self) -> bool {
         let has_room = self.buffered().len() <= self.limits.max_head_bytes;
         !self.eof
@@ -157,11 +157,11 @@ impl Connection {
             }
     }
 
-    /// The peer has sent these bytes. All are taken, so what is buffered may exceed its
-    /// limit by one read.
+    /// The peer has sent these bytes. All are taken, so the buffer may exceed its limit by one
+    /// read.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Now) {
         let is_caught_up = self.buffered().is_empty();
-        // One empty line after another gains no time.
+        // Empty lines do not extend the timeout.
         let begins_head =
             !self.has_begun_head() && !bytes.iter().all(|byte| b"\r\n".contains(byte));
         let mut rest = bytes;
@@ -193,7 +193,7 @@ impl Connection {
         append(&mut self.input, rest, self.limits.max_head_bytes.saturating_add(rest.len()));
     }
 
-    /// The peer will send no more. What it has asked before is still answered.
+    /// The peer will send no more. Its requests so far are still answered.
     pub fn handle_eof(&mut self) {
         self.eof = true;
         if let State::Linger { .. } = self.state {
@@ -201,16 +201,15 @@ impl Connection {
         }
     }
 
-    /// Whether the peer has ended its side: after that, only a failing write can tell
-    /// whether it still listens.
+    /// Whether the peer has closed its sending side. Then only a failing write shows whether it
+    /// still receives.
     pub fn is_half_closed(&self) -> bool {
         self.eof
     }
 
-    /// Asks a peer that has ended its side, and waits for an answer, whether it is still there:
-    /// one that is gone altogether looks the same until something is sent to it, and then
-    /// resets the connection. An interim answer may come before any answer in 1.1, and means
-    /// nothing to who did not ask for it (RFC 9110, section 15.2); 1.0 has none.
+    /// Finds out whether a peer that has closed its sending side still waits for its answer: sends
+    /// an interim answer, which resets the connection if the peer is gone. In HTTP/1.1 any answer
+    /// may follow an interim one, which clients ignore (RFC 9110, section 15.2); 1.0 has none.
     pub fn probe(&mut self, now: Now) {
         if let State::Answer { exchange } = &self.state
             && exchange.version == Version::Http11
@@ -219,8 +218,8 @@ impl Connection {
         }
     }
 
-    /// The next thing that the peer asks; `None` until more has come, or the request before
-    /// is answered. Each request comes twice: its head, and then the whole.
+    /// The next thing that the peer has sent; `None` until there is more, or the request before is
+    /// answered. Each request is returned twice: its head, and then the whole.
     pub fn poll(&mut self, now: Now) -> Option<Incoming> {
         let polled = match &self.state {
             State::Head { .. } if self.is_clogged() => return None,
@@ -239,7 +238,7 @@ impl Connection {
         })
     }
 
-    /// Lets the body of the request come whose head was just handed out.
+    /// Reads the body of the request whose head was just returned.
     pub fn proceed(&mut self, head: Head, now: Now) {
         let State::Decide { exchange, body } = self.state else {
             return;
@@ -263,15 +262,15 @@ impl Connection {
         self.state = State::Body(Box::new(reading));
     }
 
-    /// Whether a request was handed out that has no answer yet.
+    /// Whether a request was returned that has no answer yet.
     #[cfg(feature = "properties")]
     pub(super) fn is_waiting_for_answer(&self) -> bool {
         matches!(self.state, State::Decide { .. } | State::Answer { .. })
     }
 
-    /// Answers the request that was handed out last. `body` writes straight behind what is
-    /// to be sent; it is run for HEAD too, for the length. Does nothing when no request
-    /// waits, such as when the connection has ended meanwhile.
+    /// Answers the request that was returned last. `body` appends to the output; for HEAD it is
+    /// also called, for the length. Does nothing if no request waits, such as when the connection
+    /// has ended meanwhile.
     pub fn respond(&mut self, reply: Reply<'_>, now: Now, body: impl FnOnce(&mut Vec<u8>)) {
         let Some((exchange, stays)) = self.exchange_in_hand(&reply) else {
             return;
@@ -281,8 +280,8 @@ impl Connection {
         self.end_answer(stays, now);
     }
 
-    /// Begins an answer of unknown length: chunked, in HTTP/1.0 up to the end of the
-    /// connection. False when there is nothing to push: it was a HEAD, which is now
+    /// Begins an answer of unknown length: in chunks, or in HTTP/1.0 until the connection is
+    /// closed. Returns false if there is nothing to push: the request was a HEAD, which is now
     /// answered, or no request waits.
     #[must_use]
     pub fn start_stream(&mut self, reply: Reply<'_>, now: Now) -> bool {
@@ -303,17 +302,17 @@ impl Connection {
         !exchange.is_head
     }
 
-    /// Whether an answer is being produced bit by bit.
+    /// Whether an answer is being produced in parts.
     pub fn is_streaming(&self) -> bool {
         matches!(self.state, State::Stream { .. })
     }
 
-    /// Whether a stream is under way and has room for more.
+    /// Whether an answer is being produced in parts and has room for more.
     pub fn wants_output(&self) -> bool {
         matches!(self.state, State::Stream { .. }) && !self.is_clogged()
     }
 
-    /// Adds what `write` appends to the stream that is under way, as one chunk.
+    /// Adds what `write` appends to the answer, as one chunk.
     pub fn push(&mut self, now: Now, write: impl FnOnce(&mut Vec<u8>)) {
         if let State::Stream { framing, .. } = self.state {
             let output = self.room(now);
@@ -324,7 +323,7 @@ impl Connection {
         }
     }
 
-    /// Ends the stream that is under way.
+    /// Ends an answer that is produced in parts.
     pub fn finish_stream(&mut self, now: Now) {
         if let State::Stream { framing, stays } = self.state {
             match framing {
@@ -335,13 +334,13 @@ impl Connection {
         }
     }
 
-    /// What is to be written to the socket.
+    /// What to write to the socket.
     pub fn unsent(&self) -> &[u8] {
         self.output.get(self.sent..).unwrap_or_default()
     }
 
-    /// Whether the peer has so much to take that it should not ask for more: until it has taken
-    /// some, [`poll`](Connection::poll) has nothing, whatever was read.
+    /// Whether too much waits for the peer to take it: until it has taken some,
+    /// [`poll`](Connection::poll) returns nothing, whatever was read.
     pub fn is_clogged(&self) -> bool {
         self.unsent().len() >= self.limits.max_unsent_bytes.max(1)
     }
@@ -362,19 +361,19 @@ impl Connection {
         if let State::Head { since, .. } = &mut self.state
             && starts_anew
         {
-            // The peer's time for a request does not run while it takes its answers.
+            // The timeout for a request does not run while the peer takes its answers.
             *since = now.mono;
         }
     }
 
-    /// Whether to shut down the writing side of the socket: the last answer is sent, and the
-    /// peer may still be sending.
+    /// Whether to shut down the writing side of the socket: the last answer was sent, and the peer
+    /// may still be sending.
     pub fn wants_shutdown_write(&self) -> bool {
         matches!(self.state, State::Flush { .. }) && self.unsent().is_empty() && !self.eof
     }
 
-    /// The writing side was shut down. What still comes is thrown away for a while, so that
-    /// no reset overtakes the answer.
+    /// The writing side was shut down. Input is discarded for a while, so that no reset overtakes
+    /// the answer.
     pub fn handle_shutdown_write(&mut self, now: Now) {
         if let State::Flush { discarded } = self.state {
             let until = now.mono + LINGER_TIME;
@@ -428,15 +427,15 @@ impl Connection {
         }
     }
 
-    /// When to call [`handle_deadline`](Connection::handle_deadline), if nothing else
-    /// happens. A request that waits for its answer has none, unless the peer is slow to
-    /// take the answers before.
+    /// When to call [`handle_deadline`](Connection::handle_deadline), if nothing else happens. A
+    /// request that waits for its answer has no deadline, unless the peer is slow to take earlier
+    /// answers.
     pub fn deadline(&self) -> Option<Mono> {
         let deadlines = [self.write_deadline(), self.state_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
-    /// Time has passed: acts on the deadline if it is due.
+    /// Acts on the deadline if it has passed.
     pub fn handle_deadline(&mut self, now: Now) {
         let is_due = |deadline: Option<Mono>| deadline.is_some_and(|at| at <= now.mono);
         if is_due(self.write_deadline()) {
@@ -459,7 +458,7 @@ impl Connection {
         }
     }
 
-    /// The bytes of memory that the buffers hold.
+    /// The bytes of memory that the buffers use.
     #[cfg(feature = "properties")]
     pub(super) fn memory(&self) -> usize {
         let body = match &self.state {
@@ -524,8 +523,8 @@ impl Connection {
         Ok(Some(Incoming::Request(Request { head: reading.head, body: reading.body })))
     }
 
-    /// The request that is to be answered, and whether the connection goes on after that:
-    /// not when a body was sent or announced that nobody wants.
+    /// The request that is to be answered, and whether the connection goes on after that: not when
+    /// a body was sent or announced that is refused.
     fn exchange_in_hand(&self, reply: &Reply<'_>) -> Option<(Exchange, bool)> {
         let (exchange, is_read) = match self.state {
             State::Decide { exchange, body } => {
@@ -553,7 +552,7 @@ impl Connection {
         }
     }
 
-    /// Answers what cannot be understood, or not be had, and ends the connection.
+    /// Answers with an error, and ends the connection.
     fn refuse(&mut self, refusal: Refusal, now: Now) {
         let is_head = match &self.state {
             State::Head { scan, .. } => {
@@ -580,13 +579,13 @@ impl Connection {
         self.end();
     }
 
-    /// Nothing more is to be said.
+    /// There is nothing more to send.
     fn end(&mut self) {
         self.drop_input();
         self.state = State::Flush { discarded: 0 };
     }
 
-    /// Nothing more is to be done.
+    /// There is nothing more to do.
     fn finish(&mut self) {
         self.drop_input();
         self.output = Vec::new();
@@ -599,12 +598,12 @@ impl Connection {
         self.taken = 0;
     }
 
-    /// What was read and not used.
+    /// What was read and is still to be used.
     fn buffered(&self) -> &[u8] {
         self.input.get(self.taken..).unwrap_or_default()
     }
 
-    /// Whether there is something of the next request, and not only empty lines before it.
+    /// Whether a part of the next request was read, not only empty lines before it.
     fn has_begun_head(&self) -> bool {
         matches!(&self.state, State::Head { scan, .. } if !scan.is_blank(self.buffered()))
     }
@@ -616,8 +615,8 @@ impl Connection {
         }
     }
 
-    /// Where to write what is to be sent next. What was sent is only moved away when it is
-    /// the larger half, so that each byte is moved once at most.
+    /// Where to append what is to be sent. The part that was sent is removed only when it is the
+    /// larger half, so that each byte is moved once at most.
     fn room(&mut self, now: Now) -> &mut Vec<u8> {
         if self.unsent().is_empty() {
             self.progress = now.mono;
@@ -664,7 +663,7 @@ impl Exchange {
 }
 
 impl Reading {
-    /// Takes bytes up to the end of the body at most; tells how many.
+    /// Takes bytes up to the end of the body; returns how many.
     fn feed(&mut self, bytes: &[u8], limits: &Limits) -> Result<usize, Refusal> {
         match &mut self.rest {
             Rest::Bytes(left) => {
@@ -686,9 +685,9 @@ impl Reading {
     }
 }
 
-/// How long input is thrown away after the last answer.
+/// How long input is discarded after the last answer.
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
-/// How much input is thrown away after the last answer: enough for a client that sends all
-/// of a large body before it looks for an answer.
+/// How much input is discarded after the last answer: enough for a client that sends the whole of a
+/// large body before it reads the answer.
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;

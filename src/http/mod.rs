@@ -1,19 +1,19 @@
-//! The server's side of HTTP/1.1 and 1.0, as bytes in and bytes out (RFC 9110, RFC 9112).
+//! The server side of HTTP/1.1 and 1.0, as bytes in and bytes out (RFC 9110, RFC 9112).
 //!
 //! ```text
 //!   bytes ─▶ connection ─▶ Incoming::Head ─▶ proceed ─▶ Incoming::Request ─┐
-//!            │  request: the head, by httparse and by rules of our own     │
+//!            │  request: the head, by httparse and stricter rules          │
 //!            │  chunked: bodies of unknown length                          ▼
 //!   bytes ◀─ connection ◀─ response: heads and framing ◀─ respond, start_stream
 //! ```
 //!
-//! A [`Connection`] is handed what was read and what time it is, and hands back requests;
-//! it is handed answers, and hands back what is to be written. Nothing here opens a socket,
-//! reads a clock, or knows what the requests are about. Whatever a peer sends, a connection
-//! neither panics nor holds more memory than its [`Limits`] add up to.
+//! A [`Connection`] takes what was read and the time, and returns requests; it takes answers, and
+//! returns what to write. Nothing here opens a socket, reads a clock, or knows what requests are
+//! about. Whatever a peer sends, a connection never panics, and never holds more memory than its
+//! [`Limits`] add up to.
 //!
-//! What the RFCs call an error is answered by the codec itself, and ends the connection:
-//! two parties that disagree about where a request ends must not go on talking.
+//! The codec itself answers what the RFCs call an error, and then ends the connection: two parties
+//! that disagree about where a request ends must not go on talking.
 
 mod accept;
 mod chunked;
@@ -35,31 +35,32 @@ pub use request::{Head, Method, Request};
 pub use response::{ContentType, Reply, Status};
 pub use target::Path;
 
-/// What a peer may cost, in one table (contract, section 5). What is over a limit is
-/// answered with the status named here, and the connection is closed.
+/// What a peer may use, in one table (contract, section 5). A request over a limit is answered with
+/// the status named here, and the connection is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the request line and the headers together, line ends included; more is a
-    /// 431, and a 414 when it is the request line alone. Trailers have as much again.
+    /// Bytes of the request line and the headers, including line ends; more is a 431, or a 414 if
+    /// it is the request line alone. Trailers may have as much again.
     pub max_head_bytes: usize,
     /// Header lines in a request; more is a 431.
     pub max_headers: usize,
-    /// Bytes of a request's body, after chunks are put together; more is a 413.
+    /// Bytes of the body of a request, without the framing of chunks; more is a 413.
     pub max_body_bytes: usize,
-    /// Connections open at a time. The daemon keeps this one, not the codec.
+    /// Connections open at a time. The daemon enforces this one, not the codec.
     pub max_connections: usize,
-    /// For the whole head to arrive, from its first byte; later is a 408. A new connection
-    /// that stays silent for so long is closed without an answer.
+    /// How long the whole head may take, from its first byte; longer is a 408. A new connection
+    /// that sends nothing for so long is closed without an answer.
     pub head_timeout: Duration,
-    /// For the whole body to arrive, from when it was asked for; later is a 408.
+    /// How long the whole body may take, from when it was asked for; longer is a 408.
     pub body_timeout: Duration,
-    /// Between an answer and the next request; later, the connection is closed silently.
+    /// How long a connection may be idle between an answer and the next request; longer, and it is
+    /// closed without an answer.
     pub idle_timeout: Duration,
-    /// Bytes written but not taken by the peer, at which no more requests are read from it
-    /// and streams pause.
+    /// When so many bytes wait for the peer to take them, no more requests are read from it, and
+    /// streams pause.
     pub max_unsent_bytes: usize,
-    /// Without the peer taking a single byte of what is to be sent; later, the connection
-    /// is dropped.
+    /// How long the peer may take no byte of what is to be sent; longer, and the connection is
+    /// dropped.
     pub write_timeout: Duration,
 }
 
@@ -79,11 +80,11 @@ impl Default for Limits {
     }
 }
 
-/// What the codec itself answers, and why: then the connection is closed.
+/// An error that the codec itself answers before it closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Refusal {
     status: Status,
-    /// For the body; no quotes, so that it needs no escaping in JSON.
+    /// For the body. It contains no quotes, so that JSON needs no escaping.
     reason: &'static str,
 }
 
@@ -97,16 +98,14 @@ impl Refusal {
     }
 }
 
-/// Compares two secrets in a time that depends on their lengths alone, never on where they
-/// differ.
+/// Compares two secrets in a time that depends only on their lengths, not on where they differ.
 pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     let differences =
         left.iter().zip(right).fold(0, |sum: u8, (a, b)| std::hint::black_box(sum | (a ^ b)));
     left.len() == right.len() && differences == 0
 }
 
-/// Adds bytes to a buffer that doubles as it grows, but not beyond `limit` as long as what
-/// it must hold is within.
+/// Adds bytes to a buffer, which doubles as it grows, but not beyond `limit` unless it must.
 fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) {
     let needed = buffer.len() + bytes.len();
     if needed > buffer.capacity() {

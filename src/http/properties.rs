@@ -1,5 +1,5 @@
-//! What holds for any bytes at all: the fuzz targets and the replay of their corpora call
-//! these. Each panics when the property does not hold; none is called by k1s itself.
+//! Properties that hold for any bytes: the fuzz targets and the replay of their corpora call them.
+//! A property panics when it does not hold; k1s itself calls none.
 
 use std::rc::Rc;
 
@@ -10,10 +10,9 @@ use super::scan::HeadScan;
 use super::{Connection, Head, Incoming, Limits, Method, Refusal, Reply, Request, Status};
 use crate::time::{Mono, Now, Wall};
 
-/// The same bytes, whole and cut up anywhere, give the same requests and the same answers;
-/// buffers stay within what the limits add up to; the answers are well-formed; and whatever
-/// the peer does or leaves undone, the connection ends. The first 8 bytes are the seed of
-/// the cuts.
+/// The same bytes, whole or split anywhere, give the same requests and answers; buffers stay within
+/// the sum of the limits; answers are well-formed; and whatever the peer does or does not do, the
+/// connection ends. The first 8 bytes are the seed for the splits.
 pub fn check_connection(data: &[u8]) {
     let (seed, input) = data.split_at(data.len().min(8));
     let seed = seed.iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
@@ -36,8 +35,8 @@ pub fn check_connection(data: &[u8]) {
     check_answers(&whole.answers, &whole.methods);
 }
 
-/// A head that is accepted, printed and parsed again, is the same; its length is what plain
-/// arithmetic makes of it; and it ends in the same place when its bytes come one by one.
+/// An accepted head that is printed and parsed again is the same; `Content-Length` is what plain
+/// arithmetic says; and the head ends in the same place when its bytes come one by one.
 pub fn check_head(data: &[u8]) {
     let limits = Limits::default();
     let mut scan = HeadScan::default();
@@ -54,15 +53,15 @@ pub fn check_head(data: &[u8]) {
     check_content_length(bytes, &head);
     let printed = print_head(&head);
     let limits = Limits {
-        // Encoded again, a byte may take three.
+        // When it is encoded again, a byte may become three.
         max_head_bytes: usize::MAX,
         ..limits
     };
     assert_eq!(parse_head(&printed, &limits), Ok(head));
 }
 
-/// A chunked body, whole and cut up anywhere, is decoded in the same way, and as a plain
-/// line-by-line reading of the grammar decodes it. The first 8 bytes are the seed.
+/// A chunked body, whole or split anywhere, is decoded the same way as by a plain line-by-line
+/// reading of the grammar. The first 8 bytes are the seed.
 pub fn check_chunked(data: &[u8]) {
     let (seed, input) = data.split_at(data.len().min(8));
     let seed = seed.iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
@@ -81,7 +80,7 @@ pub fn check_chunked(data: &[u8]) {
     }
 }
 
-/// Tight, so that a few hundred bytes reach them.
+/// Limits that a few hundred bytes reach.
 fn small_limits() -> Limits {
     Limits {
         max_head_bytes: 256,
@@ -92,7 +91,7 @@ fn small_limits() -> Limits {
     }
 }
 
-/// The other end of a connection, the daemon in between, and what the two have seen.
+/// The peer of a connection, the daemon behind it, and what the two have seen.
 struct Peer {
     connection: Connection,
     limits: Rc<Limits>,
@@ -100,7 +99,7 @@ struct Peer {
     requests: Vec<String>,
     methods: Vec<Method>,
     answers: Vec<u8>,
-    /// How much a write takes; all of it when there is none.
+    /// How much a write takes; `None`: everything.
     takes: Option<Random>,
     longest_piece: usize,
 }
@@ -120,7 +119,7 @@ impl Peer {
         }
     }
 
-    /// Sends a piece as soon as it is taken.
+    /// Sends a piece as soon as the connection reads it.
     fn send(&mut self, piece: &[u8]) {
         while !self.connection.wants_read() {
             if self.connection.is_finished() {
@@ -136,7 +135,7 @@ impl Peer {
         }
     }
 
-    /// Says no more, by ending its side or by falling silent.
+    /// Sends no more, by closing its side or by doing nothing.
     fn leave(mut self, falls_silent: bool) -> Peer {
         if !falls_silent {
             self.connection.handle_eof();
@@ -159,7 +158,7 @@ impl Peer {
         self
     }
 
-    /// Takes output, or shuts down the writing side; false when there is nothing to do.
+    /// Takes output, or shuts down the writing side; returns false when there is nothing to do.
     fn make_progress(&mut self) -> bool {
         let unsent = self.connection.unsent();
         if !unsent.is_empty() {
@@ -201,7 +200,7 @@ impl Peer {
         }
     }
 
-    /// Answers in one of several ways, which hangs on the request alone.
+    /// Answers in one of several ways, depending on the request alone.
     fn answer(&mut self, request: &Request) {
         self.requests.push(format!("{:?}", request.body));
         let size = match taste(&request.head) {
@@ -228,21 +227,21 @@ impl Peer {
     fn check_memory(&self) {
         let limits = &self.limits;
         let input = limits.max_head_bytes + self.longest_piece;
-        // A buffer that grows bit by bit may be twice as large as what it holds.
+        // A buffer that grows in steps may be twice as large as its content.
         let output = 2 * (limits.max_unsent_bytes + 2 * (LARGE_ANSWER + 512));
         let bound = input + limits.max_body_bytes + output;
         assert!(self.connection.memory() <= bound, "{} > {bound}", self.connection.memory());
     }
 }
 
-/// A number from 0 to 5 that hangs on the path.
+/// A number from 0 to 5 that depends on the path.
 fn taste(head: &Head) -> usize {
     let bytes = head.path.segments().flat_map(str::bytes);
     bytes.fold(1, |sum, byte| (sum + usize::from(byte)) % 6)
 }
 
-/// Answers with the interim ones left out: whether there is one hangs on how much of the
-/// body had come, and so on the cuts.
+/// Answers without the interim ones, which depend on how much of the body had come, and so on the
+/// splits.
 pub(crate) fn without_interim(answers: &[u8]) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut rest = answers;
@@ -257,9 +256,9 @@ pub(crate) fn without_interim(answers: &[u8]) -> Vec<u8> {
     kept
 }
 
-/// Each request has one answer, in order; one more may follow, the codec's own; the last
-/// one may be cut off by nothing but the end of a chunked or endless body. Returns the status
-/// and the body of each.
+/// Each request has one answer, in order. One more may follow, from the codec itself. The last may
+/// be incomplete only in a body that is chunked or ends with the connection. Returns the status and
+/// the body of each.
 pub(crate) fn check_answers(answers: &[u8], methods: &[Method]) -> Vec<(u16, Vec<u8>)> {
     let mut read = Vec::new();
     let mut methods = methods.iter();
@@ -304,7 +303,7 @@ pub(crate) fn check_answers(answers: &[u8], methods: &[Method]) -> Vec<(u16, Vec
     read
 }
 
-/// Whether this is the codec's own answer to a malformed HEAD, which has no body.
+/// Whether this is the codec's answer to a malformed HEAD, which has no body.
 fn is_head_refusal(code: Option<u16>, body: &[u8]) -> bool {
     body.is_empty() && code >= Some(400)
 }
@@ -321,7 +320,7 @@ fn scan_by_bytes(data: &[u8], limits: &Limits) -> (usize, Result<Option<usize>, 
     (scan.start(), Ok(None))
 }
 
-/// Reads `Content-Length` in the plainest way, with numbers that are large enough.
+/// Reads `Content-Length` in the simplest way, with numbers that are large enough.
 fn check_content_length(bytes: &[u8], head: &Head) {
     let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
     let values = text.split("\r\n").skip(1).filter_map(|line| line.strip_prefix("content-length:"));
@@ -395,7 +394,7 @@ fn encode(text: &str) -> String {
         .collect()
 }
 
-/// A body, and how many bytes it took; `None` when its end has not come.
+/// A body, and how many bytes it took; `None` when it is incomplete.
 type Decoded = Option<(Vec<u8>, usize)>;
 
 fn decode_in_pieces(
@@ -417,8 +416,8 @@ fn decode_in_pieces(
     Ok(chunked.is_complete().then_some((body, used)))
 }
 
-/// The grammar of RFC 9112, section 7.1, a line at a time; `None` for what is malformed or
-/// not complete.
+/// Decodes by the grammar of RFC 9112, section 7.1, a line at a time; `None` for a body that is
+/// malformed or incomplete.
 fn decode_by_lines(input: &[u8]) -> Decoded {
     let mut body = Vec::new();
     let mut rest = input;
@@ -511,7 +510,7 @@ fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
 
-/// Numbers that look random and are not (splitmix64).
+/// Pseudo-random numbers (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -535,5 +534,5 @@ impl Random {
     }
 }
 
-/// Larger than the tight limit on unsent output.
+/// Larger than the small limit on unsent output.
 const LARGE_ANSWER: usize = 1000;

@@ -1,46 +1,46 @@
-//! The head of a request: parsed by httparse, then held to the letter of the RFCs.
+//! The head of a request: parsed by httparse, then checked against the RFCs.
 //!
-//! httparse is handed a head that [`scan`](super::scan) has found to be complete, so it runs
-//! once per request. It looks for the parts; what they may say is decided here and in
-//! [`target`](super::target): it lets through targets of any shape, any token as a method,
-//! and knows nothing of what the headers mean.
+//! httparse gets a head that [`scan`](super::scan) has found to be complete, so it runs once for
+//! each request. It only finds the parts: it accepts any target and any token as a method, and does
+//! not know what headers mean. This module and [`target`](super::target) check the parts.
 
 use std::mem::MaybeUninit;
 
 use super::target::{Path, is_authority, parse_target};
 use super::{Limits, Refusal, Status};
 
-/// What a request says before its body: only what k1s acts on is kept.
+/// The head of a request: the parts that k1s uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// What is asked.
+    /// The method.
     pub method: Method,
-    /// The version that the peer speaks.
+    /// The version of HTTP.
     pub(super) version: Version,
-    /// What it is asked of, decoded.
+    /// The path, decoded.
     pub path: Path,
     /// The pairs after `?`, in order, decoded once: `a=1&b` is `("a", "1")`, `("b", "")`.
     ///
-    /// `+` is a space, as browsers, `URLSearchParams` and Python's `urlencode` write it
-    /// (application/x-www-form-urlencoded); a plus sign is `%2B`.
+    /// `+` means a space, as browsers, `URLSearchParams` and Python's `urlencode` write it
+    /// (application/x-www-form-urlencoded); a plus sign is written `%2B`.
     pub(super) query: Vec<(String, String)>,
     /// The value of `Authorization`.
     pub(super) authorization: Option<Vec<u8>>,
     /// The values of all `Accept` lines, for [`media_ranges`](super::media_ranges). Empty when the
     /// client accepts any type.
     pub accept: String,
-    /// The value of `Last-Event-ID`, where it is UTF-8 (WHATWG HTML, 9.2).
+    /// The value of `Last-Event-ID`, if it is UTF-8 (WHATWG HTML, 9.2).
     pub last_event_id: Option<String>,
-    /// How the end of the body is told.
+    /// How long the body is.
     pub(super) body_length: BodyLength,
     /// Whether the peer waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
-    /// Whether the connection can go on after the answer, as far as the peer is concerned.
+    /// Whether the peer allows the connection to go on after the answer.
     pub(super) keep_alive: bool,
 }
 
 impl Head {
-    /// The token of `Authorization: Bearer TOKEN`, the scheme in any case (RFC 6750, 2.1).
+    /// The token of `Authorization: Bearer TOKEN`; the case of the scheme does not matter (RFC
+    /// 6750, 2.1).
     pub fn bearer(&self) -> Option<&[u8]> {
         let value = self.authorization.as_deref()?;
         let (scheme, token) = value.split_at_checked(BEARER.len())?;
@@ -59,22 +59,22 @@ impl Head {
     }
 }
 
-/// A request that is here as a whole.
+/// A whole request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What was said before the body.
+    /// Its head.
     pub head: Head,
-    /// The body, its chunks put together; empty when there is none.
+    /// Its body, without the framing of chunks; empty when there is none.
     pub body: Vec<u8>,
 }
 
-/// The methods of RFC 9110, section 9.3, and PATCH (RFC 5789). CONNECT, which is for
-/// proxies, and all other tokens, are answered 501 by the codec; methods are case-sensitive.
+/// The methods of RFC 9110, section 9.3, and PATCH (RFC 5789). The codec answers 501 to CONNECT,
+/// which is for proxies, and to all other tokens. Methods are case-sensitive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
     /// GET
     Get,
-    /// HEAD: as GET, but the codec leaves the body of the answer out by itself.
+    /// HEAD: like GET, but the codec omits the body of the answer.
     Head,
     /// POST
     Post,
@@ -91,7 +91,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The method as it stands in a request line, and in `Allow`.
+    /// The method as written in a request line, and in `Allow`.
     pub fn name(self) -> &'static str {
         match self {
             Method::Get => "GET",
@@ -106,7 +106,7 @@ impl Method {
     }
 }
 
-/// The versions of HTTP that are understood; others are answered 505.
+/// The supported versions of HTTP; the codec answers 505 to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Version {
     /// HTTP/1.0
@@ -115,18 +115,18 @@ pub(super) enum Version {
     Http11,
 }
 
-/// How the end of a request's body is told (RFC 9112, section 6.3).
+/// How long the body of a request is (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyLength {
     /// There is no body.
     None,
-    /// `Content-Length`, in bytes; it may be more than is permitted.
+    /// `Content-Length`, in bytes; it may exceed the limit.
     Known(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
 }
 
-/// Parses a complete head: from the request line up to and with the empty line.
+/// Parses a complete head: from the request line to the empty line.
 pub(super) fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     let mut few = [const { MaybeUninit::uninit() }; FEW_HEADERS];
     let mut many = Vec::new();
@@ -169,7 +169,7 @@ pub(super) fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal>
     })
 }
 
-/// The headers that k1s acts on, as they stand in the head.
+/// The headers that k1s uses, as they are in the head.
 #[derive(Default)]
 struct Fields<'a> {
     host: Option<&'a [u8]>,
@@ -183,7 +183,7 @@ struct Fields<'a> {
     says_keep_alive: bool,
 }
 
-/// What `Transfer-Encoding` lists, over all of its lines.
+/// What `Transfer-Encoding` lists, in all of its lines.
 #[derive(Clone, Copy, Default)]
 struct Codings {
     all: usize,
@@ -211,7 +211,7 @@ impl<'a> Fields<'a> {
                 self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
             }
         } else if name.eq_ignore_ascii_case("expect") {
-            // A line too many is an expectation that nobody can meet.
+            // Several lines are an expectation that cannot be met.
             self.expectation = Some(self.expectation.map_or(value, |_| b"several"));
         } else if name.eq_ignore_ascii_case("last-event-id") {
             self.last_event_id = Some(value);
@@ -230,7 +230,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Exactly one in 1.1, at most one in 1.0 (RFC 9112, section 3.2).
+    /// There must be exactly one `Host` in 1.1, and at most one in 1.0 (RFC 9112, section 3.2).
     fn check_host(&self, version: Version) -> Result<(), Refusal> {
         match (self.host, version) {
             (Some(host), _) if is_authority(host) => Ok(()),
@@ -240,8 +240,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// RFC 9112, section 6.3, and stricter where that leaves a choice: what would be
-    /// repaired there is what smuggles requests past a proxy that repairs it differently.
+    /// RFC 9112, section 6.3, but errors that it lets a server repair are refused: they smuggle
+    /// requests past a proxy that repairs them differently.
     fn body_length(&self, version: Version) -> Result<BodyLength, Refusal> {
         match (self.codings, self.content_length) {
             (None, None) => Ok(BodyLength::None),
@@ -261,7 +261,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// RFC 9110, section 10.1.1; in 1.0 an expectation is not read.
+    /// RFC 9110, section 10.1.1; in 1.0 an expectation is ignored.
     fn expects_continue(&self, version: Version) -> Result<bool, Refusal> {
         match (self.expectation, version) {
             (None, _) | (_, Version::Http10) => Ok(false),
@@ -308,7 +308,7 @@ fn set_once<'a>(
     }
 }
 
-/// The members of a comma-separated list; empty ones do not count (RFC 9110, 5.6.1).
+/// The members of a comma-separated list, without empty ones (RFC 9110, 5.6.1).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
@@ -327,7 +327,7 @@ fn parse_method(token: &str) -> Result<Method, Refusal> {
     }
 }
 
-/// Digits and nothing else. What is beyond 64 bits is beyond every limit, too.
+/// Only digits are allowed. A number of more than 64 bits exceeds every limit, too.
 fn parse_content_length(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Refusal::bad("malformed Content-Length"));
@@ -337,8 +337,8 @@ fn parse_content_length(value: &[u8]) -> Result<u64, Refusal> {
     }))
 }
 
-/// Why httparse refused this head. It has one error for all versions that it does not know,
-/// so whether it is a version at all is looked up here.
+/// Why httparse refused this head. It has one error for everything that is not a version it knows,
+/// so this finds out whether it is a version.
 fn explain(error: httparse::Error, bytes: &[u8]) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => {
@@ -372,5 +372,5 @@ fn is_version(word: &[u8]) -> bool {
 
 const BEARER: &[u8] = b"Bearer";
 
-/// So many headers are parsed without asking for memory.
+/// How many headers are parsed without allocating memory.
 const FEW_HEADERS: usize = 128;

@@ -1,30 +1,30 @@
-//! Answers: the status line, the headers, and how the end of the body is told.
+//! Answers: the status line, the headers, and the framing of the body.
 //!
-//! Every answer carries `Date` (RFC 9110, 6.6.1), its type with `nosniff`, and `no-store`:
-//! what a supervisor says is true for the moment it says it. None ever carries CORS headers,
-//! so a page from elsewhere cannot read one.
+//! Every answer has `Date` (RFC 9110, 6.6.1), its type with `nosniff`, and `no-store`, because the
+//! state of a supervisor is true only for a moment. No answer has CORS headers, so that pages from
+//! elsewhere cannot read it.
 
 use crate::calendar::imf_fixdate;
 use crate::time::Wall;
 
-/// What an answer says before its body.
+/// The head of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
-    /// How it went.
+    /// Its status.
     pub status: Status,
-    /// What the body is.
+    /// The type of the body.
     pub content_type: ContentType,
-    /// The value of `Allow`: the methods that the path has, for a 405 or an `OPTIONS`.
+    /// The value of `Allow`: the methods of the path, for a 405 or an `OPTIONS`.
     pub allow: Option<&'a str>,
     /// It goes on for as long as something happens: whoever passes it on is asked to do so at
     /// once, not when it has gathered enough (`X-Accel-Buffering`, which nginx knows).
     pub is_live: bool,
-    /// Whether the connection ends with this answer, whatever the client wanted.
+    /// Whether the connection ends with this answer, whatever the client wants.
     pub close: bool,
 }
 
 impl<'a> Reply<'a> {
-    /// An answer of a status and a type, that leaves the connection as the client wants it.
+    /// An answer with a status and a type, after which the connection does what the client wants.
     pub fn new(status: Status, content_type: ContentType) -> Reply<'a> {
         Reply { status, content_type, allow: None, is_live: false, close: false }
     }
@@ -71,7 +71,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The three digits and the reason phrase, as they stand in the status line.
+    /// The code and the reason phrase, as in the status line.
     pub(super) fn line(self) -> &'static str {
         match self {
             Status::Ok => "200 OK",
@@ -93,12 +93,12 @@ impl Status {
     }
 }
 
-/// What a body is, as `Content-Type` says it.
+/// The type of a body, for `Content-Type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentType {
     /// `application/json`
     Json,
-    /// JSON values, one a line.
+    /// JSON values, one on each line.
     Ndjson,
     /// Text in UTF-8.
     Text,
@@ -129,28 +129,28 @@ impl ContentType {
     }
 }
 
-/// How the end of a body is told to the client.
+/// How the client finds the end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// In chunks (RFC 9112, section 7.1).
     Chunked,
-    /// By the end of the connection: all that HTTP/1.0 has for a length not known.
+    /// The connection is closed: the only way in HTTP/1.0 when the length is not known.
     UntilClose,
 }
 
 /// What `Connection` says in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Persistence {
-    /// It stays, which needs no word in HTTP/1.1.
+    /// Nothing: in HTTP/1.1 the connection stays.
     Default,
-    /// It stays, and HTTP/1.0 wants to be told.
+    /// The connection stays, which must be said in HTTP/1.0.
     KeepAlive,
-    /// It ends with this answer.
+    /// The connection ends with this answer.
     Close,
 }
 
-/// Writes an answer whose body `write` appends, with its length; `with_body` is false for
-/// HEAD. The length is not known before the body stands there, so room is left for it.
+/// Writes an answer whose body `write` appends; `with_body` is false for HEAD. The length is known
+/// only after the body, so room is left for it.
 pub(super) fn write_sized(
     output: &mut Vec<u8>,
     reply: &Reply<'_>,
@@ -174,7 +174,7 @@ pub(super) fn write_sized(
     output.drain(length_at..length_at + surplus);
 }
 
-/// Writes the head of an answer whose length is not known.
+/// Writes the head of an answer of unknown length.
 pub(super) fn write_stream_head(
     output: &mut Vec<u8>,
     reply: &Reply<'_>,
@@ -189,9 +189,9 @@ pub(super) fn write_stream_head(
     });
 }
 
-/// Writes what `write` appends as one chunk; nothing at all when that is nothing, since an
-/// empty chunk is the end of a body. The size has leading zeros, which are permitted, so
-/// that a big chunk need not be moved to close a gap.
+/// Writes what `write` appends as one chunk, unless it is empty: an empty chunk would end the body.
+/// The size has leading zeros, which are permitted, so that a large chunk need not be moved to
+/// close a gap.
 pub(super) fn write_chunk(output: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let size_at = output.len();
     output.extend_from_slice(b"00000000\r\n");
@@ -213,10 +213,10 @@ pub(super) fn write_chunk(output: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)
 /// The end of a chunked body; there are no trailers.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// A client may send the body that it waits with (RFC 9110, section 10.1.1).
+/// Says that the client may send the body that it holds back (RFC 9110, section 10.1.1).
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The status line and all headers but the one that frames the body.
+/// Writes the status line and all headers, except the one for the framing of the body.
 fn write_fields(output: &mut Vec<u8>, reply: &Reply<'_>, persistence: Persistence, wall: Wall) {
     output.reserve(COMMON_SIZE);
     output.extend_from_slice(b"HTTP/1.1 ");
@@ -241,7 +241,7 @@ fn write_fields(output: &mut Vec<u8>, reply: &Reply<'_>, persistence: Persistenc
     });
 }
 
-/// Writes a number to the end of the first [`MAX_DIGITS`] places; tells how many are left.
+/// Writes a number to the end of the first [`MAX_DIGITS`] places; returns how many are left.
 fn write_decimal(places: &mut [u8], mut number: usize) -> usize {
     let mut surplus = MAX_DIGITS;
     for place in places.iter_mut().take(MAX_DIGITS).rev() {
@@ -257,8 +257,8 @@ fn write_decimal(places: &mut [u8], mut number: usize) -> usize {
 
 const HEX_DIGITS: [u8; 16] = *b"0123456789abcdef";
 
-/// Of the longest length there is.
+/// The digits of the greatest length.
 const MAX_DIGITS: usize = 20;
 
-/// What most answers need, so that the buffer is asked for once.
+/// What most answers need, so that memory is allocated once.
 const COMMON_SIZE: usize = 512;

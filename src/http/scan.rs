@@ -1,42 +1,42 @@
-//! Where a head ends, found as its bytes arrive.
+//! Finds the end of a head while its bytes arrive.
 //!
-//! Each byte is looked at once, however the head is cut into packets, and the answer never
-//! depends on where it was cut. What no head can hold is refused here, as soon as it comes:
-//! a line feed or a carriage return on its own (RFC 9112, section 2.2, permits a bare line
-//! feed, and so permits two parties to see two different heads), and control characters.
+//! Each byte is looked at once, and the result never depends on how the head was split into
+//! packets. Bytes that no head may contain are refused as soon as they arrive: control characters,
+//! and a line feed or a carriage return on its own. RFC 9112, section 2.2, permits a bare line
+//! feed, and so lets two parties see two different heads.
 
 use super::{Limits, Refusal, Status};
 
-/// How much of a head has been looked at.
+/// How much of a head was scanned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct HeadScan {
-    /// All before it has been looked at.
+    /// Everything before it was scanned.
     position: usize,
-    /// Where the head begins, behind empty lines.
+    /// Where the head begins, after empty lines.
     start: usize,
-    /// Where the line begins that is being looked at.
+    /// Where the current line begins.
     line: usize,
 }
 
 impl HeadScan {
-    /// Where the head begins: empty lines before it are passed over (RFC 9112, section 2.2).
+    /// Where the head begins: empty lines before it are skipped (RFC 9112, section 2.2).
     pub(super) fn start(&self) -> usize {
         self.start
     }
 
-    /// How many bytes have been looked at, and will not be again.
+    /// How many bytes were scanned, and will not be again.
     #[cfg(test)]
     pub(super) fn position(&self) -> usize {
         self.position
     }
 
-    /// Whether all so far is empty lines.
+    /// Whether there are only empty lines so far.
     pub(super) fn is_blank(&self, input: &[u8]) -> bool {
         matches!(input.get(self.start..), None | Some([]) | Some([b'\r']))
     }
 
-    /// Looks at what is new in `input`, which begins as it did last time. `Some(end)` when
-    /// the head is complete: `input[start..end]`.
+    /// Scans what is new in `input`, which begins like the last one. Returns `Some(end)` when the
+    /// head is complete: `input[start..end]`.
     pub(super) fn advance(
         &mut self,
         input: &[u8],
@@ -69,7 +69,7 @@ impl HeadScan {
         Ok(None)
     }
 
-    /// A line has ended, its CRLF at `at`; true when it was the empty one behind the head.
+    /// A line has ended with CRLF at `at`; returns whether it was the empty line after the head.
     fn end_line(&mut self, at: usize) -> Result<bool, Refusal> {
         let is_empty = at == self.line;
         self.line = self.position;
@@ -95,8 +95,8 @@ impl HeadScan {
     }
 }
 
-/// The first byte that is a control character. Sixteen at a time are compared at once;
-/// which of them it was is looked up when there is one.
+/// Finds the first control character. Sixteen bytes are compared at once; only if one of them
+/// matches is it looked for.
 fn find_special(bytes: &[u8]) -> Option<usize> {
     let is_plain = |chunk: &&[u8]| !chunk.iter().fold(false, |any, byte| any | is_special(byte));
     let plain = 16 * bytes.chunks_exact(16).take_while(is_plain).count();
@@ -108,5 +108,5 @@ fn is_special(byte: &u8) -> bool {
     *byte < b' ' || *byte == 0x7f
 }
 
-/// Empty lines that are passed over before a request line.
+/// How many empty lines are skipped before a request line.
 const MAX_EMPTY_LINES: usize = 4;

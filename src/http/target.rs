@@ -1,19 +1,19 @@
-//! The target of a request: which path, which query (RFC 9112, section 3.2; RFC 3986).
+//! The target of a request: its path and query (RFC 9112, section 3.2; RFC 3986).
 
 use super::Refusal;
 
-/// A path, decoded: its segments are UTF-8 without control characters.
+/// A decoded path: its segments are UTF-8 without control characters.
 ///
-/// It is split before it is decoded, so that `%2F` is a letter of a segment like any other.
-/// Nothing is taken away: `/job/` has the segments `job` and an empty one, and `..` is data.
+/// It is split before it is decoded, so that `%2F` is an ordinary character of a segment. Nothing
+/// is normalized: `/job/` has the segments `job` and an empty one, and `..` is data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// Each segment after a NUL, which no segment can hold: one allocation for all.
+    /// Each segment after a NUL, which no segment can contain: one allocation for all.
     text: String,
 }
 
 impl Path {
-    /// What stands between the slashes: one empty segment for `/`, none for `*`.
+    /// The parts between slashes: one empty segment for `/`, none for `*`.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.text.split('\0').skip(1)
     }
@@ -31,8 +31,8 @@ impl Path {
 /// A path and the pairs of its query, both decoded.
 pub(super) type Target = (Path, Vec<(String, String)>);
 
-/// Takes a target apart. Origin-form and absolute-form are for all methods, `*` is for
-/// OPTIONS, and authority-form is for CONNECT, which does not come here.
+/// Parses a target. All methods allow origin-form and absolute-form, OPTIONS also allows `*`;
+/// authority-form is for CONNECT, which was refused before.
 pub(super) fn parse_target(text: &[u8], is_options: bool) -> Result<Target, Refusal> {
     if text == b"*" && is_options {
         return Ok((Path::asterisk(), Vec::new()));
@@ -50,9 +50,9 @@ pub(super) fn parse_target(text: &[u8], is_options: bool) -> Result<Target, Refu
     Ok((parse_path(path)?, parse_query(query)?))
 }
 
-/// Whether this is the shape of `host [":" port]`, as in `Host` and in absolute-form: a name,
-/// or an IPv6 address in brackets; no user, since RFC 9110, section 4.2.4, calls that one an
-/// error, and never empty (4.2.1).
+/// Whether this looks like `host [":" port]`, as in `Host` and in absolute-form: a name, or an IPv6
+/// address in brackets. A user is an error (RFC 9110, section 4.2.4), and so is an empty host
+/// (4.2.1).
 pub(super) fn is_authority(text: &[u8]) -> bool {
     let (host_is_fine, rest) = match text.strip_prefix(b"[") {
         Some(inner) => {
@@ -69,7 +69,7 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
     host_is_fine && (rest.is_empty() || rest.strip_prefix(b":").is_some_and(is_port))
 }
 
-/// What follows the authority of an absolute-form: a path with its query.
+/// What follows the authority in an absolute-form: a path and its query.
 fn after_authority(text: &[u8]) -> Result<&[u8], Refusal> {
     let refusal = Refusal::bad("request target is not a path");
     let scheme_end = text.iter().position(|byte| *byte == b':').ok_or(refusal)?;
@@ -86,7 +86,7 @@ fn after_authority(text: &[u8]) -> Result<&[u8], Refusal> {
     Ok(origin)
 }
 
-/// Splits first and decodes then, so that an encoded slash stays what it is: data.
+/// Splits first and decodes then, so that an encoded slash is data.
 fn parse_path(text: &[u8]) -> Result<Path, Refusal> {
     let text = if text.is_empty() { b"/" } else { text };
     let decoded = decode(text, |byte| if byte == b'/' { 0 } else { byte })?;
@@ -111,7 +111,7 @@ fn parse_query(text: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
         .collect()
 }
 
-/// Decodes `%XX` once; bytes that stand for themselves go through `literal`.
+/// Decodes `%XX` once; `literal` translates the other bytes.
 fn decode(text: &[u8], literal: impl Fn(u8) -> u8) -> Result<String, Refusal> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.iter().copied();
@@ -134,7 +134,7 @@ fn decode(text: &[u8], literal: impl Fn(u8) -> u8) -> Result<String, Refusal> {
     }
     let decoded = String::from_utf8(decoded)
         .map_err(|_| Refusal::bad("request target is not UTF-8 when decoded"))?;
-    // The controls of Latin-1, U+0080 to U+009F, come as two bytes.
+    // The controls of Latin-1, U+0080 to U+009F, are two bytes each.
     if !decoded.is_ascii() && decoded.chars().any(|c| c.is_control() && c != '\0') {
         return Err(Refusal::bad("control character in the request target"));
     }
@@ -146,7 +146,7 @@ fn hex_digit(byte: Option<u8>) -> Option<u8> {
     u8::try_from(digit).ok()
 }
 
-/// A byte that may stand in a path or a query: `pchar`, `/` and `?` (RFC 3986, 3.3 and 3.4).
+/// Whether a byte is allowed in a path or a query: `pchar`, `/` and `?` (RFC 3986, 3.3 and 3.4).
 fn is_target_byte(byte: u8) -> bool {
     is_name_byte(byte) || matches!(byte, b':' | b'@' | b'/' | b'?')
 }
@@ -175,13 +175,14 @@ fn is_registered_name(name: &[u8]) -> bool {
     !name.is_empty()
 }
 
-/// Two colons and what an address can be made of: the address is never used.
+/// Whether this has two colons and consists of allowed characters. The address is never used.
 fn is_ipv6_shape(text: &[u8]) -> bool {
     text.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
         && text.iter().filter(|byte| **byte == b':').count() >= 2
 }
 
-/// Digits up to 65535, or none at all: `host:` is the default port (RFC 3986, 3.2.3).
+/// Whether this is a number up to 65535, or empty: `host:` means the default port (RFC 3986,
+/// 3.2.3).
 fn is_port(text: &[u8]) -> bool {
     let number = text.iter().try_fold(0u16, |port, byte| {
         let digit = byte.is_ascii_digit().then(|| u16::from(byte - b'0'))?;
@@ -190,5 +191,5 @@ fn is_port(text: &[u8]) -> bool {
     number.is_some()
 }
 
-/// More than any route has names for. A pair takes up to forty times the memory of its text.
+/// More than any route needs. A pair takes up to forty times the memory of its text.
 const MAX_PAIRS: usize = 100;

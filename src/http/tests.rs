@@ -1,4 +1,4 @@
-//! The codec as a whole: what a peer sends, and what it gets.
+//! Tests of the whole codec: what a peer sends, and what it gets.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ mod cases;
 
 use cases::{Case, End, cases, is_permitted};
 
-/// A connection with a daemon around it that answers `{path}` with 200.
+/// A connection, and a daemon that answers `{path}` with 200.
 struct World {
     connection: Connection,
     now: Now,
@@ -46,7 +46,7 @@ impl World {
         self.serve()
     }
 
-    /// Takes all there is to take.
+    /// Serves everything there is.
     fn serve(&mut self) -> &mut World {
         loop {
             match self.connection.poll(self.now) {
@@ -183,7 +183,7 @@ fn mutated_requests_keep_the_properties() {
         (state >> 33) as usize % below.max(1)
     };
     for round in 0..4_000u64 {
-        // Several requests behind each other, some of their bytes changed.
+        // Several requests in a row, with some bytes changed.
         let mut data = (round ^ 0x5eed_0000).to_be_bytes().to_vec();
         for _ in 0..1 + random(3) {
             data.extend_from_slice(&cases[random(cases.len())].raw);
@@ -244,7 +244,7 @@ fn a_head_is_answered_with_the_length_and_nothing_else() {
     let get = world.receive(GET).take();
     let head = world.receive(GET.replace("GET", "HEAD")).take();
     assert_eq!(head, get.strip_suffix("x").unwrap());
-    // Malformed as it is, this one does not expect a body either.
+    // Although malformed, this one expects no body, either.
     let refused = world.receive("HEAD / HTTP/1.1\r\n\r\n").take();
     assert!(refused.starts_with("HTTP/1.1 400 ") && refused.ends_with("\r\n\r\n"));
 }
@@ -364,7 +364,7 @@ fn continue_is_said_when_the_body_is_asked_for_and_not_before() {
     assert_eq!(world.connection.unsent(), b"HTTP/1.1 100 Continue\r\n\r\n");
     assert_eq!(world.serve().statuses(), [100]);
     assert_eq!(world.receive("{}").statuses(), [200]);
-    // Not when the body is there anyway,
+    // Not when the body is already there,
     assert_eq!(world.receive(format!("{HEAD}{{}}")).statuses(), [200]);
     // nor when there is none,
     let none = HEAD.replace("Length: 2", "Length: 0");
@@ -384,7 +384,7 @@ fn a_refused_body_ends_the_connection_without_a_reset() {
     world.head("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n");
     world.connection.handle_bytes(&[b'x'; 1000], world.now);
     world.connection.respond(Reply::json(Status::Forbidden), world.now, |_| {});
-    // The peer may be in the middle of its body: it must not be left hanging.
+    // The peer may be in the middle of its body, which must still be read.
     assert!(world.connection.wants_read());
     let answer = world.serve().take();
     assert!(answer.contains("\r\nConnection: close\r\n"));
@@ -491,7 +491,7 @@ fn a_stream_pauses_while_its_reader_does() {
     world.connection.handle_sent(2000, world.now);
     assert!(world.connection.wants_output());
     assert_eq!(world.connection.unsent().len(), sent - 2000);
-    // What was taken is given back, also when there is always something left.
+    // Memory of what was taken is freed, even if something is always left.
     for _ in 0..1000 {
         world.connection.push(world.now, |output| output.extend_from_slice(&[b'x'; 1000]));
         world.connection.handle_sent(1012, world.now);
@@ -594,7 +594,7 @@ fn an_empty_line_after_a_request_begins_no_other() {
     world.connection.respond(Reply::json(Status::Ok), world.now, |body| {
         body.extend_from_slice(&[b'x'; 100]);
     });
-    // Who takes the answer slowly has all of it in the end,
+    // A peer that takes the answer slowly gets all of it in the end,
     for _ in 0..3 {
         assert!(world.connection.poll(world.now).is_none());
         world.sent.extend_from_slice(&world.connection.unsent()[..20]);
@@ -603,10 +603,10 @@ fn an_empty_line_after_a_request_begins_no_other() {
         world.connection.handle_deadline(world.now);
     }
     assert!(world.serve().take().ends_with(&"x".repeat(100)));
-    // is idle then,
+    // is idle after that,
     assert_eq!(world.connection.idle_since(), Some(Mono(60_000)));
     assert_eq!(world.connection.deadline(), Some(Mono(60_000 + 75_000)));
-    // and has all its time for the next request.
+    // and has the full time for the next request.
     world.wait(Duration::from_secs(70)).receive("GET ");
     assert_eq!(world.connection.deadline(), Some(Mono(130_000 + 10_000)));
     assert_eq!(world.receive(GET.trim_start_matches("GET ")).statuses(), [200]);
@@ -652,7 +652,7 @@ fn an_answer_has_its_time_from_when_it_is_there() {
     world.wait(Duration::from_secs(100));
     world.connection.respond(Reply::json(Status::Ok), world.now, |_| {});
     assert_eq!(world.connection.deadline(), Some(Mono(130_000)));
-    // The peer that takes its answer is not idle yet, nor is it when it has just done so.
+    // A peer that is taking its answer is not idle, nor is it just after that.
     for second in 101..200 {
         world.now.mono = Mono(second * 1000);
         world.connection.handle_sent(1, world.now);
@@ -691,10 +691,10 @@ fn a_peer_that_takes_no_answers_is_not_read_and_not_late() {
     }
     assert!((4..10).contains(&answered), "{answered}");
     assert!(!world.connection.wants_read());
-    // Its own slowness in reading is all that counts now: no 408 for the next head,
+    // While it reads slowly, there is no 408 for the next head,
     assert_eq!(world.connection.deadline(), Some(Mono(30_000)));
     world.now.mono = Mono(29_000);
-    // and the time for that begins anew once there is room.
+    // and the time for that begins when it has taken some.
     world.sent.extend_from_slice(&world.connection.unsent()[..500]);
     world.connection.handle_sent(500, world.now);
     assert_eq!(world.connection.deadline(), Some(Mono(39_000)));
