@@ -353,7 +353,7 @@ fn token_from(
     let file = fields.optional("auth_token_file", fields::nonempty)?;
     match (given, key, file) {
         (_, Some(_), Some(_)) => {
-            Err(FieldError::new("auth_token_file", "cannot stand beside `auth_token`"))
+            Err(FieldError::new("auth_token_file", "cannot be given with `auth_token`"))
         }
         (Some(token), _, _) => Ok((token, TokenOrigin::Environment)),
         (None, Some(token), None) => Ok((token, TokenOrigin::Key)),

@@ -232,7 +232,7 @@ fn keys_that_are_wrong_are_named_with_their_place() {
         ("environment = []", "environment: must be a table of strings, not an array"),
         (
             "schedule = \"TZ=Asia/Tokyo @daily\"",
-            "schedule: must be the expression alone; `time_zone` is to be \"Asia/Tokyo\"",
+            "schedule: must be only the expression; set `time_zone` to \"Asia/Tokyo\"",
         ),
         (
             "stop.timeout_seconds = -1.50",
@@ -244,7 +244,7 @@ fn keys_that_are_wrong_are_named_with_their_place() {
         ),
         (
             "schedule = \"@daily\"\nschedule_in_seconds = 1",
-            "schedule: cannot stand beside `schedule_in_seconds`",
+            "schedule: cannot be given with `schedule_in_seconds`",
         ),
     ] {
         check(&job(fields), &format!("k1s.toml:4: job.x.{error}"));
@@ -263,7 +263,7 @@ fn keys_that_are_wrong_are_named_with_their_place() {
 fn tokens_that_are_wrong_are_named_and_not_shown() {
     check(
         "[http]\nauth_token_file = \"/token\"\nauth_token = \"x\"",
-        "k1s.toml:2: http.auth_token_file: cannot stand beside `auth_token`",
+        "k1s.toml:2: http.auth_token_file: cannot be given with `auth_token`",
     );
     check("http.auth_token = \"\"", "k1s.toml:1: http.auth_token: must not be empty");
     check("http.auth_token = 5", "k1s.toml:1: http.auth_token: must be a string");

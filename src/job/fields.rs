@@ -1,4 +1,4 @@
-//! Reads the fields of a table one by one, and says which one is wrong, and what would be right.
+//! Reads the fields of a table one by one; an error names the field and says what would be right.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::Value;
 
-/// A field that is wrong: where it is, and what would be right.
+/// An error in a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
-    /// The way to the field, as it was spelled: `["restart", "policy"]`, `["arguments", "2"]`.
+    /// The path of the field, as it was spelled: `["restart", "policy"]`, `["arguments", "2"]`.
     pub path: Vec<String>,
-    /// What is wrong with it and what would be right.
+    /// What is wrong, and what would be right.
     pub message: String,
 }
 
@@ -28,7 +28,7 @@ impl FieldError {
     }
 }
 
-/// Writes `restart.policy: must be one of …`; of the document as a whole, what it must be.
+/// Writes `restart.policy: must be one of …`, or `The document …` for the document as a whole.
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.path.is_empty() {
@@ -53,8 +53,8 @@ impl Spelling {
         given == name || (self == Spelling::CamelOrSnake && given == snake_case(name))
     }
 
-    /// The field that the API calls `name`, in the spelling of whoever has written `given`: where
-    /// both are known, that of TOML, unless they write as the API does.
+    /// The field that the API calls `name`, spelled like `given`: if both spellings are allowed, in
+    /// snake_case, unless `given` is in camelCase.
     fn like(self, given: &str, name: &str) -> String {
         match self {
             Spelling::CamelOrSnake if !given.bytes().any(|letter| letter.is_ascii_uppercase()) => {
@@ -65,7 +65,7 @@ impl Spelling {
     }
 }
 
-/// The fields of one table that have not been read yet.
+/// The fields of a table that are still to be read.
 pub(crate) struct Fields {
     entries: Vec<(String, Value)>,
     spelling: Spelling,
@@ -74,7 +74,7 @@ pub(crate) struct Fields {
 type Parsed<T> = Result<T, FieldError>;
 
 impl Fields {
-    /// Takes the table apart, unless it has a field that is none of `known`.
+    /// Takes the fields of a table; an error if one is not among `known`.
     pub(crate) fn of(value: Value, known: &[&str], spelling: Spelling) -> Parsed<Fields> {
         let Value::Table(entries) = value else {
             return Err(FieldError { path: Vec::new(), message: expected("an object", &value) });
@@ -92,12 +92,12 @@ impl Fields {
         Ok(Fields { entries, spelling })
     }
 
-    /// The names that were given, as they were spelled.
+    /// The names of the fields, as they were spelled.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|(name, _)| name.as_str())
     }
 
-    /// How a field was spelled that has not been read yet; as the API does when it is absent.
+    /// How a field that is still to be read was spelled; if it is absent, as in the API.
     pub(super) fn spelled(&self, name: &str) -> String {
         let given = self.names().find(|given| self.spelling.matches(given, name));
         given.unwrap_or(name).to_owned()
@@ -115,8 +115,8 @@ impl Fields {
         }
     }
 
-    /// The field as it was spelled, and its value. Apart from those that read it, which the
-    /// compiler repeats for each type.
+    /// The name of a field as it was spelled, and its value. Separate from its callers, which the
+    /// compiler instantiates for each type.
     fn take(&mut self, name: &str) -> Option<(String, Value)> {
         let at = self.entries.iter().position(|(given, _)| self.spelling.matches(given, name))?;
         match self.entries.swap_remove(at) {
@@ -134,7 +134,7 @@ impl Fields {
         self.optional(name, read)?.ok_or_else(|| FieldError::new(name, "is required"))
     }
 
-    /// Reads a field that is a table of its own, with the fields `known`; an absent one is empty.
+    /// Reads a field that is a table with the fields `known`; if it is absent, an empty one.
     pub(crate) fn table<T>(
         &mut self,
         name: &str,
@@ -157,7 +157,7 @@ pub(super) fn boolean(value: Value) -> Parsed<bool> {
     }
 }
 
-/// A string without NUL bytes, which no argument, path or variable can hold (execve(2)).
+/// A string without NUL bytes, which no argument, path or variable can contain (execve(2)).
 pub(super) fn text(value: Value) -> Parsed<String> {
     match any_text(value)? {
         text if text.contains('\0') => fail("must not contain a NUL character"),
@@ -165,7 +165,7 @@ pub(super) fn text(value: Value) -> Parsed<String> {
     }
 }
 
-/// A string, NUL bytes and all.
+/// A string, which may contain NUL bytes.
 pub(crate) fn any_text(value: Value) -> Parsed<String> {
     match value {
         Value::String(text) => Ok(text),
@@ -192,7 +192,7 @@ pub(super) fn name_or_number(value: Value) -> Parsed<String> {
     }
 }
 
-/// A whole number of `range`.
+/// A whole number in `range`.
 pub(crate) fn integer<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(Value) -> Parsed<T> {
     move |value| {
         let right = format!("a whole number from {} to {}", range.start(), range.end());
@@ -207,7 +207,7 @@ pub(crate) fn integer<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(Va
     }
 }
 
-/// A number of `range`, whole or decimal.
+/// A number in `range`, whole or decimal.
 pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(Value) -> Parsed<f64> {
     move |value| {
         let right = format!("a number from {} to {}", range.start(), range.end());
@@ -224,8 +224,8 @@ pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(Value) -> Parsed<f64
     }
 }
 
-/// A time in seconds, decimals allowed, from `least` seconds to a hundred years; rounded to
-/// milliseconds, as clocks are read here, but to none only when it is none.
+/// A time in seconds, decimals allowed, from `least` seconds to a hundred years. It is rounded to
+/// milliseconds, the unit of the clocks, but only 0 becomes 0.
 pub(crate) fn seconds(least: f64) -> impl Fn(Value) -> Parsed<Duration> {
     move |value| {
         let seconds = number(least..=HUNDRED_YEARS as f64)(value)?;
@@ -234,12 +234,12 @@ pub(crate) fn seconds(least: f64) -> impl Fn(Value) -> Parsed<Duration> {
     }
 }
 
-/// A time in whole milliseconds, to a hundred years.
+/// A time in whole milliseconds, up to a hundred years.
 pub(super) fn millis(value: Value) -> Parsed<Duration> {
     integer::<u64>(0..=HUNDRED_YEARS * 1000)(value).map(Duration::from_millis)
 }
 
-/// A list, each of whose items `read` reads.
+/// A list whose items are read by `read`.
 pub(crate) fn list<T>(read: impl Fn(Value) -> Parsed<T>) -> impl Fn(Value) -> Parsed<Vec<T>> {
     move |value| match value {
         Value::List(items) => items
@@ -251,7 +251,7 @@ pub(crate) fn list<T>(read: impl Fn(Value) -> Parsed<T>) -> impl Fn(Value) -> Pa
     }
 }
 
-/// A table from any names to strings; `check` says what is wrong with a name, if anything.
+/// A table of strings with any names; `check` says what is wrong with a name, if anything.
 pub(super) fn strings(
     check: impl Fn(&str) -> Result<(), String>,
 ) -> impl Fn(Value) -> Parsed<BTreeMap<String, String>> {
@@ -287,20 +287,20 @@ pub(crate) fn choice<T: Copy>(
     }
 }
 
-/// An error about the value itself; whoever knows its name puts it in front.
+/// An error about a value; the caller adds the name of the field.
 pub(crate) fn fail<T>(message: impl Into<String>) -> Parsed<T> {
     Err(FieldError { path: Vec::new(), message: message.into() })
 }
 
-/// An error about a value of another type.
+/// An error about a value of the wrong type.
 pub(crate) fn wrong<T>(right: &str, value: &Value) -> Parsed<T> {
     fail(expected(right, value))
 }
 
-/// The name among `known` that is most like `given`, when one is like it at all: at most a third
-/// of its letters are wrong.
+/// The name among `known` that is most similar to `given`, if at most a third of its letters are
+/// wrong.
 pub(super) fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
-    // Names are short; a field of a request may be as long as its body.
+    // Names are short, but a field of a request may be as long as its body.
     let given: String = given.chars().take(MOST_COMPARED).collect();
     let lower = given.to_lowercase();
     let distance = |name: &str| edit_distance(&lower, &name.to_lowercase());
@@ -308,7 +308,7 @@ pub(super) fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     (best <= given.chars().count().max(name.len()).div_ceil(3)).then_some(name)
 }
 
-/// What is said of a name that is none of `known`.
+/// The error for a name that is not among `known`.
 pub(super) fn unknown(given: &str, known: &[&str], spelling: Spelling) -> String {
     let known: Vec<String> = known.iter().map(|name| spelling.like(given, name)).collect();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -322,7 +322,7 @@ fn expected(right: &str, value: &Value) -> String {
     format!("must be {right}, not {}", value.kind())
 }
 
-/// `working_directory` of `workingDirectory`.
+/// Makes `working_directory` of `workingDirectory`.
 pub(crate) fn snake_case(name: &str) -> String {
     let mut snake = String::with_capacity(name.len() + 4);
     for letter in name.chars() {
@@ -334,7 +334,7 @@ pub(crate) fn snake_case(name: &str) -> String {
     snake
 }
 
-/// Levenshtein's distance.
+/// The Levenshtein distance.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -353,7 +353,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-/// Of a name that may be meant for another, so many characters are looked at.
+/// How many characters of an unknown name are compared.
 const MOST_COMPARED: usize = 64;
 const HUNDRED_YEARS: i64 = 100 * 366 * 24 * 60 * 60;
 

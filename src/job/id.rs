@@ -1,17 +1,17 @@
-//! The names of jobs.
+//! The ids of jobs.
 
 use std::fmt;
 use std::rc::Rc;
 
-/// The name of a job: 1 to 128 of `A-Z a-z 0-9 . _ - ~ : @ +`, not starting with `.`.
+/// The id of a job: 1 to 128 of `A-Z a-z 0-9 . _ - ~ : @ +`, not starting with `.`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(Rc<str>);
 
 impl JobId {
-    /// Checks a name.
+    /// Checks an id.
     ///
     /// # Errors
-    /// What a name must be, when this is none.
+    /// A sentence that says what an id must be.
     pub fn parse(name: &str) -> Result<JobId, String> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-~:@+".contains(&b);
         let fits = (1..=LONGEST).contains(&name.len()) && !name.starts_with('.');
@@ -23,7 +23,7 @@ impl JobId {
         ))
     }
 
-    /// The name as text.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

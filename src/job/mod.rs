@@ -1,6 +1,6 @@
-//! What a job is: its specification, the records of its runs, the output they left.
+//! What a job is: its specification, the records of its runs, their output.
 //!
-//! Nothing here does anything: no clock, no process, no file.
+//! This room is data only: it uses no clock, process or file.
 
 pub(crate) mod fields;
 mod id;
@@ -37,7 +37,7 @@ pub struct Pid(pub i32);
 /// Why a run could not be started: recorded as its result, with `reason: "spawn-failed"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpawnFailure {
-    /// 127 when the executable or its interpreter was not found, 126 for all else.
+    /// 127 when the executable or its interpreter was not found, 126 for anything else.
     pub exit_code: u8,
     /// The step that failed and the system's reason, for people:
     /// `working directory /srv/x: No such file or directory (ENOENT)`.

@@ -1,7 +1,7 @@
-//! Reads a [`JobSpec`] from what was sent or written.
+//! Reads a [`JobSpec`] from a request or the config.
 //!
-//! One table says which fields there are and which types of job have them; then each field is
-//! read by what it must be. The first thing that is wrong is the error.
+//! One table lists the fields and the types of job that have them; then each field is read by its
+//! own rule. The first error counts.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,28 +17,28 @@ use crate::schedule::{CronSchedule, Schedule, ScheduleError};
 type Parsed<T> = Result<T, FieldError>;
 
 /// Reads a job. `directory` is k1s's own working directory, absolute: the default of
-/// `workingDirectory`, and what a relative one starts from.
+/// `workingDirectory`, and the base of a relative one.
 ///
 /// # Errors
-/// The first field that is unknown, missing, of a wrong type or out of range. The message about
-/// a `type` that is none of the three begins with [`INVALID_TYPE`].
+/// The first field that is unknown, missing, of the wrong type or out of range. The message for an
+/// unknown `type` begins with [`INVALID_TYPE`].
 pub fn parse(value: Value, directory: &str, spelling: Spelling) -> Parsed<JobSpec> {
     parse_with(value, Defaults { directory, time_zone: "UTC" }, spelling)
 }
 
-/// What a job takes from where k1s runs, unless it says otherwise.
+/// The defaults that depend on where k1s runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults<'a> {
     /// k1s's own working directory, absolute.
     pub directory: &'a str,
-    /// The time zone of cron expressions, which is one that is known.
+    /// The time zone of cron expressions, a known one.
     pub time_zone: &'a str,
 }
 
-/// Reads a job, as [`parse`] does, with other defaults.
+/// Reads a job like [`parse`], with other defaults.
 ///
 /// # Errors
-/// As there.
+/// Those of [`parse`].
 pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parsed<JobSpec> {
     let directory = defaults.directory;
     let known: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
@@ -67,18 +67,18 @@ pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parse
     Ok(spec)
 }
 
-/// Reads the body of a request for a signal: `{"signal": "SIGHUP", "group": true}`; `group` says
-/// whether all processes of the group get it, not just the first.
+/// Reads the body of a request for a signal: `{"signal": "SIGHUP", "group": true}`; with `group`
+/// all processes of the group get it, not only the first.
 ///
 /// # Errors
-/// As [`parse`].
+/// Like those of [`parse`].
 pub fn parse_signal_request(value: Value) -> Parsed<(Signal, bool)> {
     let mut fields = Fields::of(value, &["signal", "group"], Spelling::Camel)?;
     let signal = fields.required("signal", signal)?;
     Ok((signal, fields.optional("group", fields::boolean)?.unwrap_or(false)))
 }
 
-/// What is said of a `type` that is none of the three, before what would be right.
+/// The beginning of the error for an unknown `type`.
 pub const INVALID_TYPE: &str = "Invalid job type";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,7 @@ fn kind_of(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<Type> {
             .map(|(_, t)| *t)
             .ok_or_else(|| invalid(&format!("{name:?}"))),
         None | Some(Value::Null) => {
-            // What may be meant for it is said first.
+            // A field that may be a misspelled `type` is the better error.
             let is_meant = |given: &str| {
                 words::answer(given).is_some_and(|answer| answer.contains("`type`"))
                     || fields::closest(given, known) == Some("type")
@@ -139,7 +139,7 @@ fn kind_of(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<Type> {
     }
 }
 
-/// An error for the first field that is unknown here, which may have another name elsewhere.
+/// An error for the first unknown field, which may be the word of another system.
 fn unknown(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<()> {
     let Value::Table(entries) = value else { return Ok(()) };
     let is_known = |given: &str| known.iter().any(|name| spelling.matches(given, name));
@@ -238,7 +238,7 @@ fn cron(fields: &mut Fields, time_zone: &str) -> Parsed<CronSpec> {
     let interval = fields.optional("scheduleInSeconds", interval)?;
     let schedule = match (schedule, interval, zone) {
         (Some(_), Some(_), _) => {
-            return Err(FieldError::new("schedule", "cannot stand beside `scheduleInSeconds`"));
+            return Err(FieldError::new("schedule", "cannot be given with `scheduleInSeconds`"));
         }
         (Some(When::Expression(expression)), None, zone) => {
             let zone = zone.as_deref().unwrap_or(time_zone);
@@ -283,9 +283,9 @@ fn critical(value: Value) -> Parsed<Critical> {
     }
 }
 
-/// What `schedule` holds.
+/// The value of `schedule`.
 enum When {
-    /// As the job object shows an interval: in seconds.
+    /// An interval in seconds, as the job object shows it.
     Interval(u64),
     Expression(String),
 }
@@ -296,7 +296,7 @@ fn interval_or_expression(value: Value) -> Parsed<When> {
             text if text.starts_with("TZ=") || text.starts_with("CRON_TZ=") => {
                 let (_, rest) = text.split_once('=').unwrap_or_default();
                 let zone = rest.split(char::is_whitespace).next().unwrap_or_default();
-                fields::fail(format!("must be the expression alone; `timeZone` is to be {zone:?}"))
+                fields::fail(format!("must be only the expression; set `timeZone` to {zone:?}"))
             }
             text => Ok(When::Expression(text)),
         },
@@ -342,12 +342,12 @@ fn signal(value: Value) -> Parsed<Signal> {
 fn success_exit_codes(value: Value) -> Parsed<std::collections::BTreeSet<u8>> {
     let codes = fields::list(fields::integer(0..=255))(value)?;
     if codes.is_empty() {
-        return fields::fail("must hold at least one exit code");
+        return fields::fail("must contain at least one exit code");
     }
     Ok(codes.into_iter().collect())
 }
 
-/// Octal digits, as chmod(1) and umask(1) take them, or a number.
+/// Octal digits, as for chmod(1) and umask(1), or a number.
 fn umask(value: Value) -> Parsed<u32> {
     let right = "octal digits such as \"022\", to \"777\"";
     match value {
@@ -367,7 +367,7 @@ fn limits(value: Value) -> Parsed<Vec<ResourceLimit>> {
     let mut fields = Fields::of(value, &names, Spelling::Camel)?;
     if fields.optional(MARK, Ok)?.is_some() {
         let why =
-            "cannot be set: Linux does not use it, and k1s knows the processes of a run by it";
+            "cannot be set: Linux does not use it, and k1s marks the processes of a run with it";
         return Err(FieldError::new(MARK, why));
     }
     let mut limits = Vec::new();
@@ -402,12 +402,14 @@ fn limit(value: Value) -> Parsed<Option<u64>> {
     }
 }
 
-/// environ(7): a name is not empty and holds no `=`.
+/// environ(7): a name is not empty and contains no `=`.
 fn variable(name: &str) -> Result<(), String> {
     match name {
         "" => Err("a variable's name must not be empty".into()),
         "K1S_JOB" | "K1S_RUN" => Err("is set by k1s for every run".into()),
-        _ if name.contains(['=', '\0']) => Err("a variable's name must not hold `=` or NUL".into()),
+        _ if name.contains(['=', '\0']) => {
+            Err("a variable's name must not contain `=` or NUL".into())
+        }
         _ => Ok(()),
     }
 }
@@ -416,7 +418,7 @@ fn label(name: &str) -> Result<(), String> {
     if name.is_empty() { Err("a label's name must not be empty".into()) } else { Ok(()) }
 }
 
-/// The directory as an absolute path without `.` components; `..` is the file system's to resolve.
+/// The directory as an absolute path without `.` components; `..` is left to the file system.
 fn absolute(base: &str, directory: &str) -> String {
     let path: std::path::PathBuf = Path::new(base).join(directory).components().collect();
     path.to_string_lossy().into_owned()
@@ -430,7 +432,7 @@ const ALL: u8 = CONTINUOUS | ONE_OFF | CRON;
 const TYPES: [(&str, Type); 3] =
     [("continuous", Type::Continuous), ("one-off", Type::OneOff), ("cron", Type::Cron)];
 
-/// Every field, and which types of job have it.
+/// All fields, and the types of job that have them.
 pub(super) const FIELDS: [(&str, u8); 31] = [
     ("type", ALL),
     ("executable", ALL),
@@ -486,7 +488,7 @@ pub(super) const CONCURRENCY: [(&str, Concurrency); 4] = [
     ("replace", Concurrency::Replace),
 ];
 
-/// The limit that is the mark of a run.
+/// The limit that marks processes of a run.
 const MARK: &str = "locks";
 
 pub(super) const RESOURCES: [(&str, Resource); 15] = [
@@ -507,8 +509,8 @@ pub(super) const RESOURCES: [(&str, Resource); 15] = [
     ("stack", Resource::Stack),
 ];
 
-/// Of a table that lacks or does not know something, so many fields are looked at for what may be
-/// meant: a body has room for a hundred thousand, and each look compares some thousand letters.
+/// How many fields are searched for a misspelled one. A body has room for a hundred thousand, and
+/// each takes some thousand comparisons of letters.
 const MOST_GUESSED: usize = 64;
 const MOST_TRIES: i64 = 1_000_000_000;
 const LONGEST_INTERVAL: i64 = 100 * 366 * 24 * 60 * 60;
@@ -583,7 +585,7 @@ mod tests {
         check(r#""type":"cron","numprocs":2"#, "numprocs: unknown field; a job is one process");
         check(
             r#""type":"cron","schedule":"CRON_TZ=Asia/Tokyo 0 3 * * *""#,
-            "schedule: must be the expression alone; `timeZone` is to be \"Asia/Tokyo\"",
+            "schedule: must be only the expression; set `timeZone` to \"Asia/Tokyo\"",
         );
         check(r#""type":"cron","schedule":[]"#, "schedule: must be a cron expression or a number");
         check(
@@ -637,7 +639,7 @@ mod tests {
             r#""type":"cron","oomScoreAdj":1001"#,
             "oomScoreAdj: must be a whole number from -1000",
         );
-        check(r#""type":"cron","successExitCodes":[]"#, "successExitCodes: must hold at least one");
+        check(r#""type":"cron","successExitCodes":[]"#, "successExitCodes: must contain at least");
         check(
             r#""type":"cron","successExitCodes":[256]"#,
             "successExitCodes.0: must be a whole number",
@@ -653,7 +655,7 @@ mod tests {
         assert_eq!(spec(r#"[]"#).unwrap_err(), "The document must be an object, not a list");
     }
 
-    /// Each was compared with all that there are, to find the one that is meant for `type`.
+    /// Each was compared with all known fields, to find a misspelled `type`.
     #[test]
     fn as_many_fields_as_a_body_holds_are_no_guesses_for_type() {
         let fields: Vec<_> = (0..100_000).map(|n| format!(r#""x{n}":1"#)).collect();

@@ -1,4 +1,4 @@
-//! The record of one run that is over.
+//! The record of a finished run.
 
 use std::fmt::{self, Display};
 use std::rc::Rc;
@@ -18,12 +18,12 @@ pub struct RunRecord {
     pub end: RunEnd,
     /// Why it ended.
     pub reason: Reason,
-    /// Whether it was one: k1s was asked to stop it, or its exit code is among the job's
-    /// `successExitCodes` and it did not exceed its timeout.
+    /// Whether it succeeded: k1s was asked to stop it, or its exit code is in `successExitCodes`
+    /// and it did not exceed its timeout.
     pub success: bool,
     /// When it was started.
     pub started_at: Wall,
-    /// When its first process was over.
+    /// When its first process ended.
     pub finished_at: Wall,
     /// How long it took, in elapsed time.
     pub duration: Duration,
@@ -40,18 +40,17 @@ pub struct RunRecord {
 /// Why a run was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// The job was registered, by the API.
+    /// The API created the job.
     Created,
     /// The config declares the job.
     Config,
     /// It was due.
     Schedule,
-    /// The run of a continuous job before it was over.
+    /// The run before it, of a continuous job, had ended.
     Restart,
-    /// The run of a one-off job before it had failed.
+    /// The run before it, of a one-off job, had failed.
     Retry,
-    /// Somebody asked for it: to start, restart or run the job, or to give it another
-    /// specification.
+    /// A user asked to start, restart or run the job, or gave it another specification.
     Request,
 }
 
@@ -60,11 +59,11 @@ pub enum Trigger {
 pub enum RunEnd {
     /// Its first process ended.
     Process(ExitStatus),
-    /// There never was a process.
+    /// No process could be started.
     NotSpawned(Rc<SpawnFailure>),
 }
 
-/// How a run ended, for who tells of it: `ended with exit code 1 after 0.4 s`.
+/// How a run ended, in words for the log and the API: `ended with exit code 1 after 0.4 s`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// Which run.
@@ -86,7 +85,7 @@ pub enum Reason {
     Exited,
     /// By a signal that k1s did not send.
     Signaled,
-    /// k1s stopped it: it took longer than the job's timeout.
+    /// k1s stopped it, because it exceeded its timeout.
     TimedOut,
     /// k1s was asked to stop it.
     Killed,

@@ -1,6 +1,6 @@
 //! Signals by name and number, as signal(7) lists them for Linux on x86-64 and arm64.
 //!
-//! Nothing here sends one: that is `os`'s.
+//! Nothing here sends a signal; `os` does.
 
 use std::fmt;
 
@@ -24,12 +24,12 @@ impl Signal {
     /// SIGCONT.
     pub const CONT: Signal = Signal(18);
 
-    /// The signal of this number, or `None` outside 1 to 64.
+    /// The signal with this number; `None` outside of 1 to 64.
     pub fn from_number(number: i32) -> Option<Signal> {
         u8::try_from(number).ok().filter(|n| (1..=64).contains(n)).map(Signal)
     }
 
-    /// The signal of this name: `SIGTERM`, `TERM`, `SIGRTMIN+3`, `SIGRTMAX-1`; upper case only.
+    /// The signal with this name: `SIGTERM`, `TERM`, `SIGRTMIN+3`, `SIGRTMAX-1`; upper case only.
     pub fn from_name(name: &str) -> Option<Signal> {
         let short = name.strip_prefix("SIG").unwrap_or(name);
         if let Some(index) = NAMES.iter().position(|known| *known == short) {
@@ -49,7 +49,7 @@ impl Signal {
     }
 }
 
-/// Writes the name: `SIGTERM`, `SIGRTMIN`, `SIGRTMIN+3`; a number that has none as `SIG32`.
+/// Writes the name: `SIGTERM`, `SIGRTMIN`, `SIGRTMIN+3`, or `SIG32` for a number without one.
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match NAMES.get(usize::from(self.0).wrapping_sub(1)) {
@@ -75,7 +75,7 @@ fn offset(text: &str, sign: char) -> Option<i32> {
     }
 }
 
-/// The C library keeps 32 and 33 for itself.
+/// The C library uses 32 and 33 itself.
 const RTMIN: u8 = 34;
 const RTMAX: u8 = 64;
 const NAMES: [&str; 31] = [

@@ -1,7 +1,7 @@
-//! What a job is to do, validated: whatever holds a [`JobSpec`] need not check it again.
+//! The specification of a job. A [`JobSpec`] is valid: nothing needs to check it again.
 //!
-//! The fields, their defaults and their bounds are the README's reference table; how they are
-//! read from JSON and TOML is `parse`'s.
+//! The README has a table of the fields, their defaults and bounds; `parse` reads them from JSON
+//! and TOML.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,18 +9,18 @@ use std::time::Duration;
 use super::Signal;
 use crate::schedule::Schedule;
 
-/// A job as it was registered, with every default filled in.
+/// A job as it was registered, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobSpec {
-    /// The type of the job, with what only that type has.
+    /// The type of the job, with the fields that only that type has.
     pub kind: Kind,
-    /// What to execute and what it inherits.
+    /// What to execute, and what it inherits.
     pub command: Command,
-    /// How long a run may take before it is stopped; `None`: as long as it likes.
+    /// How long a run may take before it is stopped; `None`: no limit.
     pub timeout: Option<Duration>,
     /// The exit codes that count as success; never empty.
     pub success_exit_codes: BTreeSet<u8>,
-    /// Whether k1s shuts down, with the job's exit code, when the job has ended for good.
+    /// Whether k1s shuts down, with the exit code of the job, when the job has ended for good.
     pub critical: Critical,
     /// How a run is asked to end.
     pub stop: StopSpec,
@@ -32,7 +32,7 @@ pub struct JobSpec {
     pub secret_environment: BTreeSet<String>,
 }
 
-/// The type of a job, and nothing more of it.
+/// The type of a job, without its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobType {
     /// A daemon.
@@ -43,32 +43,32 @@ pub enum JobType {
     Cron,
 }
 
-/// `critical`: after which end of the job k1s shuts down.
+/// `critical`: which end of the job shuts k1s down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Critical {
     /// None.
     No,
-    /// One that is a failure.
+    /// A failure.
     OnFailure,
-    /// Any.
+    /// Any end.
     Yes,
 }
 
 /// The three types of job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
-    /// A daemon: started again after each exit.
+    /// A daemon: restarted after each exit.
     Continuous {
         /// `restartOnFailure` as it was given (default true); `restart.policy` decides.
         restart_on_failure: bool,
-        /// When and how soon a run is followed by the next.
+        /// Whether and how soon it is restarted.
         restart: Restart,
     },
-    /// A task: run once, and again only after a failure while `retries` last.
+    /// A task: run once, and again only after failures, up to `retries` times.
     OneOff {
-        /// How many more tries a failure gets.
+        /// How often it is run again after a failure.
         retries: u32,
-        /// The delays between tries.
+        /// The delays before retries.
         backoff: Backoff,
         /// How long after its end the job removes itself; `None`: it stays.
         ttl_after_finished: Option<Duration>,
@@ -77,18 +77,18 @@ pub enum Kind {
     Cron(CronSpec),
 }
 
-/// What only cron jobs have.
+/// The fields that only cron jobs have.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CronSpec {
     /// When runs are due.
     pub schedule: Schedule,
-    /// What happens to a run that is due while another is going.
+    /// What happens to a run that is due while another is active.
     pub concurrency: Concurrency,
-    /// Nothing is started by schedule.
+    /// Whether the schedule starts nothing.
     pub suspend: bool,
-    /// How late a run may start: a busy machine is forgiven, a suspended one is not.
+    /// How late a run may start, before it is skipped.
     pub starting_deadline: Duration,
-    /// The most that is added to each moment, by the job's id.
+    /// The most that is added to each time; how much depends on the id.
     pub jitter: Duration,
 }
 
@@ -97,7 +97,7 @@ pub struct CronSpec {
 pub enum Concurrency {
     /// The new run is skipped.
     Forbid,
-    /// The new run waits; at most one does.
+    /// The new run waits; at most one may.
     Queue,
     /// Both run.
     Allow,
@@ -110,10 +110,10 @@ pub enum Concurrency {
 pub struct Restart {
     /// After which exits the job is started again.
     pub policy: RestartPolicy,
-    /// How soon.
+    /// The delays before restarts.
     pub backoff: Backoff,
-    /// How many restarts in a row, none of whose runs lived for `backoff.reset_after`,
-    /// before the job has failed; `None`: no limit.
+    /// After how many restarts in a row the job has failed; a run that lived for
+    /// `backoff.reset_after` begins a new row. `None`: no limit.
     pub max_restarts: Option<u32>,
 }
 
@@ -130,33 +130,33 @@ pub enum RestartPolicy {
     OnSuccess,
 }
 
-/// The delays between short runs: 0, then `initial`, times `factor`, up to `max`.
+/// The delays between short runs: 0, then `initial`, then times `factor` each, up to `max`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backoff {
     /// The delay before the second restart in a row.
     pub initial: Duration,
-    /// No delay is longer.
+    /// The longest delay.
     pub max: Duration,
-    /// How much longer each delay is than the one before; 1 or more.
+    /// How many times longer each delay is than the one before; 1 or more.
     pub factor: f64,
-    /// A run that lived this long is no failure to start: the delays begin anew.
+    /// After a run that lived this long the delays begin anew.
     pub reset_after: Duration,
 }
 
 /// What is executed, and what it inherits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Command {
-    /// Looked up in the job's PATH when it holds no `/`. Without NUL bytes, not empty.
+    /// Looked up in the PATH of the job if it contains no `/`. Without NUL bytes, not empty.
     pub executable: String,
     /// The arguments after the first. Without NUL bytes.
     pub arguments: Vec<String>,
     /// Absolute.
     pub working_directory: String,
-    /// Laid over k1s's own environment. Names are not empty and hold no `=` or NUL.
+    /// Added to k1s's own environment. Names are not empty and contain no `=` or NUL.
     pub environment: BTreeMap<String, String>,
-    /// Start from an empty environment instead of k1s's own.
+    /// Whether to start from an empty environment instead of k1s's own.
     pub clear_environment: bool,
-    /// Handed to standard input, which is then closed; `None`: `/dev/null`.
+    /// The text on standard input, which then ends; `None`: `/dev/null`.
     pub stdin: Option<String>,
     /// The user to run as: a name or a number; `None`: k1s's own.
     pub user: Option<String>,
@@ -166,8 +166,8 @@ pub struct Command {
     pub umask: Option<u32>,
     /// Nice value, -20 to 19; `None`: k1s's own.
     pub nice: Option<i32>,
-    /// How readily the kernel ends it when memory runs out, -1000 to 1000 (proc(5)); `None`:
-    /// as k1s.
+    /// How likely the kernel kills it when memory runs out, -1000 to 1000 (proc(5)); `None`: like
+    /// k1s.
     pub oom_score_adj: Option<i32>,
     /// Resource limits, at most one for each resource.
     pub limits: Vec<ResourceLimit>,
@@ -178,7 +178,7 @@ pub struct Command {
 pub struct ResourceLimit {
     /// Which resource.
     pub resource: Resource,
-    /// The soft limit in the resource's own unit; `None`: unlimited.
+    /// The soft limit in the unit of the resource; `None`: unlimited.
     pub soft: Option<u64>,
     /// The hard limit, not below the soft one; `None`: unlimited.
     pub hard: Option<u64>,
@@ -212,24 +212,24 @@ pub struct StopSpec {
     pub signal: Signal,
     /// The grace period before SIGKILL.
     pub timeout: Duration,
-    /// Who gets the signal.
+    /// Which processes get the signal.
     pub scope: StopScope,
 }
 
-/// `stop.scope`: who gets the stop signal. SIGKILL goes to all of the run.
+/// `stop.scope`: which processes get the stop signal. SIGKILL always goes to all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopScope {
     /// All processes of the run.
     Group,
-    /// The first process, which ends its workers itself; what is left when it has ended gets the
-    /// signal then.
+    /// The first process, which ends its workers by itself. Those that are left when it has ended
+    /// get the signal then.
     Process,
 }
 
-/// `output`: what is kept of it.
+/// `output`: how much is kept of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputSpec {
-    /// How many bytes of each stream of each run are kept: the newest.
+    /// How many bytes are kept of each stream of each run: the newest.
     pub limit_bytes: usize,
     /// How many finished runs are kept.
     pub history_limit: usize,
@@ -238,7 +238,7 @@ pub struct OutputSpec {
 }
 
 impl Kind {
-    /// The type alone.
+    /// The type without its fields.
     pub fn job_type(&self) -> JobType {
         match self {
             Kind::Continuous { .. } => JobType::Continuous,

@@ -1,24 +1,24 @@
-//! What tells a run's processes from all others: `K1S_RUN` in words.
+//! The tag of a run, which identifies its processes: `K1S_RUN` as text.
 
 use super::JobId;
 
-/// Which run of which job of this k1s: both numbers are never used again.
+/// A run of a job of this k1s. Neither number is ever used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RunTag {
     /// The job's number.
     pub job: u64,
-    /// The run's number in the job.
+    /// The number of the run in the job.
     pub run: u64,
 }
 
 impl RunTag {
-    /// The value of `K1S_RUN`: `<instance>-<job's number>.<id>.<run>`. The number tells the job
-    /// from one of the same id that was removed, whose runs have the same numbers.
+    /// The value of `K1S_RUN`: `<instance>-<number of the job>.<id>.<run>`. The number
+    /// distinguishes the job from a removed one of the same id, whose runs have the same numbers.
     pub fn text(self, instance: &str, id: &JobId) -> String {
         format!("{instance}-{}.{id}.{}", self.job, self.run)
     }
 
-    /// Of a value of `K1S_RUN`, if it is one that this instance of k1s has given.
+    /// Reads a value of `K1S_RUN`; `None` if it is not one of this instance of k1s.
     pub fn parse(instance: &str, text: &str) -> Option<RunTag> {
         let (job, rest) = text.strip_prefix(instance)?.strip_prefix('-')?.split_once('.')?;
         let (_, run) = rest.rsplit_once('.')?;

@@ -1,7 +1,7 @@
-//! What a JSON or a TOML document says, before anybody asks what it means.
+//! The content of a JSON or a TOML document, before it is checked.
 //!
-//! Both formats are read into this one type, so that a job is checked by the same code
-//! whether it came over the API or from the config.
+//! Both formats are read into this one type, so that jobs of the API and of the config are checked
+//! by the same code.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub enum Value {
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A whole number that fits.
+    /// A whole number that fits 64 bits.
     Integer(i64),
     /// Any other number.
     Float(f64),
@@ -27,7 +27,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// What kind of value this is, for error messages.
+    /// The kind of value, for error messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "null",
@@ -41,7 +41,7 @@ impl Value {
     }
 }
 
-/// Reads any document; an object that has a key twice is an error.
+/// Reads any document; an object with a duplicate key is an error.
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
@@ -73,8 +73,8 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(i64::try_from(value).map_or(Value::Float(value as f64), Value::Integer))
     }
 
-    /// JSON has one kind of number: `36.0` is the whole number 36 (JSON Schema, 6.1.1), as far
-    /// as doubles count by ones.
+    /// JSON has one kind of number: `36.0` is the whole number 36 (JSON Schema, 6.1.1), up to the
+    /// largest that a double holds exactly.
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
         let is_whole = value.fract() == 0.0 && value.abs() <= LARGEST_EXACT;
         Ok(if is_whole { Value::Integer(value as i64) } else { Value::Float(value) })

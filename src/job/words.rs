@@ -1,10 +1,10 @@
-//! What other systems call what a job has here: whoever comes from supervisord, Docker Compose,
-//! Kubernetes, systemd or crontab is answered in their own words.
+//! The words of other systems for the fields of a job: users of supervisord, Docker Compose,
+//! Kubernetes, systemd or crontab are told the field that k1s has for it.
 
-/// What is said of a field that is known elsewhere, if it is one; names of fields stand in
-/// backticks. Case, `_` and `-` do not matter.
+/// The answer to a field of another system, if it is one; it has names of fields in backticks.
+/// Case, `_` and `-` do not matter.
 pub(super) fn answer(given: &str) -> Option<&'static str> {
-    // Words are short; a field of a request may be as long as its body.
+    // Words are short, but a field of a request may be as long as its body.
     if given.len() > LONGEST {
         return None;
     }
@@ -15,7 +15,7 @@ pub(super) fn answer(given: &str) -> Option<&'static str> {
 
 const LONGEST: usize = 32;
 
-/// The words, without `_` and `-`, and the answer.
+/// The words, without `_` and `-`, and the answer to them.
 const WORDS: [(&[&str], &str); 22] = [
     (&["kind"], "here it is `type`"),
     (

@@ -1,13 +1,13 @@
-//! Writes a [`JobSpec`] as the table that it can be read from again: the inverse of `parse`.
+//! Writes a [`JobSpec`] as a table that it can be read from again: the inverse of `parse`.
 //!
 //! ```text
 //!   JobSpec ─ write ─▶ fields, borrowed ─┬─▶ JSON: the job object
 //!                                        └─▶ Value ─ parse ─▶ the same JobSpec
 //! ```
 //!
-//! Every field is written in the API's names, its default too; a field whose default is nothing
-//! (`user`, `timeoutSeconds`…) is left out while it has none. An interval is written as a number
-//! under `schedule`, as the job object shows it.
+//! Every field is written under its name in the API, also if it has its default. Fields that have
+//! no default (`user`, `timeoutSeconds`…) are left out when they are not set. An interval is
+//! written as a number in `schedule`, as the job object shows it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,20 +24,20 @@ use super::spec::{
 };
 use crate::schedule::Schedule;
 
-/// What stands in place of the value of a secret.
+/// What is shown instead of the value of a secret.
 pub const HIDDEN: &str = "***";
 
 /// Whether the values of `secretEnvironment` are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
-    /// As they are: for k1s's own use.
+    /// As they are, for k1s itself.
     Plain,
-    /// As [`HIDDEN`]: for whoever asks.
+    /// As [`HIDDEN`], for users.
     Hidden,
 }
 
-/// The value of a field. What may be long is borrowed from the specification, so that writing
-/// its fields takes the same time however long they are.
+/// The value of a field. It borrows long values from the specification, so that writing a field
+/// takes the same time however long it is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Field<'a> {
     /// `true` or `false`.
@@ -54,7 +54,7 @@ pub enum Field<'a> {
     Table(Vec<(&'a str, Field<'a>)>),
     /// A list of texts.
     Texts(&'a [String]),
-    /// A list of texts, each of them once.
+    /// A set of texts.
     Names(&'a BTreeSet<String>),
     /// A table of texts.
     TextTable(TextTable<'a>),
@@ -139,8 +139,8 @@ fn critical(critical: Critical) -> Field<'static> {
     }
 }
 
-/// The policy is left out where it is that of `restartOnFailure`, so that the flag can be changed
-/// without it.
+/// The policy is left out if `restartOnFailure` means the same, so that the flag alone can be
+/// changed.
 fn restarts(restart_on_failure: bool, restart: &Restart) -> Field<'_> {
     let mut table = Table(Vec::with_capacity(6));
     let is_default = match restart.policy {
@@ -205,17 +205,17 @@ fn pair(limit: &ResourceLimit) -> Field<'static> {
     Field::Table(vec![("soft", bound(limit.soft)), ("hard", bound(limit.hard))])
 }
 
-/// Specifications hold no number beyond 63 bits.
+/// Specifications contain no number of more than 63 bits.
 fn whole(number: u64) -> Field<'static> {
     Field::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-/// A number as people write it: 2, not 2.0. Those of a specification are small.
+/// A number as people write it: 2, not 2.0. Numbers of a specification are small.
 fn number(number: f64) -> Field<'static> {
     if number.fract() == 0.0 { Field::Integer(number as i64) } else { Field::Float(number) }
 }
 
-/// A time that is a whole number of milliseconds, as all of a specification are.
+/// A time in seconds. All times of a specification are whole milliseconds.
 fn seconds(duration: Duration) -> Field<'static> {
     number(duration.as_secs_f64())
 }
@@ -224,7 +224,7 @@ fn millis(duration: Duration) -> Field<'static> {
     whole(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// How a choice is spelled.
+/// The name of a choice.
 fn name_of<T: PartialEq>(choices: &[(&'static str, T)], choice: T) -> &'static str {
     let entry = choices.iter().find(|(_, known)| *known == choice);
     entry.map(|(name, _)| *name).unwrap_or_default()
@@ -245,7 +245,7 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> TextTable<'a> {
-    /// The entries behind `after`, or all, in the order of their names; hidden ones as [`HIDDEN`].
+    /// The entries after `after`, or all, in the order of their names; hidden ones as [`HIDDEN`].
     pub fn entries_after(
         self,
         after: Option<&str>,
@@ -271,7 +271,7 @@ impl<'a> From<&'a str> for Field<'a> {
     }
 }
 
-/// A value of its own, as a document would hold it.
+/// An owned value, as a document would contain it.
 impl From<Field<'_>> for Value {
     fn from(field: Field<'_>) -> Value {
         match field {
@@ -318,8 +318,8 @@ mod tests {
     use super::*;
     use crate::job::{Spelling, parse};
 
-    /// What is read from `fields` is written as `written`, among other fields, and read again as
-    /// the same.
+    /// A job with these `fields` is written with `written` among others, and read again as the
+    /// same.
     #[track_caller]
     fn check(fields: &str, written: &str) {
         let json = format!(r#"{{"executable":"x",{fields}}}"#);
