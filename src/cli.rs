@@ -1,4 +1,4 @@
-//! The command line: what was typed in, what is wanted out.
+//! The command line: from the arguments to what is to be done.
 //!
 //! ```text
 //! k1s [-c FILE]                                                Run
@@ -9,8 +9,8 @@
 //! k1s [COMMAND] --help                                         Help
 //! ```
 //!
-//! [`main`] does what was asked. A usage error, or a config that is wrong, is one line on stderr
-//! and exit code 2.
+//! [`main`] does it. A usage error, or an error in the config, is one line on stderr and exit
+//! code 2.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -35,29 +35,28 @@ pub enum Invocation {
         /// The config; `None`: the defaults.
         config: Option<PathBuf>,
     },
-    /// Say what a config means, or what is wrong with it.
+    /// Show what a config means, or what is wrong with it.
     Check {
         /// The config.
         config: PathBuf,
     },
-    /// Supervise, with one command as the main job, whose end ends everything.
+    /// Supervise with a command as the main job, whose end ends everything.
     Init {
         /// The config; `None`: the defaults.
         config: Option<PathBuf>,
         /// The executable and its arguments; never empty.
         command: Vec<String>,
     },
-    /// Print when a schedule is due.
+    /// Print the next times of a schedule.
     Schedule(ScheduleQuery),
     /// Print [`VERSION`].
     Version,
-    /// Print this text.
+    /// Print this help.
     Help(String),
 }
 
 impl Invocation {
-    /// Whether it starts a supervisor, which listens to signals; all else is an errand that any
-    /// signal may end.
+    /// Whether it starts a supervisor, which handles signals. Any signal may end the others.
     fn supervises(&self) -> bool {
         match self {
             Invocation::Run { .. } | Invocation::Init { .. } => true,
@@ -69,22 +68,22 @@ impl Invocation {
     }
 }
 
-/// `k1s schedule`: which times of which schedule. None of the texts has been checked.
+/// `k1s schedule`: which times of which schedule. The texts are not checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleQuery {
     /// The cron expression.
     expression: String,
     /// The IANA name of the time zone; `None`: UTC.
     zone: Option<String>,
-    /// An RFC 3339 time; those printed are later. `None`: now.
+    /// An RFC 3339 time; only later ones are printed. `None`: now.
     after: Option<String>,
-    /// How many times are printed.
+    /// How many to print.
     count: NonZeroU32,
 }
 
-/// The whole process, from the arguments to the exit code.
+/// Runs the whole process, from the arguments to the exit code.
 pub fn main() -> ExitCode {
-    // First of all: what PID 1 is sent before it listens is lost.
+    // First of all, because PID 1 loses signals that come before this.
     let startup = daemon::prepare();
     let invocation = parse(std::env::args_os().skip(1));
     if !invocation.as_ref().is_ok_and(Invocation::supervises) {
@@ -107,7 +106,7 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Supervises, as the first process of a container when there is a `command`.
+/// Supervises; with a `command`, as the first process of a container.
 fn supervise(
     config: Option<&Path>,
     command: Option<Vec<String>>,
@@ -146,7 +145,7 @@ fn supervise(
     Ok(ExitCode::from(daemon.run()))
 }
 
-/// The process's own, whose files are read such that a signal can end k1s.
+/// That of this process, whose files are read so that a signal can end k1s meanwhile.
 fn environment() -> config::Environment {
     let read = |path: &Path| daemon::read_file(path, config::LARGEST_FILE);
     config::Environment { read, ..config::Environment::of_process() }
@@ -183,7 +182,7 @@ fn schedule(query: &ScheduleQuery) -> Result<ExitCode, String> {
     let count = usize::try_from(query.count.get()).unwrap_or(usize::MAX);
     let mut times = schedule.upcoming(after, count).map(format_rfc3339_seconds).peekable();
     if times.peek().is_none() {
-        return never("no such time comes before the calendar ends, with the year 9999");
+        return never("there is no such time before the end of the calendar, the year 9999");
     }
     shown(print_lines(times))
 }
@@ -197,7 +196,7 @@ fn shown(printed: io::Result<()>) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line on stderr; nobody reading it is no reason to end.
+/// Writes a line to stderr; if that fails, k1s goes on.
 fn say(message: &str) {
     let _ = writeln!(io::stderr(), "k1s: {message}");
 }
@@ -205,7 +204,7 @@ fn say(message: &str) {
 /// What `k1s --version` prints.
 const VERSION: &str = concat!("k1s ", env!("CARGO_PKG_VERSION"));
 
-/// Reads the arguments, without the program's own name.
+/// Reads the arguments, without the name of the program.
 ///
 /// # Errors
 /// One line that says what is wrong with them, for stderr; the exit code is 2.
@@ -226,16 +225,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     }
 }
 
-/// Writes to stdout. A reader that has gone away is no error: `k1s schedule … | head -1`.
+/// Writes to stdout. A reader that has gone is no error: `k1s schedule … | head -1`.
 ///
 /// # Errors
-/// Whatever else keeps the text from being written: write(2).
+/// Any other error of write(2).
 fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     unless_gone(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
-/// Writes lines to stdout as they are made: there may be more of them than memory.
+/// Writes lines to stdout one by one, since there may be more of them than fit in memory.
 fn print_lines(mut lines: impl Iterator<Item = impl Display>) -> io::Result<()> {
     let mut stdout = BufWriter::new(io::stdout().lock());
     let written = lines.try_for_each(|line| writeln!(stdout, "{line}"));
@@ -275,7 +274,7 @@ enum Subcommand {
     Schedule(Schedule),
 }
 
-/// Say what a config means, or what is wrong with it; start nothing.
+/// Show what a config means, or what is wrong with it; start nothing.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
@@ -289,7 +288,7 @@ struct Check {
     config: Option<PathBuf>,
 }
 
-/// Be a container's first process: run CMD, and end with it, with its exit code.
+/// Be the first process of a container: run CMD, and exit with its exit code.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
@@ -299,7 +298,7 @@ struct Check {
     example = "k1s init -- nginx -g 'daemon off;'"
 )]
 struct Init {
-    /// the config, in TOML; without it, PORT or K1S_AUTH_TOKEN there is no API
+    /// the config, in TOML; without it, PORT and K1S_AUTH_TOKEN there is no API
     #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
     /// what to run, with its arguments
@@ -365,7 +364,7 @@ impl TopLevel {
     }
 }
 
-/// `-c FILE` may stand before the command or after it.
+/// `-c FILE` may come before the command or after it.
 fn one_config(before: Option<PathBuf>, after: Option<PathBuf>) -> Result<Option<PathBuf>, String> {
     match (before, after) {
         (Some(_), Some(_)) => Err(usage("-c is given twice")),
@@ -377,7 +376,7 @@ fn count(text: &str) -> Result<NonZeroU32, String> {
     text.parse().map_err(|_| format!("must be a whole number from 1 to {}", u32::MAX))
 }
 
-/// A message on one line, with the way to more.
+/// A usage error on one line, with a reference to the help.
 fn usage(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
     format!("{} (see k1s --help)", words.join(" "))
@@ -387,7 +386,7 @@ const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
 
 const USAGE: u8 = 2;
 const NEVER: u8 = 1;
-const DEFAULT_TOKEN_WARNING: &str = "the default token is in use, which everybody knows: \
+const DEFAULT_TOKEN_WARNING: &str = "the default token is in use, which everyone knows: \
      whoever reaches the port can run any program. Set K1S_AUTH_TOKEN, or http.auth_token in a config";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What settings mean, for `k1s check`.
+//! Shows settings, for `k1s check`.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use crate::http::Limits;
 use crate::job::fields::snake_case;
 use crate::job::{self, Field, Secrets};
 
-/// The settings as TOML with every default filled in, and a comment for what cannot be shown: the
-/// token. Holds no secret: `"***"` stands for those of jobs.
+/// The settings as TOML with all defaults filled in. It contains no secret: the token is a comment
+/// only, and secrets of jobs are shown as `"***"`.
 pub fn describe(settings: &Settings) -> String {
     let mut text = Text::default();
     text.table("http");
@@ -41,10 +41,10 @@ pub fn describe(settings: &Settings) -> String {
 fn token(text: &mut Text, origin: &TokenOrigin) {
     match origin {
         TokenOrigin::Default => {
-            text.line("# auth_token: the default, which everybody knows; set one");
+            text.line("# auth_token: the default, which everyone knows; set one");
         }
         TokenOrigin::Environment => text.line("# auth_token: from K1S_AUTH_TOKEN"),
-        TokenOrigin::Key => text.line("# auth_token: as given; not shown"),
+        TokenOrigin::Key => text.line("# auth_token: as given, not shown"),
         TokenOrigin::File(path) => text.string("auth_token_file", &path.to_string_lossy()),
     }
 }
@@ -94,7 +94,7 @@ fn value(field: &Field) -> String {
     }
 }
 
-/// A key, bare when it can be (<https://toml.io/en/v1.0.0#keys>).
+/// A key, bare if possible (<https://toml.io/en/v1.0.0#keys>).
 fn key(name: &str) -> String {
     let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     if !name.is_empty() && name.bytes().all(is_bare) { name.to_owned() } else { quoted(name) }

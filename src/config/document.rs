@@ -1,4 +1,4 @@
-//! A TOML document as neutral values, and where in it each of them stands.
+//! A TOML document as neutral values, with the place of each.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -35,16 +35,16 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The whole document; its tables in the order of the text.
+    /// The whole document, with its tables in the order of the text.
     ///
     /// # Errors
-    /// A value that no setting takes: a date, a number beyond 64 bits, a nest of tables.
+    /// A value that no setting has: a date, a number of more than 64 bits, tables nested too
+    /// deeply.
     pub(super) fn value(&self) -> Result<Value, FieldError> {
         value_of(&self.root, DEEPEST)
     }
 
-    /// The error about a field, with the line where the field stands, or else where the table
-    /// stands that lacks it.
+    /// An error with the line of its field, or of the table that the field is missing in.
     pub(super) fn error(&self, error: FieldError) -> ConfigError {
         let key: Vec<String> = error.path.iter().map(|name| quoted(name)).collect();
         let (line, _) = position(self.text, self.offset(&error.path));
@@ -52,8 +52,8 @@ impl<'a> Document<'a> {
         ConfigError::new(format!("{}:{line}: {}", self.file, key.join(".")), message)
     }
 
-    /// What is said of a number, with the number as it was typed: JSON has but one kind of them,
-    /// TOML says that `1e3` is none that counts.
+    /// The message for a number, with the number as it was typed. In TOML, unlike JSON, `1e3` is a
+    /// float and not a whole number.
     fn as_typed(&self, message: String, path: &[String]) -> String {
         let Some((right, _)) = message.rsplit_once(", not ") else { return message };
         let Some(value) = self.find(path) else { return message };
@@ -72,7 +72,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The value that the whole path leads to.
+    /// The value at the path.
     fn find(&self, path: &[String]) -> Option<&Spanned<DeValue<'a>>> {
         let mut names = path.iter();
         let mut value = match &self.root {
@@ -89,7 +89,7 @@ impl<'a> Document<'a> {
         Some(value)
     }
 
-    /// Where the last part of the path begins that is there.
+    /// The offset of the last part of the path that exists.
     fn offset(&self, path: &[String]) -> usize {
         let (mut offset, mut value) = (0, &self.root);
         for name in path {
@@ -102,9 +102,9 @@ impl<'a> Document<'a> {
     }
 }
 
-/// What is said in words of JSON and in the API's names, in those of TOML: an object is a table,
-/// a list an array, `workingDirectory` is `working_directory` unless the file writes as the API
-/// does. What is in quotation marks was typed, and stays.
+/// Translates a message from the words of JSON and the API to those of TOML: an object is a table,
+/// a list is an array, `workingDirectory` is `working_directory` unless the file uses camelCase.
+/// Text in quotation marks was typed, and is not changed.
 fn in_toml(message: &str, path: &[String]) -> String {
     let is_camel = path.iter().any(|name| name.bytes().any(|letter| letter.is_ascii_uppercase()));
     let mut said = String::with_capacity(message.len());
@@ -128,8 +128,8 @@ fn words_of_toml(text: &str) -> String {
     words.iter().fold(text.to_owned(), |text, (json, toml)| text.replace(json, toml))
 }
 
-/// The length of the text in quotation marks or backticks that `text` begins with; in the former,
-/// a backslash takes the next character's meaning.
+/// The length of the text in quotation marks or backticks at the beginning of `text`. In quotation
+/// marks a backslash escapes the next character.
 fn end_of_quotation(text: &str) -> usize {
     let mut letters = text.char_indices();
     let Some((_, mark)) = letters.next() else { return 0 };
@@ -144,7 +144,7 @@ fn end_of_quotation(text: &str) -> usize {
     text.len()
 }
 
-/// What a table holds under a key, or an array at an index, and where it begins.
+/// The value in a table at a key, or in an array at an index, and its offset.
 fn child<'v, 'a>(value: &'v DeValue<'a>, name: &str) -> Option<(usize, &'v DeValue<'a>)> {
     match value {
         DeValue::Table(table) => {
@@ -201,7 +201,9 @@ fn value_of(value: &DeValue, depth: usize) -> Result<Value, FieldError> {
         DeValue::Float(digits) => {
             digits.as_str().parse().map(Value::Float).or_else(|_| fail("must be a number"))
         }
-        DeValue::Datetime(_) => fail("must not be a date or a time; in quotes it is a string"),
+        DeValue::Datetime(_) => {
+            fail("must not be a date or a time; write it in quotes for a string")
+        }
         DeValue::Array(_) if depth == 0 => fail("is nested too deeply"),
         DeValue::Array(items) => items
             .iter()
@@ -215,13 +217,13 @@ fn value_of(value: &DeValue, depth: usize) -> Result<Value, FieldError> {
     }
 }
 
-/// A key as TOML spells it: bare when it can be.
+/// A key in TOML: bare if possible.
 fn quoted(name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     if !name.is_empty() && name.bytes().all(bare) { name.to_owned() } else { format!("{name:?}") }
 }
 
-/// Deeper than any setting; shallow enough for the stack.
+/// Deeper than any setting, and shallow enough for the stack.
 const DEEPEST: usize = 32;
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! The config: a TOML file and a few variables of the environment in, [`Settings`] out.
+//! The config: reads [`Settings`] from a TOML file and a few variables of the environment.
 //!
 //! ```text
-//! text ─▶ document: TOML, with a line for every key ─▶ neutral values
+//! text ─▶ document: TOML, with the line of each key ─▶ neutral values
 //!                                                          │  job::fields reads them,
 //!                     FILE:LINE: key: what would be right ◀┤  job::parse the jobs
 //!                                                          ▼
 //!                       environment (wins) ───────────▶ Settings ─▶ describe
 //! ```
 //!
-//! The first thing that is wrong is the error, on one line. Nothing is resolved over the
-//! network; the only files read are the config and the token's, through [`Environment::read`],
-//! so [`parse`] is pure when that is.
+//! The first error counts, and is one line. Nothing is resolved over the network. The only files
+//! read are the config and the token file, by [`Environment::read`], so [`parse`] is pure if that
+//! is.
 
 mod describe;
 mod document;
@@ -32,54 +32,54 @@ use crate::job::fields::{self, FieldError, Fields, Spelling};
 use crate::job::{Defaults, JobId, JobSpec, Value};
 use crate::schedule::knows_time_zone;
 
-/// Everything that can be set, with every default filled in.
+/// All settings, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `[http]`.
     pub http: Http,
     /// `shutdown.timeout_seconds`: how long a shutdown may take before everything is killed.
     pub shutdown_timeout: Duration,
-    /// `output.forward`; `None` when it was not given: [`Forward::Prefix`], but
-    /// [`Forward::Raw`] for the main job of `k1s init`.
+    /// `output.forward`; `None` when it was not given, which means [`Forward::Raw`] for the main
+    /// job of `k1s init`, and [`Forward::Prefix`] for others.
     pub forward: Option<Forward>,
     /// `output.memory`: the budget for all captured output.
     pub output_memory_bytes: usize,
-    /// `log.format`: how k1s's own messages are written.
+    /// `log.format`: the format of k1s's own messages.
     pub log_format: LogFormat,
-    /// `log.level`: the least important messages that are written.
+    /// `log.level`: the least important level that is written.
     pub log_level: LogLevel,
-    /// `limits.jobs`: how many jobs there may be at a time.
+    /// `limits.jobs`: how many jobs there may be.
     pub max_jobs: usize,
-    /// `cron.time_zone`, else `TZ` when it is an IANA name, else UTC: of expressions whose job
-    /// names none.
+    /// The time zone of expressions whose job sets none: `cron.time_zone`, or `TZ` if that is an
+    /// IANA name, or UTC.
     pub time_zone: String,
     /// The `[job.ID]` tables, in the order of the file.
     pub jobs: Vec<(JobId, JobSpec)>,
 }
 
-/// `[http]`: where k1s listens, for whom, and what they may cost.
+/// `[http]`: where k1s listens, the token, and the limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Http {
     /// The address to listen on.
     pub host: IpAddr,
-    /// The port to listen on; 0: any that is free.
+    /// The port to listen on; 0: any free one.
     pub port: u16,
-    /// What a client must know.
+    /// The token that clients must send.
     pub token: Token,
-    /// Who said so.
+    /// Where the token comes from.
     pub token_origin: TokenOrigin,
-    /// What a client may cost.
+    /// The limits for clients.
     pub limits: Limits,
 }
 
-/// The secret that opens the API: visible ASCII, not empty. Its `Debug` does not show it.
+/// The secret for the API: visible ASCII, not empty. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 /// Where the token comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenOrigin {
-    /// Nobody set one: it is [`DEFAULT_TOKEN`], which everybody knows.
+    /// None was set: it is [`DEFAULT_TOKEN`], which everyone knows.
     Default,
     /// `K1S_AUTH_TOKEN`.
     Environment,
@@ -89,7 +89,7 @@ pub enum TokenOrigin {
     File(PathBuf),
 }
 
-/// `output.forward`: how lines of jobs are passed on to k1s's own stdout and stderr.
+/// `output.forward`: how lines of jobs are forwarded to k1s's own stdout and stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forward {
     /// `id | line`.
@@ -111,20 +111,20 @@ pub enum LogFormat {
     Json,
 }
 
-/// `log.level`; the most important is the least.
+/// `log.level`, from the most important to the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// Something does not work.
+    /// Something fails.
     Error,
-    /// Something is not as it should be.
+    /// Something needs attention.
     Warn,
-    /// What happens.
+    /// What users want to know.
     Info,
-    /// Why it happens.
+    /// Everything else.
     Debug,
 }
 
-/// What k1s was started in, as far as it bears on the settings.
+/// The parts of k1s's environment that matter for the settings.
 #[derive(Clone)]
 pub struct Environment {
     /// `PORT`.
@@ -135,11 +135,11 @@ pub struct Environment {
     pub time_zone: Option<OsString>,
     /// k1s's own working directory, absolute.
     pub directory: String,
-    /// How a file is read, whole.
+    /// Reads a whole file.
     pub read: fn(&Path) -> io::Result<Vec<u8>>,
 }
 
-/// What is wrong with the config or the environment, on one line:
+/// An error in the config or the environment, on one line:
 /// ``k1s.toml:2: http.prot: unknown field; did you mean `port`?``
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -147,10 +147,10 @@ pub struct ConfigError {
     message: String,
 }
 
-/// Reads the file at `path`, or takes the defaults when there is none.
+/// Reads the file at `path`, or takes the defaults if there is no path.
 ///
 /// # Errors
-/// The file cannot be read, or as [`parse`].
+/// The file cannot be read, or an error of [`parse`].
 pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Settings, ConfigError> {
     let Some(path) = path else {
         return parse("", "", environment);
@@ -166,11 +166,11 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Settings, 
     parse(text, &file, environment)
 }
 
-/// Reads a config. `file` is what errors call it.
+/// Reads a config. `file` is its name in errors.
 ///
 /// # Errors
-/// The first thing that is not TOML, unknown, missing, of a wrong type or out of range: in
-/// `PORT`, in `K1S_AUTH_TOKEN`, or in the text.
+/// The first error in `PORT`, in `K1S_AUTH_TOKEN`, or in the text: not TOML, unknown, missing, of
+/// the wrong type or out of range.
 pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<Settings, ConfigError> {
     let port = port_of(environment)?;
     let token = token_of(environment)?;
@@ -182,12 +182,12 @@ pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<Settin
 }
 
 impl Token {
-    /// The secret itself, for comparing.
+    /// The secret itself, to compare.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
-    /// Cuts one newline off the end, as editors and `echo` leave it.
+    /// Drops one newline at the end, which editors and `echo` add.
     fn parse(text: &[u8]) -> Result<Token, String> {
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         if text.is_empty() {
@@ -209,7 +209,7 @@ impl fmt::Debug for Token {
 }
 
 impl Environment {
-    /// The process's own. A working directory that is gone is `/`.
+    /// That of this process. If the working directory does not exist any more, it is `/`.
     pub fn of_process() -> Environment {
         Environment {
             port: std::env::var_os("PORT"),
@@ -228,7 +228,7 @@ impl ConfigError {
     }
 }
 
-/// On one line, and harmless to a terminal: what the file holds may be quoted in it.
+/// On one line, without control characters: it may quote the file.
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{}: {}", self.place, self.message);
@@ -241,7 +241,7 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
-/// What makes a token wrong that looks right in an editor; the token itself is never repeated.
+/// What is wrong with a token that looks right in an editor. The token itself is never shown.
 fn why(token: &[u8]) -> &'static str {
     if token.starts_with(b"\xef\xbb\xbf") {
         "; this begins with a byte order mark (BOM): save the file without one"
@@ -341,7 +341,7 @@ fn http(
     })
 }
 
-/// Both keys are checked also when the environment wins; the file is read only when it counts.
+/// Both keys are checked even if the environment wins; the file is read only if it counts.
 fn token_from(
     fields: &mut Fields,
     given: Option<Token>,
@@ -411,7 +411,7 @@ fn time_zone(value: Value) -> Parsed<String> {
     }
 }
 
-/// `TZ` may hold other things than a name (tzset(3)), which say nothing of a calendar: UTC then.
+/// `TZ` may contain something else than an IANA name (tzset(3)); then it is UTC.
 fn default_time_zone(environment: &Environment) -> String {
     let name = environment.time_zone.as_ref().and_then(|name| name.to_str());
     let name = name.map(|name| name.strip_prefix(':').unwrap_or(name));
@@ -451,7 +451,7 @@ fn jobs(value: Value, most: usize, defaults: Defaults) -> Parsed<Vec<(JobId, Job
         .collect()
 }
 
-/// Reads a file whole, unless it is too large to be what it should be.
+/// Reads a whole file, unless it is too large.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let most = LARGEST_FILE;
@@ -463,13 +463,13 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// How a choice is spelled.
+/// The name of a choice.
 fn name_in<T: PartialEq>(choices: &[(&'static str, T)], choice: T) -> &'static str {
     let entry = choices.iter().find(|(_, known)| *known == choice);
     entry.map(|(name, _)| *name).unwrap_or_default()
 }
 
-/// The token when nobody sets one.
+/// The token when none is set.
 const DEFAULT_TOKEN: &str = "abc123";
 
 const DEFAULT_PORT: u16 = 1298;
@@ -477,7 +477,7 @@ const MIB: i64 = 1 << 20;
 const MOST_MEMORY: i64 = 1 << 40;
 const MOST_JOBS: i64 = 10_000_000;
 const LONGEST_TOKEN: usize = 4096;
-/// The most that a config or a token file may hold, in bytes.
+/// The most that a config or a token file may contain, in bytes.
 pub const LARGEST_FILE: u64 = 64 * MIB as u64;
 
 const TABLES: [&str; 7] = ["http", "shutdown", "output", "log", "limits", "cron", "job"];

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A world with the files `/token` (`secret` and a newline), `/empty` and `/k1s.toml`.
+/// An environment with the files `/token` (`secret` and a newline), `/empty` and `/k1s.toml`.
 fn environment() -> Environment {
     Environment {
         port: None,
@@ -331,7 +331,7 @@ fn jobs_that_are_wrong_are_named_with_their_place() {
     super::tests::check("job = []", "k1s.toml:1: job: must be a table of jobs");
 }
 
-/// It was shown in the API's spelling, at the line of its table.
+/// The error had the spelling of the API, and the line of the table.
 #[test]
 fn a_time_zone_that_is_wrong_is_named_as_it_was_spelled() {
     let cron = "[job.a]\ntype = \"cron\"\nexecutable = \"x\"\n";
@@ -343,7 +343,7 @@ fn a_time_zone_that_is_wrong_is_named_as_it_was_spelled() {
     check(&format!("{cron}timeZone = \"UTC\""), "k1s.toml:4: job.a.timeZone: needs a `schedule`");
 }
 
-/// What a file holds went to the terminal as it was.
+/// The content of a file was written to the terminal as it was.
 #[test]
 fn control_characters_are_escaped_in_errors() {
     check("a = \"\u{1b}[31m\"", "k1s.toml:1:6: invalid basic string");
@@ -353,7 +353,7 @@ fn control_characters_are_escaped_in_errors() {
     }
 }
 
-/// Its path was shown with the escapes of Rust, which TOML does not have.
+/// The path was shown with escapes of Rust, which TOML does not have.
 #[test]
 fn the_path_of_a_token_file_is_described_as_toml() {
     let text = r#"http.auth_token_file = "/\u001b\"\\'\u007f\u0085\u2028é""#;
@@ -391,7 +391,7 @@ fn the_token_and_secrets_are_never_shown() {
     }
 }
 
-/// What `describe` prints means the same again, apart from the token.
+/// What `describe` prints means the same when it is read again, except for the token.
 fn check_description(settings: &Settings) {
     let text = describe(settings);
     let mut again = parse(&text, "described", &environment()).unwrap();
@@ -444,7 +444,7 @@ fn the_time_zone_of_expressions_is_the_configs_or_that_of_tz() {
     );
 }
 
-/// Whatever a file holds is settings or an error on one line.
+/// Any file is either settings or an error on one line.
 #[test]
 fn damaged_configs_are_answered() {
     let answer = |text: &str| match parse(text, "f", &environment()) {
@@ -462,8 +462,8 @@ fn damaged_configs_are_answered() {
     }
 }
 
-/// The toml crate frees tables by recursion. It bounds the nest to 80 inline tables whose dotted
-/// keys have 80 parts, which is freed within the 8 MiB that a process's main thread has.
+/// The toml crate frees tables by recursion. It limits nesting to 80 inline tables with dotted keys
+/// of 80 parts, for which the stack of the main thread, 8 MiB, is enough.
 #[test]
 fn deep_nests_are_answered() {
     let dotted = "a.".repeat(78) + "a = {";

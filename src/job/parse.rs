@@ -611,7 +611,7 @@ mod tests {
         check(r#""type":"cron","timeZone":"UTC""#, "timeZone: needs a `schedule`");
         check(
             r#""type":"cron","schedule":"* * * * *","scheduleInSeconds":5"#,
-            "schedule: cannot stand",
+            "schedule: cannot be given",
         );
         check(r#""type":"cron","environment":{"A=B":"c"}"#, "environment.A=B: a variable's name");
         check(
