@@ -1,12 +1,12 @@
-//! Times as they are written, always in UTC: RFC 3339 for people, IMF-fixdate for HTTP.
+//! Times as text, always in UTC: RFC 3339 for people, IMF-fixdate for HTTP.
 //!
 //! ```text
 //!   Wall ── format_rfc3339 ─▶ 2026-11-22T21:40:01.123Z        ── parse_rfc3339 ─▶ Wall
 //!        ── imf_fixdate ────▶ Sun, 22 Nov 2026 21:40:01 GMT
 //! ```
 //!
-//! The calendar is jiff's, from the year 0000 to 9999. When a cron expression comes next, and in
-//! which time zone, is for `schedule`.
+//! The calendar is that of jiff, from the year 0000 to 9999. Time zones and cron expressions are in
+//! `schedule`.
 
 use std::fmt;
 
@@ -17,26 +17,26 @@ use jiff::tz::Offset;
 use crate::time::Wall;
 
 /// Writes a time as `2026-11-22T21:40:01.123Z` (RFC 3339 section 5.6, in UTC, with
-/// milliseconds). A time beyond the years 0000 to 9999 is shown as the nearest within.
+/// milliseconds). A time outside of the years 0000 to 9999 is shown as the nearest inside.
 pub fn format_rfc3339(at: Wall) -> impl fmt::Display {
     Rfc3339 { at, millis: true }
 }
 
-/// Like [`format_rfc3339`] without the milliseconds, which are cut: `2026-11-22T21:40:01Z`.
+/// Like [`format_rfc3339`], without milliseconds, rounded down: `2026-11-22T21:40:01Z`.
 pub fn format_rfc3339_seconds(at: Wall) -> impl fmt::Display {
     Rfc3339 { at, millis: false }
 }
 
-/// Reads a time of RFC 3339 section 5.6, with any offset; what is finer than a millisecond is
-/// cut, and the 60th second of a leap second is read as the 59th.
+/// Reads a time of RFC 3339 section 5.6, with any offset. It is rounded down to a millisecond, and
+/// a leap second, 60, is read as 59.
 ///
 /// # Errors
 ///
 /// A sentence that says what is wrong.
 pub fn parse_rfc3339(text: &str) -> Result<Wall, String> {
     let wrong = || format!("{text:?} is not a time of RFC 3339, such as 2026-03-29T01:30:00Z");
-    // jiff takes more than RFC 3339 has: dates without dashes, times without seconds, zones in
-    // brackets. With this shape, what is left to it are the values.
+    // jiff accepts more than RFC 3339: dates without dashes, times without seconds, zones in
+    // brackets. So the shape is checked here, and jiff checks the values.
     if !is_shaped_like_rfc3339(text.as_bytes()) {
         return Err(wrong());
     }
@@ -48,8 +48,8 @@ pub fn parse_rfc3339(text: &str) -> Result<Wall, String> {
     i64::try_from(millis).map(Wall).map_err(|_| wrong())
 }
 
-/// Writes a moment as HTTP has it: `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110
-/// section 5.6.7), with the same limits as [`format_rfc3339`].
+/// Writes a time for HTTP: `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110 section 5.6.7),
+/// with the same limits as [`format_rfc3339`].
 pub fn imf_fixdate(at: Wall) -> [u8; 29] {
     let (at, _) = civil(at);
     let mut text = *b"Sun, 00 Jan 0000 00:00:00 GMT";
@@ -75,7 +75,7 @@ impl fmt::Display for Rfc3339 {
         let mut text = *b"0000-00-00T00:00:00.000Z";
         let [month, day, hour, minute, second] =
             [at.month(), at.day(), at.hour(), at.minute(), at.second()].map(i8::unsigned_abs);
-        // Digits by hand: the API shows many times, and `write!` takes three times as long.
+        // Without `write!`, which takes three times as long: the API shows many times.
         write(&mut text, 0, four(at.year()));
         write(&mut text, 5, two(month));
         write(&mut text, 8, two(day));
@@ -93,7 +93,7 @@ impl fmt::Display for Rfc3339 {
     }
 }
 
-/// The calendar in UTC, and the milliseconds of the second.
+/// The date and time in UTC, and the milliseconds.
 fn civil(at: Wall) -> (DateTime, i16) {
     let millis = at.0.clamp(YEAR_0000, END_OF_CALENDAR);
     // Within these bounds there is always a timestamp.
@@ -101,7 +101,7 @@ fn civil(at: Wall) -> (DateTime, i16) {
     (Offset::UTC.to_datetime(second), millis.rem_euclid(1000) as i16)
 }
 
-/// Writes bytes to a place of a text that has room for them.
+/// Writes bytes at a place in a text that has room for them.
 fn write<const N: usize>(text: &mut [u8], place: usize, bytes: [u8; N]) {
     if let Some(room) = text.get_mut(place..place + N) {
         room.copy_from_slice(&bytes);
@@ -124,7 +124,7 @@ fn name(names: &[[u8; 3]], index: i8) -> [u8; 3] {
     names.get(usize::from(index.unsigned_abs())).copied().unwrap_or_default()
 }
 
-/// `dddd-dd-ddTdd:dd:dd[.d+](Z|[+-]dd:dd)`, the letters in either case.
+/// Whether a text looks like `dddd-dd-ddTdd:dd:dd[.d+](Z|[+-]dd:dd)`, with letters in either case.
 fn is_shaped_like_rfc3339(text: &[u8]) -> bool {
     let Some((seconds, mut rest)) = text.split_first_chunk::<19>() else {
         return false;
@@ -141,8 +141,8 @@ fn is_shaped_like_rfc3339(text: &[u8]) -> bool {
     is_offset && has_shape(&seconds.to_ascii_uppercase(), b"dddd-dd-ddTdd:dd:dd")
 }
 
-/// Whether a text of that shape is a time that RFC 3339 has and jiff has not, as its calendar ends
-/// a day earlier, so that all offsets have a place.
+/// Whether a text of that shape is a time of RFC 3339 after the end of jiff's calendar, which ends
+/// a day earlier to leave room for offsets.
 fn is_beyond_calendar(text: &str) -> bool {
     let (end, _) = civil(Wall(END_OF_CALENDAR));
     let civil = text.get(..19).and_then(|text| text.parse::<DateTime>().ok());
@@ -153,7 +153,7 @@ fn calendar_end() -> impl fmt::Display {
     format_rfc3339_seconds(Wall(END_OF_CALENDAR))
 }
 
-/// Whether a text is like a pattern, in which `d` is a digit.
+/// Whether a text matches a pattern, in which `d` is a digit.
 fn has_shape(text: &[u8], pattern: &[u8]) -> bool {
     let fits = |(byte, shape): (&u8, &u8)| match shape {
         b'd' => byte.is_ascii_digit(),
@@ -175,7 +175,7 @@ const YEAR_0000: i64 = -62_167_219_200_000;
 /// 9999-12-30T22:00:00.999Z: the last millisecond that jiff has.
 const END_OF_CALENDAR: i64 = 253_402_207_200_999;
 
-/// As many as jiff takes.
+/// As many as jiff accepts.
 const MAX_FRACTION_DIGITS: usize = 9;
 
 #[cfg(test)]

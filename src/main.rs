@@ -1,4 +1,4 @@
-//! The k1s process: the command line in, an exit code out.
+//! The k1s process: from the command line to an exit code.
 
 use std::process::ExitCode;
 

@@ -1,21 +1,21 @@
 //! The two clocks.
 //!
-//! [`Mono`] is elapsed time: grace periods, timeouts, backoff, deadlines, interval jobs.
-//! [`Wall`] is the calendar: what people read, and what cron expressions mean. A wall
-//! clock may be set back or forth at any moment, so one is never computed from the other.
+//! [`Mono`] is elapsed time: for grace periods, timeouts, backoff, deadlines and interval jobs.
+//! [`Wall`] is the calendar: for people and cron expressions. The wall clock may be set forward or
+//! back at any moment, so one is never computed from the other.
 //!
-//! Nothing here reads a clock: the daemon reads both once a turn and hands them in as [`Now`].
+//! Nothing here reads a clock: the daemon reads both once a turn, and passes them on as [`Now`].
 
 use std::fmt::{self, Display};
 use std::ops::Add;
 use std::time::Duration;
 
-/// A moment of elapsed time: whole milliseconds since an arbitrary start
+/// A moment in elapsed time: whole milliseconds since an arbitrary start
 /// (`CLOCK_MONOTONIC`, clock_gettime(2)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub u64);
 
-/// A moment of the calendar: milliseconds since 1970-01-01T00:00:00Z
+/// A moment in the calendar: milliseconds since 1970-01-01T00:00:00Z
 /// (`CLOCK_REALTIME`, clock_gettime(2)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall(pub i64);
@@ -24,7 +24,7 @@ pub struct Wall(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
-/// One reading of both clocks: the only notion of "now" in a turn of the loop.
+/// One reading of both clocks: the only "now" in a turn of the loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// Elapsed time.
@@ -40,7 +40,7 @@ impl Mono {
     }
 }
 
-/// Adds a duration, rounded up to a whole millisecond: nothing is ever due early.
+/// Adds a duration, rounded up to a whole millisecond, so that nothing is due early.
 impl Add<Duration> for Mono {
     type Output = Mono;
 

@@ -1,4 +1,4 @@
-//! The timer wheel: which deadline comes next, whatever their number.
+//! The timer wheel: finds the next deadline, however many there are.
 //!
 //! ```text
 //! level 0   64 slots of 1 ms      ▕░░░░█░░█░░░▏   a slot is one deadline: exact
@@ -8,16 +8,16 @@
 //! level 10  16 slots of 2^60 ms   ▕░░░░░░░░░░█▏   ┘
 //! ```
 //!
-//! Read as numbers of base 64, a deadline and the present differ first in some digit: the
-//! position of that digit is the timer's level, and the deadline's digit there its slot. So
-//! where a timer is follows from its deadline and the present alone (nothing is stored), every
-//! timer of a lower level is due before every one of a higher, and within a level the slots
-//! are in order of time. One bitmap a level finds the first of them; eleven levels hold any
-//! 64-bit deadline, so there is no overflow list.
+//! Write a deadline and the present as numbers of base 64: the position of the first digit that
+//! differs is the timer's level, and the digit of the deadline there is its slot. So the place of a
+//! timer follows from its deadline and the present, without storing it. Every timer of a lower
+//! level is due before every timer of a higher one, and within a level the slots are in order of
+//! time. A bitmap for each level finds the first slot. Eleven levels hold any 64-bit deadline, so
+//! there is no overflow list.
 //!
-//! Timers that share a slot are a doubly linked list, in the order they were set. Setting and
-//! cancelling are O(1); each timer cascades at most once a level. The nodes are kept dense in
-//! one vector, so the memory follows the number of timers that are set.
+//! Timers in the same slot are a doubly linked list, in the order in which they were set. Setting
+//! and cancelling are O(1); each timer cascades at most once a level. The nodes are dense in one
+//! vector, so memory follows the number of timers.
 //!
 //! (G. Varghese, T. Lauck: Hashed and Hierarchical Timing Wheels, SOSP 1987, scheme 7.)
 //!
@@ -31,18 +31,18 @@ use crate::time::Mono;
 /// Deadlines by key, at most one for each key. At most `u32::MAX - 1` of them.
 #[derive(Clone, Debug)]
 pub struct TimerWheel<K> {
-    /// The present: the latest moment up to which everything has been expired.
+    /// The present: everything up to this moment has expired.
     present: u64,
-    /// From the finest; as many as have been needed.
+    /// From the finest, as many as were needed so far.
     levels: Vec<Level>,
     nodes: Vec<Node<K>>,
-    /// Where each key's node is. The hasher is fixed, and the order of the map never shows:
-    /// the same calls give the same answers in every run.
+    /// The node of each key. The hasher is fixed and the order of the map does not matter, so the
+    /// same calls give the same results in every run.
     index: HashMap<K, u32, BuildHasherDefault<DefaultHasher>>,
 }
 
 impl<K: Copy + Eq + Hash> TimerWheel<K> {
-    /// An empty wheel, which allocates nothing, whose present is `now`.
+    /// An empty wheel at `now`, which allocates nothing.
     pub fn new(now: Mono) -> TimerWheel<K> {
         TimerWheel {
             present: now.0,
@@ -52,10 +52,10 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
         }
     }
 
-    /// Sets the timer of `key` to `at`, instead of the deadline it had, if any.
+    /// Sets the timer of `key` to `at`, replacing its deadline, if any.
     ///
-    /// What is due already fires at the next [`expire`](Self::expire): a deadline before the
-    /// last one that was popped, or before the last `now` at which nothing was left, counts as
+    /// A timer that is already due expires at the next [`expire`](Self::expire): a deadline before
+    /// the last one that expired, or before the last `now` at which nothing was left, counts as
     /// that moment.
     pub fn set(&mut self, key: K, at: Mono) {
         let at = at.0.max(self.present);
@@ -71,7 +71,7 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
         self.link(node);
     }
 
-    /// Forgets the timer of `key`; whether it was set.
+    /// Cancels the timer of `key`; returns whether it was set.
     pub fn cancel(&mut self, key: &K) -> bool {
         let node = self.index.get(key).copied();
         if let Some(node) = node {
@@ -88,17 +88,17 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
 
     /// When to call [`expire`](Self::expire): the first deadline; `None` when there is none.
     ///
-    /// It is never late. It is early only when the first timer of a slot has been cancelled or
-    /// set again; waking then cascades the slot, so it happens at most once a level and slot.
+    /// It is never late. It is early only if the first timer of a slot was cancelled or set again.
+    /// Waking then cascades the slot, so this happens at most once for each level and slot.
     pub fn next(&self) -> Option<Mono> {
         let place = self.first()?;
         Some(Mono(self.levels[place.level].slots[place.slot].earliest))
     }
 
-    /// Takes out one timer that is due at `now`: the one with the first deadline, and of those
-    /// with the same deadline the one that was set first. `None` when nothing is due.
+    /// Removes a timer that is due at `now`: the one with the first deadline, and of several with
+    /// the same deadline the one that was set first. `None` when nothing is due.
     ///
-    /// To be called until it says `None`. `now` does not go back, and may jump any distance.
+    /// To be called until it returns `None`. `now` never goes back, and may jump any distance.
     pub fn expire(&mut self, now: Mono) -> Option<K> {
         while let Some(place) = self.first() {
             let start = place.start(self.present);
@@ -127,15 +127,15 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
         self.nodes.is_empty()
     }
 
-    /// The first slot in time that holds a timer.
+    /// The first slot in time that has a timer.
     fn first(&self) -> Option<Place> {
         let level = self.levels.iter().position(|level| level.occupied != 0)?;
         let slot = self.levels[level].occupied.trailing_zeros() as usize;
         Some(Place { level, slot })
     }
 
-    /// Hands the timers of a slot, whose start the present has reached, to lower levels. Each
-    /// goes to the end of its new list, so those of one deadline keep their order.
+    /// The present has reached the start of a slot: moves its timers to lower levels. Each goes to
+    /// the end of its new list, so timers with the same deadline keep their order.
     fn cascade(&mut self, place: Place) {
         let level = &mut self.levels[place.level];
         level.occupied &= !(1 << place.slot);
@@ -147,7 +147,7 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
         }
     }
 
-    /// Puts a node at the end of the list where its deadline belongs.
+    /// Appends a node to the list for its deadline.
     fn link(&mut self, node: u32) {
         let at = self.nodes[node as usize].at;
         let place = Place::of(at, self.present);
@@ -169,7 +169,7 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
         linked.next = NIL;
     }
 
-    /// Takes a node out of its list; it stays among the nodes.
+    /// Removes a node from its list, but not from the nodes.
     fn unlink(&mut self, node: u32) {
         let Node { at, prev, next, .. } = self.nodes[node as usize];
         let place = Place::of(at, self.present);
@@ -189,7 +189,7 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
         }
     }
 
-    /// Takes a timer out altogether; the last node takes its room, so the nodes stay dense.
+    /// Removes a timer. The last node takes its place, so the nodes stay dense.
     fn remove(&mut self, node: u32) -> K {
         self.unlink(node);
         let removed = self.nodes.swap_remove(node as usize);
@@ -201,7 +201,7 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
         removed.key
     }
 
-    /// A linked node has come to stand at `node`: whatever points to it is told.
+    /// A linked node was moved to `node`: updates everything that points to it.
     fn relocated(&mut self, node: u32) {
         let Node { key, at, prev, next } = self.nodes[node as usize];
         self.index.insert(key, node);
@@ -217,8 +217,8 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
         }
     }
 
-    /// Gives memory back once three quarters of it lie idle: a burst is not held for ever, and
-    /// what is given back has been paid for by as many removals.
+    /// Frees memory when three quarters of it are unused, so that the memory of a burst is not kept
+    /// for ever; it costs as much as the removals before it.
     fn give_back(&mut self) {
         let roomy = self.nodes.len().saturating_mul(2).max(KEPT);
         if self.nodes.capacity() > roomy.saturating_mul(2) {
@@ -228,7 +228,7 @@ impl<K: Copy + Eq + Hash> TimerWheel<K> {
     }
 }
 
-/// A timer: linked to the others in its slot.
+/// A timer, linked to the others in its slot.
 #[derive(Clone, Copy, Debug)]
 struct Node<K> {
     key: K,
@@ -239,7 +239,7 @@ struct Node<K> {
 
 #[derive(Clone, Debug)]
 struct Level {
-    /// Bit n: slot n holds a timer.
+    /// Bit n: slot n has a timer.
     occupied: u64,
     slots: [Slot; SLOTS],
 }
@@ -252,7 +252,7 @@ impl Level {
 struct Slot {
     head: u32,
     tail: u32,
-    /// No timer in the slot is due before; one that was may have been taken out since.
+    /// No timer in the slot is due earlier; the one that was due then may have been removed.
     earliest: u64,
 }
 
@@ -260,7 +260,7 @@ impl Slot {
     const EMPTY: Slot = Slot { head: NIL, tail: NIL, earliest: u64::MAX };
 }
 
-/// Where timers are: see the module's picture.
+/// The place of timers: see the picture of the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     level: usize,
@@ -268,13 +268,13 @@ struct Place {
 }
 
 impl Place {
-    /// Where a timer that is due at `at`, which is not before the present, belongs.
+    /// The place of a timer that is due at `at`, which is not before the present.
     fn of(at: u64, present: u64) -> Place {
         let level = (at ^ present).checked_ilog2().unwrap_or(0) / BITS;
         Place { level: level as usize, slot: (at >> (level * BITS)) as usize % SLOTS }
     }
 
-    /// The first moment of the slot, as it is numbered at present.
+    /// The first moment of the slot.
     fn start(self, present: u64) -> u64 {
         let shift = self.level as u32 * BITS;
         let above = shift + BITS;
@@ -287,7 +287,7 @@ const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 /// The end of a list.
 const NIL: u32 = u32::MAX;
-/// As many timers' memory is never given back: a few timers that come and go cost nothing.
+/// Memory for so many timers is never freed, so that a few that come and go cost nothing.
 const KEPT: usize = 64;
 
 #[cfg(test)]
@@ -296,7 +296,7 @@ mod tests {
 
     use super::*;
 
-    /// Sets each deadline under its position as key, and expires at each of `moments`.
+    /// Sets each deadline with its index as key, and expires at each of `moments`.
     #[track_caller]
     fn check(deadlines: &[u64], moments: &[u64], popped: &[&[usize]]) {
         let mut wheel = TimerWheel::new(Mono(0));
@@ -388,7 +388,7 @@ mod tests {
         for key in 0..100_000u64 {
             wheel.set(key, Mono(key * key));
         }
-        // One timer stays: the memory follows the number, not emptiness.
+        // One timer stays: memory follows the number, not whether the wheel is empty.
         for key in 1..100_000 {
             assert!(wheel.cancel(&key));
         }
@@ -398,7 +398,7 @@ mod tests {
         assert_eq!(wheel.expire(Mono(0)), Some(0));
     }
 
-    /// The same in the plainest way: what the wheel must agree with.
+    /// A simple model, which the wheel must agree with.
     #[derive(Default)]
     struct Model {
         present: u64,
@@ -456,15 +456,15 @@ mod tests {
             self.next() % bound
         }
 
-        /// A distance of any scale up to `2^bits`, small ones as often as large ones.
+        /// A distance of any scale up to `2^bits`, with all scales equally often.
         fn distance(&mut self, bits: u64) -> u64 {
             let bits = self.below(bits + 1);
             self.next().checked_shr(64 - bits as u32).unwrap_or(0)
         }
     }
 
-    /// One life of a wheel beside the model's, up to `bits` bits a jump; how many operations
-    /// there were, and how many wake-ups for nothing.
+    /// Runs a wheel and the model side by side, with jumps of up to `bits` bits; returns how many
+    /// operations there were, and how many early wake-ups.
     fn run(seed: u64, bits: u64, keys: u64) -> (usize, usize) {
         let mut random = SplitMix(seed);
         let mut now = random.distance(63);
@@ -519,8 +519,8 @@ mod tests {
         }
     }
 
-    /// What the loop does: waits until `next`, and expires. A wake-up for nothing happens at
-    /// most once for each slot of each level, in all the wheel's life.
+    /// Does what the loop does: waits until `next`, and expires. An early wake-up happens at most
+    /// once for each slot of each level.
     fn sleep(
         wheel: &mut TimerWheel<u16>,
         model: &mut Model,

@@ -1,4 +1,4 @@
-//! From the text of a cron expression to a set of numbers for each of its fields.
+//! Parses a cron expression to a set of numbers for each field.
 //!
 //! The grammar, in the terms of crontab(5):
 //!
@@ -9,7 +9,7 @@
 //! range      = "*" / value "-" value
 //! ```
 
-/// What an expression means: bit `n` of a set stands for the number `n`. No set is empty.
+/// The meaning of an expression: bit `n` of a set stands for the number `n`. No set is empty.
 #[derive(Clone, Debug)]
 pub(super) struct Fields {
     /// 0 to 59.
@@ -24,10 +24,9 @@ pub(super) struct Fields {
     pub(super) months: u16,
     /// Days of the week, 0 (Sunday) to 6.
     pub(super) weekdays: u8,
-    /// Day of month and day of week are both restricted: a day that is in either will do.
+    /// Day of month and day of week are both restricted: a day in either matches.
     pub(super) either_day: bool,
-    /// Neither minute nor hour begins with `*`: each time that is named comes once, whatever
-    /// the clocks do.
+    /// Neither minute nor hour begins with `*`: each time comes once, however clocks change.
     pub(super) fixed: bool,
 }
 
@@ -68,11 +67,11 @@ impl Fields {
         })
     }
 
-    /// Whether there is a year with a day that is meant.
+    /// Whether any year has a matching day.
     ///
-    /// Only a day of the month can be missing from all the months that are named. A day of the
-    /// week never is, and each date of a leap year, 29 February too, falls on each of them
-    /// within the 400 years after which the calendar repeats.
+    /// Only a day of the month can be missing from all matching months. A day of the week never is:
+    /// each date of a leap year, also 29 February, falls on each day of the week within the 400
+    /// years after which the calendar repeats.
     pub(super) fn ever_come(&self) -> bool {
         let earliest = self.days.trailing_zeros();
         self.either_day
@@ -82,17 +81,17 @@ impl Fields {
     }
 }
 
-/// One of the six places of an expression, and what may stand there.
+/// One of the six fields of an expression, and what it allows.
 struct Field {
     name: &'static str,
     min: u8,
     max: u8,
-    /// Names that stand for `min`, `min + 1`…
+    /// The names of `min`, `min + 1`…
     names: &'static [&'static str],
 }
 
 impl Field {
-    /// The set of numbers that a field's text means, all of them within `min` and `max`.
+    /// The set of numbers that the text of a field means, all from `min` to `max`.
     fn parse(&self, text: &str) -> Result<u64, String> {
         text.split(',').try_fold(0, |set, item| {
             let (first, last, step) = self.parse_item(item).map_err(|problem| {
@@ -102,7 +101,7 @@ impl Field {
         })
     }
 
-    /// First and last number of an item, and the step between them.
+    /// The first and last number of an item, and the step.
     fn parse_item(&self, item: &str) -> Result<(u8, u8, usize), &'static str> {
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => (range, Some(parse_step(step)?)),
@@ -143,7 +142,7 @@ impl Field {
             .ok_or("is out of range")
     }
 
-    /// What may stand in this field, in words.
+    /// What this field allows, in words.
     fn allowed(&self) -> String {
         let (min, max) = (self.min, self.max);
         let names = match *self.names {
@@ -161,7 +160,7 @@ impl Field {
     }
 }
 
-/// The five fields that a nickname is short for; anything else as it is.
+/// Replaces a nickname by the five fields that it stands for.
 fn expand_nickname(expression: &str) -> Result<&str, String> {
     let nickname = expression.trim_matches([' ', '\t']);
     if !nickname.starts_with('@') {
@@ -175,7 +174,7 @@ fn expand_nickname(expression: &str) -> Result<&str, String> {
     )
 }
 
-/// A step is 1 or more, and saturates: none of the fields is that long.
+/// A step is 1 or more, and saturates, because no field is that long.
 fn parse_step(text: &str) -> Result<usize, &'static str> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("has a step that is not a number");
@@ -186,7 +185,7 @@ fn parse_step(text: &str) -> Result<usize, &'static str> {
     }
 }
 
-/// Both 0 and 7 are Sunday.
+/// Makes 7, which is also Sunday, 0.
 fn sunday_is_zero(weekdays: u64) -> u8 {
     (weekdays & 0x7f | weekdays >> 7) as u8
 }
@@ -199,7 +198,7 @@ fn wrong_number_of_fields(expression: &str, count: usize) -> String {
     )
 }
 
-/// Long enough for one that names each second, minute, hour, day and month.
+/// Long enough for an expression that lists every second, minute, hour, day and month.
 const MAX_LENGTH: usize = 1024;
 
 const SECOND: Field = Field::of_numbers("second", 0, 59);
@@ -225,10 +224,10 @@ impl Field {
     }
 }
 
-/// Days of each month, in leap years.
+/// The days of each month in a leap year.
 const LONGEST_MONTHS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
-/// crontab(5), less `@reboot`.
+/// Those of crontab(5), without `@reboot`.
 const NICKNAMES: [(&str, &str); 7] = [
     ("@yearly", "0 0 1 1 *"),
     ("@annually", "0 0 1 1 *"),

@@ -1,49 +1,49 @@
-//! When a cron job is due: every so often, or by a cron expression in a time zone.
+//! When a cron job is due: at an interval, or by a cron expression in a time zone.
 //!
 //! ```text
 //! "30 2 * * mon-fri"   ─ expression ─▶  Fields: a set of numbers for each field
-//! "Europe/Berlin"      ─ jiff ───────▶  TimeZone, shared by all who name it
+//! "Europe/Berlin"      ─ jiff ───────▶  TimeZone, shared by all schedules in it
 //!                                          │
 //! after ─────────────────────── search ────┴──▶ the first time strictly after
 //! ```
 //!
 //! # Expressions
 //!
-//! crontab(5) as Debian has it: minute, hour, day of month, month, day of week, apart by blanks;
-//! a sixth field, if there is one, comes first and is the second. A field is a list (`1,15`) of
-//! numbers, ranges (`9-17`, `mon-fri`) and `*`, the latter two with a step (`0-30/10`, `*/5`).
-//! A step counts from where its range begins; one that is longer than the range leaves the
-//! beginning alone. Months and days of the week may be named by their first three letters,
-//! in any case; Sunday is 0, 7 and `sun`, and the name is 0, so that `sat-sun` runs backwards
-//! and is refused. `@yearly` and its like are short for five fields.
+//! As in Debian's crontab(5): minute, hour, day of month, month, day of week, separated by blanks;
+//! if there is a sixth field, it comes first and is the second. A field is a list (`1,15`) of
+//! numbers, ranges (`9-17`, `mon-fri`) and `*`. Ranges and `*` may have a step (`0-30/10`, `*/5`),
+//! which counts from the beginning of the range; if it is longer than the range, only the beginning
+//! matches. Months and days of the week may be named by their first three letters, in any case.
+//! Sunday is 0, 7 and `sun`; the name means 0, so `sat-sun` runs backwards and is refused.
+//! `@yearly` and the like stand for five fields.
 //!
-//! Days: when day of month and day of week are both restricted, a day that is in either will do;
-//! otherwise it is to be in both. A field that begins with `*` does not count as restricted,
-//! even when it leaves days out (`*/2`), so that `0 0 */2 * mon` is odd days that are Mondays.
+//! Days: if day of month and day of week are both restricted, a day in either matches; otherwise it
+//! must be in both. A field that begins with `*` does not count as restricted, even if it leaves
+//! days out (`*/2`): `0 0 */2 * mon` means odd days that are Mondays.
 //!
 //! # Clock changes
 //!
-//! cron(8) as Debian has it. Times whose minute or hour begins with `*` are *intervals*: they
-//! follow the wall clock through a change, are skipped with the hour that is skipped and come
-//! again with the hour that comes twice. All other times are *fixed*, whatever lists, ranges and
-//! seconds they are made of, and are to come once for each time that they name:
+//! As in Debian's cron(8). Times whose minute or hour begins with `*` are *intervals*: they follow
+//! the wall clock through a change, are skipped in an hour that is skipped, and come twice in an
+//! hour that comes twice. All other times are *fixed*, whatever lists, ranges and seconds they
+//! contain, and each runs once:
 //!
-//! - Clocks go forward: what falls into the gap is one run right after it, at the very second
-//!   of the change. One, however many times of the expression are in the gap, and also when the
-//!   first time after the gap is named too. (Debian's daemon would run `0,30 2 * * *` twice in
-//!   that minute.) Days and months are those of the times that were skipped.
-//! - Clocks go back: what comes twice runs the first time only.
+//! - Clocks go forward: times in the gap are one run, at the second of the change. It is one run,
+//!   however many times are in the gap, and even if the first time after the gap matches, too.
+//!   (Debian's daemon would run `0,30 2 * * *` twice in that minute.) Days and months are those of
+//!   the skipped times.
+//! - Clocks go back: a time that comes twice runs the first time only.
 //!
-//! The length of the change does not matter, nor when it takes place: half an hour on Lord Howe
-//! Island, an hour at midnight in Santiago, or 30 December 2011, which Apia skipped as a whole:
-//! `0 12 30 * *` ran there with the first second of the 31st. (Debian's daemon sees the clock of
-//! the machine and cannot tell such a day from a correction, so that it makes up for changes of
-//! less than three hours alone; a time zone does tell.)
+//! The length of the change and its time do not matter: half an hour on Lord Howe Island, an hour
+//! at midnight in Santiago, or 30 December 2011, a day that Apia skipped: `0 12 30 * *` ran there
+//! at the first second of the 31st. (Debian's daemon sees only the clock of the machine and cannot
+//! distinguish such a day from a correction, so it makes up only for changes of less than three
+//! hours. A time zone can.)
 //!
 //! # What this room does not do
 //!
-//! Nothing here reads a clock or a file: the time zones are those that jiff has built in. The
-//! system's files may be a FIFO or on a server that is gone, and the loop would wait for them.
+//! Nothing here reads a clock or a file: the time zones are built into jiff. The files of the
+//! system may be a FIFO, or on a server that does not answer, and would block the loop.
 
 mod expression;
 #[cfg(feature = "properties")]
@@ -64,13 +64,13 @@ use crate::time::Wall;
 /// An interval in elapsed time, or a cron expression in calendar time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Schedule {
-    /// Every so often, in elapsed time from the job's creation.
+    /// At an interval, in elapsed time since the creation of the job.
     Every(Duration),
     /// By a cron expression.
     Cron(CronSchedule),
 }
 
-/// A cron expression in a time zone; two are equal when they were typed alike.
+/// A cron expression in a time zone; two are equal if they were typed the same.
 #[derive(Clone, Debug)]
 pub struct CronSchedule {
     fields: Fields,
@@ -84,8 +84,8 @@ impl CronSchedule {
     ///
     /// # Errors
     ///
-    /// An expression that is wrong, a time zone that is unknown, or an expression that names
-    /// only days that no year has.
+    /// The expression is wrong, the time zone is unknown, or no year has a day that matches the
+    /// expression.
     pub fn parse(expression: &str, time_zone: &str) -> Result<CronSchedule, ScheduleError> {
         let fields = Fields::parse(expression).map_err(ScheduleError::Expression)?;
         let zone =
@@ -106,8 +106,8 @@ impl CronSchedule {
         &self.expression
     }
 
-    /// Whether its minute or hour begins with `*`: such an expression follows the wall clock
-    /// wherever it goes, others name fixed times.
+    /// Whether its minute or hour begins with `*`: then it follows every change of the wall clock;
+    /// others name fixed times.
     pub fn follows_wall_clock(&self) -> bool {
         !self.fields.fixed
     }
@@ -117,8 +117,8 @@ impl CronSchedule {
         &self.time_zone
     }
 
-    /// The first time strictly after `after`, a whole second; `None` when there is none within
-    /// the calendar, which ends with the year 9999.
+    /// The first time strictly after `after`, a whole second; `None` when there is none before the
+    /// end of the calendar, the year 9999.
     pub fn next(&self, after: Wall) -> Option<Wall> {
         let second = after.0.div_euclid(1000) + 1;
         let from = Timestamp::from_second(second.max(Timestamp::MIN.as_second())).ok()?;
@@ -138,14 +138,14 @@ impl PartialEq for CronSchedule {
     }
 }
 
-/// Why there is no [`CronSchedule`] for what was typed.
+/// Why a text is not a [`CronSchedule`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScheduleError {
     /// The expression is wrong: the field, its text, and what is allowed there, in words.
     Expression(String),
     /// No time zone has this name.
     Zone(String),
-    /// This expression names only days that no year has, such as 30 February.
+    /// This expression matches only days that no year has, such as 30 February.
     Never(String),
 }
 
@@ -172,10 +172,9 @@ pub fn knows_time_zone(name: &str) -> bool {
     find_zone(name).is_some()
 }
 
-/// Looks a zone up among those that are built in. jiff keeps what it has parsed, and hands out
-/// references to it.
+/// Looks up a built-in zone. jiff keeps the zones that it has parsed, and returns references.
 fn find_zone(name: &str) -> Option<TimeZone> {
     let zone = TimeZoneDatabase::bundled().get(name).ok()?;
-    // jiff knows "Etc/Unknown", which CLDR has and IANA does not.
+    // jiff has "Etc/Unknown", which is in CLDR but not an IANA name.
     (!zone.is_unknown()).then_some(zone)
 }

@@ -1,8 +1,8 @@
-//! What holds for any text that may be a cron expression, a time zone or a time.
+//! Properties that hold for any text as a cron expression, a time zone or a time.
 //!
-//! Two things are written here a second time, in the plainest way: the grammar of expressions,
-//! by asking of each number whether a field has it; and cron itself, as a [`Daemon`] that looks
-//! at the clock all the time and never searches for anything.
+//! Two things are implemented here again, in the simplest way: the grammar of expressions, which
+//! checks for each number whether a field has it; and cron itself, as a [`Daemon`] that looks at
+//! the clock all the time and never searches.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -12,10 +12,10 @@ use super::{CronSchedule, ScheduleError, find_zone};
 use crate::calendar::{format_rfc3339, parse_rfc3339};
 use crate::time::Wall;
 
-/// Three lines: an expression, a time zone (UTC) and a time. The expression is accepted when the
-/// plain grammar takes it; what comes after the time comes strictly later, is named by the
-/// expression, and is what a daemon would have done that looks at each minute. A time that can
-/// be read is written so that it is read again as the same.
+/// Takes three lines: an expression, a time zone (UTC) and a time. The expression is accepted if
+/// the simple grammar accepts it. The next times after the given one come strictly later, match the
+/// expression, and are those of a daemon that looks at each minute. A time that can be read is the
+/// same when it is written and read again.
 pub(crate) fn check_cron(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else {
         return;
@@ -42,23 +42,23 @@ pub(crate) fn check_cron(data: &[u8]) {
     }
 }
 
-/// Cron as a daemon that looks at the clock every `step` seconds, and keeps the latest wall-clock
-/// time that it has seen.
+/// Cron as a daemon that looks at the clock every `step` seconds, and remembers the latest
+/// wall-clock time that it has seen.
 pub(super) struct Daemon<'a, F> {
     pub(super) zone: &'a TimeZone,
     pub(super) step: i64,
     /// Neither minute nor hour begins with `*`.
     pub(super) fixed: bool,
-    /// Whether a wall-clock time is one of the expression's.
+    /// Whether a wall-clock time matches the expression.
     pub(super) names: F,
 }
 
 impl<F: Fn(DateTime) -> bool> Daemon<'_, F> {
-    /// The first runs, `at_most` of them, within `window` seconds, of a daemon that has been up
-    /// for more than a day at `start`: longer than any time that comes twice.
+    /// The first `at_most` runs within `window` seconds of a daemon that has been up for more than
+    /// a day at `start`, which is longer than any time that comes twice.
     pub(super) fn runs(&self, start: i64, window: i64, at_most: usize) -> Vec<i64> {
         let start = start - start.rem_euclid(self.step);
-        // Clocks change at a full minute: the latest time is seen one step before.
+        // Clocks change at a full minute, so the latest time is seen one step before.
         let minute = start - start.rem_euclid(60) - self.step;
         let before = (0..WARM_UP).map(|minutes| minute - minutes * 60);
         let latest = before.chain([start]).filter_map(|time| self.local(time)).max();
@@ -85,7 +85,7 @@ impl<F: Fn(DateTime) -> bool> Daemon<'_, F> {
         runs
     }
 
-    /// What the clock on the wall shows, in seconds; `None` when the calendar ends.
+    /// The wall-clock time, in seconds; `None` when the calendar ends.
     fn local(&self, time: i64) -> Option<i64> {
         let at = Timestamp::from_second(time).ok()?;
         Some(time + i64::from(self.zone.to_offset(at).seconds()))
@@ -100,8 +100,8 @@ impl<F: Fn(DateTime) -> bool> Daemon<'_, F> {
 fn read_time(text: &str) -> Option<Wall> {
     let time = parse_rfc3339(text).ok()?;
     let written = format_rfc3339(time).to_string();
-    // East of Greenwich the first hours of the year 0000 are in the year before, which cannot be
-    // written.
+    // With an offset to the east, the first hours of the year 0000 are in the year before, which
+    // cannot be written.
     assert_eq!(parse_rfc3339(&written), Ok(time.max(Wall(YEAR_0000))), "{text:?}: {written}");
     Some(time)
 }
@@ -117,7 +117,7 @@ fn check_times(schedule: &CronSchedule, plain: &Plain, zone: &TimeZone, after: W
     let start = after.0.div_euclid(1000);
     let step = if plain.has_seconds { 1 } else { 60 };
     let window = step * LOOKS;
-    // Before, there were offsets that are not whole minutes.
+    // Earlier there were offsets that are not whole minutes.
     if !(YEAR_1975..YEAR_9990).contains(&start) || !has_whole_minutes(zone, start) {
         return;
     }
@@ -134,10 +134,10 @@ fn has_whole_minutes(zone: &TimeZone, second: i64) -> bool {
     at.is_ok_and(|at| zone.to_offset(at).seconds() % 60 == 0)
 }
 
-/// An expression as its text says it, field by field.
+/// The meaning of an expression, field by field.
 #[derive(Debug)]
 struct Plain {
-    /// Second, minute, hour, day of month, month, day of week: which numbers each has.
+    /// Which numbers match: of second, minute, hour, day of month, month, day of week.
     sets: [Vec<bool>; 6],
     has_seconds: bool,
     fixed: bool,
@@ -195,7 +195,7 @@ impl Plain {
         has(0, at.second()) && has(1, at.minute()) && has(2, at.hour()) && day && has(4, at.month())
     }
 
-    /// Whether it names this moment, or one that a change of clocks at this moment has skipped.
+    /// Whether it matches this time, or one that a change of clocks at this time has skipped.
     fn may_come(&self, time: Wall, zone: &TimeZone) -> bool {
         let Ok(at) = Timestamp::from_millisecond(time.0) else {
             return false;
@@ -206,7 +206,7 @@ impl Plain {
         self.names(zone.to_offset(at).to_datetime(at)) || (self.fixed && is_change)
     }
 
-    /// Whether a leap year has a day of it. The day of the week does not matter: in 400 years
+    /// Whether a leap year has a matching day. The day of the week does not matter: in 400 years
     /// each date falls on all of them.
     fn ever_comes(&self) -> bool {
         let [_, _, _, days, months, _] = &self.sets;
@@ -219,7 +219,7 @@ impl Plain {
     }
 }
 
-/// Which numbers of `range` a field has; `None` when it is wrong.
+/// Which numbers of `range` match a field; `None` when it is wrong.
 fn set(text: &str, range: std::ops::Range<usize>, names: &[&str]) -> Option<Vec<bool>> {
     let mut set = vec![false; range.end];
     for item in text.split(',') {
@@ -259,7 +259,7 @@ fn item_of(
     (first <= last && step > 0).then_some((first, last, step))
 }
 
-/// Digits alone; what is too large for any field is the largest number.
+/// A number of digits only; one that is too large for any field becomes the largest number.
 fn number_of(text: &str) -> Option<u128> {
     let are_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     are_digits.then(|| text.parse().unwrap_or(u128::MAX))
@@ -276,8 +276,8 @@ const YEAR_0000: i64 = -62_167_219_200_000;
 /// In seconds.
 const YEAR_1975: i64 = 157_766_400;
 const YEAR_9990: i64 = 253_086_595_200;
-/// How many minutes a daemon has been up: more than the day that clocks may go back.
+/// How many minutes a daemon has been up, which is more than clocks may go back: a day.
 const WARM_UP: i64 = 1500;
-/// How often a daemon looks at the clock.
+/// How many times a daemon looks at the clock.
 const LOOKS: i64 = 500;
 const AT_MOST: usize = 10;

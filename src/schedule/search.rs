@@ -1,22 +1,20 @@
-//! The first time at or after a moment that an expression names in a time zone.
+//! Finds the first time at or after a moment that matches an expression in a time zone.
 //!
-//! A zone is a sequence of *stretches* of one offset from UTC each, with a change of clocks
-//! between two of them. Within a stretch, wall-clock time runs like any calendar, and the search
-//! goes field by field: it never tries a moment that is not named. Around a change the module's
-//! rules hold:
+//! A zone is a sequence of *stretches*, each with one offset from UTC, and a change of clocks
+//! between them. Within a stretch the search goes field by field, and never tries a time that does
+//! not match. Around a change it follows the rules of this room:
 //!
 //! ```text
 //! clocks go forward                      clocks go back
 //!
 //! 01:59:59 │ 03:00:00                    02:59:59 │ 02:00:00 … 02:59:59  03:00:00
-//!          └ fixed times of 02:00:00              └ fixed times of these come
-//!            to 02:59:59 are one run here           no more, those of 03:00:00 do
+//!          └ fixed times from 02:00:00            └ fixed times do not come again
+//!            to 02:59:59 are one run here           here, but from 03:00:00 on
 //! ```
 //!
-//! The work is bounded: three stretches at most are looked at, as a rule, because a stretch that
-//! is left without result also tells how far there is nothing to be found; and the longest way
-//! from day to day, for a 29 February that is a certain day of the week, is 40 years of one
-//! month each.
+//! The work is bounded. Usually at most three stretches are searched, because a stretch without a
+//! result also says up to when there is none. The longest search for a day, for a 29 February on a
+//! certain day of the week, takes 40 years with one month each.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{Offset, TimeZone};
@@ -24,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::expression::Fields;
 
-/// The first moment at or after `from` (a whole second) that the fields name in the zone.
+/// The first time at or after `from` (a whole second) that matches the fields in the zone.
 pub(super) fn first_at_or_after(
     fields: &Fields,
     zone: &TimeZone,
@@ -40,21 +38,21 @@ pub(super) fn first_at_or_after(
     None
 }
 
-/// What one stretch has to say.
+/// The result of searching one stretch.
 enum Found {
     At(Timestamp),
-    /// Where to go on: at the next change of clocks, or later.
+    /// Nothing; the search goes on here, at the next change of clocks or later.
     NothingBefore(Timestamp),
 }
 
-/// Looks from `from` to the end of its stretch; `None` when the calendar ends.
+/// Searches from `from` to the end of its stretch; `None` when the calendar ends.
 fn search_stretch(fields: &Fields, zone: &TimeZone, from: Timestamp) -> Option<Found> {
     let offset = zone.to_offset(from);
     let mut local = offset.to_datetime(from);
     if fields.fixed
         && let Some((change, before)) = last_change(zone, from)
     {
-        // What the clocks would have shown, had they not been changed.
+        // What the clocks would show without the change.
         let unchanged = before.to_datetime(change);
         let in_gap = || fields.first_at_or_after(unchanged).is_some_and(|first| first < local);
         if from == change && unchanged < local && in_gap() {
@@ -72,8 +70,8 @@ fn search_stretch(fields: &Fields, zone: &TimeZone, from: Timestamp) -> Option<F
     if moment < end {
         return Some(Found::At(moment));
     }
-    // There is nothing before `first` on any clock, unless the change takes clocks back to
-    // before where this search began.
+    // There is nothing before `first`, unless the change sets clocks back to before the beginning
+    // of this search.
     let covered = local <= change.offset().to_datetime(end);
     let sure = if covered { moment.saturating_sub(FARTHEST_OFFSETS).unwrap_or(end) } else { end };
     Some(Found::NothingBefore(sure.max(end)))
@@ -87,8 +85,7 @@ fn last_change(zone: &TimeZone, moment: Timestamp) -> Option<(Timestamp, Offset)
 }
 
 impl Fields {
-    /// The first wall-clock time at or after `from` that the fields name; `None` when the
-    /// calendar ends.
+    /// The first matching wall-clock time at or after `from`; `None` when the calendar ends.
     fn first_at_or_after(&self, from: DateTime) -> Option<DateTime> {
         let date = from.date();
         if has(self.days_of_month(date.first_of_month()), date.day())
@@ -100,7 +97,7 @@ impl Fields {
         Some(date.to_datetime(self.first_time(Time::midnight())?))
     }
 
-    /// The first time of day at or after `from`; `None` when the day is over.
+    /// The first matching time of day at or after `from`; `None` when there is none on that day.
     fn first_time(&self, from: Time) -> Option<Time> {
         let (hours, minutes, seconds) = (self.hours.into(), self.minutes, self.seconds);
         let (hour, minute, second) = (from.hour(), from.minute(), from.second());
@@ -120,7 +117,7 @@ impl Fields {
         Time::new(hour, minute, second, 0).ok()
     }
 
-    /// The first day after `date` that the fields name.
+    /// The first matching day after `date`.
     fn first_day_after(&self, date: Date) -> Option<Date> {
         let (mut year, mut month, mut day) = (date.year(), date.month(), date.day() + 1);
         loop {
@@ -131,7 +128,7 @@ impl Fields {
             if next != month {
                 (month, day) = (next, 1);
             }
-            // It is here that a search beyond the calendar ends.
+            // A search beyond the calendar ends here.
             let first_of_month = Date::new(year, month, 1).ok()?;
             if let Some(day) = first(self.days_of_month(first_of_month), day) {
                 return Date::new(year, month, day).ok();
@@ -140,15 +137,15 @@ impl Fields {
         }
     }
 
-    /// The days of a month that the fields name, by the rule for day of month and day of week;
-    /// none when the month is not named.
+    /// The matching days of a month, by the rule for day of month and day of week; none when the
+    /// month does not match.
     fn days_of_month(&self, first_of_month: Date) -> u64 {
         if !has(self.months.into(), first_of_month.month()) {
             return 0;
         }
         let all = (1 << (first_of_month.days_in_month() + 1)) - 2;
         let by_day = u64::from(self.days);
-        // Bit 0 of the shifted weeks is the first's day of the week.
+        // Bit 0 of the shifted weeks is the day of the week of the first.
         let weeks = u64::from(self.weekdays) * EACH_SEVENTH;
         let by_weekday = weeks >> first_of_month.weekday().to_sunday_zero_offset() << 1;
         if self.either_day { all & (by_day | by_weekday) } else { all & by_day & by_weekday }
@@ -169,9 +166,9 @@ fn first(set: u64, from: i8) -> Option<i8> {
 /// Six weeks: bit 0, 7, 14, 21, 28, 35 are set.
 const EACH_SEVENTH: u64 = 0b1_0000001_0000001_0000001_0000001_0000001;
 
-/// More than any two offsets from UTC can be apart: jiff has them below 26 hours.
+/// More than the distance of any two offsets from UTC, which jiff limits to 26 hours.
 const FARTHEST_OFFSETS: SignedDuration = SignedDuration::from_hours(52);
 
-/// A search ends here without result. It is only reached by times that the clocks of a zone
-/// skip year after year, which is possible, and which no zone does.
+/// After so many stretches a search ends without a result. Only an expression whose times the
+/// clocks skip every year would reach it, and no zone does that.
 const MAX_STRETCHES: usize = 200;

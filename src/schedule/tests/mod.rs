@@ -1,5 +1,5 @@
-//! What an expression means: a table of times from outside, refusals in words, and `next`
-//! against a slow daemon that looks at every minute.
+//! What an expression means: a table of times from other sources, messages of errors, and `next`
+//! compared with a slow daemon that looks at every minute.
 
 mod slow;
 
@@ -17,7 +17,7 @@ fn expressions_come_when_the_table_says() {
     assert!(checked >= 200, "{checked} rows");
 }
 
-/// `expression | zone | strictly after | times | who differs`.
+/// `expression | zone | strictly after | times | what differs`.
 fn check_row(row: &str) {
     let mut cells = row.split(" | ");
     let mut cell = || cells.next().expect("a row has four cells or five");
@@ -83,7 +83,7 @@ fn days_that_no_year_has_are_refused() {
         let never = ScheduleError::Never(expression.to_string());
         assert_eq!(refused.expect_err(expression), never);
     }
-    // A restricted day of the week comes in any month.
+    // A restricted day of the week is in any month.
     assert!(CronSchedule::parse("0 0 31 2 mon", "UTC").is_ok());
 }
 
@@ -152,7 +152,7 @@ fn at(text: &str) -> Wall {
 
 const TABLE: &str = include_str!("table.txt");
 
-/// An expression, and a part of what is said of it.
+/// An expression, and a part of its error.
 const REFUSED: &[(&str, &str)] = &[
     ("", "has 0 fields"),
     (" \t ", "has 0 fields"),

@@ -1,4 +1,4 @@
-//! `next` against a daemon that is written like cron's own: [`Daemon`].
+//! Compares `next` with a daemon that works like cron's: [`Daemon`].
 
 use std::collections::BTreeSet;
 
@@ -82,7 +82,7 @@ impl Case {
         find_zone(self.zone).expect("a zone")
     }
 
-    /// `None` when it never comes.
+    /// The schedule; `None` when it never comes.
     fn schedule(&self) -> Option<CronSchedule> {
         let rest = [&self.minutes, &self.hours, &self.days, &self.months, &self.weekdays];
         let fields: Vec<&str> = self.seconds.iter().chain(rest).map(|set| &*set.text).collect();
@@ -93,24 +93,24 @@ impl Case {
         }
     }
 
-    /// How far apart the daemon's looks at the clock are.
+    /// The time between two looks of the daemon at the clock.
     fn step(&self) -> i64 {
         if self.seconds.is_some() { 1 } else { 60 }
     }
 
-    /// How long the daemon is watched.
+    /// How long the daemon runs.
     fn window(&self) -> i64 {
         self.step() * 2000
     }
 
-    /// The first runs, `at_most` of them, of a daemon.
+    /// The first `at_most` runs of a daemon.
     fn runs(&self, zone: &TimeZone, start: i64, at_most: usize) -> Vec<i64> {
         let fixed = !self.minutes.is_star() && !self.hours.is_star();
         let daemon = Daemon { zone, step: self.step(), fixed, names: |at| self.names(at) };
         daemon.runs(start, self.window(), at_most)
     }
 
-    /// Whether a wall-clock time is one of the expression's.
+    /// Whether a wall-clock time matches the expression.
     fn names(&self, at: DateTime) -> bool {
         let day = self.days.has(at.day());
         let weekday = self.weekdays.has(at.weekday().to_sunday_zero_offset())
@@ -131,14 +131,14 @@ impl Case {
     }
 }
 
-/// A field's text, and what it means.
+/// The text of a field, and what it means.
 #[derive(Debug)]
 struct Set {
     text: String,
     numbers: BTreeSet<i8>,
 }
 
-/// What may stand in a field.
+/// What a field allows.
 struct Field {
     min: i8,
     max: i8,
@@ -148,7 +148,7 @@ struct Field {
 }
 
 impl Field {
-    /// A field that is `*` in `stars` of ten.
+    /// A field that is `*` in `stars` of ten cases.
     fn random(&self, random: &mut Random, stars: usize) -> Set {
         if random.below(10) < stars {
             return self.item(random, 0);
