@@ -2,8 +2,8 @@
 //!
 //! | level | what |
 //! |---|---|
-//! | warn | a run cannot be started or is deferred, a job is given up, something had to be killed |
-//! | info | requests; the first start of a continuous job, and its starts after a backoff; how one-off and cron runs ended; failures; shutdown |
+//! | warn | a run has failed, with its last lines of output: the first in a row, and the last; one cannot be started or is deferred, a job is given up, something had to be killed |
+//! | info | requests; the first start of a continuous job, and its starts after a backoff; how one-off and cron runs ended; other failures; shutdown |
 //! | debug | everything else, such as starts and ends without a backoff |
 
 use super::console::Console;
@@ -42,8 +42,8 @@ fn write_event(event: &Event, console: &mut Console, now: Now) {
     let (level, text) = (level(&event.kind), &event.kind);
     match &event.kind {
         EventKind::Job { id, what, .. } => {
-            let (job, run) = (Some(id.as_str()), what.run());
-            console.log(&Message { level, job, run, text }, now);
+            let (job, run, output) = (Some(id.as_str()), what.run(), event.output());
+            console.log(&Message { level, job, run, text, output }, now);
         }
         EventKind::ShuttingDown { .. } | EventKind::KillingAll { .. } => {
             console.note(level, text, now);
@@ -72,7 +72,8 @@ fn level(kind: &EventKind) -> LogLevel {
                 Debug
             }
         }
-        Happened::Ended(ending) => level_of_ending(ending, job_type),
+        Happened::Ended { output: Some(_), .. } => Warn,
+        Happened::Ended { ending, output: None } => level_of_ending(ending, job_type),
         Happened::Deferred { is_first, .. } => {
             if *is_first {
                 Warn

@@ -5,12 +5,16 @@
 //! | text | `k1s: message`, `k1s: warning: job web, run 3: message` |
 //! | json | `{"time":"…","level":"warn","job":"web","run":3,"message":"…"}` |
 //!
+//! Lines of a job's output that belong to a message follow it, as `k1s: warning: job web, run 3 |
+//! line`, or are in it, as `"output":["line"]`.
+//!
 //! Nothing here writes to a file. Whoever creates a message makes sure that it contains no secret.
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 use crate::calendar::format_rfc3339;
 use crate::config::{LogFormat, LogLevel};
+use crate::job::LastLines;
 use crate::time::Wall;
 
 /// Which messages are written, and how.
@@ -33,6 +37,19 @@ pub(super) struct Message<'a> {
     pub(super) run: Option<u64>,
     /// What it says.
     pub(super) text: &'a dyn Display,
+    /// What of the run's output belongs to it.
+    pub(super) output: Option<&'a LastLines>,
+}
+
+impl<'a> Message<'a> {
+    /// About k1s as a whole.
+    pub(super) fn note(level: LogLevel, text: &'a dyn Display) -> Message<'a> {
+        Message { level, job: None, run: None, text, output: None }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &'a str> {
+        self.output.into_iter().flat_map(LastLines::lines)
+    }
 }
 
 impl Log {
@@ -41,10 +58,10 @@ impl Log {
         level <= self.level
     }
 
-    /// The line for a message, including its newline.
-    pub(super) fn line(self, message: &Message<'_>, at: Wall) -> Vec<u8> {
+    /// The lines for a message, including their newlines.
+    pub(super) fn lines(self, message: &Message<'_>, at: Wall) -> Vec<u8> {
         match self.format {
-            LogFormat::Text => text_line(message),
+            LogFormat::Text => text_lines(message),
             LogFormat::Json => json_line(message, at),
         }
     }
@@ -81,29 +98,37 @@ fn push_escaped(out: &mut Vec<u8>, mut text: &[u8]) {
     out.extend_from_slice(text);
 }
 
-fn text_line(message: &Message<'_>) -> Vec<u8> {
+fn text_lines(message: &Message<'_>) -> Vec<u8> {
     let level = match message.level {
         LogLevel::Error => "error: ",
         LogLevel::Warn => "warning: ",
         LogLevel::Info => "",
         LogLevel::Debug => "debug: ",
     };
-    let mut line = format!("k1s: {level}");
-    // Writing to memory does not fail.
-    let _ = match (message.job, message.run) {
-        (Some(job), Some(run)) => write!(line, "job {job}, run {run}: "),
-        (Some(job), None) => write!(line, "job {job}: "),
-        (None, _) => Ok(()),
+    let about = match (message.job, message.run) {
+        (Some(job), Some(run)) => format!("job {job}, run {run}"),
+        (Some(job), None) => format!("job {job}"),
+        (None, _) => String::new(),
     };
-    // Names from users may contain anything; the message must stay on one line.
-    for character in message.text.to_string().chars() {
+    let colon = if about.is_empty() { "" } else { ": " };
+    let mut lines = format!("k1s: {level}{about}{colon}");
+    push_visible(&mut lines, &message.text.to_string());
+    for line in message.lines() {
+        lines.push_str(&format!("k1s: {level}{about} | "));
+        push_visible(&mut lines, line);
+    }
+    lines.into_bytes()
+}
+
+/// Names from users may contain anything; the text must stay on one line.
+fn push_visible(lines: &mut String, text: &str) {
+    for character in text.chars() {
         match character.is_control() {
-            true => line.extend(character.escape_default()),
-            false => line.push(character),
+            true => lines.extend(character.escape_default()),
+            false => lines.push(character),
         }
     }
-    line.push('\n');
-    line.into_bytes()
+    lines.push('\n');
 }
 
 fn json_line(message: &Message<'_>, at: Wall) -> Vec<u8> {
@@ -124,7 +149,11 @@ fn json_line(message: &Message<'_>, at: Wall) -> Vec<u8> {
     }
     line.extend_from_slice(b",\"message\":");
     push_json_string(&mut line, message.text.to_string().as_bytes());
-    line.extend_from_slice(b"}\n");
+    for (index, output) in message.lines().enumerate() {
+        line.extend_from_slice(if index == 0 { b",\"output\":[" } else { b"," });
+        push_json_string(&mut line, output.as_bytes());
+    }
+    line.extend_from_slice(if message.lines().next().is_some() { b"]}\n" } else { b"}\n" });
     line
 }
 
@@ -136,7 +165,7 @@ mod tests {
     fn check(message: Message<'_>, text: &str, json: &str) {
         for (format, wanted) in [(LogFormat::Text, text), (LogFormat::Json, json)] {
             let log = Log { format, level: LogLevel::Info };
-            let line = String::from_utf8(log.line(&message, Wall(1_795_383_601_123))).unwrap();
+            let line = String::from_utf8(log.lines(&message, Wall(1_795_383_601_123))).unwrap();
             assert_eq!(line, format!("{wanted}\n"));
             assert_eq!(log.is_on(message.level), message.level <= LogLevel::Info);
         }
@@ -145,7 +174,7 @@ mod tests {
     #[test]
     fn messages_are_one_line_each() {
         check(
-            Message { level: LogLevel::Info, job: None, run: None, text: &"hello" },
+            Message::note(LogLevel::Info, &"hello"),
             "k1s: hello",
             r#"{"time":"2026-11-22T21:40:01.123Z","level":"info","message":"hello"}"#,
         );
@@ -155,15 +184,40 @@ mod tests {
                 job: Some("web"),
                 run: Some(3),
                 text: &"a\n\u{1b}\"b",
+                output: None,
             },
             "k1s: warning: job web, run 3: a\\n\\u{1b}\"b",
             r#"{"time":"2026-11-22T21:40:01.123Z","level":"warn","job":"web","run":3,"message":"a\n\u001b\"b"}"#,
         );
         check(
-            Message { level: LogLevel::Debug, job: Some("web"), run: None, text: &"x" },
+            Message { job: Some("web"), ..Message::note(LogLevel::Debug, &"x") },
             "k1s: debug: job web: x",
             r#"{"time":"2026-11-22T21:40:01.123Z","level":"debug","job":"web","message":"x"}"#,
         );
+    }
+
+    #[test]
+    fn output_follows_its_message() {
+        let output = LastLines::of_text("Traceback:\n\tx \u{1b}[31m\u{fffd}\"\n\n");
+        let message = Message {
+            job: Some("web"),
+            run: Some(3),
+            output: Some(&output),
+            ..Message::note(LogLevel::Warn, &"ended")
+        };
+        check(
+            message,
+            "k1s: warning: job web, run 3: ended\n\
+             k1s: warning: job web, run 3 | Traceback:\n\
+             k1s: warning: job web, run 3 | \\tx \\u{1b}[31m\u{fffd}\"\n\
+             k1s: warning: job web, run 3 | ",
+            "{\"time\":\"2026-11-22T21:40:01.123Z\",\"level\":\"warn\",\"job\":\"web\",\"run\":3,\
+             \"message\":\"ended\",\
+             \"output\":[\"Traceback:\",\"\\tx \\u001b[31m\u{fffd}\\\"\",\"\"]}",
+        );
+        let message = Message { output: Some(&LastLines::default()), ..message };
+        let json = r#"{"time":"2026-11-22T21:40:01.123Z","level":"warn","job":"web","run":3,"message":"ended"}"#;
+        check(message, "k1s: warning: job web, run 3: ended", json);
     }
 
     #[test]

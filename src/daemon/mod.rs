@@ -178,7 +178,7 @@ impl Daemon {
 
     /// Writes a message to stderr, whatever the level of the log.
     pub fn say(&mut self, level: LogLevel, text: &dyn Display) {
-        self.console.say(&Message { level, job: None, run: None, text }, self.now);
+        self.console.say(&Message::note(level, text), self.now);
         self.console.flush(self.now);
     }
 
@@ -383,8 +383,8 @@ impl Daemon {
 /// The line for stderr, in this format, that says why k1s cannot start.
 pub fn error_line(format: LogFormat, error: &str) -> Vec<u8> {
     let level = LogLevel::Error;
-    let message = Message { level, job: None, run: None, text: &error };
-    Log { format, level }.line(&message, os::clock::now().wall)
+    let message = Message::note(level, &error);
+    Log { format, level }.lines(&message, os::clock::now().wall)
 }
 
 /// `k1s init` without an API logs only warnings and errors by default.

@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 
-use memchr::{memchr, memchr_iter, memrchr};
+use memchr::{memchr, memchr_iter, memrchr, memrchr_iter};
 
 use super::lines::MOST_BYTES as MOST_LINE_BYTES;
 use super::output::Kept;
@@ -265,12 +265,33 @@ impl<'a> Part<'a> {
 
     /// How many lines end in it from there on.
     fn count_ends(&self, at: At) -> u64 {
+        self.cuts(at).len() as u64 + self.log.newlines(at.offset, self.end)
+    }
+
+    /// The ends of lines from there on, the last one first.
+    fn ends_back(&self, at: At) -> impl Iterator<Item = LineEndAt> + 'a {
+        let [one, two] = self.log.bytes(at.offset, self.end);
+        let in_two = memrchr_iter(b'\n', two).map(|index| one.len() + index);
+        let newlines = in_two.chain(memrchr_iter(b'\n', one));
+        let mut newlines = newlines.map(move |index| at.offset + index as u64).peekable();
+        let mut cuts = self.cuts(at).iter().rev().copied().peekable();
+        std::iter::from_fn(move || {
+            let is_cut = match (newlines.peek(), cuts.peek()) {
+                (Some(newline), Some(cut)) => newline < cut,
+                (newline, _) => newline.is_none(),
+            };
+            let offset = if is_cut { cuts.next()? } else { newlines.next()? };
+            Some(LineEndAt { offset, is_cut })
+        })
+    }
+
+    /// Where lines are cut in it from there on.
+    fn cuts(&self, at: At) -> &'a [u64] {
         let cuts = self.log.cuts();
-        let before = |cut: &u64| *cut < at.offset || (at.cut_was_read && *cut == at.offset);
-        let is_in = |cut: &&u64| **cut < self.end || self.begin == self.end;
-        let from = cuts.partition_point(before);
-        let cut = cuts.iter().skip(from).take_while(is_in).count() as u64;
-        cut + self.log.newlines(at.offset, self.end)
+        let is_before = |cut: &u64| *cut < at.offset || (at.cut_was_read && *cut == at.offset);
+        let is_in = |cut: &u64| *cut < self.end || self.begin == self.end;
+        let rest = cuts.get(cuts.partition_point(is_before)..).unwrap_or_default();
+        rest.get(..rest.partition_point(is_in)).unwrap_or_default()
     }
 
     fn cursor(&self, at: At) -> Cursor {
@@ -284,6 +305,13 @@ impl<'a> Part<'a> {
 struct LineEndAt {
     offset: u64,
     is_cut: bool,
+}
+
+impl LineEndAt {
+    /// Where the next line begins.
+    fn next(self) -> u64 {
+        if self.is_cut { self.offset } else { self.offset + 1 }
+    }
 }
 
 /// The reads of several streams in the order of their places, forwards or backwards.
@@ -543,17 +571,17 @@ impl Tail {
                 continue;
             }
             budget = budget.saturating_sub((part.end - part.begin) as usize);
-            let mut at = part.at(&Cursor::default());
+            let at = part.at(&Cursor::default());
             let count = part.count_ends(at);
             if self.left == 0 {
                 let line = at.line + count;
                 return Some(part.cursor(At { offset: part.end, line, cut_was_read: true }));
             }
             if count >= self.left {
-                for _ in self.left..=count {
-                    at = part.next_end(at).map_or(at, |(_, next)| next);
-                }
-                return Some(part.cursor(at));
+                let back = usize::try_from(self.left - 1).unwrap_or(usize::MAX);
+                let end = part.ends_back(at).nth(back).map_or(part.begin, LineEndAt::next);
+                let line = at.line + count - (self.left - 1);
+                return Some(part.cursor(At { offset: end, line, cut_was_read: true }));
             }
             self.left -= count;
         }

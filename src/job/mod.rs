@@ -4,6 +4,7 @@
 
 pub(crate) mod fields;
 mod id;
+mod last_lines;
 mod lines;
 mod log;
 mod output;
@@ -19,6 +20,7 @@ mod write;
 
 pub use fields::{FieldError, Spelling};
 pub use id::JobId;
+pub use last_lines::LastLines;
 pub use lines::{CUT_BYTES, LineEnd, LineEnds};
 pub use log::{Cursor, Line, LogFilter, LogItem, RunLog, Tail};
 pub use output::{Capture, Captured};

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::{JobKey, Request, State};
 use crate::job::spec::JobType;
-use crate::job::{Ending, JobId, Pid};
+use crate::job::{Ending, JobId, LastLines, Pid};
 use crate::time::Wall;
 
 /// Something that has happened.
@@ -82,7 +82,13 @@ pub enum Happened {
         streak: u32,
     },
     /// The first process of a run has ended, or could not be started.
-    Ended(Ending),
+    Ended {
+        /// How.
+        ending: Ending,
+        /// The last lines of its output, when it is a failure to be told in full; the newest events
+        /// alone have them.
+        output: Option<LastLines>,
+    },
     /// A run cannot be started yet because of a shortage.
     Deferred {
         /// Which run.
@@ -138,6 +144,9 @@ pub struct EventLog {
     /// The number of the oldest event that is kept.
     first: u64,
     ring: VecDeque<Event>,
+    /// How many bytes of output its events hold, none of them in those before this number.
+    output_bytes: usize,
+    output_from: u64,
 }
 
 /// What a reader finds at its cursor.
@@ -181,7 +190,8 @@ impl EventLog {
     /// Keeps only the newest events, for readers that come back.
     pub(super) fn shrink(&mut self) {
         let surplus = self.ring.len().saturating_sub(KEPT_EVENTS);
-        self.ring.drain(..surplus);
+        let output = self.ring.drain(..surplus).map(|mut event| event.take_output()).sum::<usize>();
+        self.output_bytes -= output;
         self.first += surplus as u64;
         if self.ring.capacity() > 2 * KEPT_EVENTS {
             self.ring.shrink_to(KEPT_EVENTS);
@@ -189,11 +199,45 @@ impl EventLog {
     }
 
     pub(super) fn push(&mut self, event: Event) {
-        if self.ring.len() >= MOST_EVENTS {
-            self.ring.pop_front();
+        if self.ring.len() >= MOST_EVENTS
+            && let Some(mut oldest) = self.ring.pop_front()
+        {
+            self.output_bytes -= oldest.take_output();
             self.first += 1;
         }
+        self.output_bytes += event.output().map_or(0, LastLines::size);
         self.ring.push_back(event);
+        while self.output_bytes > MOST_OUTPUT_BYTES {
+            self.output_from = self.output_from.max(self.first);
+            let index = usize::try_from(self.output_from - self.first).ok();
+            let Some(event) = index.and_then(|index| self.ring.get_mut(index)) else { return };
+            self.output_bytes -= event.take_output();
+            self.output_from += 1;
+        }
+    }
+}
+
+impl Event {
+    /// The last lines that a failed run wrote, when it is to be told in full.
+    pub fn output(&self) -> Option<&LastLines> {
+        match &self.kind {
+            EventKind::Job { what: Happened::Ended { output, .. }, .. } => output.as_ref(),
+            EventKind::Job { .. }
+            | EventKind::ShuttingDown { .. }
+            | EventKind::KillingAll { .. } => None,
+        }
+    }
+
+    /// Forgets the output that it holds; returns how many bytes that was.
+    fn take_output(&mut self) -> usize {
+        match &mut self.kind {
+            EventKind::Job { what: Happened::Ended { output: Some(output), .. }, .. } => {
+                std::mem::take(output).size()
+            }
+            EventKind::Job { .. }
+            | EventKind::ShuttingDown { .. }
+            | EventKind::KillingAll { .. } => 0,
+        }
     }
 }
 
@@ -201,11 +245,13 @@ impl EventLog {
 const MOST_EVENTS: usize = 4096;
 /// How many are kept between turns, for readers that come back.
 const KEPT_EVENTS: usize = 512;
+/// What the events hold together of the output of failed runs; the oldest lose theirs first.
+const MOST_OUTPUT_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{ExitStatus, JobSpec, Pid, Reason, RunEnd, Spelling, Value, parse};
+    use crate::job::{ExitStatus, JobSpec, Pid, Reason, RunEnd, Spelling, Stream, Value, parse};
     use crate::supervisor::{Refusal, Settings, Supervisor};
     use crate::time::Now;
     use std::rc::Rc;
@@ -214,7 +260,7 @@ mod tests {
         let settings = Settings {
             instance: "k".to_owned(),
             job_limit: 10_000,
-            output_memory: 0,
+            output_memory: 1 << 20,
             shutdown_timeout: Duration::from_secs(9),
             main: None,
         };
@@ -258,7 +304,7 @@ mod tests {
         let ending = Ending { run: 1, end, reason, lived, success: false };
         let wanted = [
             Happened::Created,
-            Happened::Ended(ending),
+            Happened::Ended { ending, output: Some(LastLines::default()) },
             Happened::Finished(State::Failed),
             Happened::Asked(Request::Run),
             Happened::Started { run: 2, pid: Pid(7), streak: 0 },
@@ -287,6 +333,44 @@ mod tests {
         assert_eq!((job.state(), job.last_exit_code()), (State::Succeeded, Some(0)));
         assert_eq!(job.results().next().unwrap().reason, Reason::Exited);
         assert_eq!(supervisor.poll_action(), None, "nobody is signalled");
+    }
+
+    #[test]
+    fn the_output_of_failures_is_bounded_and_the_newest_stays() {
+        let (mut supervisor, now) = (supervisor(), Now::default());
+        let outputs = |supervisor: &Supervisor| {
+            let all = happened(supervisor, &mut supervisor.events().first());
+            let ends = all.into_iter().filter_map(|what| match what {
+                Happened::Ended { output, .. } => Some(output.unwrap()),
+                _ => None,
+            });
+            ends.map(|output| output.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+        };
+        for pid in 1..=100 {
+            let id = JobId::parse(&format!("j{pid}")).unwrap();
+            supervisor.create(id, one_off(), now).unwrap();
+            let launch = supervisor.poll_spawn().unwrap();
+            let run = launch.run;
+            supervisor.handle_spawned(launch, Pid(pid), now);
+            let text = format!("{}\n{pid}", "x".repeat(2000));
+            supervisor.handle_output(run, Stream::Stderr, text.as_bytes(), now);
+            supervisor.handle_exit(Pid(pid), ExitStatus::Code(1), false, now);
+        }
+        let told: Vec<Vec<String>> = outputs(&supervisor);
+        assert_eq!(told.len(), 100);
+        let without = told.iter().take_while(|lines| lines.is_empty()).count();
+        assert_eq!(100 - without, MOST_OUTPUT_BYTES / 2005);
+        for (index, lines) in told.iter().enumerate().skip(without) {
+            assert_eq!(lines[1..], [(index + 1).to_string()]);
+        }
+        // It is given back with the events that held it.
+        for number in 0..2 * MOST_EVENTS {
+            supervisor
+                .create(JobId::parse(&format!("k{number}")).unwrap(), one_off(), now)
+                .unwrap();
+            supervisor.shrink_events();
+        }
+        assert_eq!(supervisor.events().output_bytes, 0);
     }
 
     /// The kernel may hand out the number of a run anew whose output is still being read.

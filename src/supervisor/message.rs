@@ -129,7 +129,7 @@ impl Message<'_> {
 
     /// The restarts or failures before an active run, until it has run for long enough.
     fn history(&self, lived: Duration, f: &mut Formatter<'_>) -> fmt::Result {
-        let (job, streak) = (self.job, self.job.streak);
+        let (job, streak) = (self.job, self.job.streak.restarts);
         let has_recovered = match &job.spec.kind {
             Kind::Continuous { restart, .. } => lived >= restart.backoff.reset_after,
             Kind::OneOff { .. } => false,
@@ -139,7 +139,7 @@ impl Message<'_> {
             return Ok(());
         };
         self.number(f)?;
-        match job.failures {
+        match job.streak.failures {
             0 | 1 => write!(f, "; the run before {last}"),
             failures => write!(f, ", after {failures} failures in a row; the last {last}"),
         }
@@ -153,11 +153,11 @@ impl Message<'_> {
 
     /// The number of the restart or retry in a row, where there is a limit.
     fn number(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let (job, streak) = (self.job, self.job.streak);
+        let (job, streak) = (self.job, self.job.streak.restarts);
         match (&job.spec.kind, job.most_restarts()) {
             (Kind::OneOff { .. }, Some(most)) => write!(f, ", retry {streak} of {most}"),
             (_, Some(most)) => write!(f, ", restart {streak} of {most}"),
-            (_, None) if job.failures == 0 => write!(f, ", restart {streak} in a row"),
+            (_, None) if job.streak.failures == 0 => write!(f, ", restart {streak} in a row"),
             (_, None) => Ok(()),
         }
     }
@@ -197,8 +197,10 @@ impl Message<'_> {
                 self.last(f)?;
             }
             (_, None) => f.write_str("is over")?,
-            (Outcome::Failed, Some(last)) if job.streak > 0 && job.has_used_up_restarts() => {
-                match (is_one_off, job.streak) {
+            (Outcome::Failed, Some(last))
+                if job.streak.restarts > 0 && job.has_used_up_restarts() =>
+            {
+                match (is_one_off, job.streak.restarts) {
                     (true, 1) => f.write_str("was given up after 1 retry")?,
                     (true, retries) => write!(f, "was given up after {retries} retries")?,
                     (false, 1) => f.write_str("was given up after 1 restart")?,
@@ -221,7 +223,7 @@ impl Message<'_> {
 
     /// How the last run ended, and how many in a row have failed.
     fn last(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match (&self.job.last, self.job.failures) {
+        match (&self.job.last, self.job.streak.failures) {
             (None, _) => Ok(()),
             (Some(last), 0 | 1) => write!(f, "; its last run {last}"),
             (Some(last), failures) => {

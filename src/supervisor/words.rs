@@ -25,7 +25,7 @@ impl Happened {
             | Happened::Deferred { run, .. }
             | Happened::Overdue { run }
             | Happened::Unseen { run } => Some(*run),
-            Happened::Ended(ending) => Some(ending.run),
+            Happened::Ended { ending, .. } => Some(ending.run),
             Happened::Created
             | Happened::Replaced
             | Happened::Asked(_)
@@ -71,7 +71,7 @@ impl Display for Happened {
             Happened::Started { pid: Pid(pid), streak, .. } => {
                 write!(f, "started as process {pid}, after restart {streak} in a row")
             }
-            Happened::Ended(ending) => ending.fmt(f),
+            Happened::Ended { ending, .. } => ending.fmt(f),
             Happened::Deferred { error, .. } => {
                 write!(f, "deferred, because this machine is short of something: {error}")
             }

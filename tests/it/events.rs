@@ -101,7 +101,7 @@ fn first_comes_everything_without_output_then_what_happens() {
     assert_eq!(jobs[0]["results"][0]["stdoutBytes"], 11);
     let shown = snapshot.data.to_string();
     assert!(!shown.contains("loud"), "{shown}");
-    k1s.run("x", &one_off("exit 3"));
+    k1s.run("x", &one_off("echo why; exit 3"));
     let told = follower.until("finished");
     assert_eq!(briefs(&told), ["created", "started 1", "exited 1", "finished"]);
     let numbers: Vec<u64> = told.iter().map(Told::number).collect();
@@ -116,6 +116,7 @@ fn first_comes_everything_without_output_then_what_happens() {
         ("signal", Value::Null),
         ("reason", json!("exited")),
         ("success", json!(false)),
+        ("output", json!(["why"])),
     ] {
         assert_eq!(exited[field], wanted, "{field}");
     }

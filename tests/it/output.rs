@@ -309,20 +309,59 @@ fn messages_have_levels() {
         said.iter().for_each(|text| assert!(stderr.contains(text), "{level}: {text}: {stderr}"));
         not_said.iter().for_each(|text| assert!(!stderr.contains(text), "{level}: {stderr}"));
     };
-    let error = "k1s: warning: job missing, run 1: could not be started: ";
+    let errors = [
+        "k1s: warning: job missing, run 1: could not be started: ",
+        "k1s: warning: job bad, run 1: ended with exit code 3 after ",
+    ];
     let info = [
         "k1s: job good, run 1: ended with exit code 0 after ",
-        "k1s: job bad, run 1: ended with exit code 3 after ",
         "k1s: job good: removal requested",
         "k1s: received SIGTERM",
         "k1s: shutting down",
         "k1s: shut down; exit code 0",
     ];
     let debug = "k1s: debug: job good: created";
-    check("error", &[], &[&[error, debug], &info[..]].concat());
-    check("warn", &[error], &[&[debug], &info[..]].concat());
-    check("info", &[&[error], &info[..]].concat(), &["good, run 1: started", debug]);
-    check("debug", &[&[error, debug, "run 1: started as process"], &info[..]].concat(), &[]);
+    check("error", &[], &[&errors, &info[..], &[debug]].concat());
+    check("warn", &errors, &[&info[..], &[debug]].concat());
+    check("info", &[&errors, &info[..]].concat(), &["good, run 1: started", debug]);
+    check("debug", &[&errors, &info[..], &[debug, "run 1: started as process"]].concat(), &[]);
+}
+
+#[test]
+fn a_failure_is_told_with_its_last_lines() {
+    let k1s = K1s::with().config("[output]\nforward = \"none\"").start();
+    let script =
+        "for n in $(seq 30); do echo $n; done; printf 'no such \\033[31mtable' >&2; exit 3";
+    k1s.run("bad", &one_off(script));
+    k1s.run("good", &one_off("echo fine"));
+    k1s.create("asked", &continuous("echo asked; exec sleep 1000"));
+    k1s.in_state("asked", "running");
+    k1s.put("/job/asked/kill");
+    k1s.in_state("asked", "killed");
+    let (_, stderr) = k1s.end();
+    let (_, after) = stderr.split_once("job bad, run 1: ended with exit code 3 after ").unwrap();
+    let told: Vec<&str> = after.lines().skip(1).take_while(|line| line.contains("bad")).collect();
+    let mut wanted: Vec<String> =
+        (12..=30).map(|n| format!("k1s: warning: job bad, run 1 | {n}")).collect();
+    wanted.push("k1s: warning: job bad, run 1 | no such \\u{1b}[31mtable".to_owned());
+    assert_eq!(told, wanted, "{stderr}");
+    assert!(!stderr.contains("fine") && !stderr.contains("| asked"), "{stderr}");
+}
+
+/// A job that falls again and again does not flood the log.
+#[test]
+fn of_failures_in_a_row_the_first_and_the_last_are_told_with_their_lines() {
+    let k1s = K1s::with().config("[output]\nforward = \"none\"").start();
+    let restart = json!({"restart": {"maxRestarts": 20, "initialDelayMs": 0}});
+    k1s.create("web", &with(continuous("echo try $K1S_RUN; exit 1"), restart));
+    k1s.in_state("web", "failed");
+    let (_, stderr) = k1s.end();
+    let told: Vec<&str> = stderr.lines().filter(|line| line.contains(" | ")).collect();
+    assert!(told.len() == 2, "{told:?}");
+    assert!(told[0].starts_with("k1s: warning: job web, run 1 | try "), "{told:?}");
+    assert!(told[1].starts_with("k1s: warning: job web, run 21 | try "), "{told:?}");
+    assert_eq!(stderr.matches("k1s: warning: job web, run").count(), 4, "{stderr}");
+    assert_eq!(stderr.matches("k1s: job web, run").count(), 19 + 1, "the rest, and its start");
 }
 
 #[test]
@@ -331,7 +370,8 @@ fn a_job_that_falls_and_rises_is_told_of() {
     k1s.create("web", &continuous("exit 7"));
     let said = |text: &str| wait_until(text, || k1s.stderr().contains(text));
     said("k1s: job web, run 1: started as process ");
-    said("k1s: job web, run 1: ended with exit code 7 after ");
+    said("k1s: warning: job web, run 1: ended with exit code 7 after ");
+    said("k1s: job web, run 2: ended with exit code 7 after ");
     said("k1s: job web: restarting in 1");
     k1s.put("/job/web/kill");
     said("k1s: job web: kill requested");
@@ -340,15 +380,15 @@ fn a_job_that_falls_and_rises_is_told_of() {
 #[test]
 fn messages_may_be_json() {
     let k1s = K1s::with().config("[log]\nformat = \"json\"\nlevel = \"debug\"").start();
-    k1s.run("bad", &one_off("exit 3"));
+    k1s.run("bad", &one_off("echo one; echo two; exit 3"));
     let (_, stderr) = k1s.end();
     let lines = parsed(&stderr);
     for line in &lines {
         crate::harness::milliseconds(&line["time"]);
         assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
     }
-    let bad = lines.iter().find(|line| line["level"] == "info" && line["job"] == "bad").unwrap();
-    assert_eq!(bad["run"], 1);
+    let bad = lines.iter().find(|line| line["level"] == "warn" && line["job"] == "bad").unwrap();
+    assert_eq!((&bad["run"], &bad["output"]), (&json!(1), &json!(["one", "two"])));
     assert!(bad["message"].as_str().unwrap().starts_with("ended with exit code 3"), "{bad}");
 }
 

@@ -21,7 +21,7 @@ use crate::api::json::write_json;
 use crate::api::view::{Filter, Shown, Shows, Time};
 use crate::api::{Refused, query};
 use crate::http::{Connection, ContentType, Head, Reply, Status};
-use crate::job::{Ending, Pid};
+use crate::job::{Ending, LastLines, Pid};
 use crate::supervisor::{
     Event, EventKind, EventRead, Happened, Request, SkipReason, Supervisor, Topic,
 };
@@ -210,7 +210,7 @@ fn name(kind: &EventKind) -> &'static str {
             Happened::Replaced => "replaced",
             Happened::Asked(_) => "requested",
             Happened::Started { .. } => "started",
-            Happened::Ended(_) => "exited",
+            Happened::Ended { .. } => "exited",
             Happened::Deferred { .. } => "deferred",
             Happened::Overdue { .. } => "killing",
             Happened::Unseen { .. } | Happened::ExitsAtOnce => "warning",
@@ -264,7 +264,7 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
         }
         Happened::Asked(request) => map.serialize_entry("request", request_name(*request)),
         Happened::Started { pid: Pid(pid), .. } => map.serialize_entry("pid", pid),
-        Happened::Ended(ending) => ending_entries(ending, map),
+        Happened::Ended { ending, output } => ending_entries(ending, output.as_ref(), map),
         Happened::Deferred { error, .. } => map.serialize_entry("error", error),
         Happened::Restarting { after, streak } => {
             let delay = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -284,16 +284,31 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
     }
 }
 
-fn ending_entries<M: SerializeMap>(ending: &Ending, map: &mut M) -> Result<(), M::Error> {
+fn ending_entries<M: SerializeMap>(
+    ending: &Ending,
+    output: Option<&LastLines>,
+    map: &mut M,
+) -> Result<(), M::Error> {
     map.serialize_entry("exitCode", &ending.end.exit_code())?;
     map.serialize_entry("signal", &ending.end.signal().map(Shows))?;
     map.serialize_entry("reason", ending.reason.name())?;
     map.serialize_entry("success", &ending.success)?;
     let lived = u64::try_from(ending.lived.as_millis()).unwrap_or(u64::MAX);
     map.serialize_entry("durationMs", &lived)?;
-    match ending.end.error() {
-        Some(error) => map.serialize_entry("error", error),
+    if let Some(error) = ending.end.error() {
+        map.serialize_entry("error", error)?;
+    }
+    match output {
+        Some(output) => map.serialize_entry("output", &Lines(output)),
         None => Ok(()),
+    }
+}
+
+struct Lines<'a>(&'a LastLines);
+
+impl Serialize for Lines<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.lines())
     }
 }
 

@@ -64,13 +64,15 @@ impl Console {
 
     /// Writes a message about k1s as a whole, if its level is on.
     pub(super) fn note(&mut self, level: LogLevel, text: &dyn Display, now: Now) {
-        self.log(&Message { level, job: None, run: None, text }, now);
+        self.log(&Message::note(level, text), now);
     }
 
     /// Writes a message, whatever its level.
     pub(super) fn say(&mut self, message: &Message<'_>, now: Now) {
-        let line = self.log.line(message, now.wall);
-        self.stderr.push_line(&[&line]);
+        let lines = self.log.lines(message, now.wall);
+        lines
+            .split_inclusive(|byte| *byte == b'\n')
+            .for_each(|line| self.stderr.push_line(&[line]));
     }
 
     /// Writes what is queued, as far as it is taken. To be called once a turn, before the loop
@@ -157,7 +159,7 @@ impl Console {
         let Some(stdout) = self.stdout.as_mut().filter(|_| stream == Stream::Stdout) else {
             let notice = |lost| {
                 let text = &Dropped { stream: Stream::Stderr, lost };
-                log.line(&Message { level: LogLevel::Warn, job: None, run: None, text }, now.wall)
+                log.lines(&Message::note(LogLevel::Warn, text), now.wall)
             };
             self.stderr.flush(notice, now.mono);
             // The notice is in its place already, and there is nowhere to say that stderr is

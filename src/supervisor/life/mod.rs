@@ -40,7 +40,7 @@ use crate::job::spec::{Critical, Kind};
 use crate::job::{Ending, JobId, JobSpec, LogEnd, Pid, Trigger};
 use crate::time::{Mono, Now, Wall};
 
-pub(super) use restart::Next;
+pub(super) use restart::{Next, Streak};
 use results::Finished;
 
 /// A registered job.
@@ -61,10 +61,7 @@ pub struct Job {
     pub(super) last_started: Option<Wall>,
     /// How the newest finished run ended.
     pub(super) last: Option<Ending>,
-    /// How many restarts or retries in a row.
-    pub(super) streak: u32,
-    /// How many runs in a row have failed; like `streak`, it begins anew after a long one.
-    pub(super) failures: u32,
+    pub(super) streak: Streak,
     pub(super) restarts: u64,
     /// The newest run was started after a backoff.
     has_backed_off: bool,
@@ -140,8 +137,7 @@ impl Job {
             last_run: 0,
             last_started: None,
             last: None,
-            streak: 0,
-            failures: 0,
+            streak: Streak::default(),
             restarts: 0,
             has_backed_off: false,
             exits_at_once: 0,

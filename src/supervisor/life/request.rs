@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Job, Outcome, Phase, Then};
+use super::{Job, Outcome, Phase, Streak, Then};
 use crate::job::spec::Kind;
 use crate::job::{JobSpec, Signal, Trigger};
 use crate::supervisor::run::Run;
@@ -178,7 +178,7 @@ impl Job {
 
     fn forget_kill(&mut self) {
         self.kill_requested = false;
-        (self.streak, self.failures) = (0, 0);
+        self.streak = Streak::default();
     }
 }
 

@@ -16,16 +16,36 @@ pub(in crate::supervisor) enum Next {
     End(Outcome),
 }
 
+/// Runs in a row that nobody asked for. After a long run of a continuous job it begins anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::supervisor) struct Streak {
+    /// How many restarts or retries.
+    pub(in crate::supervisor) restarts: u32,
+    /// How many runs have failed, one after the other.
+    pub(in crate::supervisor) failures: u32,
+    /// A failure was reported with its output.
+    has_reported: bool,
+}
+
 impl Job {
-    /// Counts the end of a run among those in a row.
-    pub(super) fn count_end(&mut self, end: End) {
+    /// Counts the end of a run among those in a row. Returns whether it is a failure to report with
+    /// its output: the first in a row is, and the last, after which there is no restart. Not the
+    /// end of the main job: k1s's own exit code reports it.
+    pub(super) fn count_end(&mut self, end: End, core: &Core) -> bool {
         if let Kind::Continuous { restart, .. } = &self.spec.kind
             && end.lived >= restart.backoff.reset_after
             && !end.spawn_failed
         {
-            (self.streak, self.failures) = (0, 0);
+            self.streak = Streak::default();
         }
-        self.failures = if end.success { 0 } else { self.failures.saturating_add(1) };
+        if end.success {
+            self.streak.failures = 0;
+            return false;
+        }
+        self.streak.failures = self.streak.failures.saturating_add(1);
+        let is_main = core.settings.main.as_ref() == Some(&self.id);
+        let is_first = !std::mem::replace(&mut self.streak.has_reported, true);
+        !is_main && (is_first || self.next(end) != Next::Restart)
     }
 
     /// What follows a run that has ended by itself.
@@ -58,28 +78,29 @@ impl Job {
     }
 
     pub(in crate::supervisor) fn has_used_up_restarts(&self) -> bool {
-        self.most_restarts().is_some_and(|most| self.streak >= most)
+        self.most_restarts().is_some_and(|most| self.streak.restarts >= most)
     }
 
     pub(super) fn run_again_or_end(&mut self, end: End, core: &mut Core, now: Now) {
         match self.next(end) {
             Next::End(outcome) => self.end(outcome, core, now),
             Next::Restart => {
-                self.streak = self.streak.saturating_add(1);
+                self.streak.restarts = self.streak.restarts.saturating_add(1);
                 self.back_off(end.spawn_failed, core, now);
             }
         }
     }
 
     fn back_off(&mut self, spawn_failed: bool, core: &mut Core, now: Now) {
+        let streak = self.streak.restarts;
         let delay = match &self.spec.kind {
             Kind::Continuous { restart: Restart { backoff, .. }, .. }
             | Kind::OneOff { backoff, .. } => {
-                backoff::delay(backoff, self.streak, spawn_failed, &self.id)
+                backoff::delay(backoff, streak, spawn_failed, &self.id)
             }
             Kind::Cron(_) => Duration::ZERO,
         };
-        self.tell(Happened::Restarting { after: delay, streak: self.streak }, core, now);
+        self.tell(Happened::Restarting { after: delay, streak }, core, now);
         if delay.is_zero() {
             self.restart_now(self.restart_trigger(), core, now);
         } else {

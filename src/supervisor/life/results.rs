@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Job;
-use crate::job::{Ending, Reason, RunEnd, RunRecord};
+use crate::job::{Ending, LastLines, Reason, RunEnd, RunRecord};
 use crate::supervisor::memory::Place;
 use crate::supervisor::run::End;
 use crate::supervisor::{Core, Happened, Topic};
@@ -54,14 +54,15 @@ impl Job {
         let bytes = record.stdout.allocated() + record.stderr.allocated();
         let place = core.memory.hold(None, run.key, false, bytes);
         self.count_record(&record, core);
+        let end = End { success, spawn_failed, lived };
+        let is_reported = self.count_end(end, core);
+        let output = is_reported.then(|| LastLines::of(&record, self.log_end));
         self.make_room_for_result();
         self.results.push_back(Finished { record, place });
         self.trim_results(core);
         core.changed.note(Topic::Output(self.key));
         self.last = Some(ending.clone());
-        self.tell(Happened::Ended(ending), core, now);
-        let end = End { success, spawn_failed, lived };
-        self.count_end(end);
+        self.tell(Happened::Ended { ending, output }, core, now);
         end
     }
 

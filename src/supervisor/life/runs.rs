@@ -37,7 +37,8 @@ impl Job {
         core.has_freed |= run.deferrals > 0;
         run.enter(RunState::Running { pid }, core, now);
         let run = run.key.number;
-        let streak = if std::mem::take(&mut self.has_backed_off) { self.streak } else { 0 };
+        let streak =
+            if std::mem::take(&mut self.has_backed_off) { self.streak.restarts } else { 0 };
         self.last_started = Some(now.wall);
         self.tell(Happened::Started { run, pid, streak }, core, now);
     }
