@@ -12,7 +12,7 @@
 //! - `outputs`: the pipes that jobs write to.
 //! - `init`: what `k1s init` does as the first process of a container.
 //! - `processes`: spawns, reaps and signals for the supervisor; `leftovers`: finds and stops what
-//!   runs have left outside of their groups.
+//!   runs have left outside of their groups; `census`: which run each orphan belongs to.
 //! - `meter`: the memory and CPU time of runs; `vitals`: figures of k1s itself.
 //! - `shares`: how much of a turn each of them may take.
 //! - `console`: k1s's own stdout and stderr; `log` and `journal`: the messages of k1s itself.
@@ -22,6 +22,7 @@
 //! is marked ready, and goes on in the next turn, before the loop waits again.
 //! Nothing here decides what happens to a job.
 
+mod census;
 mod console;
 mod init;
 mod journal;
@@ -212,6 +213,7 @@ impl Daemon {
             self.supervisor.forget_departed();
             self.reap();
             self.tell_ends();
+            self.processes.look_around(&mut self.supervisor, self.now);
             self.measure();
             self.drain();
             self.supervisor.handle_timeout(self.now);
@@ -298,7 +300,8 @@ impl Daemon {
     fn wait(&mut self, events: &mut Events) {
         let is_busy =
             self.supervisor.has_spawns() || self.outputs.has_more() || self.peers.has_more();
-        let is_busy = is_busy || self.supervisor.has_actions() || self.processes.is_measuring();
+        let is_busy = is_busy || self.supervisor.has_actions();
+        let is_busy = is_busy || self.processes.has_more() || self.processes.is_measuring();
         if !is_busy {
             os::memory::give_back();
         }

@@ -9,9 +9,7 @@ use super::init::{Init, MAIN, Stdio};
 use super::leftovers::{self, Leftovers, Stop};
 use super::meter::{Meter, Over};
 use super::outputs::{Outputs, Sinks, Watched};
-use super::shares::{
-    ACTIONS_A_DRAIN, ANSWERS_A_DRAIN, FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN, STOPS_A_DRAIN,
-};
+use super::shares::{ACTIONS_A_DRAIN, ANSWERS_A_TURN, FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN};
 use crate::config::Forward;
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::os;
@@ -147,11 +145,7 @@ impl Processes {
     /// Acts on existing processes, up to the share of a turn.
     fn act(&mut self, supervisor: &mut Supervisor, now: Now) -> Option<u8> {
         let mut exit = None;
-        let mut stops = Vec::new();
         for _ in 0..ACTIONS_A_DRAIN {
-            if stops.len() == STOPS_A_DRAIN {
-                break;
-            }
             let Some(action) = supervisor.poll_action() else { break };
             match action {
                 Action::Signal { target, signal } => signal_live(&target, signal, supervisor),
@@ -166,7 +160,7 @@ impl Processes {
                     }
                 }
                 Action::Stop { target: Target::Tree { leader, owner }, signal } => {
-                    stops.push(Stop { leader, owner, signal });
+                    self.leftovers.stop(Stop { leader, owner, signal });
                 }
                 Action::Survey { run, target } => self.surveys.push((run, target)),
                 Action::Glance { run, leader } => {
@@ -186,39 +180,38 @@ impl Processes {
                 Action::Exit { code } => exit = Some(code),
             }
         }
-        if !stops.is_empty() {
-            self.reserved = None;
-            self.leftovers.stop(&stops, supervisor);
-            self.reserved = self.spawner.reserved_descriptor();
-        }
-        self.answer(supervisor, now);
         exit
     }
 
-    /// Answers surveys, up to the share of a turn: one look serves all. Waits while there is more
-    /// to reap or to stop.
-    fn answer(&mut self, supervisor: &mut Supervisor, now: Now) {
+    /// Stops trees of processes and answers surveys, up to the share of a turn: one look serves all.
+    /// It does not begin while there is more to reap or to stop.
+    pub(super) fn look_around(&mut self, supervisor: &mut Supervisor, now: Now) {
         let is_reaping = self.reap_at.is_some_and(|at| at <= now.mono);
-        if !self.waits_for_look()
-            || is_reaping
-            || supervisor.has_actions()
-            || self.look_at > now.mono
-        {
+        let may_look = self.look_at <= now.mono && !is_reaping && !supervisor.has_actions();
+        let looks = may_look && self.waits_for_look();
+        if !looks && !self.leftovers.has_more() {
             return;
         }
-        let share = self.surveys.len().min(ANSWERS_A_DRAIN);
-        let surveys: Vec<_> = self.surveys.drain(..share).collect();
         self.reserved = None;
-        let answers = self.leftovers.survey(&surveys, supervisor);
+        let waiting = self.surveys.get(..ANSWERS_A_TURN).unwrap_or(&self.surveys);
+        let answers = self.leftovers.go_on(waiting, may_look, supervisor);
         self.reserved = self.spawner.reserved_descriptor();
-        self.look_at = now.mono + self.leftovers.pause();
+        if looks {
+            self.look_at = now.mono + self.leftovers.pause();
+        }
+        let surveys: Vec<_> = self.surveys.drain(..answers.len()).collect();
         for ((run, _), left) in surveys.into_iter().zip(answers) {
             supervisor.handle_survey(run, left, now);
         }
     }
 
+    /// Whether [`Processes::look_around`] has something to do now.
+    pub(super) fn has_more(&self) -> bool {
+        self.leftovers.has_more()
+    }
+
     fn waits_for_look(&self) -> bool {
-        !self.surveys.is_empty() || self.leftovers.has_unasked()
+        !self.surveys.is_empty() || self.leftovers.wants_look()
     }
 
     /// Whether a measurement is in progress.

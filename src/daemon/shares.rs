@@ -46,15 +46,13 @@ pub(super) const PIPE_BUFFER_BYTES: usize = 16 * 1024;
 pub(super) const SPAWNS_A_DRAIN: usize = 2;
 /// How many actions on processes are done at a time; each takes a few µs.
 pub(super) const ACTIONS_A_DRAIN: usize = 512;
-/// How many of them may be stops: each signals a group and looks at the descendants of its leader.
-pub(super) const STOPS_A_DRAIN: usize = 32;
-/// How many surveys are answered at a time: each answer may end a job or start its next run.
-pub(super) const ANSWERS_A_DRAIN: usize = 512;
-/// How many descendants are looked at, of processes that are stopped or surveyed.
-pub(super) const LOOKED_AT_A_TURN: usize = 4096;
-/// How many children of k1s are looked at in repeated looks for processes that fork meanwhile:
-/// about thirty looks when there are few. The next survey finds those that still fork.
-pub(super) const CHASED_A_TURN: usize = 1024;
+/// How many surveys are answered. Each answer may end a job or start its next run.
+pub(super) const ANSWERS_A_TURN: usize = 512;
+/// How many processes are looked at when runs are stopped or surveyed. Each takes about 20 µs.
+pub(super) const LOOKED_AT_A_TURN: usize = 256;
+/// How many children of k1s are looked at after each stop or survey, in repeated looks for processes
+/// that fork meanwhile. The next survey finds those that still fork.
+pub(super) const CHASED_A_STOP: usize = 1024;
 /// Processes whose memory and CPU time are read: some 20 µs each.
 pub(super) const MEASURED_A_TURN: usize = 16;
 /// Processes whose parents were read after them.

@@ -11,8 +11,8 @@
 //! `/proc/PID/task/TID/children` lists children (proc_tid_children(5)). In the file of k1s itself,
 //! inherited ones are added at the end, and none is removed until k1s reaps it. So one read of the
 //! whole file is exact: it shows all children at the moment when its end was read.
-//! If the kernel has no such files (CONFIG_PROC_CHILDREN), k1s walks all of `/proc`. That is not
-//! exact, so it takes several looks in a row.
+//! If the kernel has no such files (CONFIG_PROC_CHILDREN), k1s searches all of `/proc`, over several
+//! turns. That is not exact, so it takes several looks in a row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 use nix::errno::Errno;
 
 use super::mark::{Marks, RUN_MASK};
-use super::proc::{self, Found, Stat, known, list, own_pid};
+use super::proc::{self, Found, Proc, Stat, known, list, own_pid};
 use super::{limits, random};
 use crate::job::Pid;
 use crate::job::tag::RunTag;
@@ -31,89 +31,166 @@ use crate::job::tag::RunTag;
 pub enum Look {
     /// These processes were found.
     Taken(Family),
+    /// There are no `children` files: all of `/proc` is being searched.
+    Searching(Search),
     /// A shortage of descriptors or memory: try again.
     Short,
     /// There is no `/proc`, or it is that of another pid namespace.
     Blind,
 }
 
+impl Look {
+    /// Looks for the children of k1s.
+    pub fn begin() -> Look {
+        if !sees_own_namespace() {
+            return Look::Blind;
+        }
+        match children(own_pid()) {
+            Ok(own) => Look::Taken(Family { own, searched: None, has_missed: false }),
+            Err(error) if super::is_shortage(super::errno_of(&error)) => Look::Short,
+            Err(_) => Search::begin(),
+        }
+    }
+}
+
+/// A search through all of `/proc` that can pause.
+#[derive(Debug)]
+pub struct Search {
+    listed: Vec<Pid>,
+    found: BTreeMap<Pid, Vec<Stat>>,
+    has_missed: bool,
+}
+
+impl Search {
+    fn begin() -> Look {
+        let Some(Some(own)) = known(Stat::read(own_pid())) else { return Look::Blind };
+        let Some(Some(listed)) = known(list()) else { return Look::Short };
+        if own.process.pid != own_pid() {
+            return Look::Blind;
+        }
+        Look::Searching(Search { listed, found: BTreeMap::new(), has_missed: false })
+    }
+
+    /// Looks at `share` processes at most, and reduces it by their number.
+    pub fn go_on(mut self, share: &mut usize) -> Look {
+        while let Some(pid) = self.listed.pop() {
+            let Some(left) = share.checked_sub(1) else {
+                self.listed.push(pid);
+                return Look::Searching(self);
+            };
+            *share = left;
+            match known(Stat::read(pid)) {
+                Some(Some(stat)) => self.found.entry(stat.parent).or_default().push(stat),
+                // Its children may have been born after the list was made.
+                Some(None) => self.has_missed = true,
+                None => return Look::Short,
+            }
+        }
+        let own = self.found.get(&own_pid()).into_iter().flatten();
+        let own = own.map(|stat| stat.process.pid).collect();
+        Look::Taken(Family { own, searched: Some(self.found), has_missed: self.has_missed })
+    }
+}
+
 /// Children and descendants.
 #[derive(Debug)]
 pub struct Family {
-    /// The children of k1s, including zombies.
+    /// The children of k1s, including zombies, in the order of their ids.
     pub own: Vec<Pid>,
     /// All of `/proc`, if there are no `children` files.
-    walked: Option<BTreeMap<Pid, Vec<Pid>>>,
+    searched: Option<BTreeMap<Pid, Vec<Stat>>>,
+    has_missed: bool,
 }
 
 impl Family {
     /// Without the children of k1s: to look for the descendants of one process only.
     pub fn unlooked() -> Family {
-        Family { own: Vec::new(), walked: None }
-    }
-
-    /// Looks for the children of k1s.
-    pub fn look() -> Look {
-        if !sees_own_namespace() {
-            return Look::Blind;
-        }
-        match children(own_pid()) {
-            Ok(own) => Look::Taken(Family { own, walked: None }),
-            Err(error) if super::is_shortage(super::errno_of(&error)) => Look::Short,
-            Err(_) => Family::walk(),
-        }
-    }
-
-    fn walk() -> Look {
-        let Some(Some(own)) = known(Stat::read(own_pid())) else { return Look::Blind };
-        let Some(Some(pids)) = known(list()) else { return Look::Short };
-        if own.process.pid != own_pid() {
-            return Look::Blind;
-        }
-        let mut walked = BTreeMap::<Pid, Vec<Pid>>::new();
-        for pid in pids {
-            let Some(stat) = known(Stat::read(pid)) else { return Look::Short };
-            if let Some(stat) = stat {
-                walked.entry(stat.parent).or_default().push(pid);
-            }
-        }
-        let own = walked.get(&own_pid()).cloned().unwrap_or_default();
-        Look::Taken(Family { own, walked: Some(walked) })
+        Family { own: Vec::new(), searched: None, has_missed: false }
     }
 
     /// Whether [`own`](Family::own) shows all children at one moment.
     pub fn is_exact(&self) -> bool {
-        self.walked.is_none()
+        self.searched.is_none()
     }
 
-    /// The living descendants of a process, at most `most`, which is reduced by their number. The
-    /// children of one that has ended meanwhile are children of k1s now, and found by the next
-    /// look.
-    pub fn below(&self, root: Pid, most: &mut usize) -> Vec<Stat> {
-        let mut found = Vec::new();
-        let mut todo = vec![root];
-        while let Some(parent) = todo.pop() {
-            for pid in self.children_of(parent) {
-                let Some(left) = most.checked_sub(1) else { return found };
-                *most = left;
-                let Ok(stat) = Stat::read(pid) else { continue };
-                todo.push(pid);
-                if !stat.is_dead {
-                    found.push(stat);
+    /// Whether a process ended during the look: its children may not have been seen.
+    pub fn has_missed(&self) -> bool {
+        self.has_missed
+    }
+}
+
+/// The living descendants of a process, found step by step. The children of one that has ended
+/// meanwhile are children of k1s now, and found by the next look.
+#[derive(Debug)]
+pub struct Descent {
+    todo: Vec<Todo>,
+}
+
+#[derive(Debug)]
+enum Todo {
+    ChildrenOf(Proc),
+    Child { pid: Pid, parent: Pid },
+    Seen(Stat),
+}
+
+/// What a step of a [`Descent`] has found.
+#[derive(Debug)]
+pub enum Step {
+    /// A descendant.
+    Found(Stat),
+    /// No new one.
+    Nothing,
+    /// The end.
+    Done,
+}
+
+impl Descent {
+    /// Of the descendants of `root`.
+    pub fn below(root: Proc) -> Descent {
+        Descent { todo: vec![Todo::ChildrenOf(root)] }
+    }
+
+    /// The next step: reads about one process, or lists the children of one.
+    pub fn step(&mut self, family: &Family) -> Step {
+        match self.todo.pop() {
+            None => Step::Done,
+            Some(Todo::ChildrenOf(parent)) => {
+                match &family.searched {
+                    None => self.add_children_of(parent),
+                    Some(searched) => {
+                        let children = searched.get(&parent.pid).into_iter().flatten();
+                        self.todo.extend(children.copied().map(Todo::Seen));
+                    }
                 }
+                Step::Nothing
             }
+            Some(Todo::Child { pid, parent }) => match Stat::read(pid) {
+                Ok(stat) if stat.parent == parent => self.descend_to(stat),
+                Ok(_) | Err(_) => Step::Nothing,
+            },
+            Some(Todo::Seen(stat)) => self.descend_to(stat),
         }
-        found
     }
 
-    fn children_of(&self, parent: Pid) -> Vec<Pid> {
+    /// Lists children, unless another process has the id of `parent` meanwhile.
+    fn add_children_of(&mut self, parent: Proc) {
         if !sees_own_namespace() {
-            return Vec::new();
+            return;
         }
-        match &self.walked {
-            Some(walked) => walked.get(&parent).cloned().unwrap_or_default(),
-            None => children(parent).unwrap_or_default(),
+        let children = children(parent.pid).unwrap_or_default();
+        let is_it = || Stat::read(parent.pid).is_ok_and(|stat| stat.process == parent);
+        if !children.is_empty() && is_it() {
+            let children = children.into_iter();
+            self.todo.extend(children.map(|pid| Todo::Child { pid, parent: parent.pid }));
         }
+    }
+
+    fn descend_to(&mut self, stat: Stat) -> Step {
+        if stat.is_dead {
+            return Step::Nothing;
+        }
+        self.todo.push(Todo::ChildrenOf(stat.process));
+        Step::Found(stat)
     }
 }
 
@@ -233,6 +310,11 @@ pub fn session_of(pid: Pid) -> Option<Pid> {
     nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
 }
 
+/// The process group of a process, unless that is gone.
+pub fn group_of(pid: Pid) -> Option<Pid> {
+    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.0))).ok().map(|id| Pid(id.as_raw()))
+}
+
 /// What `/proc` says about a child of k1s; `None` when that cannot be seen now.
 pub fn stat_of(pid: Pid) -> Option<Stat> {
     known(Stat::read(pid)).flatten()
@@ -324,5 +406,62 @@ mod tests {
                 assert!(look.unwrap().contains(&pid));
             }
         });
+    }
+
+    /// A search through a large `/proc` took one turn, and held up all others.
+    #[test]
+    fn a_search_finds_what_lists_of_children_tell_in_shares() {
+        let name = "os::looking::tests::a_search_finds_what_lists_of_children_tell_in_shares";
+        in_own_process(name, || {
+            let script = "sleep 1000 & echo; wait";
+            let mut child =
+                Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+            let pid = Pid(i32::try_from(child.id()).unwrap());
+            let mut line = [0];
+            child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+            let (mut look, mut turns) = (Search::begin(), 0);
+            let searched = loop {
+                look = match look {
+                    Look::Searching(search) => search.go_on(&mut 3),
+                    Look::Taken(family) => break family,
+                    Look::Short | Look::Blind => panic!("there is a /proc"),
+                };
+                turns += 1;
+            };
+            assert!(turns > 1 && !searched.is_exact());
+            let Look::Taken(listed) = Look::begin() else { panic!("there are lists") };
+            assert!(listed.is_exact() && searched.own == listed.own, "{searched:?}");
+            let below = |family| {
+                let mut descent = Descent::below(Stat::read(pid).unwrap().process);
+                let mut found = Vec::new();
+                loop {
+                    match descent.step(family) {
+                        Step::Found(stat) => found.push(stat.process),
+                        Step::Nothing => {}
+                        Step::Done => return found,
+                    }
+                }
+            };
+            assert_eq!(below(&searched).len(), 1);
+            assert_eq!(below(&searched), below(&listed));
+            for process in below(&listed) {
+                crate::os::signalling::signal_process(process.pid, crate::job::Signal::KILL);
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+    }
+
+    /// Each look at a chain of forks found the last link gone, and nothing that was left.
+    #[test]
+    fn a_search_tells_that_a_process_was_gone() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = Pid(i32::try_from(child.id()).unwrap());
+        let search = || Search { listed: vec![pid], found: BTreeMap::new(), has_missed: false };
+        for is_there in [true, false] {
+            let Look::Taken(family) = search().go_on(&mut 1) else { panic!("it was one") };
+            assert_eq!(family.has_missed(), !is_there);
+            child.wait().unwrap();
+        }
     }
 }

@@ -53,6 +53,33 @@ pub(super) fn cpu_time(used: &libc::rusage) -> Duration {
     time(used.ru_utime) + time(used.ru_stime)
 }
 
+/// Whether a child of k1s has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildState {
+    /// It is alive.
+    Alive,
+    /// It has ended, and was not reaped.
+    Ended,
+    /// k1s has no such child.
+    None,
+}
+
+/// Whether a child has ended; it is not reaped: waitid(2) with `WNOWAIT`.
+pub fn child_state(pid: Pid) -> ChildState {
+    let Ok(id) = libc::id_t::try_from(pid.0) else { return ChildState::None };
+    // SAFETY: a siginfo_t holds only numbers and raw pointers, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is a siginfo_t to write to.
+    let result = unsafe { libc::waitid(libc::P_PID, id, &raw mut info, flags) };
+    // SAFETY: the call has written the fields of a child, or left them zero.
+    match (result, unsafe { info.si_pid() }) {
+        (0, 0) => ChildState::Alive,
+        (0, _) => ChildState::Ended,
+        (_, _) => ChildState::None,
+    }
+}
+
 /// Decodes a wait status: wait(2). `None` for a stopped or continued child. nix does not know
 /// realtime signals, and would lose such an end.
 pub(super) fn exit_status(status: libc::c_int) -> Option<ExitStatus> {

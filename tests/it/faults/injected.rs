@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 
 use super::{does_not_spin, is_deferred, sleep};
 use crate::harness::{
-    Builder, K1s, both_ways, continuous, one_off, send_signal, skip, wait_for, wait_until, with,
+    Builder, K1s, both_ways, cannot_unshare, continuous, one_off, send_signal, skip, wait_for,
+    wait_until, with,
 };
 
 both_ways! {
@@ -87,7 +88,7 @@ fn calls_for_connections_fail(start: Builder) {
     );
 }
 
-/// open(2), getdents(2), kill(2), of a stop.
+/// open(2), getdents(2), pidfd_open(2), kill(2), of a stop.
 fn calls_that_look_for_processes_fail(start: Builder) {
     survives(
         &start,
@@ -96,6 +97,10 @@ fn calls_that_look_for_processes_fail(start: Builder) {
             ("openat", "ENFILE", "2..9"),
             ("openat", "ENOMEM", "2..5"),
             ("getdents64", "ENOMEM", "1..2"),
+            ("pidfd_open", "EMFILE", "1+"),
+            ("pidfd_open", "ENOMEM", "1"),
+            // Linux before 5.3 has none.
+            ("pidfd_open", "ENOSYS", "1+"),
             ("kill", "EPERM", "1+2"),
         ],
     );
@@ -136,6 +141,33 @@ fn calls_of_a_new_process_fail(start: Builder) {
             scope.spawn(move || waits_for(k1s.start(), (call, error, "1+")));
         }
     });
+}
+
+/// Linux without CONFIG_PROC_CHILDREN lists nobody's children: all of /proc is searched.
+#[test]
+fn without_lists_of_children_leftovers_are_found() {
+    if let Some(reason) = cannot_unshare() {
+        skip!(reason);
+    }
+    let start = K1s::with().pid1();
+    if let Some(reason) = cannot_trace(&start) {
+        skip!(reason);
+    }
+    let k1s = start.start();
+    let own = ["-P", "/proc/1/task/1/children"];
+    let tracer = Tracer::attach(&k1s, &own, ("openat", "ENOENT", "1+")).unwrap();
+    play(&k1s);
+    wait_until("no process is left", || k1s.descendants().is_empty());
+    // Where nobody runs any more, that is said after looks that find nobody.
+    let daemon = "(env -i setsid sh -c 'echo >up; exec sleep 1000' &)
+        while [ ! -e up ]; do sleep 0.01; done";
+    put(&k1s, "daemon", &one_off(daemon));
+    k1s.results("daemon", 1);
+    k1s.delete("/job/daemon");
+    wait_until("no process is left", || k1s.descendants().is_empty());
+    let calls = tracer.end();
+    assert!(calls.contains("(INJECTED)"), "{calls}");
+    assert!(!k1s.stderr().contains("cannot be seen"), "{}", k1s.stderr());
 }
 
 /// Every process that is to become a job's has this fault; then no more.
@@ -233,9 +265,13 @@ fn play(k1s: &K1s) {
     put(k1s, "again", &with(continuous("echo out"), restart));
     k1s.in_state("again", "failed");
     assert!(k1s.results("again", 3).iter().all(|result| result["stdout"] == "out\n"));
-    let stray = "(setsid sh -c 'echo >up; exec sleep 1000' &); exec sleep 1000";
+    // An orphan, and a child of the first process, which has it end as nobody else does.
+    let stray = "(setsid sh -c 'echo >orphan; exec sleep 1000' &)
+        setsid sh -c 'echo >child; exec sleep 1000' & exec sleep 1000";
     put(k1s, "stray", &with(continuous(stray), json!({"stop": {"timeoutSeconds": 0.3}})));
-    wait_until("the stray is up", || k1s.dir().join("up").exists());
+    for name in ["orphan", "child"] {
+        wait_until(name, || k1s.dir().join(name).exists());
+    }
     k1s.put("/job/stray/kill");
     k1s.in_state("stray", "killed");
 }
