@@ -21,8 +21,8 @@ ABOUT_STATE = (
     "is of another type",
     "does not support",
     "was killed; start it first",
-    "has a run going",
-    "has no process that is running",
+    "has an active run",
+    "has no running process",
 )
 
 created = []

@@ -1,12 +1,12 @@
 //! The specification that a POST, PUT or PATCH gives a job.
 //!
 //! ```text
-//!   POST, PUT ─▶ payload ────────────────────┐
-//!   PATCH ─▶ patch ─┐                        ├─▶ less READ_ONLY ─▶ parse ─▶ secrets kept ─▶ JobSpec
-//!   the job ─▶ write ┴─ merge (RFC 7396) ────┘
+//!   POST, PUT ─▶ payload ──────────────────┐
+//!   PATCH ─▶ patch ─┐                      ├─▶ drop READ_ONLY ─▶ parse ─▶ keep secrets ─▶ JobSpec
+//!   the job ─▶ write ┴─ merge (RFC 7396) ──┘
 //! ```
 //!
-//! What GET shows can be edited and sent back: what the job object adds to the specification is
+//! What GET shows can be edited and sent back: fields that are not part of the specification are
 //! ignored, and `"***"` keeps the secret that it stands for.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::job::{self, Defaults, FieldError, HIDDEN, JobSpec, Secrets, Spelling,
 
 use super::view::READ_ONLY;
 
-/// Reads the specification that is given for the job `id`; `old` is the one that it has.
+/// Reads the specification given for the job `id`; `old` is its present one.
 pub(super) fn specification(
     given: Value,
     id: &str,
@@ -28,7 +28,7 @@ pub(super) fn specification(
     Ok(spec)
 }
 
-/// The specification `old`, changed by a JSON Merge Patch (RFC 7396).
+/// Changes the specification `old` by a JSON Merge Patch (RFC 7396).
 pub(super) fn merged(old: &JobSpec, patch: Value) -> Value {
     let written = job::write(old, Secrets::Hidden).into_iter();
     let mut fields: Vec<_> =
@@ -41,8 +41,8 @@ pub(super) fn merged(old: &JobSpec, patch: Value) -> Value {
     document
 }
 
-/// A schedule takes the place of the one that there is, however either is given: an interval may
-/// be `schedule` or `scheduleInSeconds`, and has no time zone.
+/// A schedule in a patch replaces the present one, however each is written: an interval may be
+/// `schedule` or `scheduleInSeconds`, and has no time zone.
 fn make_room_for_schedule(fields: &mut Vec<(String, Value)>, changes: &[(String, Value)]) {
     let find = |entries: &[(String, Value)], name| {
         entries.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
@@ -70,7 +70,7 @@ fn merge(target: &mut Value, patch: Value) {
         Value::Table(entries) => entries,
         _ => Vec::new(),
     };
-    // In order, so that a patch as long as a body may be is merged in one go.
+    // Sorted, so that a patch as long as the longest body is merged quickly.
     let mut entries: BTreeMap<String, Value> = entries.into_iter().collect();
     for (name, change) in changes {
         if change == Value::Null {
@@ -82,20 +82,21 @@ fn merge(target: &mut Value, patch: Value) {
     *target = Value::Table(entries.into_iter().collect());
 }
 
-/// Less what the job object shows beside the specification. An `id` is that of the path.
+/// Drops what the job object shows in addition to the specification. An `id` must be that of the
+/// path.
 fn without_read_only(given: Value, id: &str) -> Result<Value, FieldError> {
     let Value::Table(mut entries) = given else { return Ok(given) };
     let other = entries.iter().find(|(name, value)| {
         name == "id" && !matches!(value, Value::String(given) if given == id)
     });
     if other.is_some() {
-        return Err(FieldError::new("id", format!("must be {id:?}, as in the path, or left out")));
+        return Err(FieldError::new("id", format!("must be {id:?}, as in the path, or omitted")));
     }
     entries.retain(|(name, _)| !READ_ONLY.contains(&name.as_str()));
     Ok(Value::Table(entries))
 }
 
-/// Puts the values that `old` has in the place of [`HIDDEN`] ones.
+/// Replaces [`HIDDEN`] values by those of `old`.
 fn keep_secrets(spec: &mut JobSpec, id: &str, old: Option<&JobSpec>) -> Result<(), FieldError> {
     for (name, value) in &mut spec.command.environment {
         if value != HIDDEN {

@@ -1,42 +1,42 @@
-//! JSON, written piece by piece into what is to be sent.
+//! Writes JSON piece by piece to the output of a connection.
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use std::io;
 
-/// Writes a whole answer. Each ends with a newline, so that a terminal's prompt is not on its
-/// last line.
+/// Writes a whole answer, with a newline at its end, so that a terminal's prompt comes on a new
+/// line.
 pub(super) fn write_line(out: &mut Vec<u8>, body: &impl Serialize) {
     write_json(out, body);
     out.push(b'\n');
 }
 
-/// Writing to memory cannot fail, and nothing that is written has keys that are not strings.
+/// Writes a value. This cannot fail: it writes to memory, and all keys are strings.
 pub(super) fn write_json(out: &mut Vec<u8>, body: &impl Serialize) {
     let _ = serde_json::to_writer(out, body);
 }
 
-/// The first bytes of a text, `at_most` so many, which are 4 or more: up to where a character
-/// begins. What is no continuation byte begins one, whether it is valid or not, and no character
-/// has more than three of them (RFC 3629).
+/// The first `at_most` bytes of a text (4 or more), or a few less, so that no character is split.
+/// Every byte except a continuation byte begins a character, valid or not, and a character has at
+/// most three of those (RFC 3629).
 pub(super) fn slice_of_text(text: &[u8], at_most: usize) -> &[u8] {
     let begins_character = |at: &usize| text.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
     let end = (at_most.saturating_sub(3)..=at_most).rev().find(begins_character);
     text.get(..end.unwrap_or(at_most)).unwrap_or(text)
 }
 
-/// Writes bytes as they stand within a JSON string: what is not UTF-8 is shown as U+FFFD.
+/// Writes bytes as a part of a JSON string; those that are not UTF-8 become U+FFFD.
 pub(super) fn write_text(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut serializer = Serializer::with_formatter(out, Unquoted);
-    // Most output is UTF-8, which is faster to find out than to repair. Writing to memory
-    // cannot fail.
+    // Most output is UTF-8, and checking that is faster than replacing. Writing to memory cannot
+    // fail.
     let _ = match str::from_utf8(bytes) {
         Ok(text) => text.serialize(&mut serializer),
         Err(_) => String::from_utf8_lossy(bytes).serialize(&mut serializer),
     };
 }
 
-/// Compact JSON whose strings have no quotation marks around them.
+/// Compact JSON with strings that have no quotation marks around them.
 struct Unquoted;
 
 impl Formatter for Unquoted {
@@ -49,13 +49,13 @@ impl Formatter for Unquoted {
     }
 }
 
-/// Writes an object, but for its closing brace: more fields follow.
+/// Writes an object without its closing brace, for more fields to follow.
 pub(super) fn open_object(out: &mut Vec<u8>, fields: &impl Serialize) {
     write_json(out, fields);
     out.pop();
 }
 
-/// Adds the last fields to an object that was opened.
+/// Writes the last fields of an object, and its closing brace.
 pub(super) fn close_object(out: &mut Vec<u8>, fields: &impl Serialize) {
     let begin = out.len();
     write_json(out, fields);
@@ -64,7 +64,7 @@ pub(super) fn close_object(out: &mut Vec<u8>, fields: &impl Serialize) {
     }
 }
 
-/// How much of a text is looked at before the next look at how much was written.
+/// How many bytes of a text are written before the length of the output is checked again.
 pub(super) const TEXT_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]

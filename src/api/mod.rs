@@ -1,12 +1,12 @@
-//! The REST API: requests become commands to the supervisor, and what it shows becomes JSON.
+//! The REST API: turns requests into commands to the supervisor, and what it shows into JSON.
 //!
 //! ```text
-//!   Head    ─▶ route ─▶ may it? does it exist? ─▶ refused at once, its body unread
+//!   Head    ─▶ route ─▶ allowed? does it exist? ─▶ if not, refused at once without its body
 //!   Request ─▶ route ─▶ command or view ─▶ answered, or `Pending`: it takes more than one turn
 //! ```
 //!
-//! All routes stand in one table, [`ROUTES`]. Whoever has no token learns nothing but that k1s
-//! is alive: the token is asked for before it is looked whether a path or a job exists.
+//! All routes are in one table, [`ROUTES`]. Clients without a token learn only that k1s is alive:
+//! the token is checked before the path and the job.
 
 mod answer;
 mod change;
@@ -38,17 +38,17 @@ pub use metrics::{METRICS, Metric};
 pub use view::READ_ONLY;
 use view::{Filter, Shown};
 
-/// One thing that can be asked of a path.
+/// A method of a path.
 #[derive(Debug)]
 pub struct Route {
-    /// With which method; what GET answers, HEAD does.
+    /// The method; GET includes HEAD.
     pub method: Method,
-    /// The path, with `{id}` for a segment that names a job.
+    /// The path, with `{id}` for the segment that names a job.
     pub path: &'static str,
     handler: Handler,
 }
 
-/// Everything that the API knows.
+/// All routes of the API.
 pub const ROUTES: [Route; 16] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/openapi.json", Handler::OpenApi),
@@ -77,14 +77,14 @@ pub struct Api {
 }
 
 impl Api {
-    /// An API for whoever shows `token`. `directory` is k1s's own working directory, absolute;
-    /// `time_zone`, which is known, is that of cron expressions.
+    /// An API for clients that send `token`. `directory` is k1s's own working directory, absolute;
+    /// `time_zone` is the default for cron expressions, a known one.
     pub fn new(token: Vec<u8>, directory: String, time_zone: String) -> Api {
         Api { token, directory, time_zone }
     }
 
-    /// Deals with one thing that came in on `connection`: lets it come, answers it, or hands
-    /// back what answers it later.
+    /// Handles what was received on `connection`: reads the body, answers, or returns what answers
+    /// later.
     pub fn handle(
         &self,
         incoming: Incoming,
@@ -95,7 +95,7 @@ impl Api {
         match incoming {
             Incoming::Head(head) => {
                 match self.admit(&head) {
-                    // No body is read of who has not shown the token: it would take memory.
+                    // Without a token no body is read, because it would take memory.
                     Ok(()) if !self.knows(&head) => {
                         respond_json(connection, Status::Ok, &ALIVE, now)
                     }
@@ -108,7 +108,8 @@ impl Api {
         }
     }
 
-    /// Whether the request shows the token: whoever has not shown it makes room first.
+    /// Whether the request has the token. Connections without it are the first to be closed when
+    /// there are too many.
     pub fn knows(&self, head: &Head) -> bool {
         head.bearer().is_some_and(|token| constant_time_eq(token, &self.token))
     }
@@ -255,7 +256,7 @@ impl Api {
         self.replace(id, given, supervisor, now)
     }
 
-    /// Gives the job a specification, or creates one that has it.
+    /// Gives the job a new specification, or creates the job.
     fn replace<'a>(
         &self,
         id: &'a str,
@@ -315,7 +316,7 @@ enum Answer<'a> {
 
 struct Found<'a> {
     handler: Handler,
-    /// Empty where the path names no job.
+    /// Empty if the path names no job.
     id: &'a str,
 }
 
@@ -329,7 +330,7 @@ enum Missing {
 struct Refused {
     status: Status,
     error: String,
-    /// What would be right, where `error` may not say it.
+    /// What would be right, if `error` cannot say it.
     hint: Option<String>,
     allow: Option<String>,
     closes: bool,
@@ -392,7 +393,7 @@ impl Refused {
             Refusal::Exists => bad(&format!("Job with id {id} already exists")),
             Refusal::TooManyJobs => Refused::new(
                 Status::ServiceUnavailable,
-                "There are as many jobs as [limits] jobs allows; remove one first",
+                "There are as many jobs as limits.jobs allows; remove one first",
             ),
             Refusal::ShuttingDown => {
                 Refused::new(Status::ServiceUnavailable, "k1s is shutting down")
@@ -404,9 +405,9 @@ impl Refused {
             Refusal::NotRunnable => bad("Job type does not support run operation"),
             Refusal::Killed => bad(&format!("Job {id} was killed; start it first")),
             Refusal::Forbidden => {
-                bad(&format!("Job {id} has a run going, and may not have another now"))
+                bad(&format!("Job {id} has an active run, and its policy allows no other"))
             }
-            Refusal::NotRunning => bad(&format!("Job {id} has no process that is running")),
+            Refusal::NotRunning => bad(&format!("Job {id} has no running process")),
         }
     }
 
@@ -418,7 +419,7 @@ impl Refused {
     }
 }
 
-/// The seed promises one message without the name of its field, or what would be right.
+/// The seed promises one message without the name of its field and without what would be right.
 impl From<FieldError> for Refused {
     fn from(error: FieldError) -> Refused {
         if let Some(hint) = error.message.strip_prefix(job::INVALID_TYPE) {
@@ -454,7 +455,7 @@ fn find(method: Method, path: &Path) -> Result<Found<'_>, Missing> {
     Err(Missing::Method { allowed: allowed.join(", ") })
 }
 
-/// The job that the path names, or an empty string; `None` when the path is another one.
+/// The id in the path, or an empty string; `None` if the path does not match.
 fn matches<'a>(pattern: &str, path: &'a Path) -> Option<&'a str> {
     let mut id = "";
     let mut segments = path.segments();
@@ -474,7 +475,7 @@ fn document(body: &[u8]) -> Result<Value, Refused> {
         .map_err(|error| Refused::new(Status::BadRequest, format!("The body is not JSON: {error}")))
 }
 
-/// The job, or that it is waited for until it has come so far.
+/// Shows the job, or waits until it has reached a milestone.
 fn show<'a>(
     id: &'a str,
     head: &Head,
@@ -488,7 +489,7 @@ fn show<'a>(
     Ok(Answer::Wait(Wait { job: job.key(), goal, until: now.mono + wait, shown }))
 }
 
-/// What `?wait=` waits for: the job's end, if nothing else is said.
+/// What `?wait=` waits for; by default, the end of the job.
 fn milestone(head: &Head) -> Result<Milestone, Refused> {
     let Some(given) = head.query_value("for") else { return Ok(Milestone::Ended) };
     let found = MILESTONES.iter().find(|(name, _)| *name == given);
@@ -501,13 +502,12 @@ fn milestone(head: &Head) -> Result<Milestone, Refused> {
         Some(_) => Ok(*milestone),
         None => Err(Refused::new(
             Status::BadRequest,
-            "for: says what is waited for, and needs wait=SECONDS beside it",
+            "for: says what to wait for, and needs wait=SECONDS as well",
         )),
     }
 }
 
-/// Whoever asks for an answer that waits is told who gives one; elsewhere, what is asked in a
-/// query and means nothing is ignored.
+/// Refuses `wait` where no answer waits. Other parameters without a meaning are ignored.
 fn refuse_query(handler: Handler, head: &Head) -> Result<(), Refused> {
     let waits = match handler {
         Handler::Health | Handler::OpenApi | Handler::Show => return Ok(()),
@@ -534,7 +534,7 @@ fn refuse_query(handler: Handler, head: &Head) -> Result<(), Refused> {
     if head.query_value("for").is_some() {
         return Err(Refused::new(
             Status::BadRequest,
-            "for: only GET /job/{id}?wait=SECONDS waits for what it says",
+            "for: only GET /job/{id}?wait=SECONDS has it",
         ));
     }
     Ok(())
@@ -558,9 +558,9 @@ fn respond_json(connection: &mut Connection, status: Status, body: &impl Seriali
 
 const ALIVE: Alive = Alive { status: "ok" };
 
-/// What may be waited for, by the names of `?for=`.
+/// What can be waited for, by the names of `?for=`.
 const MILESTONES: [(&str, Milestone); 3] =
     [("ended", Milestone::Ended), ("ready", Milestone::Ready), ("succeeded", Milestone::Succeeded)];
 
-/// All of this, for machines; a test holds it against the routes and against what they show.
+/// The description of the API for programs. A test compares it with the routes and their answers.
 const OPENAPI: &str = include_str!("openapi.json");

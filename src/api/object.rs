@@ -1,19 +1,19 @@
-//! The object of one job, written slice by slice.
+//! Writes the object of one job, slice by slice.
 //!
 //! ```text
-//!   begin ─▶ its state ─▶ its specification ─▶ ( a result ─▶ stdout ─▶ stderr ─▶ its counts )… ─▶ ]}
-//!                         └ a slice ends anywhere in it, behind a result, or in its output ┘
+//!   begin ─▶ state ─▶ specification ─▶ ( a result ─▶ stdout ─▶ stderr ─▶ counts )… ─▶ ]}
+//!                     └ a slice may end in it, after a result, or in its output ┘
 //! ```
 //!
-//! One run may have kept as much output as all jobs may together, and there may be a hundred
-//! thousand runs: neither is copied at once, nor kept for whoever reads slowly. Each slice looks
-//! up again what is still there, and what has been written stays JSON that is true:
+//! A run may have as much output as the whole budget, and there may be a hundred thousand runs. So
+//! they are neither copied at once nor kept for slow readers. Each slice looks up what is still
+//! there, and together the slices are valid JSON that is true:
 //!
-//! - The job's own fields are as they were at the beginning.
-//! - The results are those of the beginning: a job that is started again and again comes to an
-//!   end. Whatever was dropped before its turn is left out, as all are of a job that was removed.
-//! - Output that is dropped while it is written ends there, and is said to be truncated. A slice
-//!   ends where a character does, so that the slices make the text that the whole would.
+//! - The fields of the job are those of the beginning.
+//! - The results are those of the beginning, so that the object of a job that restarts all the time
+//!   ends. A result that was dropped before its turn is left out, and so are all of a removed job.
+//! - Output that is dropped while it is written ends there, and is marked as truncated. A slice
+//!   never splits a character, so that the slices make the same text as the whole.
 
 use super::json::{TEXT_BYTES, close_object, open_object, slice_of_text, write_text};
 use super::specification::{Specification, room_after};
@@ -22,30 +22,30 @@ use crate::job::{Captured, RunRecord, Stream};
 use crate::supervisor::{Job, JobKey, Supervisor};
 use crate::time::Now;
 
-/// What is left to be written of a job's object.
+/// What is still to be written of a job's object.
 #[derive(Debug)]
 pub(super) struct Object {
     job: JobKey,
     shown: Shown,
-    /// What is left of it, until it is written.
+    /// What is still to be written of the specification.
     specification: Option<Specification>,
-    /// The newest result that there was at the beginning, if it is shown.
+    /// The newest result at the beginning, if it is shown.
     last: Option<Mark>,
     /// The result that was written last, or whose output is being written; before the first, the
-    /// newest of those that are left out.
+    /// newest result that is not shown.
     current: Option<Mark>,
     is_first: bool,
     output: Option<Output>,
 }
 
-/// Which result, and where it was when it was last looked for.
+/// A result, and its index when it was last found.
 #[derive(Debug)]
 struct Mark {
     index: usize,
     run: u64,
 }
 
-/// The output of a result, being written.
+/// The output of a result that is being written.
 #[derive(Debug)]
 struct Output {
     stream: Stream,
@@ -53,17 +53,17 @@ struct Output {
     stderr: Text,
 }
 
-/// A stream's output, in bytes.
+/// The output of a stream, in bytes.
 #[derive(Debug)]
 struct Text {
     /// How much the run wrote.
     written: u64,
-    /// How much of what is kept of it was shown.
+    /// How much of the kept output was written.
     shown: usize,
 }
 
-/// Whether the object is so small that it is written at once. It may be longer than it seems,
-/// as what JSON has to escape takes up to six bytes.
+/// Whether the object is so small that it is written at once. It may be longer than this estimates,
+/// because bytes that JSON escapes take up to six.
 pub(super) fn is_small(job: &Job, shown: Shown) -> bool {
     let Some(mut room) = room_after(job.spec(), SMALL_BYTES) else { return false };
     job.results().skip(shown.left_out(job)).all(|record| {
@@ -76,8 +76,8 @@ pub(super) fn is_small(job: &Job, shown: Shown) -> bool {
 }
 
 impl Object {
-    /// Writes an object until `out` is `until` bytes long, or a little longer. Returns what is
-    /// left of it.
+    /// Begins an object, and writes until `out` is `until` bytes long, or a little longer. Returns
+    /// what is still to be written.
     pub(super) fn begin(
         supervisor: &Supervisor,
         job: &Job,
@@ -102,8 +102,8 @@ impl Object {
         (!object.write(Some(job), out, until)).then_some(object)
     }
 
-    /// Goes on until `out` is `until` bytes long, or a little longer. Returns whether the object
-    /// is whole.
+    /// Goes on until `out` is `until` bytes long, or a little longer. Returns whether the object is
+    /// complete.
     pub(super) fn go_on(
         &mut self,
         supervisor: &Supervisor,
@@ -132,7 +132,7 @@ impl Object {
         false
     }
 
-    /// The result after the current one; when that is gone, all before it are, too.
+    /// The result after the current one. If that was dropped, so were all before it.
     fn next_result<'a>(&mut self, job: &'a Job) -> Option<(Mark, &'a RunRecord)> {
         let last = self.last.as_mut()?.find(job)?;
         let current = self.current.as_mut().and_then(|mark| mark.find(job));
@@ -166,7 +166,7 @@ impl Object {
         });
     }
 
-    /// Writes some of the current result's output, and what comes behind it.
+    /// Writes a part of the output of the current result, and what follows it.
     fn write_output(&mut self, job: Option<&Job>, out: &mut Vec<u8>) {
         let record =
             job.zip(self.current.as_mut()).and_then(|(job, mark)| job.result_at(mark.find(job)?));
@@ -194,8 +194,8 @@ impl Mark {
         Mark { index, run: record.number }
     }
 
-    /// Where the result is now: no result ever moves but to the front, as those before it are
-    /// dropped. Runs that overlap end in any order, so their numbers do not tell.
+    /// The index of the result now: it only decreases, as results before it are dropped. The number
+    /// of the run does not help, because runs that overlap end in any order.
     fn find(&mut self, job: &Job) -> Option<usize> {
         let is_it =
             |index: &usize| job.result_at(*index).is_some_and(|record| record.number == self.run);
@@ -224,7 +224,7 @@ impl Text {
         self.written > self.shown as u64
     }
 
-    /// Writes some more of what is kept, if it still is; returns whether that was the rest.
+    /// Writes more of the output, if it is still kept; returns whether that was all.
     fn write(&mut self, captured: Option<&Captured>, out: &mut Vec<u8>) -> bool {
         let kept = captured.map(Captured::bytes).unwrap_or_default();
         let rest = kept.get(self.shown..).unwrap_or_default();
@@ -235,10 +235,10 @@ impl Text {
     }
 }
 
-/// As much as most answers have at most.
+/// The size that most answers do not exceed.
 const SMALL_BYTES: usize = 16 * 1024;
 
-/// About what the fields of a result take.
+/// The approximate size of the fields of a result.
 const RESULT_BYTES: usize = 256;
 
 #[cfg(test)]
@@ -291,8 +291,8 @@ mod tests {
         assert_eq!([shows(0, "stderr"), shows(1, "stderr")], ["", "err"]);
     }
 
-    /// Whatever happens to the job before any of the slices, they are an object, and what it
-    /// says is true: some of the results that there were, and as much of each output as it says.
+    /// Whatever happens to the job before any slice, together they are an object that is true: some
+    /// of the results at the beginning, and as much of each output as it says.
     fn check_between_slices(what: &str, happens: impl Fn(&mut World)) {
         for length in [1, 3000] {
             let count = World::with_results().slices(Shown::everything(), length, |_, _| ()).len();
@@ -408,8 +408,8 @@ mod tests {
         assert!(is_small(world.job(), newest(2)), "the large ones are left out");
     }
 
-    /// The first would have been the one after a result that is gone: the newest of those that
-    /// were left out.
+    /// The object would have begun after a result that was dropped: the newest one that is not
+    /// shown.
     #[test]
     fn the_newest_results_are_those_of_the_beginning() {
         let runs = |count: usize, happens: fn(&mut World)| -> Vec<u64> {
@@ -443,7 +443,7 @@ mod tests {
         Shown { results, ..Shown::everything() }
     }
 
-    /// A supervisor with one job, `x`, whose runs may overlap.
+    /// A supervisor with one job, `x`, whose runs can overlap.
     struct World {
         supervisor: Supervisor,
         now: Now,
@@ -525,8 +525,8 @@ mod tests {
             self.end(run, stdout, stderr);
         }
 
-        /// The slices of the job's object, each of a length or a little more; `before` is told
-        /// the number of the slice that is next, from 1.
+        /// The slices of the job's object, each of this length or a little longer. `before` is
+        /// called with the number of the next slice, from 1.
         fn slices(
             &mut self,
             shown: Shown,
@@ -553,7 +553,7 @@ mod tests {
             slices
         }
 
-        /// How many slices of the least length come before the results.
+        /// How many slices of the shortest length come before the results.
         fn slices_of_specification(&self) -> usize {
             let mut specification = Specification::new(self.job().shared_spec());
             1 + (0..).take_while(|_| !specification.write(&mut Vec::new(), 1)).count()

@@ -1,9 +1,9 @@
-//! What a request's query asks for: values that are checked, and said to be wrong by name.
+//! Reads the query of a request; an error names the parameter.
 
 use super::Refused;
 use crate::http::{Head, Status};
 
-/// `true` or `false`; `None` where it is not given.
+/// `true` or `false`; `None` if it is absent.
 pub(super) fn flag(head: &Head, name: &str) -> Result<Option<bool>, Refused> {
     match head.query_value(name) {
         None => Ok(None),
@@ -13,7 +13,7 @@ pub(super) fn flag(head: &Head, name: &str) -> Result<Option<bool>, Refused> {
     }
 }
 
-/// A whole number in decimal digits, up to `most`; `None` where it is not given.
+/// A whole number in decimal digits, up to `most`; `None` if it is absent.
 pub(super) fn whole(head: &Head, name: &str, most: u64) -> Result<Option<u64>, Refused> {
     let Some(given) = head.query_value(name) else { return Ok(None) };
     let is_number = given.bytes().all(|digit| digit.is_ascii_digit());
@@ -23,7 +23,7 @@ pub(super) fn whole(head: &Head, name: &str, most: u64) -> Result<Option<u64>, R
     }
 }
 
-/// One of some names; `None` where it is not given.
+/// One of some names; `None` if it is absent.
 pub(super) fn one_of(
     head: &Head,
     name: &str,
@@ -36,10 +36,10 @@ pub(super) fn one_of(
     }
 }
 
-/// The error about a value that is not `right`.
+/// The error for a value that is not `right`.
 pub(super) fn wrong(name: &str, right: &str, given: &str) -> Refused {
     Refused::new(Status::BadRequest, format!("{name}: must be {right}, not {given:?}"))
 }
 
-/// More than there ever is of anything that is counted: a larger number is a mistake.
+/// More than anything that is counted can have; a larger number is a mistake.
 pub(super) const MOST: u64 = 1_000_000_000;

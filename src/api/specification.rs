@@ -1,14 +1,14 @@
-//! The fields of a job's specification, written slice by slice: they have come in a body, which
-//! may be as long as its limit allows, and a thousand readers may want them at once.
+//! Writes the fields of a job's specification, slice by slice: they may be as long as the longest
+//! body, and a thousand clients may read them at once.
 //!
 //! ```text
 //!   "arguments":["one","two, which is lo│ng"],"environment":{"NAME":"val│ue"},…
 //!                                       └ a slice ends here             └ or here ┘
 //! ```
 //!
-//! What is written is the specification that there was at the beginning: whoever writes it holds
-//! it. All fields are looked up anew for each slice, which takes no time, as they are borrowed;
-//! where a slice has ended is a field, an entry of it, and a byte of that.
+//! The writer holds the specification of the beginning. Each slice looks up all fields again, which
+//! takes no time, because they are borrowed. The end of a slice is the number of a field, of an
+//! entry in it, and of a byte in that.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -17,21 +17,21 @@ use std::rc::Rc;
 use super::json::{TEXT_BYTES, slice_of_text, write_json, write_text};
 use crate::job::{self, Field, JobSpec, Secrets, TextTable};
 
-/// What is left to be written of a specification.
+/// What is still to be written of a specification.
 #[derive(Debug)]
 pub(super) struct Specification {
     spec: Rc<JobSpec>,
-    /// How many fields are written.
+    /// How many fields were written.
     fields: usize,
-    /// The name of the field under way is written, and what opens its value.
+    /// The name of the current field was written, and what opens its value.
     is_open: bool,
     entry: Entry,
 }
 
-/// Where in a list or a table of texts the writing is.
+/// The position in a list or a table of texts.
 #[derive(Debug, Default)]
 struct Entry {
-    /// How many entries are written.
+    /// How many entries were written.
     count: usize,
     /// The last of them, in a table or a set.
     last: Option<String>,
@@ -39,7 +39,7 @@ struct Entry {
     text: Text,
 }
 
-/// What comes next of an entry.
+/// The next part of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
@@ -48,14 +48,14 @@ enum Stage {
     Value,
 }
 
-/// A text under way: how many bytes of it are written, once it is begun.
+/// The position in a text: how many bytes of it were written, if it was begun.
 #[derive(Debug, Default)]
 struct Text {
     written: Option<usize>,
 }
 
-/// Whether the specification takes no more than so many bytes, about: what JSON escapes takes up
-/// to six times as much. Returns how many are left.
+/// How many of `room` bytes are left after the specification; `None` if it does not fit. It is an
+/// estimate, because bytes that JSON escapes take up to six.
 pub(super) fn room_after(spec: &JobSpec, room: usize) -> Option<usize> {
     let mut room = room.checked_sub(SMALL_FIELDS_BYTES)?;
     let mut take = |text: &str| {
@@ -84,12 +84,12 @@ pub(super) fn room_after(spec: &JobSpec, room: usize) -> Option<usize> {
 
 impl Specification {
     pub(super) fn new(spec: Rc<JobSpec>) -> Specification {
-        // The type stands before all else, among the job's own fields.
+        // The type was written before, with the fields of the job.
         Specification { spec, fields: 1, is_open: false, entry: Entry::default() }
     }
 
-    /// Writes fields, each behind a comma, until `out` is `until` bytes long, or a little longer.
-    /// Returns whether all are written.
+    /// Writes fields, each after a comma, until `out` is `until` bytes long, or a little longer.
+    /// Returns whether all were written.
     pub(super) fn write(&mut self, out: &mut Vec<u8>, until: usize) -> bool {
         let spec = self.spec.clone();
         for (name, field) in job::write(&spec, Secrets::Hidden).iter().skip(self.fields) {
@@ -170,7 +170,7 @@ impl Entry {
         true
     }
 
-    /// Writes one entry, or goes on with it; returns whether it is whole.
+    /// Writes an entry, or goes on with it; returns whether it is complete.
     fn write(&mut self, name: Option<&str>, value: &str, out: &mut Vec<u8>, until: usize) -> bool {
         if self.stage == Stage::Comma {
             if out.len() >= until {
@@ -200,7 +200,7 @@ impl Entry {
 }
 
 impl Text {
-    /// Writes some more of the text; returns whether that was the rest.
+    /// Writes more of the text; returns whether that was all.
     fn write(&mut self, text: &str, out: &mut Vec<u8>, until: usize) -> bool {
         if self.written.is_none() {
             out.push(b'"');
@@ -222,9 +222,9 @@ impl Text {
     }
 }
 
-/// About what all other fields take.
+/// The approximate size of all other fields.
 const SMALL_FIELDS_BYTES: usize = 1024;
-/// What stands around a text.
+/// The size of the punctuation around a text.
 const PUNCTUATION_BYTES: usize = 3;
 
 #[cfg(test)]
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
     use crate::job::{Spelling, parse};
 
-    /// Slices of any length make what the whole specification is, less its type.
+    /// Slices of any length make the whole specification, without its type.
     fn check(fields: &serde_json::Value) {
         let mut payload = json!({"type": "one-off", "executable": "x"});
         payload.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());

@@ -1,4 +1,4 @@
-//! What a job looks like in JSON, and which of them a listing shows.
+//! How a job looks in JSON, and which jobs a listing shows.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -14,15 +14,15 @@ use crate::job::{JobId, RunRecord, Signal, type_name};
 use crate::supervisor::{Job, Origin, Skipped};
 use crate::time::{Now, Wall};
 
-/// What the API shows of a job before its specification.
+/// The part of a job object before the specification.
 pub(super) struct JobView<'a> {
     pub(super) job: &'a Job,
-    /// Why it is as it is.
+    /// Why it is in its state.
     pub(super) message: &'a str,
     pub(super) now: Now,
 }
 
-/// What the API shows of a finished run before its output.
+/// The part of a result before its output.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ResultView<'a> {
@@ -39,7 +39,7 @@ pub(super) struct ResultView<'a> {
     duration_ms: u64,
 }
 
-/// What the API shows of a finished run behind its output.
+/// The part of a result after its output.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct OutputView {
@@ -53,7 +53,7 @@ pub(super) struct OutputView {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shown {
     pub(super) output: bool,
-    /// So many of its results, the newest.
+    /// How many of its results: the newest.
     pub(super) results: usize,
 }
 
@@ -69,13 +69,13 @@ pub(super) struct Filter {
 }
 
 impl Shown {
-    /// A job with all that is kept of its output.
+    /// A job with all results and output that are kept.
     pub(super) fn everything() -> Shown {
         Shown { output: true, results: usize::MAX }
     }
 
-    /// What the query asks for: `output=false` leaves the output out, `results=N` all but the
-    /// newest N results.
+    /// Reads the query: `output=false` leaves out the output, `results=N` shows only the newest N
+    /// results.
     pub(super) fn of(head: &Head) -> Result<Shown, Refused> {
         let everything = Shown::everything();
         let output = query::flag(head, "output")?.unwrap_or(everything.output);
@@ -84,14 +84,14 @@ impl Shown {
         Ok(Shown { output, results: results.unwrap_or(everything.results) })
     }
 
-    /// How many of the job's results, the oldest, are not shown.
+    /// How many of the oldest results are not shown.
     pub(super) fn left_out(self, job: &Job) -> usize {
         job.results().len().saturating_sub(self.results)
     }
 }
 
 impl Filter {
-    /// What the query asks for: `label=name=value`, `state=`, `type=`, and what [`Shown::of`] does.
+    /// Reads the query: `label=name=value`, `state=`, `type=`, and what [`Shown::of`] reads.
     pub(super) fn of(head: &Head) -> Result<Filter, Refused> {
         let label = match head.query_value("label") {
             None => None,
@@ -109,13 +109,13 @@ impl Filter {
         })
     }
 
-    /// The jobs of these ids, of whose results so many are shown, without output.
+    /// The jobs with these ids, with so many results, without output.
     pub(super) fn without_output(ids: BTreeSet<String>, results: usize) -> Filter {
         let shown = Shown { output: false, results };
         Filter { ids, shown, label: None, state: None, kind: None }
     }
 
-    /// Whether the job is one of those that are asked for by their ids.
+    /// Whether the job matches the ids.
     pub(super) fn has(&self, id: &JobId) -> bool {
         self.ids.is_empty() || self.ids.contains(id.as_str())
     }
@@ -129,7 +129,7 @@ impl Filter {
     }
 }
 
-/// What the message about a created job calls its type.
+/// The name of a type in the message about a created job.
 pub(super) fn type_title(kind: &Kind) -> &'static str {
     match kind {
         Kind::Continuous { .. } => "Continuous",
@@ -161,7 +161,7 @@ impl Serialize for JobView<'_> {
 }
 
 impl JobView<'_> {
-    /// What only jobs of this type have, beside their specification.
+    /// The fields that only jobs of this type have, besides the specification.
     fn kind_entries<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         match &self.job.spec().kind {
             Kind::OneOff { .. } => Ok(()),
@@ -217,7 +217,7 @@ impl Serialize for Time {
     }
 }
 
-/// Whatever can be shown, as text.
+/// Anything that can be displayed, as text.
 pub(super) struct Shows<T>(pub(super) T);
 
 impl<T: Display> Serialize for Shows<T> {
@@ -233,7 +233,7 @@ fn origin_name(origin: Origin) -> &'static str {
     }
 }
 
-/// What a job's object shows beside its specification, now or in time to come: ignored when it is
+/// What a job object shows besides the specification, now or in a later version; ignored when it is
 /// sent back.
 pub const READ_ONLY: [&str; 13] = [
     "id",

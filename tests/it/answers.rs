@@ -166,7 +166,7 @@ fn who_leaves_while_a_job_is_waited_for_leaves_nothing_behind() {
 fn a_goal_that_is_none_or_is_not_waited_for_is_refused() {
     let k1s = K1s::start();
     k1s.create("x", &continuous("exec sleep 1000"));
-    let only = "for: only GET /job/{id}?wait=SECONDS waits for what it says";
+    let only = "for: only GET /job/{id}?wait=SECONDS has it";
     let body = one_off("true").to_string();
     for (method, target, error) in [
         (
@@ -176,11 +176,7 @@ fn a_goal_that_is_none_or_is_not_waited_for_is_refused() {
         ),
         ("GET", "/job/x?wait=1&for=", "for: must be one of ended, ready, succeeded, not \"\""),
         ("GET", "/job/x?for=over", "for: must be one of ended, ready, succeeded, not \"over\""),
-        (
-            "GET",
-            "/job/x?for=ready",
-            "for: says what is waited for, and needs wait=SECONDS beside it",
-        ),
+        ("GET", "/job/x?for=ready", "for: says what to wait for, and needs wait=SECONDS as well"),
         (
             "GET",
             "/job/x?wait=-1&for=ready",

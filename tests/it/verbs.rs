@@ -141,7 +141,7 @@ fn an_id_in_a_payload_is_that_of_the_path() {
         let payload = with(one_off("true"), json!({"id": id}));
         let replies = [k1s.post("/job/x", &payload), put(&k1s, "x", &payload)];
         for reply in replies {
-            let error = "id: must be \"x\", as in the path, or left out";
+            let error = "id: must be \"x\", as in the path, or omitted";
             assert_eq!((reply.status, reply.error().as_str()), (400, error));
         }
     }
