@@ -310,8 +310,7 @@ fn a_kill_of_a_job_that_has_ended_is_taken_note_of() {
     for _ in 0..2 {
         says(&k1s.put("/job/x/kill"), "Kill requested for job x");
     }
-    let job = k1s.job("x");
-    assert_eq!((&job["state"], &job["killRequested"]), (&json!("failed"), &json!(true)));
+    assert_eq!(k1s.in_state("x", "failed")["killRequested"], true);
     k1s.put("/job/x/start");
     assert_eq!(k1s.results("x", 2).len(), 2);
 }
