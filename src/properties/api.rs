@@ -1,4 +1,4 @@
-//! The API before a peer that may send anything.
+//! The API and a peer that may send anything.
 
 use super::exposition::{self, Format};
 use super::service::Service;
@@ -39,7 +39,7 @@ fn check_json(status: u16, text: &str) {
     assert_eq!(json["error"].is_string(), status >= 400, "{status} {text}");
 }
 
-/// The token is `t`: without that scheme nobody shows it.
+/// Whether the bytes can contain the token, `t`, with its scheme.
 fn shows_the_token(data: &[u8]) -> bool {
     data.windows(7).any(|part| part.eq_ignore_ascii_case(b"bearer "))
 }

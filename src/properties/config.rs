@@ -1,4 +1,4 @@
-//! The config: what [`crate::config::parse`] takes means what `k1s check` says, and starts.
+//! The config: what [`crate::config::parse`] accepts means what `k1s check` shows, and starts.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use crate::job::HIDDEN;
 use crate::supervisor::{self, Supervisor};
 use crate::time::Now;
 
-/// A text that is accepted is described as TOML that means the same, and all of its jobs can be
-/// created; one that is refused is told so on one line that names a line of the text.
+/// An accepted text is described as TOML that means the same, and all of its jobs can be created.
+/// The error for a refused one is a line that names a line of the text.
 pub(super) fn check_config(data: &[u8]) {
     let Ok(text) = str::from_utf8(data.get(..LONGEST).unwrap_or(data)) else {
         return;
@@ -22,7 +22,7 @@ pub(super) fn check_config(data: &[u8]) {
     }
 }
 
-/// What is described is what was meant, less a token and secrets that must not be shown.
+/// The description means the same as the settings, without the token and secrets.
 fn check_described(settings: &Settings) {
     let described = config::describe(settings);
     let again = config::parse(&described, FILE, &environment());
@@ -63,7 +63,7 @@ fn check_starts(settings: Settings) {
     while supervisor.poll_spawn().is_some() {}
 }
 
-/// `FILE:LINE: what`, where the text has such a line.
+/// The error is `FILE:LINE: what`, and the text has such a line.
 fn check_place(text: &str, error: &str) {
     let place = error.strip_prefix(FILE).and_then(|rest| rest.strip_prefix(':'));
     let line = place.and_then(|rest| rest.split(':').next()?.parse::<usize>().ok());
@@ -72,12 +72,12 @@ fn check_place(text: &str, error: &str) {
     assert!(!error.contains(char::is_control), "{error:?}");
 }
 
-/// A world in which every file holds a token.
+/// An environment in which every file contains a token.
 fn environment() -> Environment {
     let read = |_: &Path| Ok(b"secret\n".to_vec());
     Environment { port: None, token: None, time_zone: None, directory: "/srv".into(), read }
 }
 
 const FILE: &str = "k1s.toml";
-/// What is longer says nothing new.
+/// Longer texts find nothing new.
 const LONGEST: usize = 4096;

@@ -1,8 +1,8 @@
-//! A job's payload, as it comes in over the API.
+//! The payload of a job, as the API receives it.
 //!
 //! ```text
 //!   bytes ─▶ JSON ─▶ JobSpec ─▶ JSON ─▶ JobSpec      the same
-//!     │         └──▶ FieldError                      names what is there, or what is missing
+//!     │         └──▶ FieldError                      names a field that is there or is missing
 //!     └─▶ POST, GET, PUT, PATCH of a whole API       agree with that
 //! ```
 
@@ -11,9 +11,9 @@ use crate::api::READ_ONLY;
 use crate::job::{self, Field, FieldError, HIDDEN, JobSpec, Secrets, Spelling, Value};
 use crate::supervisor::Job;
 
-/// A payload that is accepted means the same when it is written out in full, in another order,
-/// without its nulls, or in snake_case, and what the API shows can be sent back; one that is
-/// refused is refused for a field that it has or lacks, and nothing is created.
+/// An accepted payload means the same when it is written in full, in another order, without nulls,
+/// or in snake_case, and what the API shows can be sent back. A refused one is refused for a field
+/// that it has or that is missing, and nothing is created.
 pub(super) fn check_job(data: &[u8]) {
     let mut service = Service::default();
     let (status, said) = ask(&mut service, "POST", data);
@@ -50,7 +50,7 @@ pub(super) fn check_job(data: &[u8]) {
     }
 }
 
-/// What is given for the job `x`, if it is not for another.
+/// The specification for the job `x`; `None` if it is for another.
 fn without_read_only(value: Value) -> Option<Value> {
     let Value::Table(mut entries) = value else { return Some(value) };
     let is_of_another = |(name, value): &(String, Value)| {
@@ -83,7 +83,7 @@ fn check_meaning(value: &Value, spec: &JobSpec) {
     assert_eq!(parse(snake, DIRECTORY, Spelling::CamelOrSnake).as_ref(), Ok(spec));
 }
 
-/// The way to the field is there, but for a field that is required.
+/// The path of the error exists, unless a required field is missing.
 fn check_error(value: &Value, error: &FieldError) {
     assert!(!error.message.is_empty());
     assert_eq!(error.path.is_empty(), !matches!(value, Value::Table(_)), "{error}");
@@ -110,8 +110,8 @@ fn child<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     }
 }
 
-/// The job that was created shows what it was given, less its secrets, and stays as it is when
-/// that is put again, or is a patch.
+/// The created job shows what it was given, without its secrets, and does not change when that is
+/// sent again by PUT or PATCH.
 fn check_shown(service: &mut Service, data: &[u8], spec: &JobSpec) {
     let (status, shown) = ask(service, "GET", b"");
     assert_eq!(status, 200);

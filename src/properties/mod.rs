@@ -1,4 +1,4 @@
-//! What holds for any bytes at all, whoever sends them.
+//! Properties that hold for any bytes, whoever sends them.
 //!
 //! ```text
 //!   fuzz/ (libFuzzer, new bytes) ──┐
@@ -7,10 +7,9 @@
 //!                                             api, config, job, supervisor (here)
 //! ```
 //!
-//! A property panics when it does not hold, which nothing else in the house may do. The ones of
-//! this room see several rooms at once; those that look inside of one live there. None is called
-//! by k1s itself: they are built with the feature `properties` alone, which dev-dependencies and
-//! `fuzz/` switch on.
+//! A property panics when it does not hold, which nothing else may do. Those of this room use
+//! several other rooms; those that look inside of a room are in that room. k1s itself calls none:
+//! they are built only with the feature `properties`, which dev-dependencies and `fuzz/` switch on.
 
 mod api;
 mod config;
@@ -22,7 +21,7 @@ pub mod sim;
 /// A property of bytes: panics when it does not hold for these.
 pub type Property = fn(&[u8]);
 
-/// Every property by the name of its fuzz target, its corpus and its dictionary.
+/// All properties, by the name of their fuzz target, corpus and dictionary.
 pub const ALL: [(&str, Property); 8] = [
     ("api", api::check_api),
     ("chunked", crate::http::properties::check_chunked),
@@ -34,10 +33,10 @@ pub const ALL: [(&str, Property); 8] = [
     ("supervisor", sim::check_supervisor),
 ];
 
-/// Checks the property of this name.
+/// Checks the property with this name.
 ///
 /// # Panics
-/// When it does not hold, or when there is none.
+/// When it does not hold, or when there is no such property.
 pub fn check(name: &str, data: &[u8]) {
     let property = ALL.iter().find(|(known, _)| *known == name);
     assert!(property.is_some(), "there is no property {name}");

@@ -1,7 +1,7 @@
-//! k1s without a socket and without a process: what a peer sees of it.
+//! k1s as a peer sees it, without sockets and processes.
 //!
 //! ```text
-//!   bytes ─▶ Connection ─▶ Api ─▶ Supervisor ─▶ every other spawn succeeds, and every signal
+//!   bytes ─▶ Connection ─▶ Api ─▶ Supervisor ─▶ every second spawn succeeds, and every signal
 //!   bytes ◀─ Connection ◀── (Pending) ◀──┘        that ends a process does so at once
 //! ```
 
@@ -16,7 +16,7 @@ use crate::job::{ExitStatus, Pid, Signal, SpawnFailure, Stream};
 use crate::supervisor::{Action, Left, Settings, Supervisor, Target, Vitals};
 use crate::time::{Mono, Now, Wall};
 
-/// An API for whoever shows the token `t`, with room for two jobs.
+/// An API with the token `t`, and at most two jobs.
 pub(super) struct Service {
     pub(super) supervisor: Supervisor,
     api: Api,
@@ -25,7 +25,7 @@ pub(super) struct Service {
     alive: BTreeSet<Pid>,
 }
 
-/// One client's connection.
+/// The connection of one client.
 struct Peer {
     connection: Connection,
     pending: Option<Pending>,
@@ -54,8 +54,8 @@ impl Default for Service {
 }
 
 impl Service {
-    /// Takes all that a client sends, until it says no more and has all of its answers: the
-    /// status and the body of each.
+    /// Serves a client that sends these bytes until it has all answers; returns the status and the
+    /// body of each.
     pub(super) fn talk(&mut self, bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
         let mut peer = Peer {
             connection: Connection::new(Rc::new(Limits::default()), self.now),
@@ -79,7 +79,7 @@ impl Service {
         check_answers(&without_interim(&peer.answers), &peer.methods)
     }
 
-    /// One turn: what came in, what waits, what goes out; when there is nothing, time passes.
+    /// One turn: input, pending answers, output; if there is nothing to do, time passes.
     fn serve(&mut self, peer: &mut Peer) {
         let Peer { connection, pending, methods, answers } = peer;
         let mut is_idle = true;
@@ -127,8 +127,8 @@ impl Service {
         self.perform();
     }
 
-    /// Does what the supervisor wants, as long as it wants something, but not for ever: a job
-    /// may be started again at once.
+    /// Does what the supervisor wants, but not without limit, because a job may be restarted at
+    /// once.
     fn perform(&mut self) {
         for _ in 0..MOST_ACTIONS {
             if let Some(action) = self.supervisor.poll_action() {
@@ -184,6 +184,6 @@ fn may_read(connection: &Connection) -> bool {
 
 /// k1s's own working directory.
 pub(super) const DIRECTORY: &str = "/srv";
-/// What is read at a time.
+/// How much is read at a time.
 const PIECE: usize = 1000;
 const MOST_ACTIONS: usize = 100;

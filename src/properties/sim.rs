@@ -1,4 +1,4 @@
-//! The supervisor core in a seeded world that does its worst.
+//! Simulates the supervisor in a hostile world, from a seed.
 //!
 //! ```text
 //!   chance ──► requests, clock steps, late timers ──► Supervisor ──► signals, surveys, spawns
@@ -7,12 +7,12 @@
 //!                                                        └───────────────  World
 //! ```
 //!
-//! A step is a turn of the loop as the daemon has it: time passes, things happen, what the core
-//! wants is done, timers fire. After each one `check` looks at all that must hold in any world;
-//! most of the rest is checked where it would go wrong: at a spawn, a signal, an exit.
-//! At the end everything is removed or shut down, which must come to an end, and leave nothing.
+//! A step is a turn of the loop, as in the daemon: time passes, things happen, the actions of the
+//! core are done, timers expire. After each step `check` verifies what must always hold; other
+//! checks are where they can fail: at a spawn, a signal, an exit. At the end everything is removed
+//! or shut down, which must end and leave nothing.
 //!
-//! Chance is a seed's, or a fuzzer's bytes.
+//! Chance comes from a seed, or from the bytes of a fuzzer.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,8 +39,8 @@ use crate::time::{Mono, Now, Wall};
 use rng::Rng;
 use world::World;
 
-/// Plays one seed for so many turns, and then to its end. With `is_traced`, its last events are
-/// told on stderr when it fails. Adds what happened to `tally`.
+/// Plays a seed for so many turns, and then to its end. With `is_traced`, writes its last events to
+/// stderr when it fails. Adds what happened to `tally`.
 pub fn play(seed: u64, turns: u64, is_traced: bool, tally: &mut Tally) {
     let mut sim = Sim::new(seed, Rng::new(seed), is_traced);
     for _ in 0..turns {
@@ -54,7 +54,7 @@ pub fn play(seed: u64, turns: u64, is_traced: bool, tally: &mut Tally) {
     *tally.0.entry("reused pids").or_default() += sim.world.reused_pids;
 }
 
-/// Plays what the bytes decide, until they are used up, and then to its end.
+/// Plays as the bytes decide, until they are used up, and then to its end.
 pub fn check_supervisor(data: &[u8]) {
     let seed = data.iter().fold(0, |sum: u64, byte| sum.rotate_left(7) ^ u64::from(*byte));
     let mut sim = Sim::new(seed, Rng::of_bytes(data, seed), false);
@@ -67,9 +67,9 @@ pub fn check_supervisor(data: &[u8]) {
 struct Sim {
     seed: u64,
     rng: Rng,
-    /// The fewer ids, the more often the same job is asked for something.
+    /// The fewer ids, the more often requests name the same job.
     ids: &'static [&'static str],
-    /// How often, in percent, a shutdown is asked for again.
+    /// In how many percent of turns a shutdown is asked for again.
     impatience: u64,
     now: Now,
     supervisor: Supervisor,
@@ -77,15 +77,15 @@ struct Sim {
     world: World,
     jobs: BTreeMap<JobKey, JobModel>,
     runs: BTreeMap<RunKey, RunModel>,
-    /// First processes that are not reaped yet.
+    /// First processes of runs that were not reaped yet.
     leaders: BTreeSet<Pid>,
     shutdown: Option<ShutdownModel>,
     exited: bool,
-    /// The core has not been told of the last step of the clock.
+    /// The core does not know of the last clock step yet.
     is_step_unseen: bool,
-    /// Somebody has asked for a signal in this turn.
+    /// A user has asked for a signal in this turn.
     is_signalled: bool,
-    /// Nothing is asked for any more, and every spawn succeeds.
+    /// There are no more requests, and every spawn succeeds.
     is_winding_up: bool,
     trace: Trace,
     tally: Tally,
@@ -106,7 +106,7 @@ struct JobModel {
     /// The CPU time of its runs that was told, in milliseconds.
     used: u64,
     last_launched: u64,
-    /// Runs that wait for room.
+    /// Deferred runs.
     deferred: BTreeSet<u64>,
     /// The longest grace period, the shortest timeout and the shortest period that it ever had.
     grace: u64,
@@ -114,7 +114,7 @@ struct JobModel {
     period: u64,
     replaces: bool,
     allows: bool,
-    /// How often it was started, and how often somebody or a clock step gave reason to.
+    /// How often it was started, and how often a request or a clock step gave a reason to.
     starts: u64,
     reasons: u64,
     /// What was said to come no more, and how many reasons there were then to do anything.
@@ -124,7 +124,7 @@ struct JobModel {
 #[derive(Default)]
 struct RunModel {
     started: u64,
-    /// Somebody has asked for its end.
+    /// A user has asked for its end.
     is_asked: bool,
     is_over: bool,
     /// Its CPU time in milliseconds, and how much of that was told.
@@ -135,9 +135,9 @@ struct RunModel {
 }
 
 struct ShutdownModel {
-    /// By when everything is to be killed.
+    /// By when everything must be killed.
     deadline: u64,
-    /// Since when it is.
+    /// When it was.
     killed_at: Option<u64>,
 }
 
@@ -187,7 +187,7 @@ impl Sim {
         self.is_signalled = false;
     }
 
-    /// Timers, until none is due: a core that is never content would spin.
+    /// Fires timers until none is due. A core whose timers are always due would make the loop spin.
     fn fire_timers(&mut self) {
         for _ in 0..MOST_ROUNDS {
             self.supervisor.handle_timeout(self.now);
@@ -227,7 +227,7 @@ impl Sim {
 
     fn step_clock(&mut self) {
         let step = self.rng.pick(&STEPS) * if self.rng.percent(50) { 1 } else { -1 };
-        // A clock that walks away would leave the calendar.
+        // Otherwise the clock would leave the calendar in the end.
         let step = if (self.now.wall.0 - START + step).abs() > FARTHEST { -step } else { step };
         let (before, old) = (self.next_runs(), self.now.wall);
         self.now.wall.0 += step;
@@ -456,7 +456,7 @@ impl Sim {
         assert!(self.jobs.insert(job.key(), model).is_none(), "a key is used again");
     }
 
-    /// The end of all runs of a job was asked for, or of all there are.
+    /// A user asked for the end of all runs of a job, or of all jobs.
     fn ask(&mut self, key: Option<JobKey>) {
         let asked = self.runs.iter_mut().filter(|(run, _)| key.is_none_or(|key| run.job == key));
         asked.for_each(|(_, run)| run.is_asked = true);
@@ -522,7 +522,7 @@ impl Sim {
                     let owner = self.world.get(*pid).run.job;
                     assert_eq!(owner, run.job, "{run:?} waits for {pid}, which is not its own");
                 }
-                // A look may be too hasty to say that nothing is there, and sees nothing at times.
+                // A look may be incomplete, and then cannot say that nothing is left.
                 let is_whole = self.is_winding_up || self.rng.percent(80);
                 let left = match (members.is_empty(), is_whole) {
                     (true, true) => Left::Nothing,
@@ -726,7 +726,7 @@ impl Sim {
         assert!(totals.skipped.missed >= jobs().map(|job| job.skipped().missed).sum());
     }
 
-    /// Whatever was asked to end was killed when its grace period was over.
+    /// A process that was asked to end was killed after its grace period.
     fn check_grace(&self) {
         let now = self.now.mono.0;
         for (pid, process) in self.world.findable() {
@@ -750,7 +750,7 @@ impl Sim {
         self.settings.main.as_ref().is_some_and(|main| main.as_str() == id)
     }
 
-    /// Removes everything, or shuts down: it comes to an end, and nothing is left.
+    /// Removes everything, or shuts down: that ends, and nothing is left.
     fn wind_up(&mut self) {
         self.is_winding_up = true;
         if self.exited {
@@ -806,7 +806,7 @@ impl Sim {
 }
 
 impl JobModel {
-    /// It has, or had, this specification.
+    /// Records a specification that it has or had.
     fn learn(&mut self, spec: &JobSpec) {
         self.grace = self.grace.max(spec.stop.timeout.as_millis() as u64);
         let timeout = spec.timeout.map(|timeout| timeout.as_millis() as u64);
@@ -966,7 +966,7 @@ impl Tally {
     }
 }
 
-/// A run of many seeds must have seen them all, or it has tested nothing.
+/// All of these must happen in a run of many seeds, or it has not tested everything.
 pub const EVENTS: [&str; 24] = [
     "action",
     "create",
@@ -1003,7 +1003,7 @@ const STEPS: [i64; 6] = [1, 1_000, 3_600_000, 86_400_000, 10 * 365 * 86_400_000,
 const FARTHEST: i64 = 30 * 365 * 86_400_000;
 const LONGEST_SLEEP: u64 = 86_400_000;
 
-/// As in the core: how long what was killed is waited for in a shutdown.
+/// How long a shutdown waits for killed processes, as in the core.
 const GIVE_UP: u64 = 1_000;
 const MOST_ROUNDS: usize = 50;
 const MOST_LAST_TURNS: usize = 5_000;

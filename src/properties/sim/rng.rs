@@ -1,9 +1,9 @@
-//! Chance that can be repeated: what a fuzzer says, as long as it says something, then SplitMix64.
+//! Repeatable chance: the bytes of a fuzzer until they are used up, then SplitMix64.
 
 use std::collections::VecDeque;
 
 pub(super) struct Rng {
-    /// Each decides one thing.
+    /// Each byte decides one thing.
     bytes: VecDeque<u8>,
     state: u64,
 }

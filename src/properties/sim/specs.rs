@@ -1,4 +1,4 @@
-//! Specifications by chance.
+//! Random specifications.
 
 use crate::job::spec::Kind;
 use crate::job::{JobSpec, Spelling, Value};
@@ -6,13 +6,13 @@ use crate::schedule::Schedule;
 
 use super::rng::Rng;
 
-/// Any job.
+/// A random job.
 pub(super) fn random(rng: &mut Rng) -> JobSpec {
     let kind = rng.pick(&["continuous", "one-off", "cron"]);
     of_type(kind, rng)
 }
 
-/// A job of the same type, which may differ from the old one in what its process sees, or not.
+/// A random job of the same type; the difference may matter to its process or not.
 pub(super) fn variant(old: &JobSpec, rng: &mut Rng) -> JobSpec {
     if rng.percent(10) {
         return old.clone();
@@ -50,7 +50,7 @@ pub(super) fn period(schedule: &Schedule) -> u64 {
     }
 }
 
-/// What matters of it, for the trace.
+/// A summary for the trace.
 pub(super) fn text(spec: &JobSpec) -> String {
     let arguments = &spec.command.arguments;
     let (grace, timeout) = (spec.stop.timeout, spec.timeout);

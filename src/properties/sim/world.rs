@@ -1,9 +1,9 @@
-//! A world of processes, as far as a supervisor can tell it from the real one.
+//! A world of processes that looks real to the supervisor.
 //!
-//! Processes have parents, groups, an environment that names their run (unless they have cleared
-//! it), and a life that is decided at their birth: when they end by themselves, whether they heed
-//! the stop signal, how long SIGKILL takes. Ids are few, so that they are soon used again; as in
-//! Linux, none is given out while a process or a group has it.
+//! Processes have parents, groups, the mark of their run (unless they have lost it), and a life
+//! that is decided when they start: when they end by themselves, whether the stop signal ends them,
+//! how long SIGKILL takes. There are few pids, so that they are soon used again. As in Linux, a pid
+//! is not used while a process or a group has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub(super) struct Process {
     /// Whether it still carries the mark of its run.
     is_tagged: bool,
     pub(super) group: i32,
-    /// k1s when there is none.
+    /// `None`: k1s.
     parent: Option<i32>,
     /// When it ends; `None`: not by itself.
     ends_at: Option<u64>,
@@ -40,7 +40,7 @@ pub(super) struct Process {
 }
 
 impl World {
-    /// Starts a run with all that it is ever going to fork.
+    /// Starts a run, with all processes that it will ever fork.
     pub(super) fn spawn(&mut self, run: RunKey, now: u64, rng: &mut Rng) -> Pid {
         let leader = self.free_pid();
         let life = match rng.below(10) {
@@ -76,7 +76,7 @@ impl World {
         Pid(leader)
     }
 
-    /// A child that stays in the group, or leaves it, or is orphaned as it does.
+    /// Adds a child that stays in the group, or leaves it, or leaves it and becomes an orphan.
     fn fork(&mut self, leader: i32, now: u64, rng: &mut Rng) {
         let pid = self.free_pid();
         let run = self.processes[&leader].run;
@@ -88,7 +88,7 @@ impl World {
             is_tagged,
             group: if leaves { pid } else { leader },
             parent: if rng.percent(30) { None } else { Some(leader) },
-            // What k1s cannot find must end by itself.
+            // A process that k1s cannot find must end by itself.
             ends_at: (is_lost || rng.percent(60)).then(|| now + rng.below(10_000)),
             status: ExitStatus::Code(0),
             is_stubborn: rng.percent(40),
@@ -108,19 +108,19 @@ impl World {
         self.processes.get_mut(&pid).unwrap()
     }
 
-    /// All that are alive.
+    /// The living processes.
     pub(super) fn living(&self) -> impl Iterator<Item = (i32, &Process)> {
         self.processes.iter().filter(|(_, p)| !p.is_zombie).map(|(pid, p)| (*pid, p))
     }
 
-    /// Those that k1s can tell to be of a run, by the group or by the environment.
+    /// Those that k1s can find, by their group or their mark.
     pub(super) fn findable(&self) -> impl Iterator<Item = (i32, &Process)> {
         self.living().filter(|(pid, p)| p.is_tagged || p.group != *pid)
     }
 
-    /// The living processes that a target means. As the daemon does, a group whose leader was
-    /// reaped is taken for gone when another process has the leader's id: the kernel gives out
-    /// no id that a group has.
+    /// The living processes of a target. As in the daemon, a group whose leader was reaped counts
+    /// as gone when another process has that pid, because the kernel does not use the id of a
+    /// group.
     pub(super) fn members(&self, target: &Target, leaders: &BTreeSet<Pid>) -> Vec<i32> {
         let is_own =
             |leader: i32| leaders.contains(&Pid(leader)) || !self.processes.contains_key(&leader);
@@ -170,7 +170,7 @@ impl World {
         self.living().filter_map(|(_, process)| process.ends_at).min()
     }
 
-    /// Ends all whose time has come.
+    /// Ends the processes whose time has come.
     pub(super) fn pass(&mut self, now: u64) {
         let over: Vec<i32> = self
             .living()
@@ -188,19 +188,20 @@ impl World {
         }
     }
 
-    /// The zombies that are k1s's to reap.
+    /// The zombies that k1s has to reap.
     pub(super) fn zombies(&self) -> Vec<i32> {
         self.processes.iter().filter(|(_, p)| p.is_zombie).map(|(pid, _)| *pid).collect()
     }
 
-    /// Reaps a zombie: how it ended, and whether others are in its group, dead or alive.
+    /// Reaps a zombie; returns how it ended, and whether its group has other members, dead or
+    /// alive.
     pub(super) fn reap(&mut self, pid: i32) -> (ExitStatus, bool) {
         let process = self.processes.remove(&pid).unwrap();
         assert!(process.is_zombie);
         (process.status, self.processes.values().any(|other| other.group == pid))
     }
 
-    /// An id that no process and no group has: the lowest, as soon as it is free.
+    /// The lowest pid that no process and no group has.
     fn free_pid(&mut self) -> i32 {
         let groups: BTreeSet<i32> = self.processes.values().map(|p| p.group).collect();
         let is_free = |pid: &i32| !self.processes.contains_key(pid) && !groups.contains(pid);
