@@ -48,6 +48,34 @@ fn a_number_of_results_that_is_none_is_refused() {
     }
 }
 
+#[test]
+fn a_result_says_whether_it_is_a_success() {
+    let k1s = K1s::start();
+    let codes = |script: &str| with(one_off(script), json!({"successExitCodes": [0, 75]}));
+    let late = with(one_off("trap 'exit 0' TERM; sleep 1000 & wait"), json!({"timeoutSeconds": 1}));
+    for (id, payload, wanted) in [
+        ("zero", codes("exit 0"), json!([true, "exited"])),
+        ("listed", codes("exit 75"), json!([true, "exited"])),
+        ("other", codes("exit 1"), json!([false, "exited"])),
+        ("signal", codes("kill -9 $$"), json!([false, "signaled"])),
+        ("late", late, json!([false, "timed-out"])),
+        (
+            "missing",
+            json!({"type": "one-off", "executable": "/none"}),
+            json!([false, "spawn-failed"]),
+        ),
+    ] {
+        let result = k1s.run(id, &payload);
+        assert_eq!(json!([result["success"], result["reason"]]), wanted, "{id}");
+    }
+    k1s.create("asked", &one_off("exec sleep 1000"));
+    k1s.in_state("asked", "running");
+    k1s.put("/job/asked/kill");
+    let result = &k1s.results("asked", 1)[0];
+    let shown = json!([result["success"], result["reason"], result["exitCode"]]);
+    assert_eq!(shown, json!([true, "killed", 143]), "k1s was asked to stop it");
+}
+
 // ---- When it has come so far ----
 
 #[test]
