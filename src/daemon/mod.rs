@@ -209,7 +209,8 @@ impl Daemon {
                 }
             }
             self.read_outputs();
-            self.peers.serve_ready(self.poll.registry(), &mut self.supervisor, self.now);
+            let left = self.outputs.left_to_followers();
+            self.peers.serve_ready(self.poll.registry(), &mut self.supervisor, left, self.now);
             self.supervisor.forget_departed();
             self.reap();
             self.tell_ends();

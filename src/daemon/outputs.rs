@@ -20,7 +20,7 @@ use mio::{Interest, Registry, Token};
 
 use super::FIRST_TOKEN;
 use super::console::{Console, Forwarder};
-use super::shares::{PIPE_BUFFER_BYTES, Reading};
+use super::shares::{Flow, PIPE_BUFFER_BYTES, Reading};
 use crate::config::Forward;
 use crate::job::Stream;
 use crate::os;
@@ -41,6 +41,8 @@ pub(super) struct Outputs {
     /// Runs whose pipes are read and closed, until they are asked for.
     drained: VecDeque<RunKey>,
     last_token: usize,
+    /// How fast they are written to.
+    flow: Flow,
     buffer: Box<[u8]>,
 }
 
@@ -52,6 +54,10 @@ struct Pipe {
     /// Passes it on to k1s's own.
     forwarder: Forwarder,
     is_ready: bool,
+    /// How much was read since it was last empty.
+    in_a_row: usize,
+    /// It was let hold more.
+    is_wide: bool,
     /// All writers have closed it: after what is in it comes the end.
     is_hung_up: bool,
     /// Once the run's first process is over: how much of what was in it then is still to be read.
@@ -95,6 +101,7 @@ impl Default for Outputs {
             draining: VecDeque::new(),
             drained: VecDeque::new(),
             last_token: FIRST_TOKEN,
+            flow: Flow::default(),
             buffer: vec![0; PIPE_BUFFER_BYTES].into_boxed_slice(),
         }
     }
@@ -141,8 +148,17 @@ impl Outputs {
             let id = launch.job_id.clone();
             let number = run.number;
             let forwarder = Forwarder::new(forward, is_on, has_backpressure, id, number, stream);
-            let (is_ready, is_hung_up, rest) = (false, false, None);
-            let pipe = Pipe { receiver, run, stream, forwarder, is_ready, is_hung_up, rest };
+            let pipe = Pipe {
+                receiver,
+                run,
+                stream,
+                forwarder,
+                is_ready: false,
+                in_a_row: 0,
+                is_wide: false,
+                is_hung_up: false,
+                rest: None,
+            };
             self.pipes.insert(token, pipe);
         }
     }
@@ -180,11 +196,10 @@ impl Outputs {
     /// Reads a turn's share of the pipes that are ready, each in its turn.
     pub(super) fn read(&mut self, sinks: &mut Sinks<'_>) {
         let mut share = Reading::A_TURN;
-        for _ in 0..self.ready.len() {
-            if !share.is_left() {
-                return;
-            }
-            let Some(token) = self.ready.pop_front() else { return };
+        self.flow.begin_turn(sinks.now.mono);
+        while share.is_left()
+            && let Some(token) = self.ready.pop_front()
+        {
             let Some(pipe) = self.pipes.get_mut(&token).filter(|pipe| pipe.rest.is_none()) else {
                 continue;
             };
@@ -200,6 +215,13 @@ impl Outputs {
                 Got::End => self.close(token, sinks),
             }
         }
+        self.flow.take(share.taken());
+    }
+
+    /// How many bytes long answers and followers may be sent in this turn; `None`: as
+    /// many as a turn has room for.
+    pub(super) fn left_to_followers(&self) -> Option<usize> {
+        self.flow.left_to_followers()
     }
 
     /// The run's first process is over: what is in its pipes now is still to be read, by
@@ -298,6 +320,14 @@ impl Pipe {
         }
     }
 
+    /// A pipe out of which more came at once than it holds was full: whoever writes had to wait.
+    fn note_flow(&mut self, count: usize) {
+        self.in_a_row = self.in_a_row.saturating_add(count);
+        if self.in_a_row >= os::pipe::COMMON_BYTES && !std::mem::replace(&mut self.is_wide, true) {
+            os::pipe::widen(&self.receiver);
+        }
+    }
+
     fn read_once(&mut self, buffer: &mut [u8], share: &mut Reading, sinks: &mut Sinks<'_>) -> Got {
         loop {
             return match self.receiver.read(buffer) {
@@ -307,10 +337,12 @@ impl Pipe {
                     sinks.supervisor.handle_output(self.run, self.stream, bytes, sinks.now);
                     let lines = self.forwarder.pass(bytes, sinks.console, sinks.now);
                     share.take(count, lines);
+                    self.note_flow(count);
                     Got::Bytes(count)
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     share.take(0, 0);
+                    self.in_a_row = 0;
                     Got::Nothing
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,

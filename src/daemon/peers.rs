@@ -27,6 +27,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
 use super::FIRST_TOKEN;
+use super::shares::FLOW_WINDOW;
 use crate::api::{Api, Pending, Want};
 use crate::config::Http;
 use crate::http::{Connection, Incoming, Limits};
@@ -64,6 +65,11 @@ pub(super) struct Peers {
     ready: VecDeque<Token>,
     /// Those who go on with a long answer: whoever asks something new need not wait for them.
     backlog: VecDeque<Token>,
+    /// How many bytes they may still be sent, or make to be sent; what they have been beyond that
+    /// is negative, and taken from the next turn.
+    backlog_balance: isize,
+    /// They wait until jobs write less; when to look again.
+    backlog_held_until: Option<Mono>,
     /// Somebody may wait to be accepted.
     can_accept: bool,
     /// When to try again to accept, after descriptors had run out.
@@ -161,6 +167,8 @@ impl Peers {
             interest: BTreeSet::new(),
             ready: VecDeque::new(),
             backlog: VecDeque::new(),
+            backlog_balance: 0,
+            backlog_held_until: None,
             can_accept: false,
             accept_again: None,
             accept_error: None,
@@ -235,12 +243,14 @@ impl Peers {
 
     /// Whether there is work that no event will tell of.
     pub(super) fn has_more(&self) -> bool {
-        self.can_accept || !self.ready.is_empty() || !self.backlog.is_empty()
+        let goes_on = !self.backlog.is_empty() && self.backlog_held_until.is_none();
+        self.can_accept || !self.ready.is_empty() || goes_on
     }
 
     /// When [`Peers::handle_timeout`] is to be called at the latest.
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
-        [self.timers.next(), self.accept_again].into_iter().flatten().min()
+        let held = self.backlog_held_until.filter(|_| !self.backlog.is_empty());
+        [self.timers.next(), self.accept_again, held].into_iter().flatten().min()
     }
 
     /// Accepts whoever waits, and serves peers that are ready a share each.
@@ -248,27 +258,39 @@ impl Peers {
         &mut self,
         registry: &Registry,
         supervisor: &mut Supervisor,
+        backlog_bytes: Option<usize>,
         now: Now,
     ) {
         if self.can_accept {
             self.accept(registry, now);
         }
-        let mut sent = 0;
+        let mut left = SENT_A_TURN;
         for _ in 0..self.ready.len().min(PEERS_A_TURN) {
-            if sent >= SENT_A_TURN {
+            if left <= 0 {
                 break;
             }
             let Some(token) = self.ready.pop_front() else { break };
-            sent += self.serve_queued(token, supervisor, now);
+            left -= self.serve_queued(token, supervisor, now).cast_signed();
         }
-        let mut sent = 0;
+        self.serve_backlog(supervisor, backlog_bytes, now);
+    }
+
+    /// Serves long answers and followers, up to so many bytes.
+    fn serve_backlog(&mut self, supervisor: &mut Supervisor, bytes: Option<usize>, now: Now) {
+        self.backlog_balance = match bytes {
+            None => SENT_A_TURN,
+            Some(bytes) => (self.backlog_balance + bytes.cast_signed()).min(SENT_A_TURN),
+        };
         for _ in 0..self.backlog.len().min(PEERS_A_TURN) {
-            if sent >= SENT_A_TURN {
+            if self.backlog_balance <= 0 {
                 break;
             }
             let Some(token) = self.backlog.pop_front() else { break };
-            sent += self.serve_queued(token, supervisor, now);
+            let bytes = self.serve_queued(token, supervisor, now);
+            self.backlog_balance -= (BYTES_A_SERVICE + bytes).cast_signed();
         }
+        let is_held_back = bytes.is_some() && self.backlog_balance <= 0;
+        self.backlog_held_until = is_held_back.then(|| now.mono + FLOW_WINDOW);
     }
 
     /// Acts on deadlines that have come.
@@ -290,6 +312,11 @@ impl Peers {
         let of_topic = (topic, Token(0))..=(topic, Token(usize::MAX));
         let tokens: Vec<Token> = self.interest.range(of_topic).map(|(_, token)| *token).collect();
         for token in tokens {
+            // Once is enough, until it was served and waits again.
+            self.interest.remove(&(topic, token));
+            if let Some(peer) = self.peers.get_mut(&token) {
+                peer.awaits = None;
+            }
             self.make_ready(token);
         }
     }
@@ -324,11 +351,15 @@ impl Peers {
         }
     }
 
-    /// Serves a peer out of one of the queues, if it is still there; tells how much it was sent.
+    /// Serves a peer out of one of the queues, if it is still there; tells how many bytes were made
+    /// for it.
     fn serve_queued(&mut self, token: Token, supervisor: &mut Supervisor, now: Now) -> usize {
         let Some(peer) = self.peers.get_mut(&token) else { return 0 };
         peer.is_ready = false;
-        self.serve_one(token, supervisor, now)
+        let unsent = peer.connection.unsent().len();
+        let sent = self.serve_one(token, supervisor, now);
+        let left = self.peers.get(&token).map_or(0, |peer| peer.connection.unsent().len());
+        (sent + left).saturating_sub(unsent)
     }
 
     fn accept(&mut self, registry: &Registry, now: Now) {
@@ -606,7 +637,9 @@ const REQUESTS_A_ROUND: usize = 16;
 /// Who has been sent so much has had its turn; to make it takes a tenth of a millisecond.
 const BYTES_A_TURN: usize = 32 * 1024;
 /// All of a queue together.
-const SENT_A_TURN: usize = 256 * 1024;
+const SENT_A_TURN: isize = 256 * 1024;
+/// What it costs to serve a peer, in the time that it takes to send so many bytes.
+const BYTES_A_SERVICE: usize = 1024;
 /// k1s's own, and what spawning needs for a moment.
 const KEPT_DESCRIPTORS: usize = 24;
 /// Also when jobs have taken all descriptors.

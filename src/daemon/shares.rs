@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::time::Mono;
+
 /// How much may still be read from the pipes of jobs in this turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reading {
@@ -24,11 +26,51 @@ impl Reading {
         self.reads > 0 && self.bytes > 0 && self.lines > 0
     }
 
+    /// How many bytes were read.
+    pub(super) fn taken(self) -> usize {
+        PIPE_BYTES_A_TURN.saturating_sub(self.bytes)
+    }
+
     /// Counts a read of so many bytes, of which so many lines were passed on.
     pub(super) fn take(&mut self, bytes: usize, lines: usize) {
         self.reads = self.reads.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
         self.lines = self.lines.saturating_sub(lines);
+    }
+}
+
+/// How fast jobs write, and what that leaves to long answers and to those who follow something.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// When bytes were first counted in the current window.
+    since: Mono,
+    /// How many were read in it, and in this turn.
+    bytes: usize,
+    taken: usize,
+    is_heavy: bool,
+}
+
+impl Flow {
+    /// A turn begins.
+    pub(super) fn begin_turn(&mut self, now: Mono) {
+        let length = now.since(self.since);
+        if length >= FLOW_WINDOW {
+            self.is_heavy = self.bytes >= HEAVY_BYTES && length < 2 * FLOW_WINDOW;
+            (self.since, self.bytes) = (now, 0);
+        }
+        self.taken = 0;
+    }
+
+    /// So many bytes were read.
+    pub(super) fn take(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.taken = bytes;
+        self.is_heavy |= self.bytes >= HEAVY_BYTES;
+    }
+
+    /// How many bytes may be sent in this turn; `None`: as many as a turn has room for.
+    pub(super) fn left_to_followers(&self) -> Option<usize> {
+        self.is_heavy.then_some(self.taken / READ_FOR_EACH_BYTE_SENT)
     }
 }
 
@@ -40,6 +82,11 @@ const PIPE_BYTES_A_TURN: usize = 512 * 1024;
 const LINES_A_TURN: usize = 16 * 1024;
 /// How much is read from a pipe at a time; a turn may exceed [`LINES_A_TURN`] by as many lines.
 pub(super) const PIPE_BUFFER_BYTES: usize = 16 * 1024;
+/// Jobs that write more in this time, 100 MB/s, would wait for those who follow them, who are
+/// therefore sent a byte for so many that are read, and lose the rest.
+pub(super) const FLOW_WINDOW: Duration = Duration::from_millis(10);
+const HEAVY_BYTES: usize = 1 << 20;
+const READ_FOR_EACH_BYTE_SENT: usize = 32;
 
 /// How many runs are spawned at a time; a turn drains twice. The loop stands still until each child
 /// has called execve(2): 0.5 ms, or 3 ms on a machine under load.

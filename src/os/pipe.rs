@@ -39,6 +39,13 @@ pub fn captured() -> Result<(ReadEnds, WriteEnds), SpawnError> {
     Ok((ReadEnds { stdout, stderr }, WriteEnds { stdout: child_stdout, stderr: child_stderr }))
 }
 
+/// Lets the pipe hold 256 KiB, four times as much, so that who fills it has to wait less often;
+/// where that is not permitted, as when a user has many (pipe(7), `pipe-user-pages-soft`), it stays
+/// as it is.
+pub fn widen(pipe: &impl AsFd) {
+    let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(WIDE_BYTES));
+}
+
 /// How many bytes there are to read: `FIONREAD`, ioctl_pipe(2). The bytes that are there when the
 /// first process of a run has ended are drained, and no more.
 ///
@@ -63,6 +70,10 @@ fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((read, write))
 }
+
+/// What a pipe holds: pipe(7).
+pub const COMMON_BYTES: usize = 64 * 1024;
+const WIDE_BYTES: libc::c_int = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -142,26 +142,19 @@ impl Logs {
         now: Now,
     ) -> bool {
         self.is_caught_up = false;
-        for _ in 0..SLICES_A_TURN {
-            if !connection.wants_output() {
-                return connection.is_finished();
-            }
-            let mut slice = Slice::Over;
-            connection.push(now, |out| slice = self.write_slice(supervisor, out));
-            // Who has ended its side may be gone, which no silence would tell.
-            let is_over = slice == Slice::Over
-                || (slice == Slice::CaughtUp
-                    && (!self.asked.follows || connection.is_half_closed()));
-            if is_over {
-                connection.finish_stream(now);
-                return true;
-            }
-            if slice == Slice::CaughtUp {
-                self.is_caught_up = true;
-                return false;
-            }
+        if !connection.wants_output() {
+            return connection.is_finished();
         }
-        false
+        let mut slice = Slice::Over;
+        connection.push(now, |out| slice = self.write_slice(supervisor, out));
+        self.is_caught_up = slice == Slice::CaughtUp;
+        // Who has ended its side may be gone, which no silence would tell.
+        let is_over = slice == Slice::Over
+            || (self.is_caught_up && (!self.asked.follows || connection.is_half_closed()));
+        if is_over {
+            connection.finish_stream(now);
+        }
+        is_over
     }
 
     pub(super) fn want(&self) -> Want {
@@ -268,8 +261,7 @@ fn name(stream: Stream) -> &'static str {
     }
 }
 
-/// How much output is looked at for a slice.
+/// How much output is looked at at a time.
 const SLICE_BYTES: usize = 16 * 1024;
 /// To count lines backwards takes a tenth of a millisecond for so many bytes.
 const SEARCHED_BYTES: usize = 1 << 20;
-const SLICES_A_TURN: usize = 4;
