@@ -1,8 +1,9 @@
 //! Long answers: a listing of jobs, or one job whose results are long, written slice by slice as
 //! the socket drains.
 
-use super::Pending;
 use super::listing::Listing;
+use super::stream::CHUNK_BYTES;
+use super::{Pending, Slice, Source, Stream};
 use crate::api::object::{Object, is_small};
 use crate::api::view::{Filter, Shown};
 use crate::http::{Connection, Reply, Status};
@@ -11,7 +12,7 @@ use crate::time::Now;
 
 /// JSON under way, in bounded slices.
 #[derive(Debug)]
-pub struct Document(Rest);
+pub(in crate::api) struct Document(Rest);
 
 /// What is left of it.
 #[derive(Debug)]
@@ -29,8 +30,7 @@ pub(in crate::api) fn show(
     connection: &mut Connection,
     now: Now,
 ) -> Option<Pending> {
-    let mut object = None;
-    let reply = Reply::json(status);
+    let (mut object, reply) = (None, Reply::json(status));
     if is_small(job, shown) {
         connection.respond(reply, now, |out| {
             object = Object::begin(supervisor, job, shown, out, usize::MAX, now);
@@ -48,7 +48,7 @@ pub(in crate::api) fn show(
             connection.finish_stream(now);
         }
     }
-    Some(Pending::Document(Box::new(Document(Rest::Job(object?)))))
+    Some(Stream::under_way(Source::Document(Document(Rest::Job(object?)))))
 }
 
 /// Begins to answer with all jobs that the filter lets through.
@@ -57,43 +57,18 @@ pub(in crate::api) fn list(
     connection: &mut Connection,
     now: Now,
 ) -> Option<Pending> {
-    let under_way = connection.start_stream(Reply::json(Status::Ok), now);
-    under_way.then(|| Pending::Document(Box::new(Document(Rest::Jobs(Listing::new(filter))))))
+    let document = Document(Rest::Jobs(Listing::new(filter)));
+    Stream::begin(Reply::json(Status::Ok), Source::Document(document), connection, now)
 }
 
 impl Document {
-    pub(super) fn go_on(
-        &mut self,
-        supervisor: &Supervisor,
-        connection: &mut Connection,
-        now: Now,
-    ) -> bool {
-        let mut budget = SLICE_BYTES;
-        while connection.wants_output() {
-            if budget == 0 {
-                return false;
-            }
-            let mut is_over = false;
-            connection.push(now, |out| {
-                is_over = self.write_slice(supervisor, out, &mut budget, now);
-            });
-            if is_over {
-                connection.finish_stream(now);
-                return true;
-            }
-        }
-        connection.is_finished()
-    }
-
-    /// Adds to the document until there are enough bytes for one chunk, or the budget, in bytes,
-    /// is used up. Returns whether the document is whole.
-    fn write_slice(
+    pub(super) fn write_slice(
         &mut self,
         supervisor: &Supervisor,
         out: &mut Vec<u8>,
         budget: &mut usize,
         now: Now,
-    ) -> bool {
+    ) -> Slice {
         let (begin, until) = (out.len(), out.len() + CHUNK_BYTES);
         let is_whole = match &mut self.0 {
             Rest::Job(object) => {
@@ -103,16 +78,10 @@ impl Document {
             }
             Rest::Jobs(listing) => listing.write(supervisor, out, until, budget, now),
         };
-        if is_whole {
-            out.push(b'\n');
+        if !is_whole {
+            return Slice::Part;
         }
-        is_whole
+        out.push(b'\n');
+        Slice::Over
     }
 }
-
-/// A chunk ends as soon as it is longer than this: by the fields of a job, or by a few KiB of
-/// output, escaped.
-pub(super) const CHUNK_BYTES: usize = 16 * 1024;
-
-/// How many bytes may be added at a time.
-pub(super) const SLICE_BYTES: usize = 64 * 1024;

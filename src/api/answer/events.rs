@@ -14,9 +14,9 @@ use std::io::Write;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::document::{CHUNK_BYTES, SLICE_BYTES};
 use super::listing::Listing;
-use super::{Pending, Want};
+use super::stream::CHUNK_BYTES;
+use super::{Pending, Slice, Source, Stream};
 use crate::api::json::write_json;
 use crate::api::view::{Filter, Shown, Shows, Time};
 use crate::api::{Refused, query};
@@ -29,7 +29,7 @@ use crate::time::{Mono, Now};
 
 /// Somebody who is told what happens.
 #[derive(Debug)]
-pub struct Events {
+pub(in crate::api) struct Events {
     filter: Filter,
     instance: String,
     /// The number of the next event.
@@ -37,23 +37,12 @@ pub struct Events {
     /// What is left of the snapshot, with which it begins.
     snapshot: Option<Snapshot>,
     next_comment: Mono,
-    /// All is told: it goes on when something happens.
-    is_caught_up: bool,
 }
 
 #[derive(Debug)]
 enum Snapshot {
     ToBegin(Listing),
     UnderWay(Listing),
-}
-
-/// What a slice came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slice {
-    Part,
-    CaughtUp,
-    /// Events have left the ring that were not told.
-    Lost,
 }
 
 impl Events {
@@ -81,60 +70,18 @@ impl Events {
             cursor: seen.unwrap_or(supervisor.events().next()),
             snapshot: seen.is_none().then(|| Snapshot::ToBegin(Listing::new(filter()))),
             next_comment: comment_after(now),
-            is_caught_up: false,
         })
     }
 
     /// Begins to answer.
-    pub(in crate::api) fn begin(
-        self: Box<Self>,
-        connection: &mut Connection,
-        now: Now,
-    ) -> Option<Pending> {
+    pub(in crate::api) fn begin(self, connection: &mut Connection, now: Now) -> Option<Pending> {
         let reply = Reply { is_live: true, ..Reply::new(Status::Ok, ContentType::EventStream) };
-        let under_way = connection.start_stream(reply, now);
+        let pending = Stream::begin(reply, Source::Events(self), connection, now);
         connection.push(now, |out| out.extend_from_slice(RETRY));
-        under_way.then(|| Pending::Events(self))
+        pending
     }
 
-    pub(super) fn go_on(
-        &mut self,
-        supervisor: &Supervisor,
-        connection: &mut Connection,
-        now: Now,
-    ) -> bool {
-        self.is_caught_up = false;
-        let mut budget = SLICE_BYTES;
-        while budget > 0 {
-            if !connection.wants_output() {
-                return connection.is_finished();
-            }
-            let mut slice = Slice::Lost;
-            connection.push(now, |out| {
-                slice = self.write_slice(supervisor, out, &mut budget, now);
-            });
-            // Who has ended its side may be gone, which no silence would tell.
-            let is_left_alone = slice == Slice::CaughtUp && connection.is_half_closed();
-            if slice == Slice::Lost || is_left_alone {
-                connection.finish_stream(now);
-                return true;
-            }
-            if slice == Slice::CaughtUp {
-                self.is_caught_up = true;
-                return false;
-            }
-        }
-        false
-    }
-
-    pub(super) fn want(&self) -> Want {
-        match self.is_caught_up {
-            true => Want::Change { topic: Topic::Events, until: Some(self.next_comment) },
-            false => Want::Room,
-        }
-    }
-
-    fn write_slice(
+    pub(super) fn write_slice(
         &mut self,
         supervisor: &Supervisor,
         out: &mut Vec<u8>,
@@ -163,14 +110,15 @@ impl Events {
         while out.len() < until && *budget > 0 {
             let begin = out.len();
             match supervisor.events().read(&mut self.cursor) {
-                Some(EventRead::Lost(_)) => return Slice::Lost,
+                Some(EventRead::Lost(_)) => return Slice::Over,
                 Some(EventRead::Event(number, event)) => self.write_event(number, event, out),
                 None => {
                     if self.next_comment <= now.mono {
                         self.next_comment = comment_after(now);
                         out.extend_from_slice(COMMENT);
                     }
-                    return Slice::CaughtUp;
+                    let until = Some(self.next_comment);
+                    return Slice::Idle { topic: Topic::Events, until };
                 }
             }
             *budget = budget.saturating_sub(out.len() - begin + BYTES_AN_EVENT);

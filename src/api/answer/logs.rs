@@ -11,7 +11,7 @@
 
 use std::io::Write;
 
-use super::{Pending, Want};
+use super::{Pending, Slice, Source, stream};
 use crate::api::json::write_text;
 use crate::api::{Refused, query};
 use crate::calendar::format_rfc3339;
@@ -22,15 +22,13 @@ use crate::time::Now;
 
 /// The output of a job, being read.
 #[derive(Debug)]
-pub struct Logs {
+pub(in crate::api) struct Logs {
     job: JobKey,
     asked: Asked,
     filter: LogFilter,
     progress: Progress,
     /// Who does not follow reads up to where the log ended at the beginning.
     until: Option<LogPlace>,
-    /// All is read: it goes on when the job has written more.
-    is_caught_up: bool,
 }
 
 /// What a query asks for.
@@ -57,17 +55,6 @@ enum Progress {
     /// Where the last lines begin is not found yet; they are behind this place.
     Search(Tail, LogPlace),
     Read(Cursor),
-}
-
-/// What a slice came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slice {
-    /// There is more.
-    Part,
-    /// All there is was read.
-    CaughtUp,
-    /// No more will come.
-    Over,
 }
 
 impl Asked {
@@ -117,60 +104,32 @@ impl Logs {
         let filter = LogFilter { first_run, last_run, stream: asked.stream };
         let progress = Progress::begin(asked, filter, job);
         let until = (!asked.follows).then_some(job.log_end().place());
-        Ok(Logs { job: job.key(), asked, filter, progress, until, is_caught_up: false })
+        Ok(Logs { job: job.key(), asked, filter, progress, until })
     }
 
     /// Begins to answer.
-    pub(in crate::api) fn begin(
-        self: Box<Self>,
-        connection: &mut Connection,
-        now: Now,
-    ) -> Option<Pending> {
+    pub(in crate::api) fn begin(self, connection: &mut Connection, now: Now) -> Option<Pending> {
         let content_type = match self.asked.format {
             Format::Bytes => ContentType::Bytes,
             Format::Lines => ContentType::Ndjson,
         };
         let reply = Reply { is_live: self.asked.follows, ..Reply::new(Status::Ok, content_type) };
-        let under_way = connection.start_stream(reply, now);
-        under_way.then(|| Pending::Logs(self))
+        stream::Stream::begin(reply, Source::Logs(self), connection, now)
     }
 
-    pub(super) fn go_on(
+    pub(super) fn write_slice(
         &mut self,
         supervisor: &Supervisor,
-        connection: &mut Connection,
-        now: Now,
-    ) -> bool {
-        self.is_caught_up = false;
-        if !connection.wants_output() {
-            return connection.is_finished();
-        }
-        let mut slice = Slice::Over;
-        connection.push(now, |out| slice = self.write_slice(supervisor, out));
-        self.is_caught_up = slice == Slice::CaughtUp;
-        // Who has ended its side may be gone, which no silence would tell.
-        let is_over = slice == Slice::Over
-            || (self.is_caught_up && (!self.asked.follows || connection.is_half_closed()));
-        if is_over {
-            connection.finish_stream(now);
-        }
-        is_over
-    }
-
-    pub(super) fn want(&self) -> Want {
-        match self.is_caught_up {
-            true => Want::Change { topic: Topic::Output(self.job), until: None },
-            false => Want::Room,
-        }
-    }
-
-    fn write_slice(&mut self, supervisor: &Supervisor, out: &mut Vec<u8>) -> Slice {
+        out: &mut Vec<u8>,
+        budget: &mut usize,
+    ) -> Slice {
         let Some((job, is_gone)) = supervisor.followed(self.job) else { return Slice::Over };
         let Logs { asked, filter, .. } = *self;
         let cursor = match &mut self.progress {
             Progress::Read(cursor) => cursor,
             Progress::Search(tail, first) => {
                 let runs = job.log_of_run(filter.first_run);
+                *budget = 0;
                 if let Some(cursor) = tail.search(runs, filter, *first, SEARCHED_BYTES) {
                     self.progress = Progress::Read(cursor);
                 }
@@ -185,6 +144,7 @@ impl Logs {
             Some(Some((_, end))) => end,
         };
         let end = run_end.map_or(end, |run_end| run_end.min(end));
+        *budget = budget.saturating_sub(SLICE_BYTES);
         let (runs, until) = job.logs_from(cursor.place());
         let until = until.min(end);
         let is_all = match asked.format {
@@ -202,7 +162,10 @@ impl Logs {
             cursor.skip_to(until);
             return Slice::Part;
         }
-        if is_gone || run_end.is_some() { Slice::Over } else { Slice::CaughtUp }
+        if is_gone || run_end.is_some() || !asked.follows {
+            return Slice::Over;
+        }
+        Slice::Idle { topic: Topic::Output(self.job), until: None }
     }
 }
 

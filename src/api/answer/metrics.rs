@@ -1,7 +1,8 @@
 //! The answer to `GET /metrics`: waits for a measurement, then writes metric by metric as the
 //! socket drains.
 
-use super::{Pending, Want};
+use super::stream::CHUNK_BYTES;
+use super::{Pending, Slice, Stream, stream};
 use crate::api::exposition::{Format, Lines};
 use crate::api::metrics::{ByState, METRICS, Sight, Source};
 use crate::http::{Connection, Head, Method};
@@ -12,11 +13,10 @@ use crate::time::Now;
 /// through all jobs once for each metric. A job that is created or removed meanwhile may appear in
 /// some metrics only.
 #[derive(Debug)]
-pub struct Metrics {
+pub(in crate::api) struct Metrics {
     format: Format,
     /// The number of the measurement to wait for.
     measurement: u64,
-    has_begun: bool,
     /// The current one of [`METRICS`].
     index: usize,
     /// The last job that was written for it.
@@ -36,65 +36,28 @@ pub(in crate::api) fn metrics(
         let _ = connection.start_stream(format.reply(), now);
         return None;
     }
-    Some(Pending::Metrics(Box::new(Metrics {
+    let metrics = Metrics {
         format,
         measurement: supervisor.measure(),
-        has_begun: false,
         index: 0,
         at: None,
         by_state: ByState::default(),
-    })))
+    };
+    Stream::begin(format.reply(), stream::Source::Metrics(metrics), connection, now)
 }
 
 impl Metrics {
-    pub(super) fn want(&self) -> Want {
-        match self.has_begun {
-            true => Want::Room,
-            false => Want::Change { topic: Topic::Measured, until: None },
-        }
-    }
-
-    pub(super) fn go_on(
-        &mut self,
-        supervisor: &Supervisor,
-        connection: &mut Connection,
-        now: Now,
-    ) -> bool {
-        if !self.has_begun {
-            if supervisor.measured() < self.measurement {
-                return false;
-            }
-            self.has_begun = true;
-            if !connection.start_stream(self.format.reply(), now) {
-                return true;
-            }
-        }
-        let mut budget = SLICE_BYTES;
-        while connection.wants_output() {
-            if budget == 0 {
-                return false;
-            }
-            let mut is_over = false;
-            connection.push(now, |out| {
-                is_over = self.write_slice(supervisor, out, &mut budget, now);
-            });
-            if is_over {
-                connection.finish_stream(now);
-                return true;
-            }
-        }
-        connection.is_finished()
-    }
-
     /// Writes lines until there are enough bytes for a chunk, or the budget in bytes is used up.
-    /// Returns whether the answer is complete.
-    fn write_slice(
+    pub(super) fn write_slice(
         &mut self,
         supervisor: &Supervisor,
         out: &mut Vec<u8>,
         budget: &mut usize,
         now: Now,
-    ) -> bool {
+    ) -> Slice {
+        if supervisor.measured() < self.measurement {
+            return Slice::Waits { topic: Topic::Measured, until: None };
+        }
         let until = out.len() + CHUNK_BYTES;
         while let Some(metric) = METRICS.get(self.index) {
             if self.at.is_none() {
@@ -111,7 +74,7 @@ impl Metrics {
                         self.at = Some(job.key());
                         *budget = budget.saturating_sub(out.len() - begin + BYTES_A_LOOK);
                         if *budget == 0 || out.len() >= until {
-                            return false;
+                            return Slice::Part;
                         }
                     }
                 }
@@ -120,14 +83,9 @@ impl Metrics {
             self.at = None;
         }
         self.format.end(out);
-        true
+        Slice::Over
     }
 }
-
-const CHUNK_BYTES: usize = 16 * 1024;
-
-/// How many bytes may be added at a time.
-const SLICE_BYTES: usize = 32 * 1024;
 
 /// The cost of a job without a line, as the time to write so many bytes.
 const BYTES_A_LOOK: usize = 32;

@@ -14,31 +14,27 @@ mod events;
 mod listing;
 mod logs;
 mod metrics;
+mod stream;
 mod wait;
 
 use crate::http::Connection;
 use crate::supervisor::{Supervisor, Topic};
 use crate::time::{Mono, Now};
 
-pub(super) use document::Document;
+use document::Document;
 pub(super) use document::{list, show};
 pub(super) use events::Events;
 pub(super) use logs::Logs;
 use metrics::Metrics;
 pub(super) use metrics::metrics;
+use stream::{Slice, Source, Stream};
 pub(super) use wait::{Goal, Wait};
 
 /// An answer that is not finished.
 #[derive(Debug)]
 pub enum Pending {
-    /// A listing, or a large job: goes on as the socket drains.
-    Document(Box<Document>),
-    /// The output of a job, which may be followed for ever.
-    Logs(Box<Logs>),
-    /// All metrics: waits for a measurement, then goes on as the socket drains.
-    Metrics(Box<Metrics>),
-    /// What happens, as it happens.
-    Events(Box<Events>),
+    /// One that is written slice by slice.
+    Stream(Box<Stream>),
     /// A job that is to come so far: goes on when it changes.
     Wait(Wait),
 }
@@ -66,10 +62,7 @@ impl Pending {
         now: Now,
     ) -> bool {
         match self {
-            Pending::Document(document) => document.go_on(supervisor, connection, now),
-            Pending::Logs(logs) => logs.go_on(supervisor, connection, now),
-            Pending::Metrics(metrics) => metrics.go_on(supervisor, connection, now),
-            Pending::Events(events) => events.go_on(supervisor, connection, now),
+            Pending::Stream(stream) => stream.go_on(supervisor, connection, now),
             Pending::Wait(wait) => match wait.go_on(supervisor, connection, now) {
                 None => true,
                 Some(rest) => {
@@ -82,16 +75,16 @@ impl Pending {
 
     /// Whether it reads the event log, which it may do a little later than others.
     pub fn follows_events(&self) -> bool {
-        matches!(self, Pending::Events(_))
+        match self {
+            Pending::Stream(stream) => stream.follows_events(),
+            Pending::Wait(_) => false,
+        }
     }
 
     /// What it needs to go on.
     pub fn want(&self) -> Want {
         match self {
-            Pending::Document(_) => Want::Room,
-            Pending::Logs(logs) => logs.want(),
-            Pending::Metrics(metrics) => metrics.want(),
-            Pending::Events(events) => events.want(),
+            Pending::Stream(stream) => stream.want(),
             Pending::Wait(wait) => wait.want(),
         }
     }
