@@ -13,6 +13,7 @@ KEPT = 20
 schemathesis.openapi.format(
     "cron", st.sampled_from(["@daily", "*/5 * * * *", "0 0 1 jan *", "30 4 * * mon-fri", "0 0 2 30 6 *"])
 )
+schemathesis.openapi.format("log-file", st.sampled_from(["{job}.log", "/tmp/{job}-{run}.log"]))
 schemathesis.openapi.format("time-zone", st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]))
 
 # What a 400 says about the state that a job is in; all others are about the request.

@@ -103,6 +103,8 @@
 //! - A key of the config: `config/mod.rs`, its line in `config/describe.rs`, the README's table.
 //! - A rule about when jobs run or stop: `supervisor`, with a scene in `tests/it/scripts/`, and an
 //!   event or invariant of the simulation if it can fail in an unexpected order of events.
+//! - Log files: `daemon/logfiles/` decides when to write, rotate and try again, `os/logfile.rs`
+//!   does it.
 //! - Logs, and clients that follow them: the output that is kept is in `job/output.rs`, its order
 //!   and the cursors of readers in `job/log.rs`. A follower is an answer in `api/answer/` that
 //!   waits for the topic `Output`. A reader of events has a cursor into [`supervisor::EventLog`]

@@ -2,7 +2,7 @@
 //!
 //! | level | what |
 //! |---|---|
-//! | warn | a run has failed, with its last lines of output: the first in a row, and the last; one cannot be started or is deferred, a job is given up, something had to be killed |
+//! | warn | a run has failed, with its last lines of output: the first in a row, and the last; one cannot be started or is deferred, a job is given up, something had to be killed; a log file cannot be written or rotated, or can be again |
 //! | info | requests; the first start of a continuous job, and its starts after a backoff; how one-off and cron runs ended; other failures; shutdown |
 //! | debug | everything else, such as starts and ends without a backoff |
 
@@ -91,6 +91,7 @@ fn level(kind: &EventKind) -> LogLevel {
         }
         Happened::Skipped(SkipReason::Missed(_)) => Info,
         Happened::Skipped(SkipReason::Forbidden | SkipReason::QueueFull) => Debug,
+        Happened::LogFile { .. } => Warn,
         Happened::Finished(state) => {
             if is_continuous && *state == State::Failed {
                 Warn

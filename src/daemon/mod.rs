@@ -9,7 +9,7 @@
 //! ```
 //!
 //! - `peers`: the listening socket and all connections of the API.
-//! - `outputs`: the pipes that jobs write to.
+//! - `outputs`: the pipes that jobs write to; `logfiles`: the log files of jobs.
 //! - `init`: what `k1s init` does as the first process of a container.
 //! - `processes`: spawns, reaps and signals for the supervisor; `leftovers`: finds and stops what
 //!   runs have left outside of their groups; `census`: which run each orphan belongs to.
@@ -28,6 +28,7 @@ mod init;
 mod journal;
 mod leftovers;
 mod log;
+mod logfiles;
 mod meter;
 mod outputs;
 mod peers;
@@ -219,6 +220,7 @@ impl Daemon {
             self.drain();
             self.supervisor.handle_timeout(self.now);
             self.peers.handle_timeout(&mut self.supervisor, self.now);
+            self.outputs.files.handle_timeout(self.now);
         }
     }
 
@@ -261,6 +263,7 @@ impl Daemon {
         if self.peers.take_freed() {
             self.supervisor.handle_freed(self.now);
         }
+        self.report_log_files();
         while let Some(topic) = self.supervisor.poll_changed() {
             self.handle_changed(topic);
         }
@@ -274,6 +277,8 @@ impl Daemon {
                 if let Some(job) = self.supervisor.job_of(key) {
                     let is_on = job.spec().output.forward;
                     self.outputs.set_forwarding(key, is_on, &mut self.console, self.now);
+                    self.outputs.set_files(key, job.id(), job.spec(), self.now);
+                    self.report_log_files();
                 }
             }
             Topic::Output(_) | Topic::Measured => {}
@@ -285,6 +290,12 @@ impl Daemon {
             }
         }
         self.peers.wake(topic);
+    }
+
+    fn report_log_files(&mut self) {
+        while let Some((owner, path, event)) = self.outputs.files.poll_event() {
+            self.supervisor.handle_log_file(owner, path, event, self.now);
+        }
     }
 
     fn note_accept_error(&mut self) {
@@ -320,7 +331,8 @@ impl Daemon {
         self.turns.end(elapsed);
         let now = os::clock::to_mono(elapsed);
         let job = self.supervisor.poll_timeout().map(|at| punctual(at.since(now)));
-        let others = [self.peers.poll_timeout(), self.processes.poll_timeout()];
+        let files = self.outputs.files.poll_timeout();
+        let others = [self.peers.poll_timeout(), self.processes.poll_timeout(), files];
         let others = others.into_iter().flatten().map(|at| at.since(now));
         let wait = job.into_iter().chain(others).min()?;
         Some(self.clock.longest_sleep().map_or(wait, |longest| wait.min(longest)))
@@ -372,6 +384,9 @@ impl Daemon {
             let _ = os::signalling::stop_all(Signal::KILL);
         }
         self.outputs.finish_lines(&mut self.console, self.now);
+        self.outputs.files.finish(self.now);
+        self.report_log_files();
+        self.journal.write(self.supervisor.events(), &mut self.console, self.now);
         let text = format_args!("shut down; exit code {code}");
         self.console.note(LogLevel::Info, &text, self.now);
         // The command of `init` has printed it for a reader of its own, so k1s delivers it for as

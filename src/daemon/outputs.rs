@@ -1,4 +1,4 @@
-//! The pipes that jobs write to.
+//! The pipes that jobs write to, and the log files that it goes into.
 //!
 //! ```text
 //!   open ─▶ ready ──▶ read, a share a turn ──▶ the first process is over: draining ──▶ closed
@@ -20,9 +20,10 @@ use mio::{Interest, Registry, Token};
 
 use super::FIRST_TOKEN;
 use super::console::{Console, Forwarder};
+use super::logfiles::{FileKey, LogFiles};
 use super::shares::{Flow, PIPE_BUFFER_BYTES, Reading};
 use crate::config::Forward;
-use crate::job::Stream;
+use crate::job::{JobId, JobSpec, Stream};
 use crate::os;
 use crate::supervisor::{JobKey, Launch, RunKey, Supervisor};
 use crate::time::Now;
@@ -30,6 +31,8 @@ use crate::time::Now;
 /// All open pipes.
 #[derive(Debug)]
 pub(super) struct Outputs {
+    /// The log files of jobs that want one.
+    pub(super) files: LogFiles,
     pipes: BTreeMap<Token, Pipe>,
     tokens: BTreeMap<(RunKey, Stream), Token>,
     /// Pipes that may have more to read.
@@ -53,6 +56,7 @@ struct Pipe {
     stream: Stream,
     /// Passes it on to k1s's own.
     forwarder: Forwarder,
+    file: Option<FileKey>,
     is_ready: bool,
     /// How much was read since it was last empty.
     in_a_row: usize,
@@ -94,6 +98,7 @@ enum Got {
 impl Default for Outputs {
     fn default() -> Outputs {
         Outputs {
+            files: LogFiles::default(),
             pipes: BTreeMap::new(),
             tokens: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -153,6 +158,7 @@ impl Outputs {
                 run,
                 stream,
                 forwarder,
+                file: self.files.attach(run, &launch.job_id, &launch.spec),
                 is_ready: false,
                 in_a_row: 0,
                 is_wide: false,
@@ -165,7 +171,7 @@ impl Outputs {
 
     /// How many descriptors are open.
     pub(super) fn descriptors(&self) -> usize {
-        self.pipes.len()
+        self.pipes.len() + self.files.descriptors()
     }
 
     /// Whether the event is about a pipe.
@@ -207,7 +213,7 @@ impl Outputs {
                 self.held_back.push(token);
                 continue;
             }
-            match pipe.read_once(&mut self.buffer, &mut share, sinks) {
+            match pipe.read_once(&mut self.buffer, &mut share, &mut self.files, sinks) {
                 Got::Bytes(count) if count == self.buffer.len() => self.ready.push_back(token),
                 // The event of the last writer's end has come already: no other will.
                 Got::Bytes(_) if pipe.is_hung_up => self.ready.push_back(token),
@@ -246,7 +252,7 @@ impl Outputs {
         while share.is_left() {
             let Some(token) = self.draining.pop_front() else { return };
             let Some(pipe) = self.pipes.get_mut(&token) else { continue };
-            if pipe.drain_once(&mut self.buffer, &mut share, sinks) {
+            if pipe.drain_once(&mut self.buffer, &mut share, &mut self.files, sinks) {
                 self.draining.push_back(token);
                 continue;
             }
@@ -287,9 +293,25 @@ impl Outputs {
         }
     }
 
+    /// The job's `output.file` may be another now: what its runs write from here on goes there.
+    pub(super) fn set_files(&mut self, job: JobKey, id: &JobId, spec: &JobSpec, now: Now) {
+        let run = |number| (RunKey { job, number }, Stream::Stdout);
+        for ((run, _), token) in self.tokens.range(run(0)..run(u64::MAX)) {
+            if let Some(pipe) = self.pipes.get_mut(token) {
+                let after = self.files.attach(*run, id, spec);
+                if let Some(before) = std::mem::replace(&mut pipe.file, after) {
+                    self.files.release(before, now);
+                }
+            }
+        }
+    }
+
     fn close(&mut self, token: Token, sinks: &mut Sinks<'_>) {
         if let Some(mut pipe) = self.pipes.remove(&token) {
             pipe.forwarder.finish(sinks.console, sinks.now);
+            if let Some(file) = pipe.file {
+                self.files.release(file, sinks.now);
+            }
             self.tokens.remove(&(pipe.run, pipe.stream));
         }
     }
@@ -303,6 +325,7 @@ impl Pipe {
         &mut self,
         buffer: &mut [u8],
         share: &mut Reading,
+        files: &mut LogFiles,
         sinks: &mut Sinks<'_>,
     ) -> bool {
         let rest = self.rest.unwrap_or(0);
@@ -310,7 +333,7 @@ impl Pipe {
         let Some(part) = buffer.get_mut(..most).filter(|part| !part.is_empty()) else {
             return false;
         };
-        match self.read_once(part, share, sinks) {
+        match self.read_once(part, share, files, sinks) {
             Got::Bytes(count) => {
                 let rest = rest.saturating_sub(count);
                 self.rest = Some(rest);
@@ -328,7 +351,13 @@ impl Pipe {
         }
     }
 
-    fn read_once(&mut self, buffer: &mut [u8], share: &mut Reading, sinks: &mut Sinks<'_>) -> Got {
+    fn read_once(
+        &mut self,
+        buffer: &mut [u8],
+        share: &mut Reading,
+        files: &mut LogFiles,
+        sinks: &mut Sinks<'_>,
+    ) -> Got {
         loop {
             return match self.receiver.read(buffer) {
                 Ok(0) => Got::End,
@@ -338,6 +367,9 @@ impl Pipe {
                     let lines = self.forwarder.pass(bytes, sinks.console, sinks.now);
                     share.take(count, lines);
                     self.note_flow(count);
+                    if let Some(file) = self.file {
+                        share.take_file_operations(files.write(file, bytes, sinks.now));
+                    }
                     Got::Bytes(count)
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -14,16 +14,21 @@ pub(super) struct Reading {
     reads: usize,
     bytes: usize,
     lines: usize,
+    file_operations: usize,
 }
 
 impl Reading {
     /// The share of a turn for all pipes together.
-    pub(super) const A_TURN: Reading =
-        Reading { reads: READS_A_TURN, bytes: PIPE_BYTES_A_TURN, lines: LINES_A_TURN };
+    pub(super) const A_TURN: Reading = Reading {
+        reads: READS_A_TURN,
+        bytes: PIPE_BYTES_A_TURN,
+        lines: LINES_A_TURN,
+        file_operations: FILE_OPERATIONS_A_TURN,
+    };
 
     /// Whether another read is allowed. The last one may exceed the share by a buffer.
     pub(super) fn is_left(self) -> bool {
-        self.reads > 0 && self.bytes > 0 && self.lines > 0
+        self.reads > 0 && self.bytes > 0 && self.lines > 0 && self.file_operations > 0
     }
 
     /// How many bytes were read.
@@ -36,6 +41,11 @@ impl Reading {
         self.reads = self.reads.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
         self.lines = self.lines.saturating_sub(lines);
+    }
+
+    /// Counts operations on log files, apart from the write that comes with each read.
+    pub(super) fn take_file_operations(&mut self, count: usize) {
+        self.file_operations = self.file_operations.saturating_sub(count);
     }
 }
 
@@ -87,6 +97,10 @@ pub(super) const PIPE_BUFFER_BYTES: usize = 16 * 1024;
 pub(super) const FLOW_WINDOW: Duration = Duration::from_millis(10);
 const HEAVY_BYTES: usize = 1 << 20;
 const READ_FOR_EACH_BYTE_SENT: usize = 32;
+
+/// How many log files are opened, renamed or removed; each takes about 10 µs. The last rotation may
+/// exceed the share. No more is written to log files than is read.
+pub(super) const FILE_OPERATIONS_A_TURN: usize = 64;
 
 /// How many runs are spawned at a time; a turn drains twice. The loop stands still until each child
 /// has called execve(2): 0.5 ms, or 3 ms on a machine under load.

@@ -134,6 +134,17 @@ impl Fields {
         self.optional(name, read)?.ok_or_else(|| FieldError::new(name, "is required"))
     }
 
+    /// Reads a field that is a table with the fields `known`; `None` if it is absent or null.
+    pub(super) fn optional_table<T>(
+        &mut self,
+        name: &str,
+        known: &[&str],
+        read: impl FnOnce(&mut Fields) -> Parsed<T>,
+    ) -> Parsed<Option<T>> {
+        let spelling = self.spelling;
+        self.optional(name, |value| read(&mut Fields::of(value, known, spelling)?))
+    }
+
     /// Reads a field that is a table with the fields `known`; if it is absent, an empty one.
     pub(crate) fn table<T>(
         &mut self,

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::fields::{self, FieldError, Fields, Spelling};
 use super::spec::{
-    Backoff, Command, Concurrency, Critical, CronSpec, JobSpec, Kind, OutputSpec, Resource,
-    ResourceLimit, Restart, RestartPolicy, StopScope, StopSpec,
+    Backoff, Command, Concurrency, Critical, CronSpec, JobSpec, Kind, LogFileSpec, OutputSpec,
+    Resource, ResourceLimit, Restart, RestartPolicy, StopScope, StopSpec,
 };
 use super::{Signal, Value, words};
 use crate::schedule::{CronSchedule, Schedule, ScheduleError};
@@ -56,7 +56,7 @@ pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parse
             .unwrap_or_else(|| [0].into()),
         critical: fields.optional("critical", critical)?.unwrap_or(Critical::No),
         stop: fields.table("stop", &STOP_FIELDS, stop)?,
-        output: fields.table("output", &["limitBytes", "historyLimit", "forward"], output)?,
+        output: fields.table("output", &OUTPUT_FIELDS, output)?,
         labels: fields.optional("labels", fields::strings(label))?.unwrap_or_default(),
         secret_environment: fields
             .optional("secretEnvironment", fields::list(fields::nonempty))?
@@ -325,7 +325,51 @@ fn output(fields: &mut Fields) -> Parsed<OutputSpec> {
         limit_bytes: limit.unwrap_or(65_536),
         history_limit: history.unwrap_or(20),
         forward: fields.optional("forward", fields::boolean)?.unwrap_or(true),
+        file: fields.optional_table("file", &LOG_FILE_FIELDS, log_file)?,
     })
+}
+
+fn log_file(fields: &mut Fields) -> Parsed<LogFileSpec> {
+    let max_files = fields.optional("maxFiles", fields::integer(1..=MOST_FILES))?;
+    let max_bytes = fields.optional("maxBytes", file_size)?;
+    Ok(LogFileSpec {
+        path: fields.required("path", log_file_path)?,
+        max_bytes: max_bytes.unwrap_or(Some(10 << 20)),
+        max_files: max_files.unwrap_or(5),
+    })
+}
+
+/// 0: no limit.
+fn file_size(value: Value) -> Parsed<Option<u64>> {
+    let right =
+        format!("0, for no limit, or a whole number from {SMALLEST_FILE} to {LARGEST_FILE}");
+    match value {
+        Value::Integer(0) => Ok(None),
+        Value::Integer(number) if (SMALLEST_FILE..=LARGEST_FILE).contains(&number) => {
+            Ok(u64::try_from(number).ok())
+        }
+        Value::Integer(number) => fields::fail(format!("must be {right}, not {number}")),
+        other => fields::wrong(&right, &other),
+    }
+}
+
+fn log_file_path(value: Value) -> Parsed<String> {
+    let path = fields::nonempty(value)?;
+    let filled_in = path.replace("{job}", "x").replace("{run}", "1");
+    if let Some((_, rest)) = filled_in.split_once('{') {
+        let name = rest.split_inclusive('}').next().unwrap_or_default();
+        let error = format!("holds `{{{name}`; what is filled in is `{{job}}` and `{{run}}`");
+        return fields::fail(error);
+    }
+    // What ends in a slash or a dot names a directory, also where there is none yet.
+    let is_name = |name: &str| !["", ".", ".."].contains(&name);
+    if !filled_in.rsplit('/').next().is_some_and(is_name) {
+        return fields::fail(format!("must be the path of a file, not {path:?}"));
+    }
+    if path.len() > LONGEST_PATH {
+        return fields::fail(format!("must not be longer than {LONGEST_PATH} bytes"));
+    }
+    Ok(path)
 }
 
 /// Reads the name of a signal: `SIGTERM` or `TERM`.
@@ -472,6 +516,8 @@ pub(super) const RESTART_FIELDS: [&str; 6] =
     ["policy", "initialDelayMs", "maxDelayMs", "factor", "resetAfterMs", "maxRestarts"];
 
 pub(super) const STOP_FIELDS: [&str; 3] = ["signal", "timeoutSeconds", "scope"];
+pub(super) const OUTPUT_FIELDS: [&str; 4] = ["limitBytes", "historyLimit", "forward", "file"];
+const LOG_FILE_FIELDS: [&str; 3] = ["path", "maxBytes", "maxFiles"];
 
 pub(super) const POLICIES: [(&str, RestartPolicy); 3] = [
     ("always", RestartPolicy::Always),
@@ -516,6 +562,13 @@ const MOST_TRIES: i64 = 1_000_000_000;
 const LONGEST_INTERVAL: i64 = 100 * 366 * 24 * 60 * 60;
 const LARGEST_OUTPUT: i64 = 1 << 30;
 const LONGEST_HISTORY: i64 = 100_000;
+/// Of log files: with smaller ones, k1s would do nothing but rotate.
+const SMALLEST_FILE: i64 = 1024;
+const LARGEST_FILE: i64 = 1 << 40;
+/// To rotate renames each.
+const MOST_FILES: i64 = 100;
+/// PATH_MAX.
+const LONGEST_PATH: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -650,6 +703,26 @@ mod tests {
         );
         check(r#""type":"cron","umask":"999""#, "umask: must be octal");
         check(r#""type":"cron","output":{"limitBytes":-1}"#, "output.limitBytes: must be");
+        let file = |file: &str| format!(r#""type":"cron","output":{{"file":{file}}}"#);
+        check(&file(r#"{}"#), "output.file.path: is required");
+        check(&file(r#""x.log""#), "output.file: must be an object, not a string");
+        check(&file(r#"{"path":""}"#), "output.file.path: must not be empty");
+        check(&file(r#"{"path":"x\u0000"}"#), "output.file.path: must not contain a NUL");
+        for path in ["/var/log/", "/", "a/.", ".."] {
+            let error = format!("output.file.path: must be the path of a file, not {path:?}");
+            check(&file(&format!(r#"{{"path":{path:?}}}"#)), &error);
+        }
+        check(
+            &file(r#"{"path":"{job}-{date}.log"}"#),
+            "output.file.path: holds `{date}`; what is filled in is `{job}` and `{run}`",
+        );
+        check(&file(r#"{"path":"a{"}"#), "output.file.path: holds `{`; what is filled in");
+        check(
+            &file(r#"{"path":"x","maxBytes":1023}"#),
+            "output.file.maxBytes: must be 0, for no limit, or a whole number from 1024",
+        );
+        check(&file(r#"{"path":"x","maxFiles":0}"#), "output.file.maxFiles: must be a whole");
+        check(&file(r#"{"path":"x","maxfiles":1}"#), "output.file.maxfiles: unknown field; did");
         check(r#""type":"cron","concurrencyPolicy":"wait""#, "concurrencyPolicy: must be one of");
         assert!(spec(r#"{"type":"cron"}"#).unwrap_err().starts_with("executable: is required"));
         assert_eq!(spec(r#"[]"#).unwrap_err(), "The document must be an object, not a list");

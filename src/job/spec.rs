@@ -4,9 +4,10 @@
 //! and TOML.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Signal;
+use super::{JobId, Signal};
 use crate::schedule::Schedule;
 
 /// A job as it was registered, with all defaults filled in.
@@ -226,8 +227,8 @@ pub enum StopScope {
     Process,
 }
 
-/// `output`: how much is kept of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `output`: how much is kept of it, and where else it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputSpec {
     /// How many bytes are kept of each stream of each run: the newest.
     pub limit_bytes: usize,
@@ -235,6 +236,21 @@ pub struct OutputSpec {
     pub history_limit: usize,
     /// Whether lines also go to k1s's own stdout and stderr.
     pub forward: bool,
+    /// The log file that it is also written to.
+    pub file: Option<LogFileSpec>,
+}
+
+/// `output.file`: a log file for both streams, in the order in which they are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFileSpec {
+    /// As it was given, with `{job}` and `{run}` for what [`LogFileSpec::path_for`] fills in. Names
+    /// a file, not a directory; without NUL bytes.
+    pub path: String,
+    /// The size in bytes at which it is rotated; `None`: k1s never rotates it.
+    pub max_bytes: Option<u64>,
+    /// How many files there may be: the one that is written, and those that were rotated. 1 or
+    /// more.
+    pub max_files: usize,
 }
 
 impl Kind {
@@ -248,9 +264,38 @@ impl Kind {
     }
 }
 
+impl LogFileSpec {
+    /// The absolute path of the file for a run of a job that has this working directory. What is
+    /// filled in holds no `/`, and is neither `.` nor `..`.
+    pub fn path_for(&self, job: &JobId, run: u64, working_directory: &str) -> String {
+        let path = self.path.replace("{run}", &run.to_string()).replace("{job}", job.as_str());
+        let path: PathBuf = Path::new(working_directory).join(path).components().collect();
+        path.to_string_lossy().into_owned()
+    }
+}
+
 impl JobSpec {
     /// Whether a run that ended by itself with this exit code was a success.
     pub fn is_success(&self, exit_code: i32) -> bool {
         u8::try_from(exit_code).is_ok_and(|code| self.success_exit_codes.contains(&code))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_log_file_is_filled_in() {
+        for (path, filled_in) in [
+            ("/var/log/{job}.log", "/var/log/a.b.log"),
+            ("{job}-{run}.log", "/srv/a.b-7.log"),
+            ("./logs//{run}/{job}", "/srv/logs/7/a.b"),
+            ("../{job}{job}", "/srv/../a.ba.b"),
+        ] {
+            let spec = LogFileSpec { path: path.to_owned(), max_bytes: None, max_files: 1 };
+            let job = JobId::parse("a.b").unwrap();
+            assert_eq!(spec.path_for(&job, 7, "/srv"), filled_in);
+        }
     }
 }

@@ -82,9 +82,10 @@ const WORDS: [(&[&str], &str); 22] = [
             "redirectstderr",
             "logging",
             "stdoutlogfilemaxbytes",
+            "stdoutlogfilebackups",
+            "standardoutput",
         ],
-        "output is kept, shown in `results` and passed on to k1s's own, see `output`; for a file, \
-         have a shell redirect it",
+        "here it is `file` in `output`, for both streams: {\"path\": \"/var/log/{job}.log\"}",
     ),
     (&["timeout", "activedeadlineseconds", "runtimemaxsec"], "here it is `timeoutSeconds`"),
     (
@@ -97,7 +98,7 @@ const WORDS: [(&[&str], &str); 22] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::parse::{FIELDS, RESTART_FIELDS, STOP_FIELDS};
+    use crate::job::parse::{FIELDS, OUTPUT_FIELDS, RESTART_FIELDS, STOP_FIELDS};
 
     #[test]
     fn no_word_is_said_twice_or_is_a_field_and_answers_name_fields() {
@@ -112,8 +113,9 @@ mod tests {
             for name in answer.split('`').skip(1).step_by(2) {
                 let is_known = FIELDS.iter().any(|(known, _)| *known == name)
                     || RESTART_FIELDS.contains(&name)
-                    || STOP_FIELDS.contains(&name);
-                assert!(is_known || ["results", "web-1", "web-2"].contains(&name), "{name}");
+                    || STOP_FIELDS.contains(&name)
+                    || OUTPUT_FIELDS.contains(&name);
+                assert!(is_known || ["web-1", "web-2"].contains(&name), "{name}");
             }
         }
     }

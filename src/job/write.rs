@@ -19,8 +19,8 @@ use serde::{Serialize, Serializer};
 use super::Value;
 use super::parse::{CONCURRENCY, POLICIES, RESOURCES, SCOPES};
 use super::spec::{
-    Backoff, Command, Critical, CronSpec, JobSpec, Kind, OutputSpec, ResourceLimit, Restart,
-    RestartPolicy, StopSpec,
+    Backoff, Command, Critical, CronSpec, JobSpec, Kind, LogFileSpec, OutputSpec, ResourceLimit,
+    Restart, RestartPolicy, StopSpec,
 };
 use crate::schedule::Schedule;
 
@@ -77,7 +77,7 @@ pub fn write(spec: &JobSpec, secrets: Secrets) -> Vec<(&str, Field<'_>)> {
     let codes = spec.success_exit_codes.iter().map(|code| Field::Integer((*code).into()));
     table.put("successExitCodes", Field::List(codes.collect()));
     table.put("stop", stop(&spec.stop));
-    table.put("output", output(spec.output));
+    table.put("output", output(&spec.output));
     let labels = TextTable { entries: &spec.labels, hidden: None };
     table.put("labels", Field::TextTable(labels));
     table.0
@@ -188,12 +188,22 @@ fn stop(stop: &StopSpec) -> Field<'static> {
     Field::Table(table.0)
 }
 
-fn output(output: OutputSpec) -> Field<'static> {
-    let OutputSpec { limit_bytes, history_limit, forward } = output;
+fn output(output: &OutputSpec) -> Field<'_> {
+    let OutputSpec { limit_bytes, history_limit, forward, file } = output;
+    let mut table = Table(Vec::with_capacity(4));
+    table.put("limitBytes", whole(*limit_bytes as u64));
+    table.put("historyLimit", whole(*history_limit as u64));
+    table.put("forward", *forward);
+    table.put_some("file", file.as_ref().map(log_file));
+    Field::Table(table.0)
+}
+
+fn log_file(file: &LogFileSpec) -> Field<'_> {
+    let LogFileSpec { path, max_bytes, max_files } = file;
     let mut table = Table(Vec::with_capacity(3));
-    table.put("limitBytes", whole(limit_bytes as u64));
-    table.put("historyLimit", whole(history_limit as u64));
-    table.put("forward", forward);
+    table.put("path", path.as_str());
+    table.put("maxBytes", whole(max_bytes.unwrap_or(0)));
+    table.put("maxFiles", whole(*max_files as u64));
     Field::Table(table.0)
 }
 
@@ -383,6 +393,15 @@ mod tests {
             ),
             (r#""type":"one-off","critical":"on-failure""#, r#""critical":"on-failure""#),
             (r#""type":"cron","oomScoreAdj":-1000"#, r#""oomScoreAdj":-1000"#),
+            (
+                r#""type":"one-off","output":{"file":{"path":"{job}.log"}}"#,
+                r#""forward":true,"file":{"path":"{job}.log","maxBytes":10485760,"maxFiles":5}}"#,
+            ),
+            (
+                r#""type":"one-off","output":{"file":{"path":"/x","maxBytes":0,"maxFiles":1}}"#,
+                r#""file":{"path":"/x","maxBytes":0,"maxFiles":1}}"#,
+            ),
+            (r#""type":"one-off","output":{"file":null}"#, r#""forward":true},"#),
             (r#""type":"one-off","stdin":"a\u0000b""#, r#""stdin":"a\u0000b""#),
         ] {
             check(fields, written);

@@ -13,6 +13,7 @@
 //!  signalling  signals a group, a child, or exactly one process
 //!  missing   what a job needs and this machine does not have
 //!  console   k1s's own stdout and stderr, never blocking
+//!  logfile   log files of jobs, in any directory
 //!  memory    counts memory, and returns what was freed
 //!  terminal, file, pipe, socket, clock, random   small things that the loop needs
 //! ```
@@ -31,6 +32,7 @@ pub mod file;
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 mod glibc;
 mod limits;
+pub mod logfile;
 mod looking;
 mod mark;
 pub mod memory;

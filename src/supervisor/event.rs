@@ -14,9 +14,10 @@
 //! id may belong to another job.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::{JobKey, Request, State};
+use super::{JobKey, LogFileEvent, Request, State};
 use crate::job::spec::JobType;
 use crate::job::{Ending, JobId, LastLines, Pid};
 use crate::time::Wall;
@@ -121,6 +122,15 @@ pub enum Happened {
     ExitsAtOnce,
     /// A run that was due is not started.
     Skipped(SkipReason),
+    /// Something happened to its log file.
+    LogFile {
+        /// The run that writes to it, or did so last.
+        run: u64,
+        /// The path of the file.
+        path: Rc<str>,
+        /// What.
+        what: LogFileEvent,
+    },
     /// It starts nothing more without a request: `Succeeded`, `Failed` or `Killed`.
     Finished(State),
     /// It was removed, and no process of it is left.
@@ -254,7 +264,6 @@ mod tests {
     use crate::job::{ExitStatus, JobSpec, Pid, Reason, RunEnd, Spelling, Stream, Value, parse};
     use crate::supervisor::{Refusal, Settings, Supervisor};
     use crate::time::Now;
-    use std::rc::Rc;
 
     fn supervisor() -> Supervisor {
         let settings = Settings {

@@ -21,6 +21,7 @@
 //! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
 //! - [`Counts`] (`counts.rs`) are the counters for metrics, [`Usage`] (`measure.rs`) the memory and
 //!   CPU time of runs.
+//! - [`LogFileEvent`] (`logfile.rs`) is what the caller reports about the log files of jobs.
 //! - `message.rs` says in one sentence why a job is in its state, and what comes next.
 //! - [`Milestone`] (`milestone.rs`) names how far a job may come, so that clients can wait for it.
 //! - [`Topic`] (`topic.rs`) names what may change, so that clients can wait for it.
@@ -42,6 +43,7 @@ mod due;
 mod event;
 mod histogram;
 mod life;
+mod logfile;
 mod measure;
 mod memory;
 mod message;
@@ -70,6 +72,7 @@ pub use due::Skipped;
 pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
 pub use histogram::Histogram;
 pub use life::Job;
+pub use logfile::{LogFileEvent, LogFileOwner};
 use measure::Measurements;
 pub use measure::{TURN_BOUNDS, Usage, Vitals};
 use memory::OutputMemory;

@@ -24,7 +24,8 @@ impl Happened {
             Happened::Started { run, .. }
             | Happened::Deferred { run, .. }
             | Happened::Overdue { run }
-            | Happened::Unseen { run } => Some(*run),
+            | Happened::Unseen { run }
+            | Happened::LogFile { run, .. } => Some(*run),
             Happened::Ended { ending, .. } => Some(ending.run),
             Happened::Created
             | Happened::Replaced
@@ -86,6 +87,7 @@ impl Display for Happened {
             }
             Happened::ExitsAtOnce => f.write_str(BACKGROUND_HINT),
             Happened::Skipped(reason) => reason.fmt(f),
+            Happened::LogFile { path, what, .. } => write!(f, "log file {path} {what}"),
             Happened::Finished(State::Failed) => f.write_str("failed, and is not started again"),
             Happened::Finished(state) => f.write_str(state.name()),
             Happened::Removed => f.write_str("removed"),

@@ -44,6 +44,15 @@ fn with_jobs_that_run_nothing_happens() {
 }
 
 #[test]
+fn with_log_files_that_nobody_writes_to_nothing_happens() {
+    let k1s = K1s::start();
+    let file = json!({"output": {"file": {"path": "x.log"}}});
+    k1s.create("x", &with(continuous("echo x; exec sleep 1000"), file));
+    k1s.wait_for_file("x.log");
+    rests(&k1s);
+}
+
+#[test]
 fn memory_of_jobs_that_are_gone_is_given_back() {
     let k1s = K1s::start();
     let before = k1s.resident();

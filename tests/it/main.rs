@@ -6,7 +6,7 @@
 //! the configuration to `cli`, jobs that it declares to `config_jobs`, what is asked of a job that
 //! is there to `verbs`, how a job shows itself to `answers`, what it has written to `logs`, what
 //! happens to it to `events`, how all that a job runs is ended to `stopping`, metrics for Prometheus
-//! to `metrics`, what a run gets from k1s to `inherit`, what k1s writes itself to `output`, being
+//! to `metrics`, log files to `files`, what a run gets from k1s to `inherit`, what k1s writes itself to `output`, being
 //! told to stop and being the first
 //! process to `pid1`, `k1s init` to `init`, what the machine does to k1s to `faults`, what k1s
 //! costs when nothing happens to `idle`, what the README shows to `readme`. How the source itself
@@ -39,6 +39,8 @@ mod cron;
 mod events;
 /// What machines, users and jobs do to k1s: shortages, stops, bursts.
 mod faults;
+/// Log files of jobs: rotation, trouble, and what is not written to.
+mod files;
 /// Requests that no client sends, each with the answers that the RFCs permit.
 mod hostile;
 /// HTTP as bytes on a connection: framing, limits, deadlines, methods, errors.

@@ -164,6 +164,7 @@ fn name(kind: &EventKind) -> &'static str {
             Happened::Unseen { .. } | Happened::ExitsAtOnce => "warning",
             Happened::Restarting { .. } => "restarting",
             Happened::Skipped(_) => "skipped",
+            Happened::LogFile { .. } => "logfile",
             Happened::Finished(_) => "finished",
             Happened::Removed => "removed",
         },
@@ -227,6 +228,14 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
             };
             map.serialize_entry("reason", reason)?;
             map.serialize_entry("runs", &count)
+        }
+        Happened::LogFile { path, what, .. } => {
+            map.serialize_entry("file", path.as_ref())?;
+            map.serialize_entry("error", &what.error())?;
+            match what.missing() {
+                Some(missing) => map.serialize_entry("missingBytes", &missing),
+                None => Ok(()),
+            }
         }
         Happened::Finished(state) => map.serialize_entry("state", state.name()),
     }

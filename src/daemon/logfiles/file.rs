@@ -1,0 +1,148 @@
+//! One log file: opened with the first byte, opened anew when it was removed, rotated.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::pending::Pending;
+use crate::job::spec::LogFileSpec;
+use crate::os;
+use crate::supervisor::LogFileOwner;
+use crate::time::{Mono, Now};
+
+/// A log file that somebody writes to, or that something still waits for.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    pub(super) path: Rc<str>,
+    pub(super) owner: LogFileOwner,
+    /// As the job of the owner has it.
+    pub(super) max_bytes: Option<u64>,
+    pub(super) max_files: usize,
+    /// How many streams go into it.
+    pub(super) writers: usize,
+    pub(super) pending: Pending,
+    /// It cannot be written.
+    pub(super) failure: Option<Retry>,
+    /// It cannot be rotated.
+    pub(super) rotation_failure: Option<Retry>,
+    /// When nothing more is tried, since nobody writes to it any more.
+    pub(super) given_up_at: Option<Mono>,
+    handle: Option<os::logfile::LogFile>,
+    is_mid_line: bool,
+}
+
+/// Something that has failed, and is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Retry {
+    /// Not before then.
+    pub(super) at: Mono,
+    delay: Duration,
+}
+
+impl Retry {
+    /// It has failed at this time, for the first time or again.
+    pub(super) fn after(failure: Option<Retry>, now: Now) -> Retry {
+        let delay = failure.map_or(FIRST_DELAY, |retry| (retry.delay * 2).min(LONGEST_DELAY));
+        Retry { at: now.mono + delay, delay }
+    }
+}
+
+impl LogFile {
+    pub(super) fn new(path: Rc<str>, spec: &LogFileSpec, owner: LogFileOwner) -> LogFile {
+        LogFile {
+            path,
+            owner,
+            max_bytes: spec.max_bytes,
+            max_files: spec.max_files,
+            writers: 0,
+            pending: Pending::default(),
+            failure: None,
+            rotation_failure: None,
+            given_up_at: None,
+            handle: None,
+            is_mid_line: false,
+        }
+    }
+
+    /// One more stream goes into it, of this run, whose job wants this.
+    pub(super) fn attach(&mut self, spec: &LogFileSpec, owner: LogFileOwner) {
+        (self.max_bytes, self.max_files) = (spec.max_bytes, spec.max_files);
+        self.owner = owner;
+        self.writers += 1;
+        self.given_up_at = None;
+    }
+
+    /// One less does. If none does, what waits for it does so until then.
+    pub(super) fn release(&mut self, given_up_at: Mono) {
+        self.writers = self.writers.saturating_sub(1);
+        self.given_up_at = (self.writers == 0).then_some(given_up_at);
+    }
+
+    /// Whether it is not too early to rotate it, after that has failed.
+    pub(super) fn may_rotate(&self, now: Now) -> bool {
+        self.rotation_failure.is_none_or(|retry| retry.at <= now.mono)
+    }
+
+    /// Whether it has a descriptor.
+    pub(super) fn is_open(&self) -> bool {
+        self.handle.is_some()
+    }
+
+    /// Whether the last line in it has no end yet.
+    pub(super) fn is_mid_line(&self) -> bool {
+        self.is_mid_line
+    }
+
+    /// Opens it if it is not open, or is another by now. Returns its size in bytes.
+    ///
+    /// # Errors
+    /// Why it cannot be opened, for people.
+    pub(super) fn open(&mut self) -> Result<u64, String> {
+        if let Some(handle) = self.handle.take() {
+            let status = handle.status()?;
+            if !status.is_removed {
+                self.handle = Some(handle);
+                return Ok(status.size);
+            }
+        }
+        self.is_mid_line = false;
+        let handle = os::logfile::LogFile::open(Path::new(self.path.as_ref()))?;
+        let size = handle.status()?.size;
+        self.handle = Some(handle);
+        Ok(size)
+    }
+
+    /// Appends to the file, which is open. Returns how many bytes were written, and why no more
+    /// were; then it is closed.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> (usize, Result<(), String>) {
+        let Some(handle) = &mut self.handle else { return (0, Ok(())) };
+        let (count, result) = handle.append(bytes);
+        if let Some(last) = bytes.get(..count).and_then(<[u8]>::last) {
+            self.is_mid_line = *last != b'\n';
+        }
+        if result.is_err() {
+            // There may be another by then, or none: it is found again.
+            self.handle = None;
+        }
+        (count, result)
+    }
+
+    /// Rotates the file, which is open, and begins an empty one.
+    ///
+    /// # Errors
+    /// Why that is not possible, for people. The file is closed then.
+    pub(super) fn rotate(&mut self) -> Result<(), String> {
+        let Some(mut handle) = self.handle.take() else { return Ok(()) };
+        let handle = match self.max_files {
+            ..=1 => handle.clear().map(|()| handle),
+            most => os::logfile::rotate(Path::new(self.path.as_ref()), most - 1),
+        };
+        self.handle = Some(handle?);
+        self.is_mid_line = false;
+        Ok(())
+    }
+}
+
+/// After the first failure.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);

@@ -1,0 +1,291 @@
+//! Log files: what jobs write, in files of `output.file`.
+//!
+//! ```text
+//!   a job's pipes ─▶ write ─▶ the file, at once ──▶ x.log ─▶ x.log.1 ─▶ x.log.2 …
+//!                      │  it fails                    rotated at the end of a line
+//!                      ▼
+//!                   Pending, 64 KiB a file ── again after 1 s, 2 s, … 30 s ──▶ the file
+//!                      └ more than that: counted as missing
+//! ```
+//!
+//! Each read of a pipe is one write to the file, so that nothing waits for a writer and the order
+//! is that of the reads. Two jobs with the same path share one open file.
+//!
+//! A job is never slowed down by its log file: what cannot be written waits here, and is dropped
+//! if it is too much. Trouble is reported when it begins and when it is over. Only while something
+//! waits is there a timer.
+
+mod cut;
+mod file;
+mod pending;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use self::cut::cut;
+use self::file::{LogFile, Retry};
+use super::shares::FILE_OPERATIONS_A_TURN;
+use crate::job::{JobId, JobSpec};
+use crate::supervisor::{LogFileEvent, LogFileOwner, RunKey};
+use crate::time::{Mono, Now};
+use crate::timer::TimerWheel;
+
+/// All log files that are written to.
+#[derive(Debug)]
+pub(super) struct LogFiles {
+    files: BTreeMap<FileKey, LogFile>,
+    keys: BTreeMap<Rc<str>, FileKey>,
+    last_key: u64,
+    /// When to try again to write what waits.
+    timers: TimerWheel<FileKey>,
+    /// How many bytes wait, for all files together.
+    pending_bytes: usize,
+    events: VecDeque<(LogFileOwner, Rc<str>, LogFileEvent)>,
+    /// What was done since that was last asked.
+    operations: usize,
+}
+
+/// Names a log file that is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct FileKey(u64);
+
+impl Default for LogFiles {
+    fn default() -> LogFiles {
+        LogFiles {
+            files: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            last_key: 0,
+            timers: TimerWheel::new(Mono::default()),
+            pending_bytes: 0,
+            events: VecDeque::new(),
+            operations: 0,
+        }
+    }
+}
+
+impl LogFiles {
+    /// The log file of this run, if its job has one, for one more stream that goes into it. To be
+    /// released.
+    pub(super) fn attach(
+        &mut self,
+        run: RunKey,
+        job_id: &JobId,
+        spec: &JobSpec,
+    ) -> Option<FileKey> {
+        let file_spec = spec.output.file.as_ref()?;
+        let path = file_spec.path_for(job_id, run.number, &spec.command.working_directory);
+        let owner = LogFileOwner::new(run, job_id, spec);
+        let key = self.keys.get(path.as_str()).copied().unwrap_or(FileKey(self.last_key + 1));
+        self.last_key = self.last_key.max(key.0);
+        let file = self.files.entry(key).or_insert_with(|| {
+            let path: Rc<str> = path.into();
+            self.keys.insert(path.clone(), key);
+            LogFile::new(path, file_spec, owner.clone())
+        });
+        file.attach(file_spec, owner);
+        Some(key)
+    }
+
+    /// A stream goes into it no longer. When none does, it is closed as soon as nothing waits.
+    pub(super) fn release(&mut self, key: FileKey, now: Now) {
+        if let Some(file) = self.files.get_mut(&key) {
+            file.release(now.mono + PATIENCE);
+            self.forget_unused(key);
+        }
+    }
+
+    /// Writes what a stream has brought. Returns how many file operations that took, apart from
+    /// the write itself.
+    pub(super) fn write(&mut self, key: FileKey, bytes: &[u8], now: Now) -> usize {
+        let Some(file) = self.files.get(&key) else { return 0 };
+        if file.failure.is_some_and(|retry| retry.at > now.mono) {
+            self.keep(key, bytes);
+            return 0;
+        }
+        self.attempt(key, bytes, now)
+    }
+
+    /// When [`LogFiles::handle_timeout`] is to be called.
+    pub(super) fn poll_timeout(&self) -> Option<Mono> {
+        self.timers.next()
+    }
+
+    /// Tries again to write what waits, a share of a turn.
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        let mut operations = 0;
+        while operations < FILE_OPERATIONS_A_TURN
+            && let Some(key) = self.timers.expire(now.mono)
+        {
+            operations += 1 + self.attempt(key, &[], now);
+        }
+    }
+
+    /// What has happened to a file since that was last asked.
+    pub(super) fn poll_event(&mut self) -> Option<(LogFileOwner, Rc<str>, LogFileEvent)> {
+        self.events.pop_front()
+    }
+
+    /// How many descriptors they may take.
+    pub(super) fn descriptors(&self) -> usize {
+        self.files.len()
+    }
+
+    /// k1s ends: tries for the last time to write what waits.
+    pub(super) fn finish(&mut self, now: Now) {
+        for key in self.files.keys().copied().collect::<Vec<_>>() {
+            self.attempt(key, &[], now);
+            self.give_up(key);
+        }
+    }
+
+    /// Writes what waits, then these bytes. Returns the number of file operations.
+    fn attempt(&mut self, key: FileKey, mut bytes: &[u8], now: Now) -> usize {
+        let mut waiting = self.take_pending(key);
+        let (count, mut result) = self.append(key, &waiting, now);
+        waiting.drain(..count);
+        self.restore_pending(key, waiting);
+        if result.is_ok() {
+            let (count, later) = self.append(key, bytes, now);
+            bytes = bytes.get(count..).unwrap_or_default();
+            result = later;
+        }
+        match result {
+            Ok(()) => self.recover(key),
+            Err(error) => {
+                self.keep(key, bytes);
+                self.fail(key, error, now);
+            }
+        }
+        self.forget_unused(key);
+        std::mem::take(&mut self.operations)
+    }
+
+    /// Appends to the file, and rotates it when it is full. Returns how many bytes were written,
+    /// and why no more were.
+    fn append(&mut self, key: FileKey, bytes: &[u8], now: Now) -> (usize, Result<(), String>) {
+        let mut written = 0;
+        // Whether it was rotated just now before anything was written.
+        let mut is_in_vain = false;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            let Some(file) = self.files.get_mut(&key) else { break };
+            self.operations += usize::from(!file.is_open());
+            let size = match file.open() {
+                Ok(size) => size,
+                Err(error) => return (written, Err(error)),
+            };
+            let limit = file.max_bytes.filter(|_| file.may_rotate(now));
+            let end = limit.and_then(|limit| cut(size, limit, file.is_mid_line(), rest));
+            // Somebody may fill each new file before it is written to.
+            let end = end.filter(|end| *end > 0 || !is_in_vain);
+            let (part, _) = rest.split_at(end.unwrap_or(rest.len()));
+            let (count, result) = file.append(part);
+            written += count;
+            if result.is_err() {
+                return (written, result);
+            }
+            is_in_vain = end == Some(0);
+            if end.is_some() {
+                self.rotate(key, now);
+            }
+        }
+        (written, Ok(()))
+    }
+
+    fn rotate(&mut self, key: FileKey, now: Now) {
+        let Some(file) = self.files.get_mut(&key) else { return };
+        self.operations += file.max_files;
+        let before = file.rotation_failure;
+        let result = file.rotate();
+        file.rotation_failure = result.is_err().then(|| Retry::after(before, now));
+        match result {
+            Ok(()) if before.is_some() => self.tell(key, LogFileEvent::RotatedAgain),
+            Err(error) if before.is_none() => self.tell(key, LogFileEvent::NotRotated { error }),
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    fn fail(&mut self, key: FileKey, error: String, now: Now) {
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let before = file.failure;
+        let retry = Retry::after(before, now);
+        file.failure = Some(retry);
+        let is_given_up = file.given_up_at.is_some_and(|at| at <= now.mono);
+        let is_waiting = !file.pending.bytes().is_empty();
+        if before.is_none() {
+            self.tell(key, LogFileEvent::Failed { error });
+        }
+        if is_given_up {
+            self.give_up(key);
+        } else if is_waiting {
+            self.timers.set(key, retry.at);
+        }
+    }
+
+    fn recover(&mut self, key: FileKey) {
+        let Some(file) = self.files.get_mut(&key) else { return };
+        if file.failure.take().is_some() {
+            let missing = file.pending.take_missing();
+            self.timers.cancel(&key);
+            self.tell(key, LogFileEvent::Recovered { missing });
+        }
+    }
+
+    /// What waits is not written any more.
+    fn give_up(&mut self, key: FileKey) {
+        let waiting = self.take_pending(key);
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let missing = file.pending.take_missing() + waiting.len() as u64;
+        if missing > 0 {
+            self.tell(key, LogFileEvent::GivenUp { missing });
+        }
+    }
+
+    /// Forgets the file, and closes it, if nobody writes to it and nothing waits.
+    fn forget_unused(&mut self, key: FileKey) {
+        let is_unused = |file: &LogFile| file.writers == 0 && file.pending.bytes().is_empty();
+        if self.files.get(&key).is_some_and(is_unused) {
+            self.give_up(key);
+            self.timers.cancel(&key);
+            if let Some(file) = self.files.remove(&key) {
+                self.keys.remove(&file.path);
+            }
+        }
+    }
+
+    fn keep(&mut self, key: FileKey, bytes: &[u8]) {
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let room = MOST_PENDING_BYTES.saturating_sub(self.pending_bytes);
+        let before = file.pending.bytes().len();
+        file.pending.keep(bytes, room);
+        self.pending_bytes = self.pending_bytes + file.pending.bytes().len() - before;
+    }
+
+    fn take_pending(&mut self, key: FileKey) -> Vec<u8> {
+        let file = self.files.get_mut(&key);
+        let waiting = file.map(|file| file.pending.take()).unwrap_or_default();
+        self.pending_bytes = self.pending_bytes.saturating_sub(waiting.len());
+        waiting
+    }
+
+    fn restore_pending(&mut self, key: FileKey, waiting: Vec<u8>) {
+        if let Some(file) = self.files.get_mut(&key) {
+            self.pending_bytes += waiting.len();
+            file.pending.restore(waiting);
+        }
+    }
+
+    fn tell(&mut self, key: FileKey, event: LogFileEvent) {
+        if let Some(file) = self.files.get(&key) {
+            self.events.push_back((file.owner.clone(), file.path.clone(), event));
+        }
+    }
+}
+
+/// What waits for all files together, in bytes: some run on a disk that is full for all.
+const MOST_PENDING_BYTES: usize = 4 * 1024 * 1024;
+/// How long it is tried to write what waits when nobody writes to the file any more.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests;

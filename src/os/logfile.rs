@@ -1,0 +1,380 @@
+//! Log files, which k1s writes for jobs: opened, rotated and removed in directories that may not
+//! be its own.
+//!
+//! k1s may be root, and the job that decides what is written an ordinary user, who may put
+//! anything into a directory of theirs, at any moment. So nothing is written that is not a
+//! regular file of one name, and no symbolic link is followed that others could have made: what
+//! leads to the directory is walked step by step, each name looked up in the directory that was
+//! reached before.
+//!
+//! Only local file systems answer at once. One that hangs (NFS without its server) holds up the
+//! caller, and with it all of k1s.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat, readlinkat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::unistd::{Uid, UnlinkatFlags, ftruncate, getegid, geteuid, unlinkat};
+
+use super::{errno_of, reason};
+
+/// A log file that is open. What is written goes to its end, wherever that is by then.
+#[derive(Debug)]
+pub struct LogFile(File);
+
+/// What the system says of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStatus {
+    /// In bytes.
+    pub size: u64,
+    /// It has no name any more: it, or its directory, was removed.
+    pub is_removed: bool,
+}
+
+impl LogFile {
+    /// Opens the file at an absolute path, and creates it where there is none: readable by its
+    /// group, as far as k1s's umask permits. The directory has to be there.
+    ///
+    /// # Errors
+    /// The system's reason, for people; or what is there is not a regular file, has a second name
+    /// (a hard link), or is found by a symbolic link that others could have made.
+    pub fn open(path: &Path) -> Result<LogFile, String> {
+        let (directory, name) = directory_of(path)?;
+        append_in(&directory, name)
+    }
+
+    /// What has become of the file.
+    ///
+    /// # Errors
+    /// The system's reason, for people.
+    pub fn status(&self) -> Result<FileStatus, String> {
+        let found = fstat(&self.0).map_err(reason)?;
+        let size = u64::try_from(found.st_size).unwrap_or(0);
+        Ok(FileStatus { size, is_removed: found.st_nlink == 0 })
+    }
+
+    /// Writes all of it. Returns how many bytes were written, and why no more were.
+    pub fn append(&mut self, bytes: &[u8]) -> (usize, Result<(), String>) {
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.0.write(rest) {
+                Ok(0) => return (written, Err(reason(Errno::ENOSPC))),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(reason(errno_of(&error)))),
+            }
+        }
+        (written, Ok(()))
+    }
+
+    /// Drops all that is in it.
+    ///
+    /// # Errors
+    /// The system's reason, for people.
+    pub fn clear(&mut self) -> Result<(), String> {
+        ftruncate(&self.0, 0).map_err(reason)
+    }
+}
+
+/// Renames the file at an absolute path to `PATH.1`, what had that name to `PATH.2`, and so on,
+/// up to `rotated`, 1 or more; what is beyond is removed. The new file is returned.
+///
+/// # Errors
+/// As of [`LogFile::open`]; some files may have been renamed.
+pub fn rotate(path: &Path, rotated: usize) -> Result<LogFile, String> {
+    let (directory, name) = directory_of(path)?;
+    let surplus = (rotated + 1..=MOST_ROTATED).take_while(|number| {
+        let name = numbered(name, *number);
+        unlinkat(&directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir).is_ok()
+    });
+    surplus.for_each(drop);
+    for number in (0..rotated).rev() {
+        let (from, to) = (numbered(name, number), numbered(name, number + 1));
+        match renameat(&directory, from.as_os_str(), &directory, to.as_os_str()) {
+            // There are fewer than there may be, or somebody has taken one away.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => {
+                return Err(format!("{} cannot be renamed: {}", from.display(), reason(errno)));
+            }
+        }
+    }
+    append_in(&directory, name)
+}
+
+/// The name of a rotated file; that of number 0 is the one that is written.
+fn numbered(name: &OsStr, number: usize) -> OsString {
+    let mut name = name.to_owned();
+    if number > 0 {
+        name.push(format!(".{number}"));
+    }
+    name
+}
+
+/// The directory of a path, and what is left of the path.
+fn directory_of(path: &Path) -> Result<(OwnedFd, &OsStr), String> {
+    let name = path.file_name().ok_or("is not the path of a file")?;
+    let directory = walk(path.parent().unwrap_or(Path::new("/")))?;
+    Ok((directory, name))
+}
+
+/// The directory at an absolute path, found without a symbolic link that others could have made.
+fn walk(path: &Path) -> Result<OwnedFd, String> {
+    let mut here = step(None, OsStr::new("/")).map_err(reason)?;
+    let mut names: VecDeque<OsString> = names_of(path).collect();
+    let mut links = 0;
+    while let Some(name) = names.pop_front() {
+        let from = if name == "/" { None } else { Some(&here) };
+        match step(from, &name) {
+            Ok(next) => here = next,
+            // With O_DIRECTORY, this is said of a link as well.
+            Err(Errno::ENOTDIR) if links < MOST_LINKS => {
+                links += 1;
+                let target = target_of(&here, &name)?;
+                let steps: Vec<OsString> = names_of(Path::new(&target)).collect();
+                steps.into_iter().rev().for_each(|name| names.push_front(name));
+            }
+            Err(Errno::ENOTDIR) => return Err(reason(Errno::ELOOP)),
+            Err(errno) => {
+                return Err(format!("its directory cannot be opened: {}", reason(errno)));
+            }
+        }
+    }
+    Ok(here)
+}
+
+/// Where a symbolic link in this directory leads.
+fn target_of(directory: &OwnedFd, name: &OsStr) -> Result<OsString, String> {
+    let link = openat(directory, name, LOOK, Mode::empty()).map_err(reason)?;
+    if kind(&fstat(&link).map_err(reason)?) != SFlag::S_IFLNK {
+        return Err(reason(Errno::ENOTDIR));
+    }
+    if !is_closed_to_others(directory).map_err(reason)? {
+        return Err(format!(
+            "the symbolic link {} on the way to it is not followed, as others may write to the \
+             directory that it is in",
+            name.display()
+        ));
+    }
+    readlinkat(&link, "").map_err(reason)
+}
+
+/// `/` first, when the path is absolute.
+fn names_of(path: &Path) -> impl Iterator<Item = OsString> {
+    path.components().map(|component| component.as_os_str().to_owned())
+}
+
+fn step(from: Option<&OwnedFd>, name: &OsStr) -> nix::Result<OwnedFd> {
+    let flags = LOOK | OFlag::O_DIRECTORY;
+    match from {
+        Some(directory) => openat(directory, name, flags, Mode::empty()),
+        None => open(name, flags, Mode::empty()),
+    }
+}
+
+/// Whether nobody but root and k1s's own user can have put into the directory what is there.
+fn is_closed_to_others(directory: &impl AsFd) -> nix::Result<bool> {
+    let found = fstat(directory)?;
+    let is_ours = found.st_uid == 0 || Uid::from_raw(found.st_uid) == geteuid();
+    let mode = Mode::from_bits_truncate(found.st_mode);
+    let is_open_to_group =
+        mode.contains(Mode::S_IWGRP) && ![0, getegid().as_raw()].contains(&found.st_gid);
+    Ok(is_ours && !mode.contains(Mode::S_IWOTH) && !is_open_to_group)
+}
+
+fn append_in(directory: &impl AsFd, name: &OsStr) -> Result<LogFile, String> {
+    let file = openat(directory, name, APPEND, FILE_MODE).map_err(|errno| match errno {
+        Errno::ELOOP => "is a symbolic link".to_owned(),
+        // A FIFO that nobody reads, or a socket.
+        Errno::ENXIO => NOT_REGULAR.to_owned(),
+        errno => reason(errno),
+    })?;
+    let found = fstat(&file).map_err(reason)?;
+    if kind(&found) != SFlag::S_IFREG {
+        return Err(NOT_REGULAR.to_owned());
+    }
+    if found.st_nlink > 1 {
+        return Err("has another name as well (a hard link)".to_owned());
+    }
+    Ok(LogFile(File::from(file)))
+}
+
+fn kind(found: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT
+}
+
+const NOT_REGULAR: &str = "is not a regular file";
+/// O_NONBLOCK: neither a FIFO nor a lease (fcntl(2)) is waited for.
+const APPEND: OFlag = OFlag::O_WRONLY
+    .union(OFlag::O_APPEND)
+    .union(OFlag::O_CREAT)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_NONBLOCK)
+    .union(OFlag::O_NOCTTY)
+    .union(OFlag::O_CLOEXEC);
+const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const FILE_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR).union(Mode::S_IRGRP);
+/// As the kernel: path_resolution(7).
+const MOST_LINKS: usize = 40;
+/// As many as a job may have, and with them what it had before it had fewer.
+const MOST_ROTATED: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+    use std::path::PathBuf;
+
+    /// A directory of its own, found without a link.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Place {
+            let base = fs::canonicalize(std::env::temp_dir()).unwrap();
+            let path = base.join(format!("k1s-os-logfile-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            Place(path)
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+
+        #[track_caller]
+        fn refuses(&self, name: &str, why: &str) {
+            let error = LogFile::open(&self.at(name)).unwrap_err();
+            assert!(error.contains(why), "{name}: {error}");
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn append(file: &mut LogFile, text: &str) {
+        assert_eq!(file.append(text.as_bytes()), (text.len(), Ok(())));
+    }
+
+    fn write(path: &Path, text: &str) {
+        append(&mut LogFile::open(path).unwrap(), text);
+    }
+
+    #[test]
+    fn a_file_is_created_and_appended_to_wherever_its_end_is() {
+        let place = Place::new("append");
+        write(&place.at("x"), "a");
+        let mut file = LogFile::open(&place.at("x")).unwrap();
+        append(&mut file, "b");
+        append(&mut LogFile::open(&place.at("x")).unwrap(), "c");
+        append(&mut file, "d");
+        assert_eq!(fs::read(place.at("x")).unwrap(), b"abcd");
+        assert_eq!(file.status(), Ok(FileStatus { size: 4, is_removed: false }));
+        file.clear().unwrap();
+        append(&mut file, "e");
+        assert_eq!(fs::read(place.at("x")).unwrap(), b"e");
+        let mode = fs::metadata(place.at("x")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777 & !0o640, 0, "{mode:o}");
+        fs::remove_dir_all(&place.0).unwrap();
+        assert!(file.status().unwrap().is_removed);
+        append(&mut file, "nowhere");
+        place.refuses("x", "No such file or directory (ENOENT)");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_of_one_name_is_refused() {
+        let place = Place::new("refuse");
+        fs::create_dir(place.at("directory")).unwrap();
+        place.refuses("directory", "Is a directory");
+        fs::write(place.at("target"), "").unwrap();
+        symlink("target", place.at("link")).unwrap();
+        place.refuses("link", "is a symbolic link");
+        nix::unistd::mkfifo(&place.at("fifo"), Mode::S_IRWXU).unwrap();
+        place.refuses("fifo", NOT_REGULAR);
+        let nonblock = OFlag::O_NONBLOCK.bits();
+        let fifo = fs::File::options().read(true).custom_flags(nonblock).open(place.at("fifo"));
+        place.refuses("fifo", NOT_REGULAR);
+        drop(fifo);
+        fs::hard_link(place.at("target"), place.at("second")).unwrap();
+        place.refuses("second", "a hard link");
+        place.refuses("target/x", "(ENOTDIR)");
+        let null = LogFile::open(Path::new("/dev/null")).unwrap_err();
+        assert_eq!(null, NOT_REGULAR);
+        assert_eq!(fs::read(place.at("target")).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_link_on_the_way_is_followed_where_nobody_else_can_have_made_it() {
+        let place = Place::new("links");
+        fs::create_dir_all(place.at("real/deep")).unwrap();
+        symlink("real", place.at("relative")).unwrap();
+        symlink(place.at("relative/deep"), place.at("absolute")).unwrap();
+        write(&place.at("absolute/../x"), "x");
+        assert_eq!(fs::read(place.at("real/x")).unwrap(), b"x");
+        symlink("loop", place.at("loop")).unwrap();
+        place.refuses("loop/x", "(ELOOP)");
+        for mode in [0o777, 0o1777] {
+            fs::set_permissions(&place.0, fs::Permissions::from_mode(mode)).unwrap();
+            place.refuses("relative/x", "the symbolic link relative on the way to it is not");
+            place.refuses("absolute/x", "the symbolic link absolute on the way to it is not");
+            write(&place.at("real/x"), "y");
+        }
+        assert_eq!(fs::read(place.at("real/x")).unwrap(), b"xyy");
+    }
+
+    /// The directory is the user's, who may put links into it whatever its mode.
+    #[test]
+    fn a_link_in_a_directory_of_another_user_is_not_followed() {
+        let place = Place::new("others");
+        fs::create_dir_all(place.at("home/real")).unwrap();
+        symlink("real", place.at("home/link")).unwrap();
+        if nix::unistd::chown(&place.at("home"), Some(Uid::from_raw(60_000)), None).is_err() {
+            eprintln!("SKIPPED: only root may give a directory to another user");
+            return;
+        }
+        place.refuses("home/link/x", "the symbolic link link on the way to it is not");
+        write(&place.at("home/real/x"), "x");
+    }
+
+    #[test]
+    fn rotation_keeps_as_many_files_as_there_may_be() {
+        let place = Place::new("rotate");
+        let path = place.at("x");
+        let files = || {
+            let entries = fs::read_dir(&place.0).unwrap().map(|entry| entry.unwrap().path());
+            let mut files: Vec<(String, String)> = entries
+                .map(|path| {
+                    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                    (name, fs::read_to_string(path).unwrap())
+                })
+                .collect();
+            files.sort();
+            files
+        };
+        let pair = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        for text in ["a", "b", "c", "d"] {
+            write(&path, text);
+            append(&mut rotate(&path, 3).unwrap(), "");
+        }
+        assert_eq!(files(), [pair("x", ""), pair("x.1", "d"), pair("x.2", "c"), pair("x.3", "b")]);
+        fs::remove_file(place.at("x.2")).unwrap();
+        write(&path, "e");
+        append(&mut rotate(&path, 3).unwrap(), "f");
+        assert_eq!(files(), [pair("x", "f"), pair("x.1", "e"), pair("x.2", "d"), pair("x.3", "b")]);
+        rotate(&path, 1).unwrap();
+        assert_eq!(files(), [pair("x", ""), pair("x.1", "f")], "the surplus is removed");
+        fs::create_dir(place.at("x.2")).unwrap();
+        let error = rotate(&path, 2).unwrap_err();
+        assert!(error.starts_with("x.1 cannot be renamed: "), "{error}");
+        assert_eq!(fs::read(place.at("x.1")).unwrap(), b"f");
+    }
+}

@@ -1,0 +1,110 @@
+//! What is reported about log files, `output.file` of jobs: the caller writes them.
+
+use std::fmt::{self, Display, Formatter};
+use std::rc::Rc;
+
+use super::{EventKind, Happened, RunKey, Supervisor};
+use crate::job::spec::JobType;
+use crate::job::{JobId, JobSpec};
+use crate::time::Now;
+
+/// The run whose log file it is. If several runs write to it, the one that began last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFileOwner {
+    /// Which run.
+    pub run: RunKey,
+    job_id: JobId,
+    job_type: JobType,
+}
+
+/// What happened to a log file. Each trouble is reported when it begins and when it is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogFileEvent {
+    /// It cannot be written.
+    Failed {
+        /// The reason.
+        error: String,
+    },
+    /// It can be written again.
+    Recovered {
+        /// How many bytes of the output are missing in it.
+        missing: u64,
+    },
+    /// It could not be written until nobody wrote to it any more.
+    GivenUp {
+        /// How many bytes of the output are missing in it.
+        missing: u64,
+    },
+    /// It cannot be rotated, and grows.
+    NotRotated {
+        /// The reason.
+        error: String,
+    },
+    /// It can be rotated again.
+    RotatedAgain,
+}
+
+impl LogFileOwner {
+    /// This run, of the job with this id.
+    pub fn new(run: RunKey, job_id: &JobId, spec: &JobSpec) -> LogFileOwner {
+        LogFileOwner { run, job_id: job_id.clone(), job_type: spec.kind.job_type() }
+    }
+}
+
+impl LogFileEvent {
+    /// Why it cannot be written or rotated.
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            LogFileEvent::Failed { error } | LogFileEvent::NotRotated { error } => Some(error),
+            LogFileEvent::Recovered { .. }
+            | LogFileEvent::GivenUp { .. }
+            | LogFileEvent::RotatedAgain => None,
+        }
+    }
+
+    /// How many bytes are missing in it.
+    pub fn missing(&self) -> Option<u64> {
+        match self {
+            LogFileEvent::Recovered { missing } | LogFileEvent::GivenUp { missing } => {
+                Some(*missing)
+            }
+            LogFileEvent::Failed { .. }
+            | LogFileEvent::NotRotated { .. }
+            | LogFileEvent::RotatedAgain => None,
+        }
+    }
+}
+
+impl Display for LogFileEvent {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            LogFileEvent::Failed { error } => write!(f, "cannot be written: {error}; trying again"),
+            LogFileEvent::Recovered { missing: 0 } => f.write_str("can be written again"),
+            LogFileEvent::Recovered { missing } => {
+                write!(f, "can be written again; {missing} bytes are missing in it")
+            }
+            LogFileEvent::GivenUp { missing } => {
+                write!(f, "could not be written: {missing} bytes are missing in it")
+            }
+            LogFileEvent::NotRotated { error } => {
+                write!(f, "cannot be rotated, and grows: {error}; trying again")
+            }
+            LogFileEvent::RotatedAgain => f.write_str("can be rotated again"),
+        }
+    }
+}
+
+impl Supervisor {
+    /// Something happened to a log file.
+    pub fn handle_log_file(
+        &mut self,
+        owner: LogFileOwner,
+        path: Rc<str>,
+        what: LogFileEvent,
+        now: Now,
+    ) {
+        let LogFileOwner { run: RunKey { job: key, number: run }, job_id: id, job_type } = owner;
+        let what = Happened::LogFile { run, path, what };
+        self.core.tell(EventKind::Job { key, id, job_type, what }, now);
+    }
+}
