@@ -1,4 +1,4 @@
-//! The daemon across steps of the clock.
+//! The daemon when the clock is set.
 //!
 //! ```text
 //!   this program ── starts itself again, with K1S_TEST_CLOCK ──▶ daemon()
@@ -7,11 +7,11 @@
 //!        └── clock/watch: a FIFO ──────────────────▶ becomes readable, as the timerfd does
 //! ```
 //!
-//! The calendar of a machine cannot be set for one process: time namespaces leave
-//! CLOCK_REALTIME alone (time_namespaces(7)). So the daemon is handed its clock, and this program
-//! hands it another one than `k1s` does; the binary that people run has no such door. The daemon
-//! wants a process of its own with one thread, as it waits for any child and blocks signals,
-//! which a test of libtest's cannot be: hence a target without it.
+//! The calendar of a machine cannot be set for one process: time namespaces do not change
+//! CLOCK_REALTIME (time_namespaces(7)). So the daemon takes its clock as an argument, and this
+//! program gives it another one; the k1s binary cannot do that. The daemon needs its own process
+//! with one thread, because it waits for any child and blocks signals. A test of libtest cannot
+//! have that, so this target does without libtest.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! What is asked of a job that goes its way: how it stands, why, and to be told when it is so far.
+//! The job object: how much of it is shown, and answers that wait for a milestone of the job.
 
 use serde_json::{Value, json};
 
@@ -76,7 +76,7 @@ fn a_result_says_whether_it_is_a_success() {
     assert_eq!(shown, json!([true, "killed", 143]), "k1s was asked to stop it");
 }
 
-// ---- When it has come so far ----
+// ---- Waiting for a milestone ----
 
 #[test]
 fn what_is_waited_for_is_answered_when_it_comes() {

@@ -1,6 +1,6 @@
-//! What fuzzing has kept, through the properties that it was kept for: `fuzz/corpus/NAME/*`.
+//! Replays the corpus of each fuzz target through its property: `fuzz/corpus/NAME/*`.
 //!
-//! The fuzzer itself needs a nightly toolchain (see `fuzz/README.md`); this needs none.
+//! The fuzzer itself needs a nightly toolchain (see `fuzz/README.md`); this does not.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -53,5 +53,5 @@ fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
-/// A corpus of less says nothing.
+/// A smaller corpus is of no use.
 const FEWEST: usize = 12;

@@ -313,9 +313,9 @@ fn what_is_missed_is_counted_and_not_made_up_for() {
     let short = json!({"startingDeadlineSeconds": 0.1});
     k1s.create("tick", &with(cron("true", 1), short.clone()));
     k1s.create("calendar", &with(every_second("true"), short));
-    k1s.create("patient", &with(every_second("true"), json!({"startingDeadlineSeconds": 60})));
+    k1s.create("forgiving", &with(every_second("true"), json!({"startingDeadlineSeconds": 60})));
     freeze(&k1s, Duration::from_millis(3300));
-    for id in ["tick", "calendar", "patient"] {
+    for id in ["tick", "calendar", "forgiving"] {
         wait_until(&format!("{id} has missed some"), || skipped(&k1s, id, "missed") >= 2);
         let results = k1s.results(id, 2);
         let starts: Vec<i64> = results.iter().map(|r| milliseconds(&r["startedAt"])).collect();

@@ -1,4 +1,4 @@
-//! `GET /events`: what happens, as it happens.
+//! `GET /events`: the stream of events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! What machines, users and jobs do to k1s: none of it ends k1s, loses an exit, makes it spin or
+//! What machines, users and jobs do to k1s: none of it may end k1s, lose an exit, make it spin or
 //! leak.
 //!
 //! A job that kills all processes of the namespace is in `pid1`, a closed or full stdout in
-//! `output`; system calls that a healthy machine does not have fail are in `injected`.
+//! `output`. `injected` makes system calls fail that do not fail on a healthy machine.
 
 mod injected;
 
@@ -36,8 +36,7 @@ fn sleep() -> Value {
     json!({"type": "continuous", "executable": "sleep", "arguments": ["1000"]})
 }
 
-/// While nobody asks anything k1s uses no processor: of a window of half a second, less than a
-/// tenth.
+/// Without requests k1s uses almost no CPU: less than a tenth of half a second.
 fn does_not_spin(k1s: &K1s) {
     let ticks_a_second = sysconf(SysconfVar::CLK_TCK).unwrap().unwrap();
     let ticks = || {
@@ -137,7 +136,8 @@ fn without_descriptors_a_job_waits_for_them(start: Builder) {
     assert_eq!(k1s.exit().0.code(), Some(0));
 }
 
-/// Those that end make room, which their next runs would take before a job that was never started.
+/// Jobs that end free descriptors, which their next runs would take before a job that was never
+/// started.
 fn without_descriptors_each_job_comes_to_its_turn(start: Builder) {
     let k1s = start.nofile(40).start();
     let ends = with(continuous("sleep 0.02"), json!({"restart": {"initialDelayMs": 0}}));
@@ -151,18 +151,18 @@ fn without_descriptors_each_job_comes_to_its_turn(start: Builder) {
     }
 }
 
-/// To look who is there takes descriptors: whoever cannot look does not know that all are gone.
+/// Looking for leftovers needs descriptors: without them k1s does not know that all are gone.
 fn without_descriptors_a_stop_still_finds_all(start: Builder) {
     let k1s = start.nofile(40).start();
-    let stray =
+    let leftover =
         "(setsid sh -c 'trap \"\" TERM; echo >up; sleep 1000; sleep 1000' &); exec sleep 1000";
-    k1s.create("stray", &with(continuous(stray), json!({"stop": {"timeoutSeconds": 0.2}})));
+    k1s.create("leftover", &with(continuous(leftover), json!({"stop": {"timeoutSeconds": 0.2}})));
     wait_until("up", || k1s.dir().join("up").exists());
     let count = use_up_descriptors(&k1s).len() - 1;
     // Connections take what is left.
     let _clients: Vec<Client> = (0..8).map(|_| k1s.connect()).collect();
-    k1s.put("/job/stray/kill");
-    k1s.in_state("stray", "killed");
+    k1s.put("/job/leftover/kill");
+    k1s.in_state("leftover", "killed");
     wait_until("the others alone are left", || k1s.descendants().len() >= count);
     let is_shell = |pid: u32| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm"));
@@ -171,18 +171,19 @@ fn without_descriptors_a_stop_still_finds_all(start: Builder) {
     assert!(!k1s.descendants().iter().any(|process| is_shell(process.pid)));
 }
 
-/// One is held in reserve for a look at who is there: what is found late is killed unasked.
+/// One descriptor is reserved to look for leftovers: those that are found late would be killed
+/// without being asked.
 fn without_descriptors_a_stop_still_asks_all(start: Builder) {
     let k1s = start.nofile(40).start();
-    let stray = "(setsid sh -c 'trap \"echo >asked; exit\" TERM; echo >up; \
+    let leftover = "(setsid sh -c 'trap \"echo >asked; exit\" TERM; echo >up; \
         while :; do sleep 0.1; done' 2>/dev/null &); exec sleep 1000";
-    k1s.create("stray", &continuous(stray));
+    k1s.create("leftover", &continuous(leftover));
     wait_until("up", || k1s.dir().join("up").exists());
     use_up_descriptors(&k1s);
     let _clients: Vec<Client> = (0..8).map(|_| k1s.connect()).collect();
-    k1s.put("/job/stray/kill");
+    k1s.put("/job/leftover/kill");
     wait_until("it was asked to end", || k1s.dir().join("asked").exists());
-    k1s.in_state("stray", "killed");
+    k1s.in_state("leftover", "killed");
 }
 
 fn without_descriptors_connections_make_room(start: Builder) {

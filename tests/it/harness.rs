@@ -1,16 +1,16 @@
 //! The real binary, and a client for it.
 //!
 //! ```text
-//! K1s::start()            a k1s with a configuration of its own, in a directory of its own
+//! K1s::start()            a k1s with its own config, in its own directory
 //! K1s::with()…start()     the same, with more keys, environment, arguments, or as PID 1
 //! K1s::with()…run()       a k1s that is expected to end by itself: exit code and output
-//! K1s::with()…launch()    one that listens to nobody: `k1s init` without a door
-//! k1s.get("/job/x")       one request on a connection of its own
+//! K1s::with()…launch()    a k1s that does not listen: `k1s init` without an API
+//! k1s.get("/job/x")       a request on its own connection
 //! k1s.connect()           raw bytes, replies in order
 //! wait_until("what", …)   polls what can be seen; the only pause in all tests
 //! ```
 //!
-//! A [`K1s`] that is dropped, also by a panicking test, is killed with all its descendants.
+//! When a [`K1s`] is dropped, also by a panicking test, it is killed with all its descendants.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -34,8 +34,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// Ends the test that this machine cannot run, and says why where it is seen: past libtest's
-/// capture, numbered, in a line that begins `SKIPPED` (`.ci/run` repeats them at its end).
+/// Ends a test that this machine cannot run, and says why in a line that begins with `SKIPPED`,
+/// which libtest does not capture (`.ci/run` repeats them at its end).
 macro_rules! skip {
     ($reason:expr) => {{
         $crate::harness::note_skipped(module_path!(), line!(), &$reason);
@@ -44,8 +44,8 @@ macro_rules! skip {
 }
 pub(crate) use skip;
 
-/// The same promise beside other processes, and as PID 1 where that is permitted: each function
-/// is handed a [`Builder`].
+/// Tests each function with a k1s next to other processes, and with one as PID 1 if that is
+/// permitted.
 macro_rules! both_ways {
     ($($name:ident)*) => {$(
         mod $name {
@@ -91,8 +91,7 @@ pub(crate) fn wait_until(what: &str, mut look: impl FnMut() -> bool) {
     wait_for(what, || look().then_some(()));
 }
 
-/// That something does *not* happen can only be seen over time: watches for `window` and fails
-/// as soon as `holds` says no.
+/// Watches for `window` that something does *not* happen; fails as soon as `holds` says no.
 pub(crate) fn stays_true(what: &str, window: Duration, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while started.elapsed() < window {
@@ -115,17 +114,17 @@ pub(crate) struct K1s {
 }
 
 impl K1s {
-    /// Starts one with nothing special about it.
+    /// Starts a k1s with the settings of the tests.
     pub(crate) fn start() -> K1s {
         K1s::with().start()
     }
 
-    /// Says what is special about one.
+    /// Begins a k1s with other settings.
     pub(crate) fn with() -> Builder {
         Builder::new()
     }
 
-    /// The process id, as this process sees it: k1s's own, not that of unshare around it.
+    /// The pid of k1s as this process sees it, not that of unshare around it.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
@@ -170,12 +169,12 @@ impl K1s {
         Client::to(self.address)
     }
 
-    /// From here on a request whose connection ends without an answer is sent again.
+    /// From here on, sends a request again if its connection ends without an answer.
     pub(crate) fn insist(&mut self) {
         self.insists = true;
     }
 
-    /// One request with the token, on a connection of its own.
+    /// A request with the token, on its own connection.
     pub(crate) fn request(&self, method: &str, target: &str, body: &[u8]) -> Reply {
         let head = format!(
             "{method} {target} HTTP/1.1\r\nHost: k1s\r\n{}Content-Length: {}\r\nConnection: close\r\n\r\n",
@@ -230,7 +229,7 @@ impl K1s {
         })
     }
 
-    /// Runs a one-off job to its end: its only result.
+    /// Runs a one-off job to its end; returns its only result.
     pub(crate) fn run(&self, id: &str, body: &Value) -> Value {
         self.create(id, body);
         self.results(id, 1).remove(0)
@@ -244,17 +243,17 @@ impl K1s {
         })
     }
 
-    /// Waits until a job has made this file in the directory that k1s was started in.
+    /// Waits until a job has created this file in the directory that k1s was started in.
     pub(crate) fn wait_for_file(&self, name: &str) {
         wait_until(&format!("there is a file {name}"), || self.dir().join(name).exists());
     }
 
-    /// The process id of a job's run, once it has one, as k1s sees it: as PID 1 it counts from 1.
+    /// The pid of a job's run, when it has one, in the pid namespace of k1s.
     pub(crate) fn pid_of(&self, id: &str) -> u32 {
         wait_for(&format!("{id} has a pid"), || as_pid(&self.job(id)["pid"]))
     }
 
-    /// The process id of a job's run, as this process sees it: to be looked at and signalled.
+    /// The pid of a job's run, in the pid namespace of the test.
     pub(crate) fn process_of(&self, id: &str) -> u32 {
         let pid = self.pid_of(id);
         wait_for(&format!("{id} is seen from here"), || {
@@ -268,22 +267,22 @@ impl K1s {
         send_signal(self.pid, signal);
     }
 
-    /// Waits for k1s to end by itself. The second element is what it had written to stderr.
+    /// Waits until k1s ends by itself; returns its exit status and stderr.
     pub(crate) fn exit(mut self) -> (ExitStatus, String) {
         let status = wait_for("k1s ends", || self.child.0.try_wait().unwrap());
         wait_until("stderr is closed", || self.stderr.is_closed());
         (status, self.stderr.text())
     }
 
-    /// Waits for one on a terminal to end by itself. The second element is all that was said
-    /// there.
+    /// Waits until a k1s on a terminal ends by itself; returns its exit status and everything that
+    /// was written to the terminal.
     pub(crate) fn exit_on_terminal(mut self) -> (ExitStatus, String) {
         let status = wait_for("k1s ends", || self.child.0.try_wait().unwrap());
         wait_until("the terminal is closed", || self.stdout.is_closed());
         (status, self.stdout.text())
     }
 
-    /// Asks k1s to end; all that it wrote to stdout and to stderr.
+    /// Asks k1s to end; returns its whole stdout and stderr.
     pub(crate) fn end(mut self) -> (String, String) {
         self.signal(Signal::SIGTERM);
         let status = wait_for("k1s ends", || self.child.0.try_wait().unwrap());
@@ -292,13 +291,13 @@ impl K1s {
         (self.stdout.text(), self.stderr.text())
     }
 
-    /// How many file descriptors k1s has open; an error where its /proc/PID/fd cannot be read:
-    /// it is not dumpable, so only root may.
+    /// How many file descriptors k1s has open. Only root may read this, because k1s is not
+    /// dumpable.
     pub(crate) fn open_fds(&self) -> io::Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.pid))?.count())
     }
 
-    /// How often k1s has been switched to or from: it grows with every wake-up.
+    /// How many context switches k1s has had; each wake-up adds some.
     pub(crate) fn context_switches(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
         status
@@ -308,20 +307,20 @@ impl K1s {
             .sum()
     }
 
-    /// The memory of k1s that is resident, in bytes: proc_pid_status(5).
+    /// The resident memory of k1s, in bytes: proc_pid_status(5).
     pub(crate) fn resident(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim_end_matches("kB").trim().parse::<usize>().unwrap() * 1024
     }
 
-    /// The processes below k1s that are alive, or that nobody has waited for.
+    /// The descendants of k1s, including zombies.
     pub(crate) fn descendants(&self) -> Vec<Process> {
         descendants(self.pid)
     }
 
-    /// Kills k1s and all below it. It is stopped first: as the subreaper of what it started it
-    /// inherits every orphan, so that nothing can leave the tree while the tree is cut down.
+    /// Kills k1s and all its descendants. k1s is stopped first: it inherits every orphan, so
+    /// nothing can leave the tree meanwhile.
     fn kill_tree(&mut self) {
         if self.pid == self.child.0.id() {
             send_signal(self.pid, Signal::SIGSTOP);
@@ -353,7 +352,7 @@ impl Drop for K1s {
     }
 }
 
-/// What is special about a k1s that is to be started.
+/// The settings of a k1s to be started.
 #[derive(Clone)]
 pub(crate) struct Builder {
     program: PathBuf,
@@ -390,7 +389,7 @@ impl Builder {
         }
     }
 
-    /// The same once more, in a directory of its own.
+    /// The same again, in its own directory.
     pub(crate) fn again(&self) -> Builder {
         Builder { dir: Arc::new(TempDir::new()), ..self.clone() }
     }
@@ -400,7 +399,7 @@ impl Builder {
         self.dir.path()
     }
 
-    /// Another program instead of k1s, that does as k1s does.
+    /// Another program instead of k1s, which behaves like it.
     #[allow(dead_code, reason = "only the tests of the clock have one")]
     pub(crate) fn program(mut self, path: impl Into<PathBuf>) -> Builder {
         self.program = path.into();
@@ -421,13 +420,13 @@ impl Builder {
         self
     }
 
-    /// No `-c`: what k1s does by itself, plus what the test says.
+    /// Without `-c`: the defaults of k1s, plus what the test sets.
     pub(crate) fn bare(mut self) -> Builder {
         self.has_config = false;
         self
     }
 
-    /// Exactly this configuration file, under this name in its directory.
+    /// With exactly this config, under this name in its directory.
     pub(crate) fn file(self, name: &str, text: &str) -> Builder {
         let path = self.dir.path().join(name);
         fs::write(&path, text).unwrap();
@@ -452,7 +451,7 @@ impl Builder {
         self
     }
 
-    /// The token that requests will show.
+    /// The token that requests send.
     pub(crate) fn token(mut self, token: &str) -> Builder {
         self.token = token.to_owned();
         self
@@ -470,26 +469,26 @@ impl Builder {
         words.fold(self, |start, word| start.argument(word))
     }
 
-    /// Started by this command, which is handed the path of k1s and its arguments, and becomes
-    /// it: `prlimit --nofile=40`.
+    /// Started by this command, which gets the path and the arguments of k1s, and executes it:
+    /// `prlimit --nofile=40`.
     pub(crate) fn around(mut self, command: &[&str]) -> Builder {
         self.around.extend(command.iter().map(OsString::from));
         self
     }
 
-    /// What it reads from its standard input, before that ends.
+    /// Its standard input.
     pub(crate) fn stdin(mut self, text: &[u8]) -> Builder {
         self.stdin = text.to_owned();
         self
     }
 
-    /// On a terminal of its own, as `docker run -it` starts it: standard input, output and error
-    /// are the terminal, and k1s leads the terminal's session.
+    /// On its own terminal, like `docker run -it`: standard input, output and error are the
+    /// terminal, and k1s leads its session.
     pub(crate) fn on_terminal(self) -> Builder {
         Builder { has_terminal: true, ..self.around(&["setsid", "--ctty"]) }
     }
 
-    /// Its standard output; the test captures nothing of it then.
+    /// Its standard output, which the test then does not capture.
     pub(crate) fn stdout_to(mut self, file: impl Into<OwnedFd>) -> Builder {
         self.stdout = Some(Arc::new(file.into()));
         self
@@ -500,12 +499,12 @@ impl Builder {
         self.around(&["sh", "-c", &format!("exec \"$0\" \"$@\" {redirection}")])
     }
 
-    /// With so many descriptors at most, soft and hard.
+    /// With at most so many descriptors, soft and hard.
     pub(crate) fn nofile(self, most: u32) -> Builder {
         self.around(&["prlimit", &format!("--nofile={most}:{most}")])
     }
 
-    /// Started by one who ignores SIGCHLD, which exec keeps.
+    /// Started by a process that ignores SIGCHLD, which exec keeps.
     pub(crate) fn ignoring_sigchld(self) -> Builder {
         self.around(&IGNORING_SIGCHLD)
     }
@@ -523,7 +522,7 @@ impl Builder {
         k1s
     }
 
-    /// Starts it, and waits for nothing: it may listen to nobody.
+    /// Starts it without waiting: it may not listen.
     pub(crate) fn launch(self) -> K1s {
         let terminal = self.has_terminal.then(Terminal::open);
         let (mut child, stdout, stderr) = match &terminal {
@@ -613,14 +612,14 @@ impl Builder {
     }
 }
 
-/// A terminal, from the side of whoever sits before it: pty(7).
+/// A terminal, from the side of its user: pty(7).
 pub(crate) struct Terminal {
     master: fs::File,
     path: String,
 }
 
 impl Terminal {
-    /// One of its own, which nobody inherits.
+    /// Opens a new terminal, which is not inherited.
     fn open() -> Terminal {
         let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
         grantpt(&master).unwrap();
@@ -634,7 +633,7 @@ impl Terminal {
         (&self.master).write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Gives its window another size.
+    /// Changes the size of its window.
     pub(crate) fn resize(&self, rows: u16, columns: u16) {
         let [rows, columns] = [rows, columns].map(|number| number.to_string());
         let mut stty = Command::new("stty");
@@ -648,10 +647,10 @@ impl Terminal {
     }
 }
 
-/// How a k1s that was to end by itself ended.
+/// How a k1s ended that was expected to end by itself.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// The exit code; none when a signal ended it.
+    /// The exit code; `None` when a signal ended it.
     pub(crate) code: Option<i32>,
     /// All of its standard output.
     pub(crate) stdout: String,
@@ -671,8 +670,8 @@ pub(crate) fn cannot_unshare() -> Option<String> {
     }
 }
 
-/// Whether this may become any user. Root of a user namespace may become those alone that it has
-/// numbers for: user_namespaces(7).
+/// Whether this process may change to any user. Root of a user namespace may change only to users
+/// that are mapped: user_namespaces(7).
 pub(crate) fn may_become_others() -> bool {
     let other = ["--reuid=60000", "--regid=60000", "--clear-groups", "true"];
     Command::new("setpriv").args(other).output().is_ok_and(|it| it.status.success())
@@ -688,7 +687,7 @@ pub(crate) struct Process {
     pub(crate) zombie: bool,
 }
 
-/// Whether a process of this id is there and has not ended.
+/// Whether a process with this id exists and has not ended.
 pub(crate) fn is_alive(pid: u32) -> bool {
     process(pid).is_some_and(|process| !process.zombie)
 }
@@ -724,7 +723,7 @@ pub(crate) fn cron(script: &str, seconds: u64) -> Value {
     with(job("cron", script), json!({"scheduleInSeconds": seconds}))
 }
 
-/// The payload with these fields laid over it.
+/// The payload with these fields added.
 pub(crate) fn with(mut payload: Value, fields: Value) -> Value {
     let (Value::Object(into), Value::Object(fields)) = (&mut payload, fields) else {
         panic!("both are objects");
@@ -737,7 +736,7 @@ pub(crate) fn with(mut payload: Value, fields: Value) -> Value {
 pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
-    /// A new, empty one, that all may enter. Its path holds no symbolic link.
+    /// A new, empty one, which everyone may enter. Its path contains no symbolic link.
     pub(crate) fn new() -> TempDir {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let base = fs::canonicalize(std::env::temp_dir()).unwrap();
@@ -782,7 +781,7 @@ impl Client {
         Client { stream, unread: Vec::new() }
     }
 
-    /// Sends bytes. That the peer has closed already shows when its answer is read.
+    /// Sends bytes. If the peer has closed already, reading its answer shows that.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
     }
@@ -937,7 +936,7 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON, which it must be, and be said to be, with a newline at its end.
+    /// The body as JSON; checks its type, and the newline at its end.
     pub(crate) fn json(&self) -> Value {
         assert_eq!(
             self.header("content-type").map(|kind| kind.split(';').next().unwrap()),
@@ -948,7 +947,7 @@ impl Reply {
             .unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }
 
-    /// The `error` of a body that has nothing else but a `hint` at the most.
+    /// The `error` of a body that has nothing else except a `hint`.
     pub(crate) fn error(&self) -> String {
         let json = self.json();
         let fields = json.as_object().expect("an object");
@@ -957,8 +956,8 @@ impl Reply {
     }
 }
 
-/// A child that does not outlive its owner, also when that is a panicking test. Of a namespace
-/// the whole of it ends: `--kill-child`.
+/// A child that does not outlive its owner, even if the test panics. With it the whole namespace
+/// ends: `--kill-child`.
 struct Owned(Child);
 
 impl Owned {
@@ -1026,7 +1025,7 @@ fn job(kind: &str, script: &str) -> Value {
     json!({"type": kind, "executable": "/bin/sh", "arguments": ["-c", script]})
 }
 
-/// All processes below this one, parents before children.
+/// All descendants of a process, parents before children.
 fn descendants(root: u32) -> Vec<Process> {
     let all: Vec<Process> = fs::read_dir("/proc")
         .unwrap()
@@ -1044,7 +1043,7 @@ fn descendants(root: u32) -> Vec<Process> {
     found
 }
 
-/// /proc/PID/stat, proc_pid_stat(5): the name is in brackets and may hold anything.
+/// /proc/PID/stat, proc_pid_stat(5): the name is in parentheses and may contain anything.
 fn process(pid: u32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
@@ -1063,13 +1062,13 @@ fn innermost_pid(pid: u32) -> Option<u32> {
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_k1s");
-/// env(1) of coreutils; dash, which `/bin/sh` may be, has no way to say it.
+/// env(1) of coreutils; dash, which `/bin/sh` may be, cannot do it.
 const IGNORING_SIGCHLD: [&str; 2] = ["env", "--ignore-signal=CHLD"];
 const UNSHARE: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
 const TOKEN: &str = "a-token-of-the-tests";
-/// Long enough for a loaded machine: it only decides how long a failure takes.
+/// Long enough for a machine under load: it matters only for failures.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Between two looks at what is observed.
+/// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
 mod tests {

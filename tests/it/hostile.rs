@@ -64,8 +64,8 @@ struct Expected {
     end: End,
 }
 
-/// Runs each case in each delivery against one k1s, which is the same after them as before.
-/// The byte-by-byte half of them runs beside the other, so that both see a busy k1s.
+/// Runs each case in each delivery against one k1s, which must not change by them. The byte-by-byte
+/// half runs at the same time as the other, so that both see a k1s under load.
 fn check_all(check: impl Fn(&K1s, &Case, Delivery) -> Option<String> + Sync) {
     let k1s = K1s::start();
     let cases = cases();

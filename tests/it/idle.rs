@@ -1,4 +1,4 @@
-//! Rest costs nothing.
+//! k1s at rest costs nothing.
 
 use std::fs;
 use std::time::Duration;

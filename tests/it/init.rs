@@ -1,4 +1,4 @@
-//! `k1s init`: a container's first process.
+//! `k1s init`: the first process of a container.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! `GET /job/{id}/logs`: what is kept of a job's output, and what it goes on writing.
+//! `GET /job/{id}/logs`: the output of a job that is kept, and new output as it comes.
 
 use std::time::Duration;
 

@@ -1,19 +1,10 @@
-//! The end-to-end tests: the real binary, started on a free port and driven as a user would.
+//! End-to-end tests: they start the real binary on a free port and use it like a user.
 //!
-//! Each module is one chapter of what k1s promises. A new test goes where its promise is:
-//! the rows that the first k1s gave to `seed`, what a job's fields mean to `jobs`, what a
-//! payload may not say to `validation`, bytes on a connection to `http`, the command line and
-//! the configuration to `cli`, jobs that it declares to `config_jobs`, what is asked of a job that
-//! is there to `verbs`, how a job shows itself to `answers`, what it has written to `logs`, what
-//! happens to it to `events`, how all that a job runs is ended to `stopping`, metrics for Prometheus
-//! to `metrics`, log files to `files`, what a run gets from k1s to `inherit`, what k1s writes itself to `output`, being
-//! told to stop and being the first
-//! process to `pid1`, `k1s init` to `init`, what the machine does to k1s to `faults`, what k1s
-//! costs when nothing happens to `idle`, what the README shows to `readme`. How the source itself
-//! is kept is `tidy`.
+//! Each module below tests one part of what k1s promises. A new test goes to the module of its
+//! promise.
 //!
-//! Nothing here sleeps to let something happen: [`harness::wait_until`] polls what can be seen.
-//! A test that cannot run on this machine says why, on stderr, in a line that begins `SKIPPED`.
+//! No test sleeps to let something happen: [`harness::wait_until`] polls what can be seen. A test
+//! that cannot run on this machine says why on stderr, in a line that begins with `SKIPPED`.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,57 +16,57 @@
 /// Starts the binary, talks HTTP to it, waits for what can be seen, leaves nothing behind.
 mod harness;
 
-/// How a job shows itself to who asks, now or when it is so far.
+/// The job object, and answers that wait for a milestone of a job.
 mod answers;
-/// The command line, the environment and the configuration file: what is said, exit code 2.
+/// The command line, the environment and the config: output, errors, exit codes.
 mod cli;
-/// `[job.ID]` tables: jobs that start with k1s, and what is wrong with one.
+/// `[job.ID]` tables of the config: jobs that start with k1s, and errors in them.
 mod config_jobs;
-/// What fuzzing has kept, through the properties that it was kept for.
+/// The corpus of each fuzz target, through its property.
 mod corpus;
 /// Cron jobs by interval and by expression, over real seconds, and what their fields mean.
 mod cron;
-/// What happens, told as it happens.
+/// The stream of events.
 mod events;
 /// What machines, users and jobs do to k1s: shortages, stops, bursts.
 mod faults;
-/// Log files of jobs: rotation, trouble, and what is not written to.
+/// Log files of jobs: rotation, errors, and which files are refused.
 mod files;
-/// Requests that no client sends, each with the answers that the RFCs permit.
+/// Malformed and hostile requests, each with the answers that the RFCs permit.
 mod hostile;
 /// HTTP as bytes on a connection: framing, limits, deadlines, methods, errors.
 mod http;
-/// Rest costs nothing: no wake-ups, no leaked file descriptors, no zombies.
+/// k1s at rest: no wake-ups, no leaked file descriptors, no zombies.
 mod idle;
 /// What a run gets from k1s: session, descriptors, signals, limits, user, standard input.
 mod inherit;
-/// `k1s init`: exit codes, signals, standard input, terminals, no open door.
+/// `k1s init`: exit codes, signals, standard input, terminals, no open port.
 mod init;
 /// What the fields of a job mean for its process: environment, exit codes, output, stopping.
 mod jobs;
-/// The output of a job, read and followed.
+/// The logs of a job, read and followed.
 mod logs;
 /// Metrics for Prometheus: the formats, the counters, memory and CPU time of running jobs.
 mod metrics;
-/// The description of the API, held against the API.
+/// The description of the API, compared with the API.
 mod openapi;
-/// k1s's own stdout and stderr: what jobs print, passed on, and its own messages.
+/// k1s's own stdout and stderr: forwarded output of jobs, and its own messages.
 mod output;
-/// Signals to k1s itself, shutdown, and life as the first process of a PID namespace.
+/// Signals to k1s itself, shutdown, and k1s as the first process of a PID namespace.
 mod pid1;
 /// README.md: its tour, command by command, and its tables.
 mod readme;
 /// The supervisor core, scene by scene, in a small text language.
 mod script;
-/// What the first k1s promised, row by row: paths, codes, messages, field names.
+/// What the first k1s promised: paths, codes, messages, names of fields. These never change.
 mod seed;
-/// The supervisor core in a seeded world that does its worst.
+/// The simulation of the supervisor core in a hostile world.
 mod simulation;
-/// How all that a job runs is ended: its group, what has left it, what outlives a run.
+/// How all processes of a job are stopped: its groups, and leftovers.
 mod stopping;
-/// The house rules that a machine can check, on the text of the source.
+/// Rules for the source that a program can check.
 mod tidy;
 /// Payloads that are refused: 400, the field is named, nothing is created.
 mod validation;
-/// What is asked of a job that is there: put, start, restart, run, signal, kill.
+/// Requests for a job: put, patch, start, restart, run, signal, kill.
 mod verbs;

@@ -1,5 +1,5 @@
-//! `GET /openapi.json` is held against the route table, against the fields that payloads may
-//! have, and against what real jobs show.
+//! Compares `GET /openapi.json` with the route table, with the fields of payloads, and with what
+//! real jobs show.
 
 use std::collections::BTreeSet;
 

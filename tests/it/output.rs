@@ -1,7 +1,7 @@
-//! What k1s writes itself: the output of jobs, passed on, and its own messages.
+//! What k1s writes: forwarded output of jobs, and its own messages.
 //!
-//! What is not read fits into the queue (256 KiB) and a pipe (64 KiB) in every test that counts
-//! on each byte, so that none depends on how fast the reader is.
+//! In tests that need every byte, everything fits into the queue (256 KiB) and a pipe (64 KiB), so
+//! that none depends on how fast the reader is.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! Signals to k1s itself, shutdown, and life as the first process of a PID namespace.
+//! Signals to k1s itself, shutdown, and k1s as the first process of a PID namespace.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,7 +204,7 @@ fn stubborn(k1s: &K1s) -> (Vec<u32>, Arc<TempDir>) {
     (pids, k1s.keep_dir())
 }
 
-/// redis, started by `docker exec`, lost what it would have saved.
+/// A redis started by `docker exec` could not save its data.
 #[test]
 fn as_pid_1_what_belongs_to_no_job_is_asked_to_end() {
     if let Some(reason) = cannot_unshare() {
@@ -214,7 +214,7 @@ fn as_pid_1_what_belongs_to_no_job_is_asked_to_end() {
         skip!("there is no prlimit");
     }
     let k1s = K1s::with().pid1().start();
-    // Without the mark, the environment and the session of its run, it is nobody's.
+    // Without the mark, the environment and the session of its run, it belongs to no job.
     let saves =
         "trap \"sleep 0.1; echo >saved; exit\" TERM; echo >up; while :; do sleep 0.02; done";
     let script = format!(
@@ -230,7 +230,7 @@ fn as_pid_1_what_belongs_to_no_job_is_asked_to_end() {
     assert!(saved.exists());
 }
 
-/// A stop had said that all was gone where nothing outside of a process group can be seen.
+/// A stop reported that everything was gone although k1s could see only process groups.
 #[test]
 fn a_stop_says_what_it_cannot_see() {
     if let Some(reason) = cannot_unshare() {
@@ -249,7 +249,8 @@ fn a_stop_says_what_it_cannot_see() {
     assert!(message.ends_with(wanted), "{message}");
 }
 
-/// Root was thought to see all: without CAP_SYS_PTRACE, as in most containers, it does not.
+/// k1s assumed that root sees everything; without CAP_SYS_PTRACE, as in most containers, it does
+/// not.
 #[test]
 fn root_that_may_not_trace_is_told_what_proc_hides() {
     if let Some(reason) = cannot_unshare() {

@@ -1,13 +1,13 @@
-//! What README.md shows is what happens.
+//! Checks that README.md is right.
 //!
 //! ```text
-//! the first page: its config and its Dockerfile are short and right (`.ci/container` runs them)
-//! the tour: each `$ command` ─▶ one shell ─▶ what it prints is what stands below it
-//! the tables: the names in their first column ─▶ those that k1s itself knows, and no other
+//! the first page: its config and Dockerfile are short and valid (`.ci/container` runs them)
+//! the tour: each `$ command` ─▶ one shell ─▶ it prints the lines below it
+//! the tables: the names in the first column ─▶ those that k1s itself knows, and no others
 //! ```
 //!
-//! `…` in the output that is shown stands for anything. A command that only looks is tried
-//! again until it shows what it should: people type slower than tests.
+//! `…` in the output stands for anything. A command that only reads is repeated until its output is
+//! right, because people type slower than tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,7 +31,7 @@ fn the_tour_is_what_happens() {
             skip!(format!("the tour needs {tool}"));
         }
     }
-    // Where somebody stands who has just installed k1s, and where temporary directories are made.
+    // The directory of a user who has just installed k1s, and one for temporary directories.
     let [checkout, temporary] = [TempDir::new(), TempDir::new()];
     let changes = [("1298", free_port()), ("8000", free_port())];
     let here = |text: &str| {
@@ -141,7 +141,7 @@ fn the_tables_of_what_jobs_show_are_complete() {
     k1s.create("given", &given);
     let jobs = ["daemon", "calendar", "failed", "given"].map(|id| k1s.job(id));
     let mut keys: BTreeSet<String> = jobs.iter().flat_map(keys_of).collect();
-    // Only there while the machine has no room for a run.
+    // It is there only while a run is deferred.
     keys.insert("error".to_owned());
     assert_eq!(names(&rows("| key |")), keys);
     assert_eq!(names(&rows("| key of a result |")), keys_of(&failed).into_iter().collect());
@@ -184,15 +184,15 @@ struct Step {
 }
 
 impl Step {
-    /// Whether the command may be run again.
+    /// Whether the command can be repeated.
     fn only_looks(&self) -> bool {
         let words = self.command.split(' ');
         self.command.starts_with("curl ") && !words.clone().any(|word| word == "-d" || word == "-X")
     }
 }
 
-/// The commands of all `console` blocks. A line that begins with blanks goes on with a command.
-/// A `toml` block is what the reader puts into `k1s.toml`.
+/// The commands of all `console` blocks. A line that begins with blanks continues a command. A
+/// `toml` block is the content of `k1s.toml`.
 fn steps(text: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut inside = false;
@@ -294,7 +294,7 @@ fn free_port() -> String {
     listener.local_addr().unwrap().port().to_string()
 }
 
-/// Of an environment that says nothing about k1s.
+/// An environment without variables for k1s.
 fn nothing_set() -> config::Environment {
     let read = |path: &Path| fs::read(path);
     config::Environment {
@@ -334,14 +334,14 @@ fn rows(head: &str) -> Vec<String> {
     lines.skip(2).take_while(|line| line.starts_with('|')).map(str::to_owned).collect()
 }
 
-/// What stands in backticks in the first column.
+/// The names in backticks in the first column.
 fn names(rows: &[String]) -> BTreeSet<String> {
     assert!(!rows.is_empty());
     let columns = rows.iter().map(|row| row.split('|').nth(1).unwrap());
     columns.flat_map(|column| column.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
-/// The names that an error about a field that is like none of them lists.
+/// The names that the error for an unknown field lists.
 fn known(error: &str) -> BTreeSet<String> {
     let (_, names) = error.split_once("known are ").expect(error);
     names.split(", ").map(str::to_owned).collect()
@@ -355,7 +355,7 @@ fn text(text: &str) -> Field {
     Field::String(text.to_owned())
 }
 
-/// Like no name that k1s knows.
+/// Not similar to any name that k1s knows.
 const FAR_OFF: &str = "zzzzzzzzzzzzzzzzzzzzzzzzzzzz";
 const TOUR: &str = "## A tour in five minutes";
 const END: &str = "-- that was all --";

@@ -1,9 +1,9 @@
-//! Scripts of the supervisor core: what somebody asks and what happens, and what the core does.
+//! Scripts for the supervisor core: requests and events, and what the core does.
 //!
-//! A script in `scripts/` is a list of scenes. A scene begins with `== what it shows`, a line
-//! with `> ` is a command, and the lines after it are all that the core does about it: the
-//! actions it hands out, the results it records, and each job whose appearance has changed,
-//! all with the elapsed time in milliseconds. `#` begins a comment. The commands:
+//! A script in `scripts/` is a list of scenes. A scene begins with `== what it shows`. A line that
+//! begins with `> ` is a command, and the lines after it are what the core does: its actions, the
+//! results it records, and each job whose appearance has changed, all with the elapsed time in
+//! milliseconds. `#` begins a comment. The commands:
 //!
 //! ```text
 //! settings KEY=VALUE …          shutdown (seconds), jobs, memory (bytes), main; before all else
@@ -11,27 +11,27 @@
 //! kill | start | restart | run | remove ID
 //! signal ID SIGNAL [group]
 //! shutdown [CODE]
-//! spawns ok | defer | fail CODE | held     what comes of spawns from now on; held: none is polled
-//! pid N                         the next process id
-//! exit RUN CODE|SIGNAL [left]   the first process of a run (web/1) ends; left: others are there
-//! left RUN                      the run has left processes; surveys will find them
-//! gone RUN                      no longer
-//! hidden yes | no               surveys that find nothing do not see everything, or do
+//! spawns ok | defer | fail CODE | held     the outcome of spawns from now on; held: none is polled
+//! pid N                         the next pid
+//! exit RUN CODE|SIGNAL [left]   the first process of a run (web/1) ends; left: others are left
+//! left RUN                      the run has leftovers, which surveys will find
+//! gone RUN                      they are gone
+//! hidden yes | no               surveys that find nothing may have missed something, or not
 //! orphan                        an orphan was reaped
-//! freed                         something was freed that is not a run's
+//! freed                         k1s has freed something, such as a connection
 //! write RUN STREAM BYTES
-//! + TIME                        time passes: 5ms, 3s, 2m, 1h; timers fire at their moments
-//! late TIME                     the same, but the core is looked at only at the end
-//! step ±TIME [unseen]           the wall clock is set, and the core is told so, or not
-//! turn COMMAND; COMMAND; …      all of them before the core's wishes are looked at
+//! + TIME                        time passes: 5ms, 3s, 2m, 1h; timers expire when they are due
+//! late TIME                     the same, but the core is called only at the end
+//! step ±TIME [unseen]           the wall clock is set, and the core knows of it, or not
+//! turn COMMAND; COMMAND; …      all of them before the actions of the core are done
 //! show ID                       its results, counters and flags
 //! why ID                        its message
 //! progress ID                   how far it has come
 //! memory | timers
-//! told                          what has been told since the last time
+//! told                          the events since the last time
 //! ```
 //!
-//! `K1S_SCRIPT_UPDATE=1` writes down what the core does as what is expected: to be read with care.
+//! `K1S_SCRIPT_UPDATE=1` writes what the core does to the scripts: read the difference with care.
 
 #![allow(
     clippy::unwrap_used,
@@ -82,7 +82,7 @@ fn every_script_is_played_as_written() {
     assert!(failures.is_empty(), "{failures}");
 }
 
-/// The script with what the core does instead of what it was expected to do.
+/// The script with what the core does, instead of what was expected.
 fn play(script: &str) -> String {
     let mut played = String::new();
     let mut stage = Stage::new(settings());
@@ -112,18 +112,18 @@ fn play(script: &str) -> String {
     played
 }
 
-/// The core, and a shell that says what the core wants.
+/// The core, and a shell that writes what the core wants.
 struct Stage {
     supervisor: Supervisor,
     now: Now,
     next_pid: i32,
     spawns: Spawns,
-    /// The live first processes, and what they are called.
+    /// The live first processes, by the name of their run.
     processes: BTreeMap<String, Pid>,
     ids: BTreeMap<JobKey, JobId>,
-    /// Runs that have left processes behind.
+    /// Runs that have leftovers.
     left: BTreeSet<String>,
-    /// Others may be left that nobody can see.
+    /// There may be others that cannot be seen.
     is_hidden: bool,
     said: Vec<String>,
     events_read: u64,
@@ -272,7 +272,7 @@ impl Stage {
         self.supervisor.handle_output(run, stream, &vec![b'x'; bytes], self.now);
     }
 
-    /// Time passes, and the core is woken whenever it wants to be.
+    /// Lets time pass, and calls the core whenever it wants.
     fn pass(&mut self, time: Duration) {
         let end = later(self.now, time);
         while let Some(at) = self.supervisor.poll_timeout().filter(|at| *at <= end.mono) {
@@ -284,7 +284,7 @@ impl Stage {
         self.supervisor.handle_timeout(end);
     }
 
-    /// Does what the core wants, and says so.
+    /// Does what the core wants, and writes that.
     fn drain(&mut self) {
         loop {
             while let Some(action) = self.supervisor.poll_action() {
@@ -374,7 +374,7 @@ impl Stage {
         true
     }
 
-    /// Says which jobs look different, and what was recorded.
+    /// Writes which jobs have changed, and what was recorded.
     fn tell_changes(&mut self) {
         let mut news = Vec::new();
         let mut there = BTreeSet::new();
@@ -537,7 +537,7 @@ fn later(now: Now, time: Duration) -> Now {
     Now { mono: now.mono + time, wall: Wall(now.wall.0 + time.as_millis() as i64) }
 }
 
-/// The lines that differ, each with where it is: the longest common subsequence.
+/// The lines that differ, with their places, by the longest common subsequence.
 fn difference(old: &str, new: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let mut common = vec![vec![0; new.len() + 1]; old.len() + 1];

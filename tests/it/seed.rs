@@ -1,4 +1,4 @@
-//! What the first k1s promised. These rows are exact: they never change.
+//! What the first k1s promised. These tests are exact, and never change.
 
 use serde_json::{Value, json};
 

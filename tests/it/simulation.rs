@@ -1,7 +1,7 @@
-//! The supervisor core in a seeded world that does its worst: [`k1s::properties::sim`].
+//! The simulation of the supervisor core in a hostile world: [`k1s::properties::sim`].
 //!
-//! `K1S_SIM_SEED=n` plays one seed again; `K1S_SIM_SEEDS` and `K1S_SIM_STEPS` say how many seeds,
-//! and how many steps of each. A seed that fails is played again, and tells its last events.
+//! `K1S_SIM_SEED=n` plays one seed again; `K1S_SIM_SEEDS` and `K1S_SIM_STEPS` set the number of
+//! seeds and of steps. A seed that fails is played again, and its last events are written.
 
 use k1s::properties::sim::{EVENTS, Tally, play};
 

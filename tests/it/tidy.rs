@@ -912,7 +912,7 @@ mod tests {
     #[test]
     fn files_that_git_does_not_track_are_nobody_s() {
         let dir = crate::harness::TempDir::new();
-        for name in ["kept.rs", "stray.rs"] {
+        for name in ["kept.rs", "untracked.rs"] {
             fs::write(dir.path().join(name), "").unwrap();
         }
         let git = |arguments: &[&str]| {
@@ -925,7 +925,7 @@ mod tests {
         assert_eq!(tracked(dir.path()), None, "nothing is tracked yet");
         assert!(git(&["add", "kept.rs"]));
         assert_eq!(tracked(dir.path()), Some(vec![dir.path().join("kept.rs")]));
-        assert!(tree(dir.path()).contains(&dir.path().join("stray.rs")));
+        assert!(tree(dir.path()).contains(&dir.path().join("untracked.rs")));
     }
 
     #[test]

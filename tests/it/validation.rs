@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{K1s, one_off, with};
 
-/// Each payload with a word that the error must hold.
+/// Each payload with a text that the error must contain.
 fn check(base: &Value, cases: &[(Value, &str)]) {
     let k1s = K1s::start();
     for (fields, word) in cases {

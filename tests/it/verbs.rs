@@ -1,4 +1,4 @@
-//! What is asked of a job that is there.
+//! Requests for existing jobs.
 
 use std::fs;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn says(reply: &Reply, message: &str) {
     assert_eq!((reply.status, reply.json()["message"].as_str()), (200, Some(message)));
 }
 
-/// The object less the sentence that says for how long it has been so.
+/// The object without the sentence that depends on the time.
 fn at_any_time(mut job: Value) -> Value {
     assert!(job.as_object_mut().unwrap().remove("message").is_some());
     job

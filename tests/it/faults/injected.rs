@@ -1,15 +1,15 @@
-//! System calls that fail as the kernel may have them fail: strace(1) makes them.
+//! Makes system calls fail as the kernel may, by strace(1).
 //!
 //! ```text
 //!   k1s is up ─▶ strace is attached, with one fault ─▶ the scene ─▶ shutdown
 //! ```
 //!
-//! The scene is the same for every fault: jobs are created and end, one is started again, one is
-//! stopped with what has left its group. Whatever fails meanwhile, each run takes place, each exit
-//! is recorded once, and nothing is left: no process, no descriptor, no loop that turns.
+//! The scene is the same for every fault: jobs are created and end, one is restarted, one is
+//! stopped with leftovers. Whatever fails meanwhile, each run takes place, each exit is recorded
+//! once, and nothing is left: no process, no descriptor, no loop that spins.
 //!
-//! Not among the faults: EAGAIN of a socket that has room, which no event would follow; what fails
-//! for k1s's own memory, which ends it.
+//! Not among the faults: EAGAIN of a socket that is writable, since no event would follow, and
+//! failures to allocate k1s's own memory, which end it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -236,7 +236,7 @@ fn check(mut k1s: K1s, fault: Fault) {
     wait_until(&met("no process is left"), || k1s.descendants().is_empty());
     wait_until(&met("no descriptor is left"), || k1s.open_fds().ok() == before);
     does_not_spin(&k1s);
-    for (id, count) in [("said", 1), ("read", 1), ("again", 3), ("stray", 1)] {
+    for (id, count) in [("said", 1), ("read", 1), ("again", 3), ("leftover", 1)] {
         let job = k1s.job(id);
         let runs: Vec<i64> = job["results"].as_array().unwrap().iter().map(number).collect();
         assert_eq!(runs, (1..=count).collect::<Vec<_>>(), "{fault:?}: {job}");
@@ -266,14 +266,14 @@ fn play(k1s: &K1s) {
     k1s.in_state("again", "failed");
     assert!(k1s.results("again", 3).iter().all(|result| result["stdout"] == "out\n"));
     // An orphan, and a child of the first process, which has it end as nobody else does.
-    let stray = "(setsid sh -c 'echo >orphan; exec sleep 1000' &)
+    let leftover = "(setsid sh -c 'echo >orphan; exec sleep 1000' &)
         setsid sh -c 'echo >child; exec sleep 1000' & exec sleep 1000";
-    put(k1s, "stray", &with(continuous(stray), json!({"stop": {"timeoutSeconds": 0.3}})));
+    put(k1s, "leftover", &with(continuous(leftover), json!({"stop": {"timeoutSeconds": 0.3}})));
     for name in ["orphan", "child"] {
         wait_until(name, || k1s.dir().join(name).exists());
     }
-    k1s.put("/job/stray/kill");
-    k1s.in_state("stray", "killed");
+    k1s.put("/job/leftover/kill");
+    k1s.in_state("leftover", "killed");
 }
 
 /// May be said twice, as it is when the answer was lost.
