@@ -1,14 +1,14 @@
 //! Tells which runs the orphans belong to that a look has found.
 //!
 //! The mark of an orphan says it. An orphan that has lost its mark is known if it is in the session
-//! of a run that is being stopped, or was seen before as a descendant of one. The orphans are sorted
-//! once for each look, because thousands of stops may wait for it.
+//! of a run that is being stopped, or was seen before as a descendant of one. The orphans are
+//! sorted once for each look, because thousands of stops may wait for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::job::Pid;
 use crate::job::tag::RunTag;
-use crate::os::{self, ChildState, Origin, Proc, Tags};
+use crate::os::{self, ChildState, Membership, Proc, Tags};
 use crate::supervisor::Owner;
 
 /// An owner, as marks name it: a job, or one run of it.
@@ -62,29 +62,29 @@ impl Key {
 }
 
 impl Census {
-    /// Sorts the orphans that the look has found, and of them those that were `reaped` since. `trees`
-    /// is called only if there are orphans without a mark.
+    /// Sorts the orphans that the look has found, and of them those that were `reaped` since.
+    /// `trees` is called only if there are orphans without a mark.
     pub(super) fn take<'a, T: Iterator<Item = Tree<'a>>>(
-        orphans: impl Iterator<Item = (Proc, Origin)>,
-        reaped: &[(Proc, Origin)],
+        orphans: impl Iterator<Item = (Proc, Membership)>,
+        reaped: &[(Proc, Membership)],
         trees: impl FnOnce() -> T,
     ) -> Census {
         let mut census = Census::default();
         let mut unmarked = BTreeMap::new();
-        for (process, origin) in orphans {
-            match origin {
-                Origin::Run(tag) => census.add(Key::both(tag), Some(process.pid)),
-                Origin::Unknown | Origin::Hidden => {
-                    census.has_hidden |= origin == Origin::Hidden;
+        for (process, membership) in orphans {
+            match membership {
+                Membership::Run(tag) => census.add(Key::both(tag), Some(process.pid)),
+                Membership::Unknown | Membership::Hidden => {
+                    census.has_hidden |= membership == Membership::Hidden;
                     unmarked.insert(process, true);
                 }
             }
         }
-        for (process, origin) in reaped {
-            match origin {
-                Origin::Run(tag) => census.add(Key::both(*tag), None),
-                Origin::Unknown | Origin::Hidden => {
-                    census.has_hidden |= *origin == Origin::Hidden;
+        for (process, membership) in reaped {
+            match membership {
+                Membership::Run(tag) => census.add(Key::both(*tag), None),
+                Membership::Unknown | Membership::Hidden => {
+                    census.has_hidden |= *membership == Membership::Hidden;
                     unmarked.insert(*process, false);
                 }
             }
@@ -167,8 +167,8 @@ mod tests {
         let (other, other_job) = (Key { job: 8, run: Some(1) }, Key { job: 8, run: None });
         let known = BTreeSet::from([KNOWN]);
         let tree = || std::iter::once(Tree { key: other, session: None, known: &known });
-        let marked = (MARKED, Origin::Run(tag));
-        let [known, stranger] = [(KNOWN, Origin::Unknown), (STRANGER, Origin::Hidden)];
+        let marked = (MARKED, Membership::Run(tag));
+        let [known, stranger] = [(KNOWN, Membership::Unknown), (STRANGER, Membership::Hidden)];
 
         let census = Census::take([marked, known, stranger].into_iter(), &[], tree);
         for (key, pid) in [(job, MARKED), (run, MARKED), (other, KNOWN), (other_job, KNOWN)] {

@@ -25,7 +25,7 @@ use super::census::{Census, Key, Tree, groups_of};
 use super::shares::{CHASED_A_STOP, LOOKED_AT_A_TURN};
 use crate::job::{Pid, Signal};
 use crate::os::{
-    self, ChildState, Descent, Family, Look, Origin, Proc, Search, Stat, Step, Tags, signalling,
+    self, ChildState, Descent, Family, Look, Membership, Proc, Search, Stat, Step, Tags, signalling,
 };
 use crate::supervisor::{Left, Owner, RunKey, Supervisor, Target};
 
@@ -34,7 +34,7 @@ use crate::supervisor::{Left, Owner, RunKey, Supervisor, Target};
 pub(super) struct Leftovers {
     tags: Tags,
     /// k1s's children that lead no run, until they are reaped.
-    orphans: BTreeMap<Pid, (Proc, Origin)>,
+    orphans: BTreeMap<Pid, (Proc, Membership)>,
     /// The trees that are being stopped.
     stops: BTreeMap<Key, Ongoing>,
     /// Stops whose groups have not been signalled yet.
@@ -78,7 +78,8 @@ struct Ongoing {
     asked: BTreeSet<Proc>,
     /// How many looks in a row found nothing but may have missed something.
     unsure: u32,
-    /// How many children of k1s were looked at to find new processes, since the last stop or survey.
+    /// How many children of k1s were looked at to find new processes, since the last stop or
+    /// survey.
     chased: usize,
 }
 
@@ -97,7 +98,7 @@ struct Looking {
     surveys: usize,
     stage: Stage,
     /// Orphans that were reaped since it began.
-    reaped: Vec<(Proc, Origin)>,
+    reaped: Vec<(Proc, Membership)>,
 }
 
 #[derive(Debug)]
@@ -153,14 +154,14 @@ impl Leftovers {
             if let Stage::Reading(unread) = &mut look.stage
                 && unread.remove(&pid)
             {
-                orphan.get_or_insert((Proc { pid, start_time: 0 }, Origin::Hidden));
+                orphan.get_or_insert((Proc { pid, start_time: 0 }, Membership::Hidden));
             }
             look.reaped.extend(orphan);
         }
     }
 
-    /// Sends a signal to a group, to the descendants of its leader that have left it, and to orphans.
-    /// [`Leftovers::go_on`] does it.
+    /// Sends a signal to a group, to the descendants of its leader that have left it, and to
+    /// orphans. [`Leftovers::go_on`] does it.
     pub(super) fn stop(&mut self, stop: Stop) {
         self.begun.push_back(Begun { stop, descent: None, found: Vec::new() });
     }
@@ -181,8 +182,8 @@ impl Leftovers {
         Duration::from_millis((self.family.own.len() / CHILDREN_A_MILLISECOND) as u64)
     }
 
-    /// Goes on, up to the share of a turn. Returns answers to the first of the surveys that wait, once
-    /// there are any. `may_look` says whether a new look may begin.
+    /// Goes on, up to the share of a turn. Returns answers to the first of the surveys that wait,
+    /// once there are any. `may_look` says whether a new look may begin.
     pub(super) fn go_on(
         &mut self,
         surveys: &[(RunKey, Target)],
@@ -326,7 +327,9 @@ impl Leftovers {
                 self.orphans.retain(|pid, _| family.own.binary_search(pid).is_ok());
                 let orphans = family.own.iter().filter(|pid| !supervisor.is_leader(**pid));
                 let is_read = |pid: &Pid| {
-                    self.orphans.get(pid).is_some_and(|(_, origin)| *origin != Origin::Hidden)
+                    self.orphans
+                        .get(pid)
+                        .is_some_and(|(_, membership)| *membership != Membership::Hidden)
                 };
                 let unread = orphans.filter(|pid| !is_read(pid)).copied().collect();
                 self.family = family;
@@ -389,14 +392,14 @@ impl Leftovers {
             *share -= 1;
             let orphan = match os::stat_of(pid) {
                 Some(stat) => (stat.process, self.tags.read(&stat)),
-                None => (Proc { pid, start_time: 0 }, Origin::Hidden),
+                None => (Proc { pid, start_time: 0 }, Membership::Hidden),
             };
             self.orphans.insert(pid, orphan);
         }
         unread
     }
 
-    fn census(&self, reaped: &[(Proc, Origin)], supervisor: &Supervisor) -> Census {
+    fn census(&self, reaped: &[(Proc, Membership)], supervisor: &Supervisor) -> Census {
         let trees = || {
             self.stops.iter().map(|(key, ongoing)| Tree {
                 key: *key,

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use super::shares::{COUNTED_A_TURN, MEASURED_A_TURN, PLACED_A_TURN, REPORTED_A_TURN};
 use crate::job::Pid;
 use crate::job::tag::RunTag;
-use crate::os::{self, Descriptors, Met, Origin, Stat, Tags, Walk};
+use crate::os::{self, Descriptors, Membership, Met, Stat, Tags, Walk};
 use crate::supervisor::{Owner, Supervisor, Usage};
 
 /// The measurement in progress.
@@ -106,8 +106,8 @@ impl Meter {
             self.add(&stat, Some(Owner::Run(run)));
         } else if stat.parent == os::own_pid() {
             let owner = match tags.read(&stat) {
-                Origin::Run(tag) => owner_of(tag, supervisor),
-                Origin::Unknown | Origin::Hidden => None,
+                Membership::Run(tag) => owner_of(tag, supervisor),
+                Membership::Unknown | Membership::Hidden => None,
             };
             self.add(&stat, owner);
         } else if let Some(owner) = self.met.get(&stat.parent).copied() {

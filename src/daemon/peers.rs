@@ -5,8 +5,9 @@
 //!                                                  └▶ dropped: it is over, late, or makes room
 //! ```
 //!
-//! Whoever goes on with a long answer, or follows something, waits in a queue of its own, so that what others ask is
-//! answered at once, however many long answers are under way; each queue has a share of a turn.
+//! Whoever goes on with a long answer, or follows something, waits in a queue of its own, so that
+//! what others ask is answered at once, however many long answers are under way; each queue has a
+//! share of a turn.
 //!
 //! Events are edges: a peer remembers that its socket can be read or written until the socket
 //! says that it cannot.

@@ -183,8 +183,8 @@ impl Processes {
         exit
     }
 
-    /// Stops trees of processes and answers surveys, up to the share of a turn: one look serves all.
-    /// It does not begin while there is more to reap or to stop.
+    /// Stops trees of processes and answers surveys, up to the share of a turn: one look serves
+    /// all. It does not begin while there is more to reap or to stop.
     pub(super) fn look_around(&mut self, supervisor: &mut Supervisor, now: Now) {
         let is_reaping = self.reap_at.is_some_and(|at| at <= now.mono);
         let may_look = self.look_at <= now.mono && !is_reaping && !supervisor.has_actions();
@@ -273,7 +273,7 @@ impl Processes {
             (Some(pipes), os::Output::Captured(ends))
         };
         let tag = launch.run.tag().text(&self.instance, &launch.job_id);
-        let pid = self.spawner.spawn(os::Launch {
+        let pid = self.spawner.spawn(os::SpawnRequest {
             command: &launch.spec.command,
             job_id: launch.job_id.as_str(),
             run_tag: &tag,

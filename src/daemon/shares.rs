@@ -111,8 +111,8 @@ pub(super) const ACTIONS_A_DRAIN: usize = 512;
 pub(super) const ANSWERS_A_TURN: usize = 512;
 /// How many processes are looked at when runs are stopped or surveyed. Each takes about 20 µs.
 pub(super) const LOOKED_AT_A_TURN: usize = 256;
-/// How many children of k1s are looked at after each stop or survey, in repeated looks for processes
-/// that fork meanwhile. The next survey finds those that still fork.
+/// How many children of k1s are looked at after each stop or survey, in repeated looks for
+/// processes that fork meanwhile. The next survey finds those that still fork.
 pub(super) const CHASED_A_STOP: usize = 1024;
 /// Processes whose memory and CPU time are read: some 20 µs each.
 pub(super) const MEASURED_A_TURN: usize = 16;

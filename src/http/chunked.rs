@@ -12,7 +12,7 @@
 //! A size has 1 to 16 digits. Extensions must follow their grammar, are limited in size, and are
 //! ignored. So are trailers.
 
-use super::{Limits, Refusal, Status, append};
+use super::{Limits, ProtocolError, Status, append};
 
 /// The state of decoding a chunked body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Chunked {
         bytes: &[u8],
         body: &mut Vec<u8>,
         limits: &Limits,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<usize, ProtocolError> {
         let mut taken = 0;
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             if let State::Data { left } = self.state {
@@ -92,7 +92,7 @@ impl Chunked {
     }
 
     /// The state after a byte that is not data.
-    fn next(&mut self, byte: u8, so_far: usize, limits: &Limits) -> Result<State, Refusal> {
+    fn next(&mut self, byte: u8, so_far: usize, limits: &Limits) -> Result<State, ProtocolError> {
         self.count_overhead(limits)?;
         match (self.state, byte) {
             (State::Size { size, digits }, _) => next_of_size(size, digits, byte),
@@ -100,7 +100,7 @@ impl Chunked {
             (State::SizeLf { size: 0 }, b'\n') => Ok(State::TrailerStart),
             (State::SizeLf { size }, b'\n') => {
                 if size > limits.max_body_bytes.saturating_sub(so_far) as u64 {
-                    return Err(Refusal::new(Status::ContentTooLarge, "body too large"));
+                    return Err(ProtocolError::new(Status::ContentTooLarge, "body too large"));
                 }
                 Ok(State::Data { left: size })
             }
@@ -116,18 +116,20 @@ impl Chunked {
             (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
             (State::LastLf, b'\n') => Ok(State::Complete),
             (State::SizeLf { .. } | State::DataCr | State::DataLf, _) => {
-                Err(Refusal::bad("chunk without its line end"))
+                Err(ProtocolError::bad("chunk without its line end"))
             }
             (State::TrailerStart | State::TrailerName | State::TrailerValue, _) => {
-                Err(Refusal::bad("malformed trailer"))
+                Err(ProtocolError::bad("malformed trailer"))
             }
-            (State::TrailerLf | State::LastLf, _) => Err(Refusal::bad("bare CR in a trailer")),
+            (State::TrailerLf | State::LastLf, _) => {
+                Err(ProtocolError::bad("bare CR in a trailer"))
+            }
             (State::Data { .. } | State::Complete, _) => Ok(self.state),
         }
     }
 
     /// Counts bytes of extensions and trailers; the length of sizes is limited elsewhere.
-    fn count_overhead(&mut self, limits: &Limits) -> Result<(), Refusal> {
+    fn count_overhead(&mut self, limits: &Limits) -> Result<(), ProtocolError> {
         self.overhead += match self.state {
             State::Extension { .. }
             | State::TrailerStart
@@ -143,7 +145,7 @@ impl Chunked {
             | State::Complete => 0,
         };
         if self.overhead > limits.max_head_bytes {
-            return Err(Refusal::new(
+            return Err(ProtocolError::new(
                 Status::HeaderFieldsTooLarge,
                 "chunk extensions and trailers too large",
             ));
@@ -152,21 +154,23 @@ impl Chunked {
     }
 }
 
-fn next_of_size(size: u64, digits: u32, byte: u8) -> Result<State, Refusal> {
+fn next_of_size(size: u64, digits: u32, byte: u8) -> Result<State, ProtocolError> {
     let extension = |part| Ok(State::Extension { size, part });
     match (char::from(byte).to_digit(16), byte) {
-        (Some(_), _) if digits == MAX_DIGITS => Err(Refusal::bad("chunk size of too many digits")),
+        (Some(_), _) if digits == MAX_DIGITS => {
+            Err(ProtocolError::bad("chunk size of too many digits"))
+        }
         (Some(digit), _) => {
             Ok(State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 })
         }
         (None, b'\r') if digits > 0 => Ok(State::SizeLf { size }),
         (None, b';') if digits > 0 => extension(Extension::Semicolon),
         (None, b' ' | b'\t') if digits > 0 => extension(Extension::Blank),
-        (None, _) => Err(Refusal::bad("malformed chunk size")),
+        (None, _) => Err(ProtocolError::bad("malformed chunk size")),
     }
 }
 
-fn next_of_extension(size: u64, part: Extension, byte: u8) -> Result<State, Refusal> {
+fn next_of_extension(size: u64, part: Extension, byte: u8) -> Result<State, ProtocolError> {
     use Extension as E;
     let next = match (part, byte) {
         (E::Name | E::Token | E::EndOfQuoted, b'\r') => return Ok(State::SizeLf { size }),
@@ -182,7 +186,7 @@ fn next_of_extension(size: u64, part: Extension, byte: u8) -> Result<State, Refu
         (E::Quoted, b'"') => E::EndOfQuoted,
         (E::Quoted, b'\\') => E::Escape,
         (E::Quoted | E::Escape, _) if is_text_byte(byte) => E::Quoted,
-        _ => return Err(Refusal::bad("malformed chunk extension")),
+        _ => return Err(ProtocolError::bad("malformed chunk extension")),
     };
     Ok(State::Extension { size, part: next })
 }

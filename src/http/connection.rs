@@ -27,7 +27,7 @@ use super::response::{
     CONTINUE, Framing, LAST_CHUNK, Persistence, Reply, write_chunk, write_sized, write_stream_head,
 };
 use super::scan::HeadScan;
-use super::{Limits, Refusal, Status, append};
+use super::{Limits, ProtocolError, Status, append};
 use crate::time::{Mono, Now};
 
 /// The server side of one connection.
@@ -169,7 +169,7 @@ impl Connection {
             State::Head { since, .. } if is_caught_up || begins_head => *since = now.mono,
             State::Body(reading) if is_caught_up => match reading.feed(bytes, &self.limits) {
                 Ok(count) => rest = bytes.get(count..).unwrap_or_default(),
-                Err(refusal) => return self.refuse(refusal, now),
+                Err(error) => return self.refuse(error, now),
             },
             State::Head { .. }
             | State::Body(_)
@@ -232,8 +232,8 @@ impl Connection {
             | State::Linger { .. }
             | State::Finished => return None,
         };
-        polled.unwrap_or_else(|refusal| {
-            self.refuse(refusal, now);
+        polled.unwrap_or_else(|error| {
+            self.refuse(error, now);
             None
         })
     }
@@ -248,8 +248,8 @@ impl Connection {
             BodyLength::Known(length) => match usize::try_from(length) {
                 Ok(length) if length <= self.limits.max_body_bytes => Rest::Bytes(length),
                 _ => {
-                    let refusal = Refusal::new(Status::ContentTooLarge, "body too large");
-                    return self.refuse(refusal, now);
+                    let error = ProtocolError::new(Status::ContentTooLarge, "body too large");
+                    return self.refuse(error, now);
                 }
             },
             BodyLength::Chunked => Rest::Chunks(Chunked::new()),
@@ -444,7 +444,7 @@ impl Connection {
         if !is_due(self.state_deadline()) {
             return;
         }
-        let late = |reason| Refusal::new(Status::RequestTimeout, reason);
+        let late = |reason| ProtocolError::new(Status::RequestTimeout, reason);
         match &self.state {
             State::Head { .. } if !self.has_begun_head() => self.finish(),
             State::Head { .. } => self.refuse(late("the head took too long"), now),
@@ -474,14 +474,14 @@ impl Connection {
         self.input.capacity() + self.output.capacity() + body
     }
 
-    fn poll_head(&mut self) -> Result<Option<Incoming>, Refusal> {
+    fn poll_head(&mut self) -> Result<Option<Incoming>, ProtocolError> {
         let State::Head { scan, .. } = &mut self.state else {
             return Ok(None);
         };
         let input = self.input.get(self.taken..).unwrap_or_default();
         let Some(end) = scan.advance(input, &self.limits)? else {
             if self.eof && !scan.is_blank(input) {
-                return Err(Refusal::bad("the head is cut off"));
+                return Err(ProtocolError::bad("the head is cut off"));
             }
             if self.eof {
                 self.end();
@@ -502,7 +502,7 @@ impl Connection {
         Ok(Some(Incoming::Head(head)))
     }
 
-    fn poll_body(&mut self) -> Result<Option<Incoming>, Refusal> {
+    fn poll_body(&mut self) -> Result<Option<Incoming>, ProtocolError> {
         let State::Body(reading) = &mut self.state else {
             return Ok(None);
         };
@@ -511,7 +511,7 @@ impl Connection {
         if !reading.is_complete() {
             self.take(count);
             return match self.eof {
-                true => Err(Refusal::bad("the body is cut off")),
+                true => Err(ProtocolError::bad("the body is cut off")),
                 false => Ok(None),
             };
         }
@@ -553,7 +553,7 @@ impl Connection {
     }
 
     /// Answers with an error, and ends the connection.
-    fn refuse(&mut self, refusal: Refusal, now: Now) {
+    fn refuse(&mut self, error: ProtocolError, now: Now) {
         let is_head = match &self.state {
             State::Head { scan, .. } => {
                 self.buffered().get(scan.start()..).is_some_and(|head| head.starts_with(b"HEAD "))
@@ -566,13 +566,13 @@ impl Connection {
         };
         write_sized(
             self.room(now),
-            &Reply::json(refusal.status),
+            &Reply::json(error.status),
             Persistence::Close,
             now.wall,
             !is_head,
             |body| {
                 body.extend_from_slice(b"{\"error\":\"");
-                body.extend_from_slice(refusal.reason.as_bytes());
+                body.extend_from_slice(error.reason.as_bytes());
                 body.extend_from_slice(b"\"}\n");
             },
         );
@@ -664,7 +664,7 @@ impl Exchange {
 
 impl Reading {
     /// Takes bytes up to the end of the body; returns how many.
-    fn feed(&mut self, bytes: &[u8], limits: &Limits) -> Result<usize, Refusal> {
+    fn feed(&mut self, bytes: &[u8], limits: &Limits) -> Result<usize, ProtocolError> {
         match &mut self.rest {
             Rest::Bytes(left) => {
                 let whole = self.body.len() + *left;

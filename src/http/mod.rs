@@ -82,19 +82,19 @@ impl Default for Limits {
 
 /// An error that the codec itself answers before it closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Refusal {
+struct ProtocolError {
     status: Status,
     /// For the body. It contains no quotes, so that JSON needs no escaping.
     reason: &'static str,
 }
 
-impl Refusal {
-    fn new(status: Status, reason: &'static str) -> Refusal {
-        Refusal { status, reason }
+impl ProtocolError {
+    fn new(status: Status, reason: &'static str) -> ProtocolError {
+        ProtocolError { status, reason }
     }
 
-    fn bad(reason: &'static str) -> Refusal {
-        Refusal::new(Status::BadRequest, reason)
+    fn bad(reason: &'static str) -> ProtocolError {
+        ProtocolError::new(Status::BadRequest, reason)
     }
 }
 

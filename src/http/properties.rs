@@ -7,7 +7,7 @@ use super::chunked::Chunked;
 use super::request::{BodyLength, Version, parse_head};
 use super::response::CONTINUE;
 use super::scan::HeadScan;
-use super::{Connection, Head, Incoming, Limits, Method, Refusal, Reply, Request, Status};
+use super::{Connection, Head, Incoming, Limits, Method, ProtocolError, Reply, Request, Status};
 use crate::time::{Mono, Now, Wall};
 
 /// The same bytes, whole or split anywhere, give the same requests and answers; buffers stay within
@@ -73,9 +73,9 @@ pub fn check_chunked(data: &[u8]) {
     let expected = decode_by_lines(input);
     match whole {
         Ok(decoded) => assert_eq!(decoded, expected),
-        Err(refusal) => assert!(
-            refusal.status != Status::BadRequest || expected.is_none(),
-            "{refusal:?}: {expected:?}"
+        Err(error) => assert!(
+            error.status != Status::BadRequest || expected.is_none(),
+            "{error:?}: {expected:?}"
         ),
     }
 }
@@ -308,7 +308,7 @@ fn is_head_refusal(code: Option<u16>, body: &[u8]) -> bool {
     body.is_empty() && code >= Some(400)
 }
 
-fn scan_by_bytes(data: &[u8], limits: &Limits) -> (usize, Result<Option<usize>, Refusal>) {
+fn scan_by_bytes(data: &[u8], limits: &Limits) -> (usize, Result<Option<usize>, ProtocolError>) {
     let mut scan = HeadScan::default();
     for length in 0..=data.len() {
         let so_far = data.get(..length).unwrap_or_default();
@@ -401,7 +401,7 @@ fn decode_in_pieces(
     input: &[u8],
     limits: &Limits,
     mut length: impl FnMut(usize) -> usize,
-) -> Result<Decoded, Refusal> {
+) -> Result<Decoded, ProtocolError> {
     let mut chunked = Chunked::new();
     let mut body = Vec::new();
     let mut used = 0;

@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::target::{Path, is_authority, parse_target};
-use super::{Limits, Refusal, Status};
+use super::{Limits, ProtocolError, Status};
 
 /// The head of a request: the parts that k1s uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ pub(super) enum BodyLength {
 }
 
 /// Parses a complete head: from the request line to the empty line.
-pub(super) fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
+pub(super) fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Head, ProtocolError> {
     let mut few = [const { MaybeUninit::uninit() }; FEW_HEADERS];
     let mut many = Vec::new();
     let headers = match few.get_mut(..limits.max_headers) {
@@ -140,7 +140,7 @@ pub(super) fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal>
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, headers) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-        Ok(_) => return Err(Refusal::bad("malformed head")),
+        Ok(_) => return Err(ProtocolError::bad("malformed head")),
         Err(error) => return Err(explain(error, bytes)),
     }
     let method = parse_method(request.method.unwrap_or_default())?;
@@ -192,7 +192,7 @@ struct Codings {
 }
 
 impl<'a> Fields<'a> {
-    fn add(&mut self, name: &str, value: &'a [u8]) -> Result<(), Refusal> {
+    fn add(&mut self, name: &str, value: &'a [u8]) -> Result<(), ProtocolError> {
         if name.eq_ignore_ascii_case("host") {
             return set_once(&mut self.host, value, "more than one Host");
         }
@@ -231,44 +231,46 @@ impl<'a> Fields<'a> {
     }
 
     /// There must be exactly one `Host` in 1.1, and at most one in 1.0 (RFC 9112, section 3.2).
-    fn check_host(&self, version: Version) -> Result<(), Refusal> {
+    fn check_host(&self, version: Version) -> Result<(), ProtocolError> {
         match (self.host, version) {
             (Some(host), _) if is_authority(host) => Ok(()),
-            (Some(_), _) => Err(Refusal::bad("malformed Host")),
+            (Some(_), _) => Err(ProtocolError::bad("malformed Host")),
             (None, Version::Http10) => Ok(()),
-            (None, Version::Http11) => Err(Refusal::bad("no Host")),
+            (None, Version::Http11) => Err(ProtocolError::bad("no Host")),
         }
     }
 
     /// RFC 9112, section 6.3, but errors that it lets a server repair are refused: they smuggle
     /// requests past a proxy that repairs them differently.
-    fn body_length(&self, version: Version) -> Result<BodyLength, Refusal> {
+    fn body_length(&self, version: Version) -> Result<BodyLength, ProtocolError> {
         match (self.codings, self.content_length) {
             (None, None) => Ok(BodyLength::None),
             (None, Some(value)) => parse_content_length(value).map(BodyLength::Known),
-            (Some(_), Some(_)) => Err(Refusal::bad("both Content-Length and Transfer-Encoding")),
+            (Some(_), Some(_)) => {
+                Err(ProtocolError::bad("both Content-Length and Transfer-Encoding"))
+            }
             (Some(_), None) if version == Version::Http10 => {
-                Err(Refusal::bad("Transfer-Encoding in HTTP/1.0"))
+                Err(ProtocolError::bad("Transfer-Encoding in HTTP/1.0"))
             }
             (Some(codings), None) => match (codings.all, codings.chunked) {
                 (1, 1) => Ok(BodyLength::Chunked),
-                (_, 1) if codings.ends_with_chunked => Err(Refusal::new(
+                (_, 1) if codings.ends_with_chunked => Err(ProtocolError::new(
                     Status::NotImplemented,
                     "a transfer coding other than chunked",
                 )),
-                _ => Err(Refusal::bad("Transfer-Encoding must end with chunked")),
+                _ => Err(ProtocolError::bad("Transfer-Encoding must end with chunked")),
             },
         }
     }
 
     /// RFC 9110, section 10.1.1; in 1.0 an expectation is ignored.
-    fn expects_continue(&self, version: Version) -> Result<bool, Refusal> {
+    fn expects_continue(&self, version: Version) -> Result<bool, ProtocolError> {
         match (self.expectation, version) {
             (None, _) | (_, Version::Http10) => Ok(false),
             (Some(value), Version::Http11) if value.eq_ignore_ascii_case(b"100-continue") => {
                 Ok(true)
             }
-            (Some(_), Version::Http11) => Err(Refusal::new(
+            (Some(_), Version::Http11) => Err(ProtocolError::new(
                 Status::ExpectationFailed,
                 "an expectation other than 100-continue",
             )),
@@ -301,10 +303,10 @@ fn set_once<'a>(
     field: &mut Option<&'a [u8]>,
     value: &'a [u8],
     complaint: &'static str,
-) -> Result<(), Refusal> {
+) -> Result<(), ProtocolError> {
     match field.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Refusal::bad(complaint)),
+        Some(_) => Err(ProtocolError::bad(complaint)),
     }
 }
 
@@ -313,7 +315,7 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
-fn parse_method(token: &str) -> Result<Method, Refusal> {
+fn parse_method(token: &str) -> Result<Method, ProtocolError> {
     match token {
         "GET" => Ok(Method::Get),
         "HEAD" => Ok(Method::Head),
@@ -323,14 +325,14 @@ fn parse_method(token: &str) -> Result<Method, Refusal> {
         "OPTIONS" => Ok(Method::Options),
         "PATCH" => Ok(Method::Patch),
         "TRACE" => Ok(Method::Trace),
-        _ => Err(Refusal::new(Status::NotImplemented, "unknown method")),
+        _ => Err(ProtocolError::new(Status::NotImplemented, "unknown method")),
     }
 }
 
 /// Only digits are allowed. A number of more than 64 bits exceeds every limit, too.
-fn parse_content_length(value: &[u8]) -> Result<u64, Refusal> {
+fn parse_content_length(value: &[u8]) -> Result<u64, ProtocolError> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(Refusal::bad("malformed Content-Length"));
+        return Err(ProtocolError::bad("malformed Content-Length"));
     }
     Ok(value.iter().fold(0, |length: u64, digit| {
         length.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
@@ -339,20 +341,20 @@ fn parse_content_length(value: &[u8]) -> Result<u64, Refusal> {
 
 /// Why httparse refused this head. It has one error for everything that is not a version it knows,
 /// so this finds out whether it is a version.
-fn explain(error: httparse::Error, bytes: &[u8]) -> Refusal {
+fn explain(error: httparse::Error, bytes: &[u8]) -> ProtocolError {
     match error {
         httparse::Error::TooManyHeaders => {
-            Refusal::new(Status::HeaderFieldsTooLarge, "too many headers")
+            ProtocolError::new(Status::HeaderFieldsTooLarge, "too many headers")
         }
         httparse::Error::Version if is_version(third_word(bytes)) => {
-            Refusal::new(Status::VersionNotSupported, "only HTTP/1.1 and 1.0")
+            ProtocolError::new(Status::VersionNotSupported, "only HTTP/1.1 and 1.0")
         }
-        httparse::Error::HeaderName => Refusal::bad("malformed header name"),
-        httparse::Error::HeaderValue => Refusal::bad("malformed header value"),
+        httparse::Error::HeaderName => ProtocolError::bad("malformed header name"),
+        httparse::Error::HeaderValue => ProtocolError::bad("malformed header value"),
         httparse::Error::NewLine
         | httparse::Error::Status
         | httparse::Error::Token
-        | httparse::Error::Version => Refusal::bad("malformed request line"),
+        | httparse::Error::Version => ProtocolError::bad("malformed request line"),
     }
 }
 

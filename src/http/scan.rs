@@ -5,7 +5,7 @@
 //! and a line feed or a carriage return on its own. RFC 9112, section 2.2, permits a bare line
 //! feed, and so lets two parties see two different heads.
 
-use super::{Limits, Refusal, Status};
+use super::{Limits, ProtocolError, Status};
 
 /// How much of a head was scanned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl HeadScan {
         &mut self,
         input: &[u8],
         limits: &Limits,
-    ) -> Result<Option<usize>, Refusal> {
+    ) -> Result<Option<usize>, ProtocolError> {
         let window = input.get(..limits.max_head_bytes).unwrap_or(input);
         while let Some(found) = window.get(self.position..).and_then(find_special) {
             let at = self.position + found;
@@ -55,9 +55,9 @@ impl HeadScan {
                         return Ok(Some(self.position));
                     }
                 }
-                (Some(b'\r'), Some(_)) => return Err(Refusal::bad("bare CR in the head")),
-                (Some(b'\n'), _) => return Err(Refusal::bad("bare LF in the head")),
-                _ => return Err(Refusal::bad("control character in the head")),
+                (Some(b'\r'), Some(_)) => return Err(ProtocolError::bad("bare CR in the head")),
+                (Some(b'\n'), _) => return Err(ProtocolError::bad("bare LF in the head")),
+                _ => return Err(ProtocolError::bad("control character in the head")),
             }
         }
         if input.len() > limits.max_head_bytes {
@@ -70,7 +70,7 @@ impl HeadScan {
     }
 
     /// A line has ended with CRLF at `at`; returns whether it was the empty line after the head.
-    fn end_line(&mut self, at: usize) -> Result<bool, Refusal> {
+    fn end_line(&mut self, at: usize) -> Result<bool, ProtocolError> {
         let is_empty = at == self.line;
         self.line = self.position;
         if !is_empty {
@@ -81,16 +81,16 @@ impl HeadScan {
         }
         self.start = self.position;
         if self.start > MAX_EMPTY_LINES * 2 {
-            return Err(Refusal::bad("empty lines instead of a request"));
+            return Err(ProtocolError::bad("empty lines instead of a request"));
         }
         Ok(false)
     }
 
-    fn too_large(&self) -> Refusal {
+    fn too_large(&self) -> ProtocolError {
         if self.line == self.start {
-            Refusal::new(Status::UriTooLong, "request line too long")
+            ProtocolError::new(Status::UriTooLong, "request line too long")
         } else {
-            Refusal::new(Status::HeaderFieldsTooLarge, "headers too large")
+            ProtocolError::new(Status::HeaderFieldsTooLarge, "headers too large")
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The target of a request: its path and query (RFC 9112, section 3.2; RFC 3986).
 
-use super::Refusal;
+use super::ProtocolError;
 
 /// A decoded path: its segments are UTF-8 without control characters.
 ///
@@ -29,11 +29,11 @@ impl Path {
 }
 
 /// A path and the pairs of its query, both decoded.
-pub(super) type Target = (Path, Vec<(String, String)>);
+pub(super) type RequestTarget = (Path, Vec<(String, String)>);
 
 /// Parses a target. All methods allow origin-form and absolute-form, OPTIONS also allows `*`;
 /// authority-form is for CONNECT, which was refused before.
-pub(super) fn parse_target(text: &[u8], is_options: bool) -> Result<Target, Refusal> {
+pub(super) fn parse_target(text: &[u8], is_options: bool) -> Result<RequestTarget, ProtocolError> {
     if text == b"*" && is_options {
         return Ok((Path::asterisk(), Vec::new()));
     }
@@ -70,33 +70,33 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
 }
 
 /// What follows the authority in an absolute-form: a path and its query.
-fn after_authority(text: &[u8]) -> Result<&[u8], Refusal> {
-    let refusal = Refusal::bad("request target is not a path");
-    let scheme_end = text.iter().position(|byte| *byte == b':').ok_or(refusal)?;
+fn after_authority(text: &[u8]) -> Result<&[u8], ProtocolError> {
+    let error = ProtocolError::bad("request target is not a path");
+    let scheme_end = text.iter().position(|byte| *byte == b':').ok_or(error)?;
     let (scheme, rest) = text.split_at(scheme_end);
-    let rest = rest.strip_prefix(b"://").ok_or(refusal)?;
+    let rest = rest.strip_prefix(b"://").ok_or(error)?;
     if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
-        return Err(refusal);
+        return Err(error);
     }
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
     let (authority, origin) = rest.split_at(end.unwrap_or(rest.len()));
     if !is_authority(authority) {
-        return Err(Refusal::bad("malformed authority in the request target"));
+        return Err(ProtocolError::bad("malformed authority in the request target"));
     }
     Ok(origin)
 }
 
 /// Splits first and decodes then, so that an encoded slash is data.
-fn parse_path(text: &[u8]) -> Result<Path, Refusal> {
+fn parse_path(text: &[u8]) -> Result<Path, ProtocolError> {
     let text = if text.is_empty() { b"/" } else { text };
     let decoded = decode(text, |byte| if byte == b'/' { 0 } else { byte })?;
     Ok(Path::from_separated(decoded))
 }
 
-fn parse_query(text: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+fn parse_query(text: &[u8]) -> Result<Vec<(String, String)>, ProtocolError> {
     let pairs = || text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
     if pairs().nth(MAX_PAIRS).is_some() {
-        return Err(Refusal::bad("too many pairs in the query"));
+        return Err(ProtocolError::bad("too many pairs in the query"));
     }
     pairs()
         .map(|pair| {
@@ -112,31 +112,31 @@ fn parse_query(text: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
 }
 
 /// Decodes `%XX` once; `literal` translates the other bytes.
-fn decode(text: &[u8], literal: impl Fn(u8) -> u8) -> Result<String, Refusal> {
+fn decode(text: &[u8], literal: impl Fn(u8) -> u8) -> Result<String, ProtocolError> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.iter().copied();
     while let Some(byte) = bytes.next() {
         if byte == b'%' {
             let (high, low) = (hex_digit(bytes.next()), hex_digit(bytes.next()));
             let (Some(high), Some(low)) = (high, low) else {
-                return Err(Refusal::bad("broken percent-encoding in the request target"));
+                return Err(ProtocolError::bad("broken percent-encoding in the request target"));
             };
             let byte = high << 4 | low;
             if byte.is_ascii_control() {
-                return Err(Refusal::bad("control character in the request target"));
+                return Err(ProtocolError::bad("control character in the request target"));
             }
             decoded.push(byte);
         } else if is_target_byte(byte) {
             decoded.push(literal(byte));
         } else {
-            return Err(Refusal::bad("byte in the request target that must be encoded"));
+            return Err(ProtocolError::bad("byte in the request target that must be encoded"));
         }
     }
     let decoded = String::from_utf8(decoded)
-        .map_err(|_| Refusal::bad("request target is not UTF-8 when decoded"))?;
+        .map_err(|_| ProtocolError::bad("request target is not UTF-8 when decoded"))?;
     // The controls of Latin-1, U+0080 to U+009F, are two bytes each.
     if !decoded.is_ascii() && decoded.chars().any(|c| c.is_control() && c != '\0') {
-        return Err(Refusal::bad("control character in the request target"));
+        return Err(ProtocolError::bad("control character in the request target"));
     }
     Ok(decoded)
 }

@@ -25,7 +25,7 @@ use crate::job::Stream;
 
 /// One of k1s's own two streams.
 #[derive(Debug)]
-pub struct Console(Kind);
+pub struct OwnStream(Kind);
 
 #[derive(Debug)]
 enum Kind {
@@ -41,10 +41,10 @@ enum Kind {
     Sink,
 }
 
-impl Console {
+impl OwnStream {
     /// The stream that k1s was started with.
-    pub fn new(stream: Stream) -> Console {
-        Console::of(match stream {
+    pub fn new(stream: Stream) -> OwnStream {
+        OwnStream::of(match stream {
             Stream::Stdout => 1,
             Stream::Stderr => 2,
         })
@@ -77,16 +77,16 @@ impl Console {
         }
     }
 
-    fn of(fd: RawFd) -> Console {
+    fn of(fd: RawFd) -> OwnStream {
         let Ok(flags) = fcntl(borrow(fd), FcntlArg::F_GETFL) else {
-            return Console(Kind::Sink);
+            return OwnStream(Kind::Sink);
         };
         let readable_only = flags & OFlag::O_ACCMODE.bits() == OFlag::O_RDONLY.bits();
         let Ok(status) = fstat(borrow(fd)) else {
-            return Console(Kind::Sink);
+            return OwnStream(Kind::Sink);
         };
         let file_type = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
-        Console(if readable_only {
+        OwnStream(if readable_only {
             Kind::Sink
         } else if file_type == SFlag::S_IFSOCK {
             Kind::Socket(fd)
@@ -123,7 +123,7 @@ fn write_when_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 
 /// The standard descriptors are open from [`prepare`](super::prepare) to the end.
 fn borrow(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: never closed while a Console is in use; if it were, calls would fail with EBADF.
+    // SAFETY: never closed while a OwnStream is in use; if it were, calls would fail with EBADF.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
@@ -135,8 +135,8 @@ mod tests {
     use std::io::{ErrorKind, Read};
     use std::os::fd::{AsFd, OwnedFd};
 
-    fn console(fd: &impl AsFd) -> Console {
-        Console::of(fd.as_fd().as_raw_fd())
+    fn console(fd: &impl AsFd) -> OwnStream {
+        OwnStream::of(fd.as_fd().as_raw_fd())
     }
 
     fn is_blocking(fd: &impl AsFd) -> bool {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     /// Writes until there is no room; then reads it all, and writes again.
-    fn check_full(console: &mut Console, shared: &OwnedFd, reader: OwnedFd) {
+    fn check_full(console: &mut OwnStream, shared: &OwnedFd, reader: OwnedFd) {
         let mut written = 0;
         let error = loop {
             match console.write(&[b'x'; 10_000]) {
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_pipe_that_cannot_be_opened_anew_does_not_block() {
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
-        let mut console = Console(Kind::Shared(writer.as_raw_fd()));
+        let mut console = OwnStream(Kind::Shared(writer.as_raw_fd()));
         check_full(&mut console, &writer, reader);
     }
 
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_closed_descriptor_swallows_everything() {
-        let mut console = Console::of(999_999);
+        let mut console = OwnStream::of(999_999);
         assert_eq!(console.write(b"hello").unwrap(), 5);
         assert_eq!(console.pollable(), None);
     }

@@ -10,9 +10,9 @@
 //! When the leader is gone, each process that is left is a child of k1s or descends from one.
 //! `/proc/PID/task/TID/children` lists children (proc_tid_children(5)). In the file of k1s itself,
 //! inherited ones are added at the end, and none is removed until k1s reaps it. So one read of the
-//! whole file is exact: it shows all children at the moment when its end was read.
-//! If the kernel has no such files (CONFIG_PROC_CHILDREN), k1s searches all of `/proc`, over several
-//! turns. That is not exact, so it takes several looks in a row.
+//! whole file is exact: it shows all children at the moment when its end was read. If the kernel
+//! has no such files (CONFIG_PROC_CHILDREN), k1s searches all of `/proc`, over several turns. That
+//! is not exact, so it takes several looks in a row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -240,7 +240,7 @@ fn is_gone(error: &io::Error) -> bool {
 
 /// Which run a process belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum Membership {
     /// This one; only the lower bits of its number may be known: [`Tags::short`].
     Run(RunTag),
     /// No run of this k1s, as far as can be seen.
@@ -277,20 +277,20 @@ impl Tags {
 
     /// Which run a child of k1s belongs to, by its mark, or by `K1S_RUN` in the environment that it
     /// was started with.
-    pub fn read(&self, stat: &Stat) -> Origin {
+    pub fn read(&self, stat: &Stat) -> Membership {
         let pid = stat.process.pid;
         let limit = self.marks.and_then(|marks| Some((marks, mark_of(pid)?)));
         if let Some(tag) = limit.and_then(|(marks, mark)| marks.read(mark)) {
-            return Origin::Run(tag);
+            return Membership::Run(tag);
         }
         match proc::run_tag(pid) {
             Found::Text(text) => match RunTag::parse(&self.instance, &text) {
-                Some(tag) => Origin::Run(Tags::short(tag)),
-                None => Origin::Unknown,
+                Some(tag) => Membership::Run(Tags::short(tag)),
+                None => Membership::Unknown,
             },
-            Found::None if stat.is_dead && limit.is_none() => Origin::Hidden,
-            Found::None => Origin::Unknown,
-            Found::Hidden => Origin::Hidden,
+            Found::None if stat.is_dead && limit.is_none() => Membership::Hidden,
+            Found::None => Membership::Unknown,
+            Found::Hidden => Membership::Hidden,
         }
     }
 }

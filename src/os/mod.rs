@@ -52,16 +52,16 @@ mod usage;
 mod user;
 
 pub use child::Session;
-pub use console::Console;
+pub use console::OwnStream;
 pub use failure::SpawnError;
 pub use looking::{
-    Descent, Family, Look, Origin, Search, Step, Tags, group_of, obstacle, session_of, stat_of,
+    Descent, Family, Look, Membership, Search, Step, Tags, group_of, obstacle, session_of, stat_of,
 };
 pub use missing::missing;
 pub use proc::{Proc, Stat, own_pid};
 pub use random::instance_id;
 pub use reap::{ChildState, Reaped, child_state, reap};
-pub use spawn::{Launch, Output, Spawner, Stdin};
+pub use spawn::{Output, SpawnRequest, Spawner, Stdin};
 pub use startup::{Startup, prepare};
 pub use usage::{Descriptors, Met, Walk, own_usage};
 

@@ -1,8 +1,8 @@
 //! Starts a process: the side of k1s.
 //!
 //! ```text
-//! Launch ─► Plan (all strings, ids, limits) ─► slots ─► clone ─► child::run ─► execve
-//!                                              k1s is suspended ┘    └ Report on failure
+//! SpawnRequest ─► Plan (strings, ids, limits) ─► slots ─► clone ─► child::run ─► execve
+//!                                          k1s is suspended ┘    └ Report on failure
 //! ```
 //!
 //! The clone shares memory (see [`child`]). If the kernel can (close_range(2), Linux 5.9), it also
@@ -37,7 +37,7 @@ use crate::job::{Pid, SpawnFailure};
 
 /// What to start.
 #[derive(Debug)]
-pub struct Launch<'a> {
+pub struct SpawnRequest<'a> {
     /// What to execute, and what it inherits.
     pub command: &'a Command,
     /// The value of `K1S_JOB`.
@@ -112,12 +112,12 @@ impl Spawner {
     ///
     /// # Errors
     /// See [`SpawnError`]; no process is left.
-    pub fn spawn(&mut self, launch: Launch<'_>) -> Result<Pid, SpawnError> {
-        let command = launch.command;
+    pub fn spawn(&mut self, request: SpawnRequest<'_>) -> Result<Pid, SpawnError> {
+        let command = request.command;
         let account = command.user.as_deref().map(user::account).transpose()?;
         let environment = self
             .inherited
-            .for_run(command, account.as_ref(), launch.job_id, launch.run_tag)
+            .for_run(command, account.as_ref(), request.job_id, request.run_tag)
             .map_err(|_| holds_nul("environment"))?;
         let path = environment.path.as_deref().unwrap_or(DEFAULT_PATH);
         let arguments = arguments(command)?;
@@ -128,17 +128,17 @@ impl Spawner {
             working_directory: string(command.working_directory.as_str(), "working directory")?,
             stdio: [None; 3],
             unshare_from: None,
-            session: launch.session,
+            session: request.session,
             umask: command.umask,
             nice: command.nice,
             oom_score_adj: oom_score_adj(command)?,
             limits: limits::of_job(&command.limits, self.nofile),
-            mark: launch.mark.map(|mark| libc::rlimit64 { rlim_cur: mark, rlim_max: mark }),
+            mark: request.mark.map(|mark| libc::rlimit64 { rlim_cur: mark, rlim_max: mark }),
             ids: ids(command, account.as_ref())?,
             report: Report::default(),
         };
         executable::is_free(&plan.candidates, command.working_directory.as_str())?;
-        let ends = child_ends(launch, &self.slots.null, &plan.ids)?;
+        let ends = child_ends(request, &self.slots.null, &plan.ids)?;
         plan.stdio = self.slots.fill(ends).map_err(at("descriptors"))?;
         let is_dumpable = plan.ids.is_change() && prctl::get_dumpable() == Ok(true);
         let started = start(&mut plan, &self.stack, &self.slots, &mut self.shares_descriptors);
@@ -259,15 +259,19 @@ impl Drop for Stack {
     }
 }
 
-fn child_ends(launch: Launch<'_>, null: &OwnedFd, ids: &Ids) -> Result<ChildEnds, SpawnError> {
-    let stdin = match (launch.stdin, &launch.command.stdin) {
+fn child_ends(
+    request: SpawnRequest<'_>,
+    null: &OwnedFd,
+    ids: &Ids,
+) -> Result<ChildEnds, SpawnError> {
+    let stdin = match (request.stdin, &request.command.stdin) {
         (Stdin::Inherited, _) => None,
         (Stdin::Given, Some(text)) => Some(text_file(text).map_err(at("standard input"))?),
         (Stdin::Given, None) => Some(
             null.try_clone().map_err(|error| SpawnError::at("standard input", errno_of(&error)))?,
         ),
     };
-    let Output::Captured(WriteEnds { stdout, stderr }) = launch.output else {
+    let Output::Captured(WriteEnds { stdout, stderr }) = request.output else {
         return Ok([stdin, None, None]);
     };
     if let Some(uid) = ids.uid {

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::job::ExitStatus;
     use crate::os::testing::*;
-    use crate::os::{Launch, Output, Spawner, Stdin, prepare, signals};
+    use crate::os::{Output, SpawnRequest, Spawner, Stdin, prepare, signals};
     use nix::pty::openpty;
     use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
     use std::io::{BufRead, BufReader, Write};
@@ -126,7 +126,7 @@ mod tests {
         let mut signals = signals::install(signals::Audience::Init).unwrap();
         assert_eq!(signals::drain(&mut signals), []);
         let command = shell("read line; echo $line; cat /proc/self/stat");
-        let launch = Launch {
+        let request = SpawnRequest {
             command: &command,
             job_id: "main",
             run_tag: "instance.main.1",
@@ -135,7 +135,7 @@ mod tests {
             output: Output::Inherited,
             session,
         };
-        let pid = Spawner::new(&startup).unwrap().spawn(launch).unwrap();
+        let pid = Spawner::new(&startup).unwrap().spawn(request).unwrap();
         master.write_all(b"hello\n").unwrap();
         let mut lines = BufReader::new(master).lines().map(Result::unwrap);
         // What was typed: first echoed by the terminal, then by the run.

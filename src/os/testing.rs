@@ -10,7 +10,7 @@ use nix::libc;
 use super::failure::SpawnError;
 use super::pipe::{ReadEnds, captured};
 use super::proc::{Proc, Stat};
-use super::spawn::{Launch, Output, Spawner, Stdin};
+use super::spawn::{Output, SpawnRequest, Spawner, Stdin};
 use super::{Startup, limits, reap};
 use crate::job::spec::Command;
 use crate::job::{ExitStatus, Pid};
@@ -59,7 +59,7 @@ pub(crate) struct Spawned {
 
 pub(crate) fn spawn(spawner: &mut Spawner, command: &Command) -> Result<Spawned, SpawnError> {
     let (output, ends) = captured()?;
-    let pid = spawner.spawn(Launch {
+    let pid = spawner.spawn(SpawnRequest {
         command,
         job_id: "job",
         run_tag: "instance.job.1",

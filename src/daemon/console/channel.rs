@@ -22,7 +22,7 @@ use crate::time::Mono;
 /// A queue, and the file that it is written to.
 #[derive(Debug)]
 pub(super) struct Channel {
-    file: os::Console,
+    file: os::OwnStream,
     token: Token,
     queue: Queue,
     health: Health,
@@ -52,7 +52,7 @@ enum Health {
 }
 
 impl Channel {
-    pub(super) fn new(file: os::Console, token: Token) -> Channel {
+    pub(super) fn new(file: os::OwnStream, token: Token) -> Channel {
         let queue = Queue::default();
         Channel { file, token, queue, health: Health::Open, is_registered: false, trouble: None }
     }

@@ -46,11 +46,11 @@ impl Console {
     /// The two files that k1s was started with. `forward` is the default for jobs.
     pub(super) fn new(log: Log, forward: Forward) -> Console {
         let stdout = (!os::console::is_one_file())
-            .then(|| Channel::new(os::Console::new(Stream::Stdout), STDOUT));
+            .then(|| Channel::new(os::OwnStream::new(Stream::Stdout), STDOUT));
         Console {
             log,
             has_json_lines: forward == Forward::Json,
-            stderr: Channel::new(os::Console::new(Stream::Stderr), STDERR),
+            stderr: Channel::new(os::OwnStream::new(Stream::Stderr), STDERR),
             stdout,
         }
     }
