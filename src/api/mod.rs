@@ -29,7 +29,7 @@ use crate::job::{self, Defaults, FieldError, JobId, JobSpec, Value, type_name};
 use crate::supervisor::{Milestone, Put, Refusal, Supervisor};
 use crate::time::Now;
 
-use answer::{Events, Goal, Logs, Wait};
+use answer::{Events, Goal, Logs, Reopen, Wait};
 pub use answer::{Pending, Want};
 use exposition::Format;
 pub use exposition::{Kind, Name};
@@ -49,12 +49,13 @@ pub struct Route {
 }
 
 /// All routes of the API.
-pub const ROUTES: [Route; 16] = [
+pub const ROUTES: [Route; 17] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/openapi.json", Handler::OpenApi),
     route(Method::Get, "/metrics", Handler::Metrics),
     route(Method::Get, "/", Handler::List),
     route(Method::Get, "/events", Handler::Events),
+    route(Method::Post, "/reopen", Handler::Reopen),
     route(Method::Get, "/job/{id}", Handler::Show),
     route(Method::Post, "/job/{id}", Handler::Create),
     route(Method::Put, "/job/{id}", Handler::Put),
@@ -152,6 +153,7 @@ impl Api {
                 return answer::metrics(format, &request.head, connection, supervisor, now);
             }
             Ok(Answer::Wait(wait)) => return Some(Pending::Wait(wait)),
+            Ok(Answer::Reopen(reopen)) => return Some(Pending::Reopen(reopen)),
             Err(refused) => refused.respond(connection, now),
         }
         None
@@ -184,6 +186,7 @@ impl Api {
                 let events = Events::of(&request.head, supervisor, now)?;
                 Ok(Answer::Events(Box::new(events)))
             }
+            Handler::Reopen => Ok(Answer::Reopen(Reopen::begin(supervisor))),
             Handler::Logs => match supervisor.job(id) {
                 Some(job) => Ok(Answer::Logs(Box::new(Logs::of(&request.head, job)?))),
                 None => Err(Refused::by(Refusal::NotFound, id)),
@@ -295,6 +298,7 @@ enum Handler {
     Remove,
     Logs,
     Events,
+    Reopen,
     Kill,
     Start,
     Restart,
@@ -312,6 +316,7 @@ enum Answer<'a> {
     Events(Box<Events>),
     Metrics(Format),
     Wait(Wait),
+    Reopen(Reopen),
 }
 
 struct Found<'a> {
@@ -519,6 +524,7 @@ fn refuse_query(handler: Handler, head: &Head) -> Result<(), Refused> {
         | Handler::Remove
         | Handler::Logs
         | Handler::Events
+        | Handler::Reopen
         | Handler::Kill
         | Handler::Start
         | Handler::Restart

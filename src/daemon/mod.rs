@@ -220,7 +220,7 @@ impl Daemon {
             self.drain();
             self.supervisor.handle_timeout(self.now);
             self.peers.handle_timeout(&mut self.supervisor, self.now);
-            self.outputs.files.handle_timeout(self.now);
+            self.outputs.files.go_on(self.now);
         }
     }
 
@@ -281,7 +281,7 @@ impl Daemon {
                     self.report_log_files();
                 }
             }
-            Topic::Output(_) | Topic::Measured => {}
+            Topic::Output(_) | Topic::Measured | Topic::LogFilesReopened => {}
             Topic::Events => {
                 self.journal.write(self.supervisor.events(), &mut self.console, self.now);
                 if self.supervisor.events().has_surplus() && !self.peers.follow_events() {
@@ -293,6 +293,9 @@ impl Daemon {
     }
 
     fn report_log_files(&mut self) {
+        while let Some((number, files)) = self.outputs.files.poll_reopened() {
+            self.supervisor.handle_log_files_reopened(number, files);
+        }
         while let Some((owner, path, event)) = self.outputs.files.poll_event() {
             self.supervisor.handle_log_file(owner, path, event, self.now);
         }
@@ -355,6 +358,9 @@ impl Daemon {
             self.supervisor.shutdown(code, self.now);
         } else if let Some(init) = &mut self.init {
             init.forward(signal, &self.supervisor);
+        } else if signal == Signal::HUP {
+            self.console.note(LogLevel::Info, &HANGUP_NOTE, self.now);
+            self.supervisor.reopen_log_files();
         } else {
             self.ignore(signal);
         }
@@ -362,8 +368,7 @@ impl Daemon {
 
     fn ignore(&mut self, signal: Signal) {
         if self.ignored.insert(signal) {
-            let hint = if signal == Signal::HUP { HANGUP_HINT } else { "" };
-            let text = format_args!("{signal} is ignored, and not logged again{hint}");
+            let text = format_args!("{signal} is ignored, and not logged again");
             self.console.note(LogLevel::Info, &text, self.now);
         }
     }
@@ -480,5 +485,6 @@ const LONG_SLEEP: Duration = Duration::from_secs(2);
 const MOST_SLACK: Duration = Duration::from_millis(100);
 const UNWATCHED_NOTE: &str = "this system does not report changes of its clock: after one, runs of \
      cron expressions may be up to a minute late";
-const HANGUP_HINT: &str = "; to apply a changed config restart k1s, or PUT the jobs by the API";
+const HANGUP_NOTE: &str = "received SIGHUP: reopening log files; to apply a changed config \
+     restart k1s, or PUT the jobs by the API";
 const ACCEPT_NOTE_PAUSE: Duration = Duration::from_secs(10);

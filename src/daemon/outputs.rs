@@ -186,7 +186,7 @@ impl Outputs {
 
     /// Whether there is output that no event will tell of.
     pub(super) fn has_more(&self) -> bool {
-        !self.ready.is_empty() || !self.draining.is_empty()
+        !self.ready.is_empty() || !self.draining.is_empty() || self.files.has_more()
     }
 
     /// Lets those go on for whom there is room again. To be called after the console was flushed.

@@ -7,6 +7,7 @@ use mio::Registry;
 
 use super::init::{Init, MAIN, Stdio};
 use super::leftovers::{self, Leftovers, Stop};
+use super::logfiles::LogFiles;
 use super::meter::{Meter, Over};
 use super::outputs::{Outputs, Sinks, Watched};
 use super::shares::{ACTIONS_A_DRAIN, ANSWERS_A_TURN, FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN};
@@ -130,7 +131,7 @@ impl Processes {
     ) -> Option<u8> {
         let mut exit = None;
         for _ in 0..SPAWNS_A_DRAIN {
-            exit = exit.or(self.act(supervisor, now));
+            exit = exit.or(self.act(supervisor, &mut outputs.files, now));
             if supervisor.has_actions() {
                 return exit;
             }
@@ -138,12 +139,12 @@ impl Processes {
             let stdio = init.filter(|_| launch.job_id.as_str() == MAIN).map(|init| init.stdio);
             self.spawn(launch, stdio, supervisor, outputs, registry, now);
         }
-        exit = exit.or(self.act(supervisor, now));
+        exit = exit.or(self.act(supervisor, &mut outputs.files, now));
         exit
     }
 
     /// Acts on existing processes, up to the share of a turn.
-    fn act(&mut self, supervisor: &mut Supervisor, now: Now) -> Option<u8> {
+    fn act(&mut self, supervisor: &mut Supervisor, files: &mut LogFiles, now: Now) -> Option<u8> {
         let mut exit = None;
         for _ in 0..ACTIONS_A_DRAIN {
             let Some(action) = supervisor.poll_action() else { break };
@@ -177,6 +178,7 @@ impl Processes {
                     supervisor.handle_rest(is_left.unwrap_or(false), now);
                 }
                 Action::Measure => self.meter.begin(),
+                Action::ReopenLogFiles { number } => files.reopen(number),
                 Action::Exit { code } => exit = Some(code),
             }
         }

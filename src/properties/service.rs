@@ -172,6 +172,9 @@ impl Service {
             }
             Action::Glance { run, .. } => self.supervisor.handle_group_gone(run, self.now),
             Action::Measure => self.supervisor.handle_measured(Vitals::default()),
+            Action::ReopenLogFiles { number } => {
+                self.supervisor.handle_log_files_reopened(number, 0);
+            }
             Action::Exit { .. } => {}
         }
     }

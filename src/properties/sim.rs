@@ -543,6 +543,9 @@ impl Sim {
             }
             Action::Rest { .. } => panic!("k1s is not the first process"),
             Action::Measure => self.tell_usage(),
+            Action::ReopenLogFiles { number } => {
+                self.supervisor.handle_log_files_reopened(number, 0);
+            }
             Action::Exit { .. } => self.exit(),
         }
     }

@@ -52,6 +52,13 @@ pub enum Action {
     /// [`Supervisor::handle_usage`](super::Supervisor::handle_usage), and finish with
     /// [`Supervisor::handle_measured`](super::Supervisor::handle_measured).
     Measure,
+    /// Reopen all log files by their names, and then answer with
+    /// [`Supervisor::handle_log_files_reopened`](super::Supervisor::handle_log_files_reopened).
+    /// From now on, nothing more is written to the files that are open.
+    ReopenLogFiles {
+        /// The number of the request.
+        number: u64,
+    },
     /// Everything has been stopped, or the time for it is up: exit with this code.
     Exit {
         /// k1s's own exit code.

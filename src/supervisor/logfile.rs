@@ -1,9 +1,10 @@
-//! What is reported about log files, `output.file` of jobs: the caller writes them.
+//! What is reported about log files, `output.file` of jobs: the caller writes them, and reopens
+//! them when users have renamed them.
 
 use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
 
-use super::{EventKind, Happened, RunKey, Supervisor};
+use super::{Action, EventKind, Happened, RunKey, Supervisor, Topic};
 use crate::job::spec::JobType;
 use crate::job::{JobId, JobSpec};
 use crate::time::Now;
@@ -42,6 +43,15 @@ pub enum LogFileEvent {
     },
     /// It can be rotated again.
     RotatedAgain,
+}
+
+/// How often all log files were reopened.
+#[derive(Debug, Default)]
+pub(super) struct Reopenings {
+    asked: u64,
+    done: u64,
+    /// How many files there were, the last time.
+    files: usize,
 }
 
 impl LogFileOwner {
@@ -106,5 +116,28 @@ impl Supervisor {
         let LogFileOwner { run: RunKey { job: key, number: run }, job_id: id, job_type } = owner;
         let what = Happened::LogFile { run, path, what };
         self.core.tell(EventKind::Job { key, id, job_type, what }, now);
+    }
+
+    /// Has all log files reopened by their names. Returns the number of this request, which
+    /// [`Supervisor::reopened`] takes.
+    pub fn reopen_log_files(&mut self) -> u64 {
+        let reopenings = &mut self.core.reopenings;
+        reopenings.asked += 1;
+        self.core.actions.push_back(Action::ReopenLogFiles { number: reopenings.asked });
+        reopenings.asked
+    }
+
+    /// The answer to an [`Action::ReopenLogFiles`]: since then, so many files were reopened.
+    pub fn handle_log_files_reopened(&mut self, number: u64, files: usize) {
+        let reopenings = &mut self.core.reopenings;
+        (reopenings.done, reopenings.files) = (number, files);
+        self.core.changed.note(Topic::LogFilesReopened);
+    }
+
+    /// How many log files were reopened, once this request is done. [`Topic::LogFilesReopened`]
+    /// changes with that.
+    pub fn reopened(&self, number: u64) -> Option<usize> {
+        let reopenings = &self.core.reopenings;
+        (reopenings.done >= number).then_some(reopenings.files)
     }
 }

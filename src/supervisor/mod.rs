@@ -33,8 +33,8 @@
 //! The caller keeps three rules. After [`Supervisor::poll_spawn`] has returned a launch, the next
 //! call reports its outcome. Each end of a child is reported exactly once: to
 //! [`Supervisor::handle_collected`], and if it was the first process of a run, after all of its
-//! output, to [`Supervisor::handle_run_ended`]. Every [`Action::Survey`] and
-//! [`Action::Measure`] is answered.
+//! output, to [`Supervisor::handle_run_ended`]. Every [`Action::Survey`],
+//! [`Action::Measure`] and [`Action::ReopenLogFiles`] is answered.
 
 mod action;
 mod backoff;
@@ -72,6 +72,7 @@ pub use due::Skipped;
 pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
 pub use histogram::Histogram;
 pub use life::Job;
+use logfile::Reopenings;
 pub use logfile::{LogFileEvent, LogFileOwner};
 use measure::Measurements;
 pub use measure::{TURN_BOUNDS, Usage, Vitals};
@@ -167,6 +168,7 @@ struct Core {
     memory: OutputMemory,
     totals: Totals,
     measurements: Measurements,
+    reopenings: Reopenings,
     live_runs: usize,
     /// Something was freed since deferred runs were last tried.
     has_freed: bool,
@@ -218,6 +220,7 @@ impl Supervisor {
                 memory: OutputMemory::new(settings.output_memory),
                 totals: Totals::default(),
                 measurements: Measurements::default(),
+                reopenings: Reopenings::default(),
                 live_runs: 0,
                 has_freed: false,
                 shutdown: None,

@@ -15,6 +15,8 @@ pub enum Topic {
     Events,
     /// A measurement has finished.
     Measured,
+    /// All log files were reopened.
+    LogFilesReopened,
 }
 
 /// The topics that have changed since they were last asked for, each once.

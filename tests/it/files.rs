@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
@@ -158,6 +159,93 @@ fn two_jobs_may_share_a_file() {
         assert!(lines.eq((1..=300).map(|number| format!("{id} {number}"))), "{text}");
     }
     assert_eq!(text.lines().count(), 600);
+}
+
+// ---- Renamed files ----
+
+/// As logrotate does it: what `reopen` returns is written to a new file.
+#[track_caller]
+fn goes_on_in_a_new_file(reopen: impl Fn(&K1s)) {
+    let k1s = K1s::start();
+    let script = "for n in 1 2; do until [ -e go$n ]; do sleep 0.01; done; echo $n; done; read x";
+    let job = with(one_off(script), json!({"stdin": ""}));
+    let [log, old] = ["x.log", "x.log.old"].map(|name| k1s.dir().join(name));
+    k1s.create("j", &to(json!({"path": "x.log", "maxBytes": 0}), job));
+    fs::write(k1s.dir().join("go1"), "").unwrap();
+    wait_until("it is written", || read(&log) == "1\n");
+    fs::rename(&log, &old).unwrap();
+    reopen(&k1s);
+    wait_until("there is a new file", || log.exists());
+    fs::write(k1s.dir().join("go2"), "").unwrap();
+    wait_until("it is written to", || read(&log) == "2\n");
+    assert_eq!(read(&old), "1\n");
+}
+
+#[test]
+fn files_are_reopened_by_request() {
+    goes_on_in_a_new_file(|k1s| {
+        let reply = k1s.post("/reopen", &Value::Null);
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.json(), json!({"message": "Log files reopened", "files": 1}));
+        assert!(k1s.dir().join("x.log").exists(), "it is done when that is answered");
+    });
+}
+
+#[test]
+fn files_are_reopened_by_sighup() {
+    goes_on_in_a_new_file(|k1s| {
+        k1s.signal(Signal::SIGHUP);
+        says(k1s, "received SIGHUP: reopening log files; to apply a changed config restart", 1);
+    });
+}
+
+#[test]
+fn only_who_has_the_token_may_have_files_reopened() {
+    let k1s = K1s::start();
+    let mut stranger = k1s.connect();
+    stranger.send("POST /reopen HTTP/1.1\r\nHost: k1s\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(stranger.reply().status, 403);
+    let reply = k1s.get("/reopen");
+    assert_eq!((reply.status, reply.header("allow")), (405, Some("POST")));
+    assert_eq!(k1s.post("/reopen?wait=1", &Value::Null).status, 400);
+    let none = json!({"message": "Log files reopened", "files": 0});
+    assert_eq!(k1s.post("/reopen", &Value::Null).json(), none);
+}
+
+#[test]
+fn what_cannot_be_written_is_tried_at_once_when_files_are_reopened() {
+    let k1s = K1s::start();
+    k1s.run("j", &to(json!({"path": "logs/x"}), one_off("echo x")));
+    says(&k1s, "cannot be written", 1);
+    k1s.post("/reopen", &Value::Null);
+    fs::create_dir(k1s.dir().join("logs")).unwrap();
+    let reply = k1s.post("/reopen", &Value::Null);
+    assert_eq!(reply.json()["files"], 1);
+    assert_eq!(read(k1s.dir().join("logs/x")), "x\n");
+    says(&k1s, "can be written again", 1);
+}
+
+/// While 400 files are reopened in shares, others ask for it, too.
+#[test]
+fn many_files_are_reopened_for_many() {
+    let k1s = K1s::start();
+    for number in 0..400 {
+        let file = json!({"path": "{job}.log"});
+        k1s.create(&format!("j{number}"), &to(file, one_off("echo x; exec sleep 1000")));
+    }
+    let log = |number: u32| k1s.dir().join(format!("j{number}.log"));
+    wait_until("all are written", || (0..400).all(|number| read(log(number)) == "x\n"));
+    let mut clients: Vec<_> = (0..20).map(|_| k1s.connect()).collect();
+    (0..400).for_each(|number| fs::remove_file(log(number)).unwrap());
+    let head = format!(
+        "POST /reopen HTTP/1.1\r\nHost: k1s\r\n{}Content-Length: 0\r\n\r\n",
+        k1s.authorization()
+    );
+    clients.iter_mut().for_each(|client| client.send(&head));
+    for client in &mut clients {
+        assert_eq!(client.reply().json()["files"], 400);
+        assert!((0..400).all(|number| log(number).exists()), "all are there when one is answered");
+    }
 }
 
 // ---- Trouble ----

@@ -328,6 +328,9 @@ impl Stage {
             }
             Action::Rest { ask } => self.say(format!("what belongs to no job, asked {ask}")),
             Action::Measure => self.supervisor.handle_measured(Vitals::default()),
+            Action::ReopenLogFiles { number } => {
+                self.supervisor.handle_log_files_reopened(number, 0);
+            }
             Action::Exit { code } => self.say(format!("EXIT {code}")),
         }
     }

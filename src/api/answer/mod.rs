@@ -14,6 +14,7 @@ mod events;
 mod listing;
 mod logs;
 mod metrics;
+mod reopen;
 mod stream;
 mod wait;
 
@@ -27,6 +28,7 @@ pub(super) use events::Events;
 pub(super) use logs::Logs;
 use metrics::Metrics;
 pub(super) use metrics::metrics;
+pub(super) use reopen::Reopen;
 use stream::{Slice, Source, Stream};
 pub(super) use wait::{Goal, Wait};
 
@@ -37,6 +39,8 @@ pub enum Pending {
     Stream(Box<Stream>),
     /// A job that is to come so far: goes on when it changes.
     Wait(Wait),
+    /// Log files that are to be reopened.
+    Reopen(Reopen),
 }
 
 /// What a pending answer needs to go on.
@@ -63,6 +67,7 @@ impl Pending {
     ) -> bool {
         match self {
             Pending::Stream(stream) => stream.go_on(supervisor, connection, now),
+            Pending::Reopen(reopen) => reopen.go_on(supervisor, connection, now),
             Pending::Wait(wait) => match wait.go_on(supervisor, connection, now) {
                 None => true,
                 Some(rest) => {
@@ -77,7 +82,7 @@ impl Pending {
     pub fn follows_events(&self) -> bool {
         match self {
             Pending::Stream(stream) => stream.follows_events(),
-            Pending::Wait(_) => false,
+            Pending::Wait(_) | Pending::Reopen(_) => false,
         }
     }
 
@@ -86,6 +91,7 @@ impl Pending {
         match self {
             Pending::Stream(stream) => stream.want(),
             Pending::Wait(wait) => wait.want(),
+            Pending::Reopen(reopen) => reopen.want(),
         }
     }
 }

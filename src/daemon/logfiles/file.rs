@@ -28,6 +28,8 @@ pub(super) struct LogFile {
     /// When nothing more is tried, since nobody writes to it any more.
     pub(super) given_up_at: Option<Mono>,
     handle: Option<os::logfile::LogFile>,
+    /// The file that is open may have another name by now: nothing more is written to it.
+    is_stale: bool,
     is_mid_line: bool,
 }
 
@@ -60,6 +62,7 @@ impl LogFile {
             rotation_failure: None,
             given_up_at: None,
             handle: None,
+            is_stale: false,
             is_mid_line: false,
         }
     }
@@ -93,12 +96,20 @@ impl LogFile {
         self.is_mid_line
     }
 
-    /// Opens it if it is not open, or is another by now. Returns its size in bytes.
+    /// From now on, nothing more is written to the file that is open.
+    /// Returns whether that was so already.
+    pub(super) fn mark_stale(&mut self) -> bool {
+        std::mem::replace(&mut self.is_stale, true)
+    }
+
+    /// Opens it if it is not open, or if the one that is open is stale or was removed. Returns its
+    /// size in bytes.
     ///
     /// # Errors
     /// Why it cannot be opened, for people.
     pub(super) fn open(&mut self) -> Result<u64, String> {
-        if let Some(handle) = self.handle.take() {
+        let is_stale = std::mem::take(&mut self.is_stale);
+        if let Some(handle) = self.handle.take().filter(|_| !is_stale) {
             let status = handle.status()?;
             if !status.is_removed {
                 self.handle = Some(handle);

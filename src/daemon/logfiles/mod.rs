@@ -44,6 +44,22 @@ pub(super) struct LogFiles {
     events: VecDeque<(LogFileOwner, Rc<str>, LogFileEvent)>,
     /// What was done since that was last asked.
     operations: usize,
+    /// Files to reopen.
+    stale: VecDeque<FileKey>,
+    /// How many files were ever to be reopened, and how many of them were.
+    marked: u64,
+    reopened: u64,
+    reopenings: VecDeque<Reopening>,
+}
+
+/// A request to reopen all files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reopening {
+    number: u64,
+    /// It is done when so many were ever reopened.
+    until: u64,
+    /// How many files it concerns.
+    files: usize,
 }
 
 /// Names a log file that is written to.
@@ -60,6 +76,10 @@ impl Default for LogFiles {
             pending_bytes: 0,
             events: VecDeque::new(),
             operations: 0,
+            stale: VecDeque::new(),
+            marked: 0,
+            reopened: 0,
+            reopenings: VecDeque::new(),
         }
     }
 }
@@ -106,17 +126,47 @@ impl LogFiles {
         self.attempt(key, bytes, now)
     }
 
-    /// When [`LogFiles::handle_timeout`] is to be called.
+    /// Reopens all files by their names, as they may have been renamed. What cannot be written is
+    /// tried again at once. `number` is that of the request.
+    pub(super) fn reopen(&mut self, number: u64) {
+        let mut files = 0;
+        for (key, file) in &mut self.files {
+            if !file.is_open() && file.failure.is_none() {
+                continue;
+            }
+            files += 1;
+            if !file.mark_stale() {
+                self.stale.push_back(*key);
+                self.marked += 1;
+            }
+        }
+        self.reopenings.push_back(Reopening { number, until: self.marked, files });
+    }
+
+    /// A request to reopen all files that is done: its number, and how many there were.
+    pub(super) fn poll_reopened(&mut self) -> Option<(u64, usize)> {
+        let reopened = self.reopened;
+        let done = self.reopenings.pop_front_if(|reopening| reopening.until <= reopened)?;
+        Some((done.number, done.files))
+    }
+
+    /// Whether [`LogFiles::go_on`] is to be called without waiting.
+    pub(super) fn has_more(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
+    /// When [`LogFiles::go_on`] is to be called.
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
         self.timers.next()
     }
 
-    /// Tries again to write what waits, a share of a turn.
-    pub(super) fn handle_timeout(&mut self, now: Now) {
+    /// Reopens files, and tries again to write what waits, up to the share of a turn.
+    pub(super) fn go_on(&mut self, now: Now) {
         let mut operations = 0;
-        while operations < FILE_OPERATIONS_A_TURN
-            && let Some(key) = self.timers.expire(now.mono)
-        {
+        while operations < FILE_OPERATIONS_A_TURN {
+            let key = self.stale.pop_front();
+            self.reopened += u64::from(key.is_some());
+            let Some(key) = key.or_else(|| self.timers.expire(now.mono)) else { return };
             operations += 1 + self.attempt(key, &[], now);
         }
     }
@@ -133,16 +183,23 @@ impl LogFiles {
 
     /// k1s ends: tries for the last time to write what waits.
     pub(super) fn finish(&mut self, now: Now) {
-        for key in self.files.keys().copied().collect::<Vec<_>>() {
+        let waits =
+            |(key, file): (&FileKey, &LogFile)| (!file.pending.bytes().is_empty()).then_some(*key);
+        for key in self.files.iter().filter_map(waits).collect::<Vec<_>>() {
             self.attempt(key, &[], now);
             self.give_up(key);
         }
     }
 
-    /// Writes what waits, then these bytes. Returns the number of file operations.
+    /// Opens the file, and writes what waits and then these bytes. Returns the number of file
+    /// operations.
     fn attempt(&mut self, key: FileKey, mut bytes: &[u8], now: Now) -> usize {
         let mut waiting = self.take_pending(key);
-        let (count, mut result) = self.append(key, &waiting, now);
+        let (count, mut result) = match (waiting.is_empty(), bytes.is_empty()) {
+            (true, true) => (0, self.open(key).map(drop)),
+            (true, false) => (0, Ok(())),
+            (false, _) => self.append(key, &waiting, now),
+        };
         waiting.drain(..count);
         self.restore_pending(key, waiting);
         if result.is_ok() {
@@ -168,12 +225,11 @@ impl LogFiles {
         // Whether it was rotated just now before anything was written.
         let mut is_in_vain = false;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            let Some(file) = self.files.get_mut(&key) else { break };
-            self.operations += usize::from(!file.is_open());
-            let size = match file.open() {
+            let size = match self.open(key) {
                 Ok(size) => size,
                 Err(error) => return (written, Err(error)),
             };
+            let Some(file) = self.files.get_mut(&key) else { break };
             let limit = file.max_bytes.filter(|_| file.may_rotate(now));
             let end = limit.and_then(|limit| cut(size, limit, file.is_mid_line(), rest));
             // Somebody may fill each new file before it is written to.
@@ -190,6 +246,13 @@ impl LogFiles {
             }
         }
         (written, Ok(()))
+    }
+
+    /// Opens the file if that is needed. Returns its size in bytes.
+    fn open(&mut self, key: FileKey) -> Result<u64, String> {
+        let Some(file) = self.files.get_mut(&key) else { return Ok(0) };
+        self.operations += usize::from(!file.is_open());
+        file.open()
     }
 
     fn rotate(&mut self, key: FileKey, now: Now) {

@@ -57,7 +57,7 @@ impl Place {
 
     fn after(&mut self, seconds: u64) {
         self.now.mono = self.now.mono + Duration::from_secs(seconds);
-        self.files.handle_timeout(self.now);
+        self.files.go_on(self.now);
     }
 
     /// In how many seconds something is tried again.
@@ -234,4 +234,63 @@ fn a_file_that_is_full_from_before_is_rotated_first() {
     place.write(key, &"line\n".repeat(300));
     assert_eq!(place.read("a"), "line\n".repeat(300 - 203));
     assert_eq!(place.read("a.1"), format!("mine\n{}", "line\n".repeat(203)));
+}
+
+#[test]
+fn requests_to_reopen_are_done_when_all_of_their_files_are() {
+    let mut place = Place::new("reopen");
+    let mut keys = Vec::new();
+    for number in 0..100 {
+        keys.push(place.attach(&format!("a{number}"), &[path("{job}")]));
+    }
+    // Two have never been written to.
+    for key in &keys[2..] {
+        place.write(*key, "old\n");
+    }
+    let rename = |place: &Place, to: &str| {
+        fs::create_dir(place.path.join(to)).unwrap();
+        for number in 2..100 {
+            let name = format!("a{number}");
+            fs::rename(place.path.join(&name), place.path.join(to).join(&name)).unwrap();
+        }
+    };
+    let all = |place: &Place| (2..100).all(|number| place.path.join(format!("a{number}")).exists());
+    rename(&place, "first");
+    place.files.reopen(1);
+    assert_eq!(place.files.poll_reopened(), None);
+    place.write(keys[99], "new\n");
+    assert_eq!(place.read("a99"), "new\n", "at once, although others come first");
+    assert_eq!(place.read("first/a99"), "old\n");
+    place.files.go_on(place.now);
+    assert!(place.files.has_more());
+    place.files.reopen(2);
+    while place.files.poll_reopened() != Some((1, 98)) {
+        place.files.go_on(place.now);
+    }
+    assert!(all(&place));
+    rename(&place, "second");
+    place.files.reopen(3);
+    let mut done = Vec::new();
+    while place.files.has_more() {
+        place.files.go_on(place.now);
+        done.extend(std::iter::from_fn(|| place.files.poll_reopened()));
+    }
+    assert!(all(&place));
+    assert_eq!(done, [(2, 98), (3, 98)]);
+    assert_eq!((place.read("a0"), place.path.join("a0").exists()), (String::new(), false));
+}
+
+#[test]
+fn to_reopen_tries_again_what_cannot_be_written() {
+    let mut place = Place::new("reopen-again");
+    let key = place.attach("a", &[path("logs/a")]);
+    place.write(key, "a\n");
+    place.files.reopen(1);
+    place.files.go_on(place.now);
+    assert_eq!((place.next_try(), place.files.poll_reopened()), (Some(2), Some((1, 1))));
+    fs::create_dir(place.path.join("logs")).unwrap();
+    place.files.reopen(2);
+    place.files.go_on(place.now);
+    assert_eq!(place.read("logs/a"), "a\n");
+    assert_eq!(place.events(), [failed(), LogFileEvent::Recovered { missing: 0 }]);
 }
