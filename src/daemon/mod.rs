@@ -235,8 +235,8 @@ impl Daemon {
         if self.processes.reap_timeout().is_none_or(|at| at > self.now.mono) {
             return;
         }
-        if self.children.drain() {
-            self.handle_signal(Signal::PIPE);
+        for signal in self.children.drain() {
+            self.handle_signal(signal);
         }
         self.processes.reap(&mut self.outputs, &mut self.supervisor, self.now);
     }

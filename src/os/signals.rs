@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! prepare() ── all blocked, nothing is lost ──► install() ── handlers installed ──► unblocked
-//!                                                  CHLD and PIPE stay blocked: a signalfd
+//!                                         CHLD, PIPE and XFSZ stay blocked: a signalfd
 //! ```
 //!
 //! Several pending signals with the same number count as one, as always: signal(7).
@@ -26,13 +26,13 @@ pub enum Audience {
     /// `k1s`: TERM, INT, QUIT, HUP, USR1, USR2, ALRM.
     Daemon,
     /// `k1s init`: every signal that can be passed on to the main job. Not KILL and STOP, which
-    /// cannot be caught; nor CHLD and PIPE, which the signalfd reads; nor ABRT, BUS, FPE, ILL,
+    /// cannot be caught; nor CHLD, PIPE and XFSZ, which the signalfd reads; nor ABRT, BUS, FPE, ILL,
     /// SEGV, SYS and TRAP, which report a bug of k1s itself (tini leaves out the same).
     Init,
 }
 
-/// Installs handlers for the signals of `audience`, then unblocks all signals except CHLD and PIPE,
-/// also those that were blocked when k1s was started. Signals that came since
+/// Installs handlers for the signals of `audience`, then unblocks all signals except CHLD, PIPE
+/// and XFSZ, also those that were blocked when k1s was started. Signals that came since
 /// [`prepare`](super::prepare) are delivered now.
 ///
 /// # Errors
@@ -51,12 +51,12 @@ pub fn drain(signals: &mut Signals) -> Vec<Signal> {
     came
 }
 
-/// CHLD and PIPE, through a signalfd: signalfd(2). Non-blocking, close-on-exec.
+/// CHLD, PIPE and XFSZ, through a signalfd: signalfd(2). Non-blocking, close-on-exec.
 #[derive(Debug)]
 pub struct SignalFd(NixSignalFd);
 
 impl SignalFd {
-    /// Creates it for the two signals, which [`prepare`](super::prepare) has blocked.
+    /// Creates it for these signals, which [`prepare`](super::prepare) has blocked.
     ///
     /// # Errors
     /// Those of signalfd(2): no descriptor is free, or there is no memory.
@@ -65,11 +65,11 @@ impl SignalFd {
         Ok(SignalFd(NixSignalFd::with_flags(&through_signalfd(), flags)?))
     }
 
-    /// Reads all signals that are pending, at most one of each, in one call. Returns whether
-    /// another process has sent SIGPIPE. Those that k1s gets for writing to a closed pipe do not
-    /// count, because the write has failed as well.
-    pub fn drain(&self) -> bool {
-        let mut buffer = [0; 2 * INFO_BYTES];
+    /// Reads all signals that are pending, at most one of each, in one call. Returns those except
+    /// SIGCHLD that another process has sent. SIGPIPE for writing to a closed pipe and SIGXFSZ for
+    /// exceeding RLIMIT_FSIZE come from k1s itself; the write has failed as well.
+    pub fn drain(&self) -> Vec<Signal> {
+        let mut buffer = [0; 3 * INFO_BYTES];
         let count = loop {
             match nix::unistd::read(&self.0, &mut buffer) {
                 // Try again, because no other event would come.
@@ -77,11 +77,11 @@ impl SignalFd {
                 result => break result.unwrap_or(0),
             }
         };
-        let mut infos = buffer.get(..count).unwrap_or_default().chunks_exact(INFO_BYTES);
-        infos.any(|info| {
-            number_at(info, SIGNO) == Some(NixSignal::SIGPIPE as u32)
-                && number_at(info, SENDER) != Some(std::process::id())
-        })
+        let infos = buffer.get(..count).unwrap_or_default().chunks_exact(INFO_BYTES);
+        let foreign = infos.filter(|info| number_at(info, SENDER) != Some(std::process::id()));
+        let numbers = foreign.filter_map(|info| i32::try_from(number_at(info, SIGNO)?).ok());
+        let numbers = numbers.filter(|number| *number != NixSignal::SIGCHLD as i32);
+        numbers.filter_map(Signal::from_number).collect()
     }
 }
 
@@ -109,7 +109,7 @@ const INFO_BYTES: usize = size_of::<nix::libc::signalfd_siginfo>();
 
 /// They stay blocked in k1s.
 fn through_signalfd() -> SigSet {
-    [NixSignal::SIGCHLD, NixSignal::SIGPIPE].into_iter().collect()
+    [NixSignal::SIGCHLD, NixSignal::SIGPIPE, NixSignal::SIGXFSZ].into_iter().collect()
 }
 
 fn numbers(audience: Audience) -> Vec<i32> {
@@ -134,11 +134,12 @@ const DAEMON: [NixSignal; 7] = [
 ];
 
 /// 32 and 33 belong to the C library.
-const NOT_FORWARDED: [i32; 13] = [
+const NOT_FORWARDED: [i32; 14] = [
     NixSignal::SIGKILL as i32,
     NixSignal::SIGSTOP as i32,
     NixSignal::SIGCHLD as i32,
     NixSignal::SIGPIPE as i32,
+    NixSignal::SIGXFSZ as i32,
     NixSignal::SIGABRT as i32,
     NixSignal::SIGBUS as i32,
     NixSignal::SIGFPE as i32,
@@ -199,22 +200,24 @@ mod tests {
     }
 
     #[test]
-    fn the_signalfd_tells_of_foreign_pipe_signals_alone() {
-        let name = "os::signals::tests::the_signalfd_tells_of_foreign_pipe_signals_alone";
+    fn the_signalfd_tells_of_foreign_signals_alone() {
+        let name = "os::signals::tests::the_signalfd_tells_of_foreign_signals_alone";
         in_own_process(name, || {
             prepare();
             let _signals = install(Audience::Daemon).unwrap();
             let signalfd = SignalFd::new().unwrap();
-            assert!(!signalfd.drain());
-            // Writing to a pipe that nobody reads.
+            assert_eq!(signalfd.drain(), []);
+            // Writing to a pipe that nobody reads, and to a file that is too large.
             raise(NixSignal::SIGPIPE).unwrap();
-            assert!(!signalfd.drain());
+            raise(NixSignal::SIGXFSZ).unwrap();
+            assert_eq!(signalfd.drain(), []);
             let own = std::process::id();
             let mut spawner = spawner();
-            let child = spawn(&mut spawner, &shell(&format!("kill -PIPE {own}"))).unwrap();
+            let child = spawn(&mut spawner, &shell(&format!("kill -PIPE {own}; kill -XFSZ {own}")))
+                .unwrap();
             wait(child.pid);
-            assert!(signalfd.drain(), "the pipe's besides the child's");
-            assert!(!signalfd.drain());
+            assert_eq!(signalfd.drain(), named(&["PIPE", "XFSZ"]), "and not the child's");
+            assert_eq!(signalfd.drain(), []);
         });
     }
 }

@@ -363,6 +363,26 @@ fn a_full_disk_holds_up_nothing() {
     assert!(text.ends_with(&wanted[common + missing..]), "there is one gap");
 }
 
+/// SIGXFSZ ended k1s, and would have been passed on to the command of `init`.
+#[test]
+fn a_limit_on_the_size_of_files_ends_nobody() {
+    let limited = || K1s::with().around(&["prlimit", "--fsize=20000"]);
+    let k1s = limited().start();
+    let log = k1s.dir().join("x.log");
+    let result = k1s.run("j", &to(json!({"path": "x.log"}), one_off("seq 1 5000")));
+    assert_eq!(result["exitCode"], 0);
+    says(&k1s, "cannot be written: File too large (EFBIG)", 1);
+    let written = read(&log);
+    assert!(written.len() == 20000 && numbers(5000).starts_with(&written), "{}", written.len());
+    fs::remove_file(&log).unwrap();
+    says(&k1s, "can be written again", 1);
+    assert_eq!(written + &read(&log), numbers(5000));
+    let start = limited().init(&["sleep", "1000"]).start();
+    start.run("j", &to(json!({"path": "x.log"}), one_off("seq 1 5000")));
+    says(&start, "cannot be written: File too large (EFBIG)", 1);
+    assert_eq!(start.job("main")["state"], "running");
+}
+
 #[test]
 fn a_read_only_file_system_is_waited_for() {
     if let Some(reason) = cannot_mount() {
