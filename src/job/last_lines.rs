@@ -111,6 +111,7 @@ mod tests {
             duration: Duration::ZERO,
             log_begin: LogEnd::default().place(),
             log_end: log_end.place(),
+            beside: 0,
             stdout,
             stderr,
         };

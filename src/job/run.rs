@@ -31,6 +31,8 @@ pub struct RunRecord {
     pub log_begin: LogPlace,
     /// Where the job's log ended as its first process was over.
     pub log_end: LogPlace,
+    /// How many other runs of the job were not over then.
+    pub beside: usize,
     /// What is kept of its standard output.
     pub stdout: Captured,
     /// What is kept of its standard error.

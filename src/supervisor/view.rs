@@ -145,10 +145,16 @@ impl Job {
     /// What is kept of the output of runs that were not over at this place of the job's log, and up
     /// to which place that is all there is: to go on from there, ask anew.
     pub fn logs_from(&self, place: LogPlace) -> (impl Iterator<Item = RunLog<'_>>, LogPlace) {
-        let first = self.results.partition_point(|it| it.record.log_end <= place);
-        let finished = self.results.range(first..).take(RUNS_AT_A_TIME);
-        let last = self.results.get(first + RUNS_AT_A_TIME).and(finished.clone().next_back());
+        let begin = self.results.partition_point(|it| it.record.log_end <= place);
+        let end = self.results.len().min(begin + RUNS_AT_A_TIME);
+        let rest = self.results.range(end..);
+        let last = self.results.get(end.saturating_sub(1)).filter(|_| rest.len() > 0);
         let until = last.map_or(self.log_end.place(), |last| last.record.log_end);
+        // Later ones that were live beside the last, and began before it was over.
+        let live_still = self.unrecorded_runs().filter(|run| run.log_begin < until).count();
+        let beside = last.map_or(0, |last| last.record.beside).saturating_sub(live_still);
+        let beside = rest.filter(move |it| it.record.log_begin < until).take(beside);
+        let finished = self.results.range(begin..end).chain(beside);
         let finished = finished.map(|finished| RunLog::of_record(&finished.record));
         let live = self.unrecorded_runs();
         let live = live.map(|run| RunLog::of_live(run.key.number, &run.stdout, &run.stderr));
@@ -163,7 +169,7 @@ impl Job {
         finished.chain(live.map(|run| RunLog::of_live(run.key.number, &run.stdout, &run.stderr)))
     }
 
-    fn unrecorded_runs(&self) -> impl Iterator<Item = &Run> {
+    pub(super) fn unrecorded_runs(&self) -> impl Iterator<Item = &Run> {
         self.runs.iter().filter(|run| !matches!(run.state, RunState::Clearing { .. }))
     }
 
@@ -223,5 +229,64 @@ impl Job {
     }
 }
 
-/// So many runs of a job that were live at the same time are put into one order.
+/// So many finished runs are read at a time, and those that were live beside the last of them.
 const RUNS_AT_A_TIME: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Cursor, ExitStatus, LogFilter, LogItem, Spelling, Stream, Value, parse};
+    use crate::supervisor::{RunKey, Settings, Supervisor};
+    use std::time::Duration;
+
+    /// A run that ended behind the last of a part of the history had its first lines left out, as
+    /// those were before the end of that part.
+    #[test]
+    fn runs_beside_others_are_read_whole_wherever_the_history_is_parted() {
+        let settings = Settings {
+            instance: "k".to_owned(),
+            job_limit: 1,
+            output_memory: 1 << 20,
+            shutdown_timeout: Duration::from_secs(9),
+            main: None,
+        };
+        let now = Now::default();
+        let mut supervisor = Supervisor::new(settings, now);
+        let spec = r#"{"type":"cron","executable":"x","schedule":"@yearly",
+            "concurrencyPolicy":"allow","output":{"historyLimit":1000}}"#;
+        let spec: Value = serde_json::from_str(spec).unwrap();
+        let spec = parse(spec, "/", Spelling::Camel).unwrap();
+        supervisor.create(JobId::parse("a").unwrap(), spec, now).unwrap();
+        let mut live = std::collections::VecDeque::new();
+        for pid in 1..=300 {
+            supervisor.run("a", now).unwrap();
+            let launch = supervisor.poll_spawn().unwrap();
+            let run = launch.run;
+            supervisor.handle_spawned(launch, Pid(pid), now);
+            live.push_back(pid);
+            // Three at a time; and the first one is there to the end.
+            let older = if live.len() > 3 { live.remove(1) } else { None };
+            supervisor.handle_output(run, Stream::Stdout, b"begin\n", now);
+            if let Some(pid) = older {
+                let run = RunKey { number: pid as u64, ..run };
+                supervisor.handle_output(run, Stream::Stderr, b"end\n", now);
+                supervisor.handle_exit(Pid(pid), ExitStatus::Code(0), false, now);
+            }
+        }
+        let job = supervisor.job("a").unwrap();
+        let filter = LogFilter { first_run: 0, last_run: u64::MAX, stream: None };
+        let (mut cursor, mut numbers, mut parts) = (Cursor::default(), Vec::new(), 0);
+        let end = job.log_end().place();
+        while cursor.place() < end {
+            let (runs, until) = job.logs_from(cursor.place());
+            cursor.read_lines(runs, filter, until, usize::MAX, |item| match item {
+                LogItem::Line(line) => numbers.push(line.number),
+                LogItem::Lost(count) => panic!("{count} are lost behind {:?}", numbers.last()),
+            });
+            cursor.skip_to(until);
+            parts += 1;
+        }
+        assert_eq!(numbers, (1..=300 + 297).collect::<Vec<u64>>());
+        assert_eq!(parts, 5);
+    }
+}

@@ -28,6 +28,7 @@ impl Job {
         now: Now,
     ) -> End {
         let spawn_failed = reason == Reason::SpawnFailed;
+        let beside = self.unrecorded_runs().count().saturating_sub(1);
         let Some(run) = self.runs.get_mut(index) else {
             return End { success, spawn_failed, lived: Duration::ZERO };
         };
@@ -48,6 +49,7 @@ impl Job {
             duration: lived,
             log_begin: run.log_begin,
             log_end: self.log_end.place(),
+            beside,
             stdout,
             stderr,
         };
