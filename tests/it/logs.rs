@@ -291,6 +291,21 @@ fn a_run_is_followed_until_it_is_over() {
     assert!(all.iter().all(|line| line["run"] == 1));
 }
 
+/// Its follower was told that it was over, and not what was missing.
+#[test]
+fn a_run_that_is_not_kept_is_told_as_lost_to_who_follows_it() {
+    let k1s = K1s::start();
+    let script = "echo 1; while [ ! -e go ]; do sleep 0.01; done; seq 2 100";
+    k1s.create("x", &with(one_off(script), json!({"output": {"historyLimit": 0}})));
+    wait_until("it has written", || logs(&k1s, "") == "1\n");
+    let mut client = follow(&k1s, "&run=1&format=ndjson");
+    assert_eq!(followed(&mut client, |_| true)[0]["line"], "1");
+    std::fs::write(k1s.dir().join("go"), "").unwrap();
+    let rest = followed(&mut client, |_| false);
+    let told = |line: &Value| line["lost"].as_u64().unwrap_or(1);
+    assert_eq!(rest.iter().map(told).sum::<u64>(), 99, "{rest:?}");
+}
+
 #[test]
 fn the_tail_is_followed() {
     let k1s = K1s::start();

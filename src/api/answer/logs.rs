@@ -140,7 +140,14 @@ impl Logs {
         // One run may be over, and its end in the log known.
         let run_end = match asked.run.map(|run| job.log_of(run)) {
             None => None,
-            Some(None) => return Slice::Over,
+            // It is not kept any more, nor where it ended: all that came since may be of it.
+            Some(None) => {
+                if asked.format == Format::Lines {
+                    let nothing = std::iter::empty();
+                    cursor.read_lines(nothing, filter, end, 0, |item| write_item(out, item));
+                }
+                return Slice::Over;
+            }
             Some(Some((_, end))) => end,
         };
         let end = run_end.map_or(end, |run_end| run_end.min(end));
