@@ -237,7 +237,11 @@ impl Peers {
         let Some(peer) = self.peers.get_mut(&event.token()) else { return };
         peer.can_read |= event.is_readable() || event.is_read_closed() || event.is_error();
         peer.can_write |= event.is_writable() || event.is_write_closed() || event.is_error();
-        peer.is_read_closed |= event.is_read_closed();
+        if event.is_read_closed() {
+            peer.is_read_closed = true;
+            // While its requests wait behind an answer, they are not read, nor is its end.
+            peer.connection.handle_half_closed();
+        }
         peer.is_broken |= event.is_error();
         self.make_ready(event.token());
     }

@@ -49,8 +49,10 @@ pub struct Connection {
     sent: usize,
     /// When the peer last took output, or when output began to wait.
     progress: Mono,
-    /// The peer has ended its side.
+    /// All that the peer has sent was read.
     eof: bool,
+    /// The peer has ended its side; what it has sent may not be read yet.
+    is_half_closed: bool,
     /// A request was answered: this peer speaks HTTP.
     served: bool,
 }
@@ -136,6 +138,7 @@ impl Connection {
             sent: 0,
             progress: now.mono,
             eof: false,
+            is_half_closed: false,
             served: false,
         }
     }
@@ -193,9 +196,15 @@ impl Connection {
         append(&mut self.input, rest, self.limits.max_head_bytes.saturating_add(rest.len()));
     }
 
-    /// The peer will send no more. Its requests so far are still answered.
+    /// The peer will send no more than what is still to be read.
+    pub fn handle_half_closed(&mut self) {
+        self.is_half_closed = true;
+    }
+
+    /// The peer will send no more, and all was read. Its requests so far are still answered.
     pub fn handle_eof(&mut self) {
         self.eof = true;
+        self.is_half_closed = true;
         if let State::Linger { .. } = self.state {
             self.finish();
         }
@@ -204,7 +213,7 @@ impl Connection {
     /// Whether the peer has closed its sending side. Then only a failing write shows whether it
     /// still receives.
     pub fn is_half_closed(&self) -> bool {
-        self.eof
+        self.is_half_closed
     }
 
     /// Finds out whether a peer that has closed its sending side still waits for its answer: sends

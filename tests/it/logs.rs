@@ -371,6 +371,30 @@ fn followers_that_are_gone_are_forgotten() {
     wait_until("they are forgotten", || k1s.open_fds().unwrap() <= before);
 }
 
+/// Requests behind the one that is followed are not read while there are too many of them, and so
+/// the end behind them was not noticed.
+#[test]
+fn followers_that_are_gone_are_forgotten_whatever_they_have_asked_for_next() {
+    let k1s = K1s::start();
+    k1s.create("x", &continuous("echo hello; exec sleep 1000"));
+    wait_until("it has written", || logs(&k1s, "") == "hello\n");
+    let before = k1s.open_fds().unwrap();
+    let requests = "GET /healthz HTTP/1.1\r\nHost: k1s\r\n\r\n".repeat(1000);
+    let mut clients: Vec<Client> = (0..2).map(|_| follow(&k1s, "")).collect();
+    for client in &mut clients {
+        assert_eq!(client.chunk().as_deref(), Some(&b"hello\n"[..]));
+        client.send(requests.as_bytes());
+    }
+    let mut stays = clients.pop().unwrap();
+    drop(clients);
+    stays.finish_sending();
+    assert_eq!(stays.chunk(), None, "what is followed ends");
+    for _ in 0..1000 {
+        assert_eq!(stays.reply().status, 200, "and what was asked for behind it is answered");
+    }
+    wait_until("they are forgotten", || k1s.open_fds().unwrap() <= before);
+}
+
 #[test]
 fn followers_at_rest_cost_nothing() {
     let k1s = K1s::start();
