@@ -212,7 +212,7 @@ impl Daemon {
             self.read_outputs();
             let left = self.outputs.left_to_followers();
             self.peers.serve_ready(self.poll.registry(), &mut self.supervisor, left, self.now);
-            self.supervisor.forget_departed();
+            self.forget_departed();
             self.reap();
             self.tell_ends();
             self.processes.look_around(&mut self.supervisor, self.now);
@@ -221,6 +221,13 @@ impl Daemon {
             self.supervisor.handle_timeout(self.now);
             self.peers.handle_timeout(&mut self.supervisor, self.now);
             self.outputs.files.go_on(self.now);
+        }
+    }
+
+    fn forget_departed(&mut self) {
+        if self.supervisor.has_departed() {
+            let read = self.peers.jobs_read();
+            self.supervisor.forget_departed(|job| read.contains(&job));
         }
     }
 

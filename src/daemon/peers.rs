@@ -33,7 +33,7 @@ use crate::api::{Api, Pending, Want};
 use crate::config::Http;
 use crate::http::{Connection, Incoming, Limits};
 use crate::os;
-use crate::supervisor::{Supervisor, Topic};
+use crate::supervisor::{JobKey, Supervisor, Topic};
 use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
@@ -330,6 +330,12 @@ impl Peers {
     pub(super) fn follow_events(&self) -> bool {
         let follows = |peer: &Peer| peer.pending.as_ref().is_some_and(Pending::follows_events);
         self.peers.values().any(follows)
+    }
+
+    /// The jobs whose output somebody is reading.
+    pub(super) fn jobs_read(&self) -> BTreeSet<JobKey> {
+        let pending = self.peers.values().filter_map(|peer| peer.pending.as_ref());
+        pending.filter_map(Pending::reads_output_of).collect()
     }
 
     /// Jobs have so many descriptors open: strangers beyond what is left have to go, so that

@@ -99,6 +99,8 @@ impl Service {
             *pending = None;
             is_idle = false;
         }
+        let read = pending.as_ref().and_then(Pending::reads_output_of);
+        self.supervisor.forget_departed(|job| read == Some(job));
         let unsent = connection.unsent().len();
         answers.extend_from_slice(connection.unsent());
         if unsent > 0 {

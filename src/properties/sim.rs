@@ -183,6 +183,7 @@ impl Sim {
         }
         self.drain();
         self.fire_timers();
+        self.supervisor.forget_departed(|_| false);
         self.check();
         self.is_signalled = false;
     }
@@ -775,6 +776,7 @@ impl Sim {
         for _ in 0..MOST_LAST_TURNS {
             self.drain();
             self.fire_timers();
+            self.supervisor.forget_departed(|_| false);
             self.check();
             let timer = self.supervisor.poll_timeout().map(|at| at.0);
             let zombie = self.world.zombies().first().map(|_| self.now.mono.0);

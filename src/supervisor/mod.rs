@@ -106,8 +106,8 @@ pub struct Settings {
 pub struct Supervisor {
     /// In order of creation. Boxed, because a map whose keys only grow is half empty.
     jobs: BTreeMap<JobKey, Box<Job>>,
-    /// Jobs that are gone, for those who still read what was kept of their output.
-    departed: Vec<Job>,
+    /// Jobs that are gone, for those who still read what is kept of their output.
+    departed: BTreeMap<JobKey, Box<Job>>,
     ids: BTreeMap<JobId, JobKey>,
     last_key: u64,
     /// The last job that knows of the newest clock step; `None` when all know.
@@ -201,7 +201,7 @@ impl Supervisor {
     pub fn new(settings: Settings, now: Now) -> Supervisor {
         Supervisor {
             jobs: BTreeMap::new(),
-            departed: Vec::new(),
+            departed: BTreeMap::new(),
             ids: BTreeMap::new(),
             last_key: 0,
             told_of_step: None,
@@ -257,16 +257,28 @@ impl Supervisor {
     /// The job of this key for whoever reads its output: also while it is removed, and its last
     /// output can be read; `None`: no more will come. Tells whether it is gone.
     pub fn followed(&self, key: JobKey) -> Option<(&Job, bool)> {
-        let gone = || self.departed.iter().find(|job| job.key == key);
         match self.jobs.get(&key) {
             Some(job) => Some((job, false)),
-            None => gone().map(|job| (job, true)),
+            None => self.departed.get(&key).map(|job| (job.as_ref(), true)),
         }
     }
 
-    /// Whoever reads the output of jobs that are gone has had a turn for it.
-    pub fn forget_departed(&mut self) {
-        self.departed = Vec::new();
+    /// Whether there are jobs that are gone and not forgotten.
+    pub fn has_departed(&self) -> bool {
+        !self.departed.is_empty()
+    }
+
+    /// Forgets the jobs that are gone, except those whose output somebody is still reading. Until
+    /// then it counts towards [`Supervisor::output_memory`], and may be dropped like any other.
+    pub fn forget_departed(&mut self, is_read: impl Fn(JobKey) -> bool) {
+        let memory = &mut self.core.memory;
+        self.departed.retain(|key, job| {
+            let stays = is_read(*key);
+            if !stays {
+                job.release_output(memory);
+            }
+            stays
+        });
     }
 
     /// The first job created after `after`: a listing can go on at any later time, whatever was
@@ -359,7 +371,8 @@ impl Supervisor {
         job.handle_output(run, stream, bytes, &mut self.core, now);
         self.core.changed.note(Topic::Output(run.job));
         while let Some(evicted) = self.core.memory.evict() {
-            if let Some(job) = self.jobs.get_mut(&evicted.job) {
+            let departed = self.departed.get_mut(&evicted.job);
+            if let Some(job) = self.jobs.get_mut(&evicted.job).or(departed) {
                 job.discard_output(evicted.number);
                 self.core.changed.note(Topic::Job(evicted.job));
             }
@@ -537,15 +550,15 @@ impl Supervisor {
 
     /// The last process of a removed job is gone: a new job of the same id can start.
     fn drop_job(&mut self, key: JobKey, now: Now) {
-        let Some(mut job) = self.jobs.remove(&key) else {
+        let Some(job) = self.jobs.remove(&key) else {
             return;
         };
-        job.release(&mut self.core);
+        self.core.timers.cancel(&Timer::Job(key));
         job.tell(Happened::Removed, &mut self.core, now);
         self.core.changed.note(Topic::Output(key));
         let is_awaited = self.core.leaving.get(job.id()) == Some(&key);
         let id = job.id().clone();
-        self.departed.push(*job);
+        self.departed.insert(key, job);
         if !is_awaited {
             return;
         }

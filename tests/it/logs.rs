@@ -258,6 +258,23 @@ fn the_last_words_of_a_job_that_is_removed_are_heard() {
     assert_eq!(client.chunk(), None);
 }
 
+/// Those who were not served in the turn after its end heard nothing of it.
+#[test]
+fn all_who_follow_a_job_that_is_removed_hear_its_last_words() {
+    let k1s = K1s::start();
+    let script = "trap 'echo bye; exit' TERM; echo hello; while :; do sleep 0.01; done";
+    k1s.create("x", &continuous(script));
+    let mut clients: Vec<Client> = (0..200).map(|_| follow(&k1s, "&stream=stdout")).collect();
+    for client in &mut clients {
+        assert_eq!(client.chunk().as_deref(), Some(&b"hello\n"[..]));
+    }
+    k1s.delete("/job/x");
+    for client in &mut clients {
+        assert_eq!(client.chunk().as_deref(), Some(&b"bye\n"[..]));
+        assert_eq!(client.chunk(), None);
+    }
+}
+
 #[test]
 fn a_reconnect_loses_and_doubles_nothing() {
     let k1s = K1s::start();

@@ -294,6 +294,7 @@ impl Stage {
                 break;
             }
         }
+        self.supervisor.forget_departed(|_| false);
         self.tell_changes();
     }
 

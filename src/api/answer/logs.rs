@@ -117,6 +117,10 @@ impl Logs {
         stream::Stream::begin(reply, Source::Logs(self), connection, now)
     }
 
+    pub(super) fn job(&self) -> JobKey {
+        self.job
+    }
+
     pub(super) fn write_slice(
         &mut self,
         supervisor: &Supervisor,

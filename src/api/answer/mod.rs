@@ -19,7 +19,7 @@ mod stream;
 mod wait;
 
 use crate::http::Connection;
-use crate::supervisor::{Supervisor, Topic};
+use crate::supervisor::{JobKey, Supervisor, Topic};
 use crate::time::{Mono, Now};
 
 use document::Document;
@@ -83,6 +83,14 @@ impl Pending {
         match self {
             Pending::Stream(stream) => stream.follows_events(),
             Pending::Wait(_) | Pending::Reopen(_) => false,
+        }
+    }
+
+    /// The job whose output it reads, which may be gone meanwhile.
+    pub fn reads_output_of(&self) -> Option<JobKey> {
+        match self {
+            Pending::Stream(stream) => stream.reads_output_of(),
+            Pending::Wait(_) | Pending::Reopen(_) => None,
         }
     }
 

@@ -11,7 +11,7 @@
 
 use super::{Document, Events, Logs, Metrics, Pending, Want};
 use crate::http::{Connection, Reply};
-use crate::supervisor::{Supervisor, Topic};
+use crate::supervisor::{JobKey, Supervisor, Topic};
 use crate::time::{Mono, Now};
 
 /// An answer under way.
@@ -71,6 +71,13 @@ impl Stream {
 
     pub(super) fn follows_events(&self) -> bool {
         matches!(self.source, Source::Events(_))
+    }
+
+    pub(super) fn reads_output_of(&self) -> Option<JobKey> {
+        match &self.source {
+            Source::Logs(logs) => Some(logs.job()),
+            Source::Document(_) | Source::Events(_) | Source::Metrics(_) => None,
+        }
     }
 
     /// Goes on as far as it can now. Returns whether the answer is finished.

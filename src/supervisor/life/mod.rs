@@ -34,6 +34,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::due::{Due, Moment, Skipped};
+use super::memory::OutputMemory;
 use super::run::{End, Run, RunState};
 use super::{Core, Counts, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
 use crate::job::spec::{Critical, Kind};
@@ -193,11 +194,10 @@ impl Job {
         })
     }
 
-    /// Releases its timers and its share of the memory budget.
-    pub(super) fn release(&mut self, core: &mut Core) {
-        core.timers.cancel(&Timer::Job(self.key));
+    /// Releases its share of the memory budget.
+    pub(super) fn release_output(&mut self, memory: &mut OutputMemory) {
         for finished in &self.results {
-            core.memory.release(finished.place);
+            memory.release(finished.place);
         }
     }
 }
