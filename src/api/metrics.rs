@@ -90,7 +90,7 @@ pub static METRICS: [Metric; 40] = [
         "k1s_loop_turn_duration_seconds",
         Kind::Histogram,
         "How long turns of the loop took, without the time that it waited",
-        |sight, lines| lines.histogram(&TURN_BOUNDS, &sight.vitals().turns),
+        |sight, lines| lines.histogram(&TURN_SECONDS, &sight.vitals().turns),
     ),
     own(
         "k1s_loop_longest_turn_seconds",
@@ -248,7 +248,7 @@ pub static METRICS: [Metric; 40] = [
         "How long finished runs of the job took, of those that could be started",
         |job, _, lines| {
             if let Some(counts) = job.counts() {
-                lines.histogram(&RUN_BOUNDS, counts.durations());
+                lines.histogram(&RUN_SECONDS, counts.durations());
             }
         },
     ),
@@ -265,7 +265,10 @@ pub static METRICS: [Metric; 40] = [
         "k1s_job_captured_bytes",
         Kind::Gauge,
         "Memory of what is kept of the job's output",
-        |job, _, lines| lines.value(job.captured_bytes()),
+        |job, _, lines| {
+            lines.cost += COST_OF_RESULT * job.results().len();
+            lines.value(job.captured_bytes());
+        },
     ),
     of_jobs(
         "k1s_job_processes",
@@ -372,7 +375,47 @@ const fn of_jobs(
     Metric { name: Name { name, kind, help }, source: Source::Jobs(write) }
 }
 
+/// Looking at a result takes as long as writing so many bytes.
+const COST_OF_RESULT: usize = 32;
+
+/// [`RUN_BOUNDS`] in seconds. OpenMetrics demands a decimal point.
+const RUN_SECONDS: [&str; RUN_BOUNDS.len()] =
+    ["0.1", "1.0", "10.0", "60.0", "600.0", "3600.0", "21600.0"];
+
+/// [`TURN_BOUNDS`] in seconds.
+const TURN_SECONDS: [&str; TURN_BOUNDS.len()] = ["0.0001", "0.001", "0.01", "0.1", "1.0"];
+
 /// More labels are left out, and longer ones: a job may have a megabyte of them.
 const MOST_LABELS: usize = 64;
 /// In bytes, the name and the value together.
 const LONGEST_LABEL: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    #[test]
+    fn bounds_are_written_as_seconds() {
+        let text = |bound: &Duration| format!("{:?}", bound.as_secs_f64());
+        assert!(RUN_BOUNDS.iter().map(text).eq(RUN_SECONDS));
+        assert!(TURN_BOUNDS.iter().map(text).eq(TURN_SECONDS));
+    }
+
+    /// <https://prometheus.io/docs/practices/naming>
+    #[test]
+    fn names_say_what_they_are() {
+        let names: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name.name).collect();
+        assert_eq!(names.len(), METRICS.len(), "each once");
+        for Metric { name: Name { name, kind, help }, source } in &METRICS {
+            assert!(name.starts_with("k1s_") || name.starts_with("process_"), "{name}");
+            let is_of_jobs = matches!(source, Source::Jobs(_));
+            assert_eq!(name.starts_with("k1s_job_"), is_of_jobs, "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_info"), *kind == Kind::Info, "{name}");
+            assert!(!help.is_empty() && !help.ends_with('.'), "{name}: {help}");
+            assert!(help.is_ascii() && !help.contains(['\\', '"', '\n']), "{name}: {help}");
+        }
+    }
+}

@@ -115,11 +115,11 @@ pub(super) const LOOKED_AT_A_TURN: usize = 256;
 /// processes that fork meanwhile. The next survey finds those that still fork.
 pub(super) const CHASED_A_STOP: usize = 1024;
 /// Processes whose memory and CPU time are read: some 20 µs each.
-pub(super) const MEASURED_A_TURN: usize = 16;
+pub(super) const MEASURED_A_TURN: usize = 8;
 /// Processes whose parents were read after them.
 pub(super) const PLACED_A_TURN: usize = 256;
 /// Descriptors of k1s itself that are counted: a microsecond each.
-pub(super) const COUNTED_A_TURN: usize = 256;
+pub(super) const COUNTED_A_TURN: usize = 128;
 /// Runs whose sums are reported to the supervisor.
 pub(super) const REPORTED_A_TURN: usize = 256;
 /// How many processes are reaped. Their last output is read in shares of its own.

@@ -9,7 +9,7 @@
 //!  reap      a process → its exit status
 //!  looking   the descendants of k1s, and the run that each belongs to
 //!            proc: what /proc says about a process; mark: the number that marks a run
-//!  usage     memory, CPU time and descriptors of processes
+//!  usage     memory, CPU time and descriptors of processes; listing: /proc in small pieces
 //!  signalling  signals a group, a child, or exactly one process
 //!  missing   what a job needs and this machine does not have
 //!  console   k1s's own stdout and stderr, never blocking
@@ -32,6 +32,7 @@ pub mod file;
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 mod glibc;
 mod limits;
+mod listing;
 pub mod logfile;
 mod looking;
 mod mark;

@@ -3,12 +3,12 @@
 //! To list a process in `/proc` and read its `stat` takes some 20 µs, so a walk can pause after
 //! each process.
 
-use std::fs::{ReadDir, read_dir};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::libc;
 
+use super::listing::Listing;
 use super::looking::sees_own_namespace;
 use super::proc::{Stat, known, own_pid};
 use super::reap::cpu_time;
@@ -16,7 +16,7 @@ use crate::job::Pid;
 
 /// A walk over all processes that can pause. It holds a descriptor.
 #[derive(Debug)]
-pub struct Walk(ReadDir);
+pub struct Walk(Listing);
 
 /// One step of a walk.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub enum Met {
 /// Counts the descriptors that k1s has open. A running job takes two.
 #[derive(Debug)]
 pub struct Descriptors {
-    rest: ReadDir,
+    rest: Listing,
     counted: u64,
 }
 
@@ -52,16 +52,19 @@ pub struct OwnUsage {
 impl Walk {
     /// Starts one. `None` without a `/proc` of k1s's own pid namespace, or without a descriptor.
     pub fn begin() -> Option<Walk> {
-        sees_own_namespace().then(|| read_dir("/proc").ok().map(Walk)).flatten()
+        sees_own_namespace().then(|| Listing::open("/proc").ok().map(Walk)).flatten()
     }
 
     /// The next step. Processes come in the order of their ids, so a parent usually comes before
     /// its children.
     pub fn step(&mut self) -> Met {
-        let Some(entry) = self.0.next() else { return Met::End };
-        let Some(entry) = known(entry) else { return Met::Short };
-        let name = entry.map(|entry| entry.file_name());
-        let Some(pid) = name.and_then(|name| name.to_str()?.parse().ok()).map(Pid) else {
+        let name = match self.0.next() {
+            Ok(Some(name)) => name,
+            Ok(None) => return Met::End,
+            Err(_) => return Met::Short,
+        };
+        let Some(pid) = str::from_utf8(name).ok().and_then(|name| name.parse().ok()).map(Pid)
+        else {
             return Met::Nobody;
         };
         match known(Stat::read(pid)) {
@@ -75,16 +78,17 @@ impl Walk {
 impl Descriptors {
     /// Starts to count; `None` when that is impossible.
     pub fn begin() -> Option<Descriptors> {
-        read_dir("/proc/self/fd").ok().map(|rest| Descriptors { rest, counted: 0 })
+        Listing::open("/proc/self/fd").ok().map(|rest| Descriptors { rest, counted: 0 })
     }
 
     /// Counts up to `most` more. Returns their number at the end.
     pub fn step(&mut self, most: usize) -> Option<u64> {
         for _ in 0..most {
             match self.rest.next() {
-                Some(_) => self.counted += 1,
+                Ok(Some(b"." | b"..")) => {}
+                Ok(Some(_)) => self.counted += 1,
                 // One is that of this directory.
-                None => return Some(self.counted.saturating_sub(1)),
+                Ok(None) | Err(_) => return Some(self.counted.saturating_sub(1)),
             }
         }
         None
@@ -200,7 +204,7 @@ mod tests {
                     break counted;
                 }
             };
-            assert_eq!((counted, steps), (wanted, wanted + 2));
+            assert_eq!((counted, steps), (wanted, wanted + 4), "with two dots, and the end");
         });
     }
 

@@ -70,9 +70,11 @@ impl Metrics {
                     for job in supervisor.jobs_after(self.at) {
                         let begin = out.len();
                         let id = Some(job.id().as_str());
-                        write(job, &mut sight, &mut Lines::new(out, &metric.name, id));
+                        let mut lines = Lines::new(out, &metric.name, id);
+                        write(job, &mut sight, &mut lines);
+                        let cost = lines.cost + BYTES_A_LOOK;
                         self.at = Some(job.key());
-                        *budget = budget.saturating_sub(out.len() - begin + BYTES_A_LOOK);
+                        *budget = budget.saturating_sub(out.len() - begin + cost);
                         if *budget == 0 || out.len() >= until {
                             return Slice::Part;
                         }
