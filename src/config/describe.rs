@@ -22,6 +22,10 @@ pub fn describe(settings: &Settings) -> String {
     text.table("output");
     forward(&mut text, settings.forward);
     text.key("memory", settings.output_memory_bytes);
+    match settings.output_disk_bytes {
+        Some(bytes) => text.key("disk", bytes),
+        None => text.line("# disk: no limit for log files"),
+    }
     text.table("log");
     text.string("format", name_in(&LOG_FORMATS, settings.log_format));
     text.string("level", name_in(&LOG_LEVELS, settings.log_level));

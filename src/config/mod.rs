@@ -44,6 +44,8 @@ pub struct Settings {
     pub forward: Option<Forward>,
     /// `output.memory`: the budget for all captured output.
     pub output_memory_bytes: usize,
+    /// `output.disk`: the limit for all log files together, in bytes; `None`: no limit.
+    pub output_disk_bytes: Option<u64>,
     /// `log.format`: the format of k1s's own messages.
     pub log_format: LogFormat,
     /// `log.level`: the least important level that is written.
@@ -293,10 +295,11 @@ fn settings(
     let shutdown_timeout = fields.table("shutdown", &["timeout_seconds"], |f| {
         f.optional("timeout_seconds", fields::seconds(0.0))
     })?;
-    let (forward, memory) = fields.table("output", &["forward", "memory"], |f| {
+    let (forward, memory, disk) = fields.table("output", &["forward", "memory", "disk"], |f| {
         let forward = f.optional("forward", fields::choice(&FORWARDS))?;
         let memory = f.optional("memory", fields::integer(0..=MOST_MEMORY))?;
-        Ok((forward, memory))
+        let disk = f.optional("disk", fields::integer(MIB..=MOST_DISK))?;
+        Ok((forward, memory, disk))
     })?;
     let (log_format, log_level) = fields.table("log", &["format", "level"], |f| {
         let format = f.optional("format", fields::choice(&LOG_FORMATS))?;
@@ -315,6 +318,7 @@ fn settings(
         shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(9)),
         forward,
         output_memory_bytes: memory.unwrap_or(64 * MIB as usize),
+        output_disk_bytes: disk,
         log_format: log_format.unwrap_or(LogFormat::Text),
         log_level: log_level.unwrap_or(LogLevel::Info),
         max_jobs,
@@ -475,6 +479,7 @@ const DEFAULT_TOKEN: &str = "abc123";
 const DEFAULT_PORT: u16 = 1298;
 const MIB: i64 = 1 << 20;
 const MOST_MEMORY: i64 = 1 << 40;
+const MOST_DISK: i64 = 1 << 50;
 const MOST_JOBS: i64 = 10_000_000;
 const LONGEST_TOKEN: usize = 4096;
 /// The most that a config or a token file may contain, in bytes.

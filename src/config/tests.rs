@@ -54,6 +54,7 @@ fn an_empty_config_is_the_contracts_defaults() {
     assert_eq!(settings.shutdown_timeout, Duration::from_secs(9));
     assert_eq!(settings.forward, None);
     assert_eq!(settings.output_memory_bytes, 67_108_864);
+    assert_eq!(settings.output_disk_bytes, None);
     assert_eq!(settings.log_format, LogFormat::Text);
     assert_eq!(settings.log_level, LogLevel::Info);
     assert_eq!(settings.max_jobs, 100_000);
@@ -81,6 +82,7 @@ timeout_seconds = 2.5
 [output]
 forward = "json"
 memory = 1_000
+disk = 2_000_000
 
 [log]
 format = "json"
@@ -128,6 +130,7 @@ fn every_key_is_read() {
     assert_eq!(settings.shutdown_timeout, Duration::from_millis(2500));
     assert_eq!(settings.forward, Some(Forward::Json));
     assert_eq!(settings.output_memory_bytes, 1000);
+    assert_eq!(settings.output_disk_bytes, Some(2_000_000));
     assert_eq!(settings.log_format, LogFormat::Json);
     assert_eq!(settings.log_level, LogLevel::Debug);
     assert_eq!(settings.max_jobs, 2);

@@ -147,7 +147,7 @@ impl Daemon {
         };
         let directory = config::Environment::of_process().directory;
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
-        let forward = settings.forward;
+        let (forward, disk) = (settings.forward, settings.output_disk_bytes);
         let api = api(&settings, directory);
         let supervisor = supervisor(settings, main, startup.is_pid_1, now)?;
         let processes = Processes::new(spawner, forward, supervisor.instance());
@@ -158,7 +158,7 @@ impl Daemon {
             clock,
             supervisor,
             peers: peers.serve(api),
-            outputs: Outputs::default(),
+            outputs: Outputs::with_limit(disk),
             processes,
             console,
             journal: Journal::default(),

@@ -113,6 +113,11 @@ impl Default for Outputs {
 }
 
 impl Outputs {
+    /// No pipes so far; all log files together may take so many bytes.
+    pub(super) fn with_limit(disk: Option<u64>) -> Outputs {
+        Outputs { files: LogFiles::with_limit(disk), ..Outputs::default() }
+    }
+
     /// Creates the two pipes of a run that is to be spawned, and watches them already: one that
     /// could not be watched would be read when the run ends, and a run that fills it would not.
     ///

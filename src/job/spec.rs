@@ -265,6 +265,11 @@ impl Kind {
 }
 
 impl LogFileSpec {
+    /// Whether each run has its own file.
+    pub fn is_of_run(&self) -> bool {
+        self.path.contains("{run}")
+    }
+
     /// The absolute path of the file for a run of a job that has this working directory. What is
     /// filled in holds no `/`, and is neither `.` nor `..`.
     pub fn path_for(&self, job: &JobId, run: u64, working_directory: &str) -> String {

@@ -18,11 +18,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat, readlinkat, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{Uid, UnlinkatFlags, ftruncate, getegid, geteuid, unlinkat};
 
 use super::{errno_of, reason};
+use crate::time::Wall;
 
 /// A log file that is open. What is written goes to its end, wherever that is by then.
 #[derive(Debug)]
@@ -105,6 +106,45 @@ pub fn rotate(path: &Path, rotated: usize) -> Result<LogFile, String> {
         }
     }
     append_in(&directory, name)
+}
+
+/// What is known of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// In bytes.
+    pub size: u64,
+    /// When it was last written to.
+    pub modified: Wall,
+}
+
+/// The files at an absolute path: the one of that name, which may not be there yet, and up to
+/// `rotated` rotated ones, by their numbers. What cannot be looked at is not there.
+pub fn find(path: &Path, rotated: usize) -> Vec<Found> {
+    let Ok((directory, name)) = directory_of(path) else { return vec![Found::default()] };
+    let find = |number| {
+        let name = numbered(name, number);
+        let found = fstatat(&directory, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        let size = u64::try_from(found.st_size).ok().filter(|_| kind(&found) == SFlag::S_IFREG)?;
+        let millis = found.st_mtime.saturating_mul(1000) + found.st_mtime_nsec / 1_000_000;
+        Some(Found { size, modified: Wall(millis) })
+    };
+    let current = find(0).unwrap_or_default();
+    let rotated = (1..=rotated).map_while(find);
+    std::iter::once(current).chain(rotated).collect()
+}
+
+/// Removes a rotated file of an absolute path, or the one of that name, which has number 0. It is
+/// no error if it is not there.
+///
+/// # Errors
+/// As of [`LogFile::open`].
+pub fn remove(path: &Path, number: usize) -> Result<(), String> {
+    let (directory, name) = directory_of(path)?;
+    let name = numbered(name, number);
+    match unlinkat(&directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(reason(errno)),
+    }
 }
 
 /// The name of a rotated file; that of number 0 is the one that is written.
@@ -222,7 +262,7 @@ const FILE_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR).union(Mode::S_IRGRP);
 /// As the kernel: path_resolution(7).
 const MOST_LINKS: usize = 40;
 /// As many as a job may have, and with them what it had before it had fewer.
-const MOST_ROTATED: usize = 100;
+pub const MOST_ROTATED: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -370,11 +410,22 @@ mod tests {
         write(&path, "e");
         append(&mut rotate(&path, 3).unwrap(), "f");
         assert_eq!(files(), [pair("x", "f"), pair("x.1", "e"), pair("x.2", "d"), pair("x.3", "b")]);
+        let sizes = |rotated| find(&path, rotated).into_iter().map(|found| found.size);
+        assert!(sizes(9).eq([1; 4]) && sizes(0).eq([1]));
+        let newest = find(&path, 0)[0].modified;
+        assert!(find(&path, 9).iter().all(|found| found.modified <= newest && newest.0 > 0));
         rotate(&path, 1).unwrap();
         assert_eq!(files(), [pair("x", ""), pair("x.1", "f")], "the surplus is removed");
         fs::create_dir(place.at("x.2")).unwrap();
         let error = rotate(&path, 2).unwrap_err();
         assert!(error.starts_with("x.1 cannot be renamed: "), "{error}");
         assert_eq!(fs::read(place.at("x.1")).unwrap(), b"f");
+        assert!(sizes(9).eq([0, 1]), "a directory is no rotated file");
+        assert!(remove(&path, 2).is_err());
+        remove(&path, 1).unwrap();
+        remove(&path, 0).unwrap();
+        remove(&path, 0).unwrap();
+        assert!(!path.exists() && !place.at("x.1").exists());
+        assert_eq!(find(&place.at("nowhere/x"), 9), [Found::default()]);
     }
 }

@@ -43,6 +43,17 @@ pub enum LogFileEvent {
     },
     /// It can be rotated again.
     RotatedAgain,
+    /// It was emptied, because all log files together have reached their limit. Reported once for
+    /// each file.
+    Emptied {
+        /// How many bytes were in it.
+        bytes: u64,
+    },
+    /// A rotated file cannot be removed, although all log files together have reached their limit.
+    NotRemoved {
+        /// The reason.
+        error: String,
+    },
 }
 
 /// How often all log files were reopened.
@@ -65,21 +76,25 @@ impl LogFileEvent {
     /// Why it cannot be written or rotated.
     pub fn error(&self) -> Option<&str> {
         match self {
-            LogFileEvent::Failed { error } | LogFileEvent::NotRotated { error } => Some(error),
+            LogFileEvent::Failed { error }
+            | LogFileEvent::NotRotated { error }
+            | LogFileEvent::NotRemoved { error } => Some(error),
             LogFileEvent::Recovered { .. }
             | LogFileEvent::GivenUp { .. }
-            | LogFileEvent::RotatedAgain => None,
+            | LogFileEvent::RotatedAgain
+            | LogFileEvent::Emptied { .. } => None,
         }
     }
 
     /// How many bytes are missing in it.
     pub fn missing(&self) -> Option<u64> {
         match self {
-            LogFileEvent::Recovered { missing } | LogFileEvent::GivenUp { missing } => {
-                Some(*missing)
-            }
+            LogFileEvent::Recovered { missing }
+            | LogFileEvent::GivenUp { missing }
+            | LogFileEvent::Emptied { bytes: missing } => Some(*missing),
             LogFileEvent::Failed { .. }
             | LogFileEvent::NotRotated { .. }
+            | LogFileEvent::NotRemoved { .. }
             | LogFileEvent::RotatedAgain => None,
         }
     }
@@ -100,6 +115,18 @@ impl Display for LogFileEvent {
                 write!(f, "cannot be rotated, and grows: {error}; trying again")
             }
             LogFileEvent::RotatedAgain => f.write_str("can be rotated again"),
+            LogFileEvent::Emptied { bytes } => write!(
+                f,
+                "was emptied, since all log files together have reached the limit of [output] \
+                 disk; {bytes} bytes are missing in it, and this is not reported again"
+            ),
+            LogFileEvent::NotRemoved { error } => {
+                write!(
+                    f,
+                    "or what was rotated of it cannot be removed, and does not count towards \
+                     the limit of [output] disk any more: {error}"
+                )
+            }
         }
     }
 }

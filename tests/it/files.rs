@@ -248,6 +248,40 @@ fn many_files_are_reopened_for_many() {
     }
 }
 
+// ---- The limit for all files together ----
+
+#[test]
+fn all_files_together_stay_within_the_limit_of_the_config() {
+    let k1s = K1s::with().config("[output]\ndisk = 1048576").start();
+    let logs = k1s.dir().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let used = || -> u64 {
+        let entries = fs::read_dir(&logs).unwrap();
+        // One may be rotated between the list and the look at it.
+        entries.filter_map(|entry| Some(entry.unwrap().metadata().ok()?.len())).sum()
+    };
+    for id in ["a", "b"] {
+        let file = json!({"path": "logs/{job}", "maxBytes": 50000, "maxFiles": 100});
+        k1s.create(id, &to(file, one_off("seq 1 500000")));
+    }
+    k1s.run("c", &to(json!({"path": "logs/c-{run}"}), one_off("echo kept")));
+    let both_are_over = || ["a", "b"].iter().all(|id| k1s.job(id)["state"] == "succeeded");
+    wait_until("both have written 3 MB", || {
+        let used = used();
+        assert!(used <= 1 << 20, "{used}");
+        both_are_over()
+    });
+    assert!(used() > 900_000, "{}", used());
+    for id in ["a", "b"] {
+        let file = |number: u32| match number {
+            0 => read(logs.join(id)),
+            number => read(logs.join(format!("{id}.{number}"))),
+        };
+        let text: String = (0..100).rev().map(file).collect();
+        assert!(numbers(500_000).ends_with(&text) && !text.is_empty(), "{}", text.len());
+    }
+}
+
 // ---- Trouble ----
 
 #[test]

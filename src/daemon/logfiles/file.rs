@@ -27,6 +27,8 @@ pub(super) struct LogFile {
     pub(super) rotation_failure: Option<Retry>,
     /// When nothing more is tried, since nobody writes to it any more.
     pub(super) given_up_at: Option<Mono>,
+    /// Each run has its own.
+    pub(super) is_of_run: bool,
     handle: Option<os::logfile::LogFile>,
     /// The file that is open may have another name by now: nothing more is written to it.
     is_stale: bool,
@@ -61,6 +63,7 @@ impl LogFile {
             failure: None,
             rotation_failure: None,
             given_up_at: None,
+            is_of_run: false,
             handle: None,
             is_stale: false,
             is_mid_line: false,
@@ -70,6 +73,7 @@ impl LogFile {
     /// One more stream goes into it, of this run, whose job wants this.
     pub(super) fn attach(&mut self, spec: &LogFileSpec, owner: LogFileOwner) {
         (self.max_bytes, self.max_files) = (spec.max_bytes, spec.max_files);
+        self.is_of_run = spec.is_of_run();
         self.owner = owner;
         self.writers += 1;
         self.given_up_at = None;
@@ -103,24 +107,35 @@ impl LogFile {
     }
 
     /// Opens it if it is not open, or if the one that is open is stale or was removed. Returns its
-    /// size in bytes.
+    /// size in bytes, and whether it is another than before.
     ///
     /// # Errors
     /// Why it cannot be opened, for people.
-    pub(super) fn open(&mut self) -> Result<u64, String> {
+    pub(super) fn open(&mut self) -> Result<(u64, bool), String> {
         let is_stale = std::mem::take(&mut self.is_stale);
         if let Some(handle) = self.handle.take().filter(|_| !is_stale) {
             let status = handle.status()?;
             if !status.is_removed {
                 self.handle = Some(handle);
-                return Ok(status.size);
+                return Ok((status.size, false));
             }
         }
         self.is_mid_line = false;
         let handle = os::logfile::LogFile::open(Path::new(self.path.as_ref()))?;
         let size = handle.status()?.size;
         self.handle = Some(handle);
-        Ok(size)
+        Ok((size, true))
+    }
+
+    /// Empties the file. Returns whether it was open, and not stale.
+    ///
+    /// # Errors
+    /// Why that is not possible, for people.
+    pub(super) fn clear(&mut self) -> Result<bool, String> {
+        match &mut self.handle {
+            Some(handle) if !self.is_stale => handle.clear().map(|()| true),
+            Some(_) | None => Ok(false),
+        }
     }
 
     /// Appends to the file, which is open. Returns how many bytes were written, and why no more

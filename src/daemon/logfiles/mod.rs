@@ -14,19 +14,25 @@
 //! A job is never slowed down by its log file: what cannot be written waits here, and is dropped
 //! if it is too much. Trouble is reported when it begins and when it is over. Only while something
 //! waits is there a timer.
+//!
+//! `quota` decides which files have to go if all of them together have a limit.
 
 mod cut;
 mod file;
 mod pending;
+mod quota;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use self::cut::cut;
 use self::file::{LogFile, Retry};
+use self::quota::{Quota, Victim};
 use super::shares::FILE_OPERATIONS_A_TURN;
 use crate::job::{JobId, JobSpec};
+use crate::os::logfile::{MOST_ROTATED, find, remove};
 use crate::supervisor::{LogFileEvent, LogFileOwner, RunKey};
 use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
@@ -44,6 +50,10 @@ pub(super) struct LogFiles {
     events: VecDeque<(LogFileOwner, Rc<str>, LogFileEvent)>,
     /// What was done since that was last asked.
     operations: usize,
+    /// How much they may take together.
+    quota: Option<Quota>,
+    /// Files to be looked for, because they count.
+    uncounted: VecDeque<FileKey>,
     /// Files to reopen.
     stale: VecDeque<FileKey>,
     /// How many files were ever to be reopened, and how many of them were.
@@ -76,6 +86,8 @@ impl Default for LogFiles {
             pending_bytes: 0,
             events: VecDeque::new(),
             operations: 0,
+            quota: None,
+            uncounted: VecDeque::new(),
             stale: VecDeque::new(),
             marked: 0,
             reopened: 0,
@@ -85,6 +97,11 @@ impl Default for LogFiles {
 }
 
 impl LogFiles {
+    /// None so far; all together may take so many bytes.
+    pub(super) fn with_limit(bytes: Option<u64>) -> LogFiles {
+        LogFiles { quota: bytes.map(Quota::new), ..LogFiles::default() }
+    }
+
     /// The log file of this run, if its job has one, for one more stream that goes into it. To be
     /// released.
     pub(super) fn attach(
@@ -100,6 +117,7 @@ impl LogFiles {
         self.last_key = self.last_key.max(key.0);
         let file = self.files.entry(key).or_insert_with(|| {
             let path: Rc<str> = path.into();
+            self.uncounted.extend(self.quota.as_ref().map(|_| key));
             self.keys.insert(path.clone(), key);
             LogFile::new(path, file_spec, owner.clone())
         });
@@ -152,7 +170,7 @@ impl LogFiles {
 
     /// Whether [`LogFiles::go_on`] is to be called without waiting.
     pub(super) fn has_more(&self) -> bool {
-        !self.stale.is_empty()
+        !self.stale.is_empty() || !self.uncounted.is_empty()
     }
 
     /// When [`LogFiles::go_on`] is to be called.
@@ -160,10 +178,16 @@ impl LogFiles {
         self.timers.next()
     }
 
-    /// Reopens files, and tries again to write what waits, up to the share of a turn.
+    /// Reopens files, looks for those that count, and tries again to write what waits, up to the
+    /// share of a turn.
     pub(super) fn go_on(&mut self, now: Now) {
         let mut operations = 0;
         while operations < FILE_OPERATIONS_A_TURN {
+            if let Some(key) = self.uncounted.pop_front() {
+                self.count(key);
+                operations += std::mem::take(&mut self.operations);
+                continue;
+            }
             let key = self.stale.pop_front();
             self.reopened += u64::from(key.is_some());
             let Some(key) = key.or_else(|| self.timers.expire(now.mono)) else { return };
@@ -225,18 +249,24 @@ impl LogFiles {
         // Whether it was rotated just now before anything was written.
         let mut is_in_vain = false;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            self.make_room(rest.len());
             let size = match self.open(key) {
                 Ok(size) => size,
                 Err(error) => return (written, Err(error)),
             };
             let Some(file) = self.files.get_mut(&key) else { break };
+            let largest = self.quota.as_ref().map_or(u64::MAX, Quota::largest_file);
             let limit = file.max_bytes.filter(|_| file.may_rotate(now));
+            let limit = limit.map(|most| most.min(largest));
             let end = limit.and_then(|limit| cut(size, limit, file.is_mid_line(), rest));
             // Somebody may fill each new file before it is written to.
             let end = end.filter(|end| *end > 0 || !is_in_vain);
             let (part, _) = rest.split_at(end.unwrap_or(rest.len()));
             let (count, result) = file.append(part);
             written += count;
+            if let Some(quota) = &mut self.quota {
+                quota.set_size(&file.path, size + count as u64, now.wall);
+            }
             if result.is_err() {
                 return (written, result);
             }
@@ -252,7 +282,55 @@ impl LogFiles {
     fn open(&mut self, key: FileKey) -> Result<u64, String> {
         let Some(file) = self.files.get_mut(&key) else { return Ok(0) };
         self.operations += usize::from(!file.is_open());
-        file.open()
+        let (size, is_another) = file.open()?;
+        if is_another {
+            self.count(key);
+        }
+        Ok(size)
+    }
+
+    /// Finds out what there is of a file, because it counts.
+    fn count(&mut self, key: FileKey) {
+        let (Some(quota), Some(file)) = (&mut self.quota, self.files.get(&key)) else { return };
+        // What k1s does not rotate, others do: it is theirs.
+        let rotated = file.max_bytes.map_or(0, |_| MOST_ROTATED);
+        let found = find(Path::new(file.path.as_ref()), rotated);
+        self.operations += 1 + found.len() / 4;
+        quota.open(&file.path, &file.owner, found);
+    }
+
+    /// Removes files until so many bytes more may be written.
+    fn make_room(&mut self, more: usize) {
+        for _ in 0..MOST_VICTIMS {
+            let victim = self.quota.as_ref().and_then(|quota| quota.victim(more as u64));
+            let Some(victim) = victim else { return };
+            self.remove(&victim);
+        }
+    }
+
+    fn remove(&mut self, victim: &Victim) {
+        self.operations += 1;
+        let key = self.keys.get(&victim.path).filter(|_| victim.is_current);
+        let file = key.and_then(|key| self.files.get_mut(key));
+        let result =
+            file.map_or(Ok(false), LogFile::clear).and_then(|is_cleared| match is_cleared {
+                true => Ok(()),
+                false => remove(Path::new(victim.path.as_ref()), victim.number),
+            });
+        let Some(quota) = &mut self.quota else { return };
+        let (owner, path) = (victim.owner.clone(), victim.path.clone());
+        match result {
+            Ok(()) => {
+                if quota.handle_gone(victim) {
+                    let event = LogFileEvent::Emptied { bytes: victim.size };
+                    self.events.push_back((owner, path, event));
+                }
+            }
+            Err(error) => {
+                quota.forget(&victim.path);
+                self.events.push_back((owner, path, LogFileEvent::NotRemoved { error }));
+            }
+        }
     }
 
     fn rotate(&mut self, key: FileKey, now: Now) {
@@ -261,6 +339,12 @@ impl LogFiles {
         let before = file.rotation_failure;
         let result = file.rotate();
         file.rotation_failure = result.is_err().then(|| Retry::after(before, now));
+        match (&mut self.quota, &result) {
+            (Some(quota), Ok(())) => quota.rotate(&file.path, file.max_files),
+            // Some may have been renamed.
+            (Some(_), Err(_)) => self.count(key),
+            (None, _) => {}
+        }
         match result {
             Ok(()) if before.is_some() => self.tell(key, LogFileEvent::RotatedAgain),
             Err(error) if before.is_none() => self.tell(key, LogFileEvent::NotRotated { error }),
@@ -312,6 +396,9 @@ impl LogFiles {
             self.timers.cancel(&key);
             if let Some(file) = self.files.remove(&key) {
                 self.keys.remove(&file.path);
+                if let Some(quota) = &mut self.quota {
+                    quota.close(&file.path, file.is_of_run);
+                }
             }
         }
     }
@@ -347,6 +434,8 @@ impl LogFiles {
 
 /// What waits for all files together, in bytes: some run on a disk that is full for all.
 const MOST_PENDING_BYTES: usize = 4 * 1024 * 1024;
+/// How many files are removed at most before something is written.
+const MOST_VICTIMS: usize = 64;
 /// How long it is tried to write what waits when nobody writes to the file any more.
 const PATIENCE: Duration = Duration::from_secs(600);
 

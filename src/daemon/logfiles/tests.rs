@@ -34,6 +34,19 @@ impl Place {
         Place { path, supervisor, files: LogFiles::default(), now }
     }
 
+    /// All files together may take so many bytes.
+    fn limited(name: &str, bytes: u64) -> Place {
+        let mut place = Place::new(name);
+        place.files = LogFiles::with_limit(Some(bytes));
+        place
+    }
+
+    /// The sizes of all files together.
+    fn used(&self) -> u64 {
+        let entries = fs::read_dir(&self.path).unwrap();
+        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    }
+
     /// The log file of the first run of a new job.
     fn attach(&mut self, id: &str, file: &[(&str, Value)]) -> FileKey {
         let text = |text: &str| Value::String(text.to_owned());
@@ -293,4 +306,112 @@ fn to_reopen_tries_again_what_cannot_be_written() {
     place.files.go_on(place.now);
     assert_eq!(place.read("logs/a"), "a\n");
     assert_eq!(place.events(), [failed(), LogFileEvent::Recovered { missing: 0 }]);
+}
+
+#[test]
+fn all_files_together_stay_within_their_limit() {
+    let mut place = Place::limited("quota", 100_000);
+    let limits = [("maxBytes", Value::Integer(8192)), ("maxFiles", Value::Integer(100))];
+    let keys = ["a", "b", "c"].map(|name| {
+        let file = [[path(name)].as_slice(), &limits].concat();
+        place.attach(name, &file)
+    });
+    let line = format!("{}\n", "x".repeat(999));
+    for number in 0..300 {
+        place.now.wall.0 += 1;
+        // One is quiet, and one writes more than the other.
+        let key = [keys[0], keys[0], keys[1]][number % 3];
+        place.write(key, &line);
+        if number == 10 {
+            place.write(keys[2], "quiet\n");
+        }
+        assert!(place.used() <= 100_000, "{number}: {}", place.used());
+    }
+    assert!(place.used() > 90_000, "{}", place.used());
+    assert_eq!(place.read("c"), "quiet\n", "what was not rotated stays");
+    let files = |name: &str| {
+        (0..100).take_while(|n| place.path.join(format!("{name}.{}", n + 1)).exists()).count()
+    };
+    assert!(files("a") > files("b") && files("b") >= 3, "the oldest goes first, whose it is");
+    assert_eq!(place.events(), []);
+}
+
+#[test]
+fn one_file_may_take_a_quarter_of_the_limit_before_it_is_rotated() {
+    let mut place = Place::limited("quarter", 40_000);
+    let key = place.attach("a", &[path("a")]);
+    for number in 0..1000 {
+        place.write(key, &format!("{:099}\n", number));
+    }
+    let text: String = ["a.3", "a.2", "a.1", "a"].map(|name| place.read(name)).concat();
+    let kept = 30_000..=40_000;
+    assert!(kept.contains(&text.len()) && text.ends_with("999\n"), "{}", text.len());
+    assert_eq!(place.read("a.1").len(), 10_000);
+    assert_eq!(place.events(), []);
+}
+
+#[test]
+fn a_file_that_is_not_rotated_is_emptied_in_the_end_and_that_is_said_once() {
+    let mut place = Place::limited("emptied", 10_000);
+    let file = [path("a"), ("maxBytes", Value::Integer(0))];
+    let key = place.attach("a", &file);
+    let line = format!("{}\n", "x".repeat(999));
+    for _ in 0..25 {
+        place.write(key, &line);
+        assert!(place.used() <= 10_000);
+    }
+    assert_eq!(place.read("a"), line.repeat(5));
+    assert_eq!(place.events(), [LogFileEvent::Emptied { bytes: 10_000 }]);
+    // What was rotated by others is theirs.
+    fs::write(place.path.join("a.1"), line.repeat(20)).unwrap();
+    place.files.reopen(1);
+    place.files.go_on(place.now);
+    place.write(key, &line);
+    assert_eq!(place.read("a.1").len(), 20_000);
+}
+
+#[test]
+fn files_from_before_count_as_soon_as_a_run_has_them() {
+    let mut place = Place::limited("before", 10_000);
+    for name in ["old", "old.1", "old.2"] {
+        fs::write(place.path.join(name), "x".repeat(3000)).unwrap();
+    }
+    let key = place.attach("new", &[path("new")]);
+    place.attach("old", &[path("old")]);
+    while place.files.has_more() {
+        place.files.go_on(place.now);
+    }
+    place.write(key, &"x".repeat(2000));
+    assert!(!place.path.join("old.2").exists() && place.path.join("old.1").exists());
+    assert_eq!(place.used(), 8000);
+}
+
+#[test]
+fn files_of_runs_that_are_over_make_room_for_others() {
+    let mut place = Place::limited("runs", 10_000);
+    for number in 0..20 {
+        place.now.wall.0 += 1;
+        let key = place.attach(&format!("j{number}"), &[path("{job}-{run}")]);
+        place.write(key, &"x".repeat(1000));
+        place.files.release(key, place.now);
+    }
+    let left: Vec<u32> = (0..20).filter(|n| place.path.join(format!("j{n}-1")).exists()).collect();
+    assert_eq!(left, (10..20).collect::<Vec<_>>());
+    assert_eq!((place.files.descriptors(), place.events()), (0, Vec::new()));
+}
+
+#[test]
+fn what_cannot_be_removed_is_said_and_counts_no_more() {
+    let mut place = Place::limited("not-removed", 5000);
+    let limits = [("maxBytes", Value::Integer(1024)), ("maxFiles", Value::Integer(100))];
+    let key = place.attach("a", &[[path("a")].as_slice(), &limits].concat());
+    for _ in 0..4 {
+        place.write(key, &("x".repeat(999) + "\n"));
+    }
+    fs::remove_file(place.path.join("a.3")).unwrap();
+    fs::create_dir(place.path.join("a.3")).unwrap();
+    place.write(key, &("x".repeat(999) + "\n"));
+    place.write(key, &("x".repeat(999) + "\n"));
+    let events = place.events();
+    assert!(matches!(events[..], [LogFileEvent::NotRemoved { .. }]), "{events:?}");
 }
