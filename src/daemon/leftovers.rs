@@ -263,7 +263,6 @@ impl Leftovers {
         ongoing.signal = stop.signal;
         ongoing.leader = stop.leader;
         ongoing.asked.clear();
-        ongoing.unsure = 0;
         ongoing.chased = 0;
         self.asks.extend(found.into_iter().map(|stat| Ask::Process(key, stat)));
         self.unasked.insert(key);

@@ -171,3 +171,27 @@ fn an_orphan_that_is_reaped_during_a_look_counts_as_left() {
         }
     });
 }
+
+/// Each look that was unsure had SIGKILL sent again, as to a process that it had missed, and with
+/// that it was the first unsure one again: the stop did not end.
+#[test]
+fn a_signal_does_not_make_earlier_looks_void() {
+    let (supervisor, run, _) = run();
+    let owner = Owner::Run(run);
+    let target = Target::Tree { leader: None, owner };
+    let mut leftovers = Leftovers::new("k");
+    let mut looks = 0;
+    loop {
+        let hidden = [(Proc { pid: Pid(1), start_time: 0 }, Origin::Hidden)];
+        let census = Census::take(hidden.into_iter(), &[], std::iter::empty);
+        let stage = Stage::Over { census, groups: BTreeSet::new() };
+        looks += 1;
+        if leftovers.left_of(&target, &stage, &supervisor) == Left::Unseen {
+            break;
+        }
+        assert!(looks < MOST_UNSURE, "it does not end");
+        leftovers.stop(Stop { leader: None, owner, signal: Signal::KILL });
+        leftovers.signal_begun(&mut 100, &supervisor);
+    }
+    assert_eq!(looks, MOST_UNSURE);
+}
