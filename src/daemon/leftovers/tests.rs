@@ -182,7 +182,7 @@ fn a_signal_does_not_make_earlier_looks_void() {
     let mut leftovers = Leftovers::new("k");
     let mut looks = 0;
     loop {
-        let hidden = [(Proc { pid: Pid(1), start_time: 0 }, Origin::Hidden)];
+        let hidden = [(Proc { pid: Pid(1), start_time: 0 }, Membership::Hidden)];
         let census = Census::take(hidden.into_iter(), &[], std::iter::empty);
         let stage = Stage::Over { census, groups: BTreeSet::new() };
         looks += 1;
