@@ -88,7 +88,7 @@ impl LineEnds {
     }
 
     /// Whether there is a line that has begun and not ended.
-    pub fn has_begun(self) -> bool {
+    pub(super) fn has_begun(self) -> bool {
         self.begun > 0
     }
 }

@@ -7,7 +7,7 @@
 //! Every rule is a function from one file to the places that break it, so that each is also
 //! tried on a planted violation. The tables at the end are the plan of the house.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,6 +42,15 @@ fn each_dependency_has_a_room() {
             "{name} is confined nowhere: give it a room in CRATES"
         );
     }
+}
+
+#[test]
+fn what_no_other_room_uses_is_not_pub() {
+    let mut files = rust_files(&root().join("src"));
+    files.extend(rust_files(&root().join("tests")));
+    let sources: Vec<Source> = files.iter().map(|path| Source::read(path)).collect();
+    let found = unused_by_others(&sources);
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
 #[test]
@@ -150,6 +159,35 @@ fn circles(sources: &[Source]) -> Vec<(String, String)> {
         left < right && edges.contains(&(right.clone(), left.clone()))
     };
     edges.iter().filter(|edge| is_mutual(edge)).cloned().collect()
+}
+
+/// Functions and constants that are `pub` although no other room has their name. Types and fields
+/// may have to be `pub` without being named.
+fn unused_by_others(sources: &[Source]) -> Vec<String> {
+    let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources {
+        for token in tokens(&source.text).into_iter().filter(Token::is_name) {
+            users.entry(token.text).or_default().insert(source.owner());
+        }
+    }
+    let mut broken = Vec::new();
+    for source in sources.iter().filter(|source| !source.is_test() && source.room() != "properties")
+    {
+        for (index, token) in source.tokens.iter().enumerate().filter(|(_, t)| t.text == "pub") {
+            let Some(name) = public_name(&source.tokens[index + 1..]) else { continue };
+            if users[&name.text].iter().all(|user| *user == source.owner()) {
+                broken.push(source.at(token.line, &format!("{} is pub for nobody", name.text)));
+            }
+        }
+    }
+    broken
+}
+
+/// The name of a function or a constant, from the tokens after its `pub`.
+fn public_name(tokens: &[Token]) -> Option<&Token> {
+    let is_word = |token: &&Token| ["const", "unsafe", "fn", "static"].contains(&&*token.text);
+    let words = tokens.iter().take_while(is_word).count();
+    tokens.get(words).filter(|_| words > 0)
 }
 
 fn crate_confinement(source: &Source) -> Vec<String> {
@@ -355,6 +393,11 @@ impl Source {
 
     fn room(&self) -> String {
         self.module()[0].to_owned()
+    }
+
+    /// Its room, or the directory of the tests that it is in.
+    fn owner(&self) -> String {
+        if self.path.starts_with("src/") { self.room() } else { "tests".to_owned() }
     }
 
     fn is_pure(&self) -> bool {
@@ -814,6 +857,20 @@ mod tests {
         );
         let manifest = "[package]\nname = \"x\"\n[dependencies]\na-b = \"1\"\nc = { version = \"2\" }\n\n[lints]\nd = 1\n";
         assert_eq!(dependencies(manifest), ["a_b", "c"]);
+    }
+
+    #[test]
+    fn public_names() {
+        let of = |other: &str| {
+            let text = "pub struct S { pub field: u8 } impl S { pub const fn f() {} }
+                pub const C: u8 = 1; pub(super) fn g() {} pub use x::h; fn used() { f(); }";
+            let sources = [Source::new("src/a.rs", text), Source::new("src/b.rs", other)];
+            unused_by_others(&sources).len()
+        };
+        assert_eq!(of("use crate::a::{S, h};"), 2, "a function and a constant");
+        assert_eq!(of("fn x() { S::f(C); }"), 0);
+        assert_eq!(of("// f C"), 2);
+        assert_eq!(of("#[cfg(test)] mod tests { fn t() { f(C) } }"), 0);
     }
 
     #[test]
