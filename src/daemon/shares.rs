@@ -104,7 +104,7 @@ pub(super) const FILE_OPERATIONS_A_TURN: usize = 64;
 
 /// How many runs are spawned at a time; a turn drains twice. The loop stands still until each child
 /// has called execve(2): 0.5 ms, or 3 ms on a machine under load.
-pub(super) const SPAWNS_A_DRAIN: usize = 2;
+pub(super) const SPAWNS_A_DRAIN: usize = 1;
 /// How many actions on processes are done at a time; each takes a few µs.
 pub(super) const ACTIONS_A_DRAIN: usize = 512;
 /// How many surveys are answered. Each answer may end a job or start its next run.
