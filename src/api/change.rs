@@ -9,8 +9,6 @@
 //! What GET shows can be edited and sent back: fields that are not part of the specification are
 //! ignored, and `"***"` keeps the secret that it stands for.
 
-use std::collections::BTreeMap;
-
 use crate::job::{self, Defaults, FieldError, HIDDEN, JobSpec, Secrets, Spelling, Value};
 
 use super::view::READ_ONLY;
@@ -62,24 +60,30 @@ fn make_room_for_schedule(fields: &mut Vec<(String, Value)>, changes: &[(String,
 
 /// RFC 7396, section 2.
 fn merge(target: &mut Value, patch: Value) {
-    let Value::Table(changes) = patch else {
+    let Value::Table(mut changes) = patch else {
         *target = patch;
         return;
     };
-    let entries = match std::mem::replace(target, Value::Null) {
+    let mut entries = match std::mem::replace(target, Value::Null) {
         Value::Table(entries) => entries,
         _ => Vec::new(),
     };
-    // Sorted, so that a patch as long as the longest body is merged quickly.
-    let mut entries: BTreeMap<String, Value> = entries.into_iter().collect();
+    // In order, so that a patch as long as a body may be is merged in one go.
+    entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    changes.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    let mut merged = Vec::with_capacity(entries.len() + changes.len());
+    let mut entries = entries.into_iter().peekable();
     for (name, change) in changes {
-        if change == Value::Null {
-            entries.remove(&name);
-        } else {
-            merge(entries.entry(name).or_insert(Value::Null), change);
+        merged.extend(std::iter::from_fn(|| entries.next_if(|(other, _)| *other < name)));
+        let old = entries.next_if(|(other, _)| *other == name);
+        if change != Value::Null {
+            let mut value = old.map_or(Value::Null, |(_, value)| value);
+            merge(&mut value, change);
+            merged.push((name, value));
         }
     }
-    *target = Value::Table(entries.into_iter().collect());
+    merged.extend(entries);
+    *target = Value::Table(merged);
 }
 
 /// Drops what the job object shows in addition to the specification. An `id` must be that of the

@@ -5,9 +5,9 @@
 //!                                                  └▶ dropped: it is over, late, or makes room
 //! ```
 //!
-//! Whoever goes on with a long answer, or follows something, waits in a queue of its own, so that
-//! what others ask is answered at once, however many long answers are under way; each queue has a
-//! share of a turn.
+//! Whoever goes on with a long answer, has asked for much work or for more than a share of a turn,
+//! or follows something, waits in a queue of its own, so that what others ask is answered at once,
+//! however much of that is under way; each queue has a share of a turn.
 //!
 //! Events are edges: a peer remembers that its socket can be read or written until the socket
 //! says that it cannot.
@@ -64,7 +64,8 @@ pub(super) struct Peers {
     interest: BTreeSet<(Topic, Token)>,
     /// Those to whom something has happened.
     ready: VecDeque<Token>,
-    /// Those who go on with a long answer: whoever asks something new need not wait for them.
+    /// Those who go on with a long answer, or have used up a share: whoever asks something new need
+    /// not wait for them.
     backlog: VecDeque<Token>,
     /// How many bytes they may still be sent, or make to be sent; what they have been beyond that
     /// is negative, and taken from the next turn.
@@ -87,6 +88,8 @@ struct Peer {
     socket: TcpStream,
     connection: Connection,
     pending: Option<Pending>,
+    /// A request that takes much work, and waits for its turn.
+    postponed: Option<Incoming>,
     /// The topic that it is in the list of interest with.
     awaits: Option<Topic>,
     /// It has shown the token.
@@ -275,7 +278,8 @@ impl Peers {
                 break;
             }
             let Some(token) = self.ready.pop_front() else { break };
-            left -= self.serve_queued(token, supervisor, now).cast_signed();
+            let work = self.serve_queued(token, supervisor, now);
+            left -= (work.bytes + work.effort).cast_signed();
         }
         self.serve_backlog(supervisor, backlog_bytes, now);
     }
@@ -291,8 +295,9 @@ impl Peers {
                 break;
             }
             let Some(token) = self.backlog.pop_front() else { break };
-            let bytes = self.serve_queued(token, supervisor, now);
-            self.backlog_balance -= (BYTES_A_SERVICE + bytes).cast_signed();
+            let work = self.serve_queued(token, supervisor, now);
+            let effort = if bytes.is_none() { work.effort } else { 0 };
+            self.backlog_balance -= (BYTES_A_SERVICE + work.bytes + effort).cast_signed();
         }
         let is_held_back = bytes.is_some() && self.backlog_balance <= 0;
         self.backlog_held_until = is_held_back.then(|| now.mono + FLOW_WINDOW);
@@ -353,24 +358,28 @@ impl Peers {
     }
 
     fn make_ready(&mut self, token: Token) {
+        let is_in_answer = |peer: &Peer| peer.connection.is_streaming();
+        let goes_on = self.peers.get(&token).is_some_and(is_in_answer);
+        self.queue(token, goes_on);
+    }
+
+    fn queue(&mut self, token: Token, goes_on: bool) {
         if let Some(peer) = self.peers.get_mut(&token)
             && !std::mem::replace(&mut peer.is_ready, true)
         {
-            let is_long = peer.connection.is_streaming();
-            let queue = if is_long { &mut self.backlog } else { &mut self.ready };
+            let queue = if goes_on { &mut self.backlog } else { &mut self.ready };
             queue.push_back(token);
         }
     }
 
-    /// Serves a peer out of one of the queues, if it is still there; tells how many bytes were made
-    /// for it.
-    fn serve_queued(&mut self, token: Token, supervisor: &mut Supervisor, now: Now) -> usize {
-        let Some(peer) = self.peers.get_mut(&token) else { return 0 };
+    /// Serves a peer out of one of the queues, if it is still there.
+    fn serve_queued(&mut self, token: Token, supervisor: &mut Supervisor, now: Now) -> Work {
+        let Some(peer) = self.peers.get_mut(&token) else { return Work::default() };
         peer.is_ready = false;
         let unsent = peer.connection.unsent().len();
-        let sent = self.serve_one(token, supervisor, now);
+        let Work { bytes: sent, effort } = self.serve_one(token, supervisor, now);
         let left = self.peers.get(&token).map_or(0, |peer| peer.connection.unsent().len());
-        (sent + left).saturating_sub(unsent)
+        Work { bytes: (sent + left).saturating_sub(unsent), effort }
     }
 
     fn accept(&mut self, registry: &Registry, now: Now) {
@@ -427,6 +436,7 @@ impl Peers {
             socket,
             connection,
             pending: None,
+            postponed: None,
             awaits: None,
             is_known: false,
             can_read: true,
@@ -479,18 +489,20 @@ impl Peers {
         }
     }
 
-    /// Serves a peer its share of a turn; tells how many bytes it was sent.
-    fn serve_one(&mut self, token: Token, supervisor: &mut Supervisor, now: Now) -> usize {
-        let (Some(peer), Some(api)) = (self.peers.get_mut(&token), &self.api) else { return 0 };
+    /// Serves a peer its share of a turn; tells how many bytes it was sent, and what work it made.
+    fn serve_one(&mut self, token: Token, supervisor: &mut Supervisor, now: Now) -> Work {
+        let (Some(peer), Some(api)) = (self.peers.get_mut(&token), &self.api) else {
+            return Work::default();
+        };
         let was_known = peer.is_known;
-        let mut sent = 0;
-        let served = peer.serve(api, supervisor, &mut self.buffer, &mut sent, now);
+        let mut work = Work::default();
+        let served = peer.serve(api, supervisor, &mut self.buffer, &mut work, now);
         if peer.is_known && !was_known {
             self.strangers.remove(&token);
         }
         if served == Served::Over {
             self.drop_peer(token);
-            return sent;
+            return work;
         }
         let want = peer.pending.as_ref().map(Pending::want);
         let topic = want.and_then(Want::topic);
@@ -507,9 +519,25 @@ impl Peers {
             }
         }
         if served == Served::HasMore {
-            self.make_ready(token);
+            self.queue(token, true);
         }
-        sent
+        work
+    }
+}
+
+/// What was done for a peer in a turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    /// How many bytes it was sent.
+    bytes: usize,
+    /// What else was done, in the time that it takes to send so many bytes.
+    effort: usize,
+}
+
+impl Work {
+    /// Whether it is as much as a peer may have of a turn.
+    fn is_a_share(self) -> bool {
+        self.bytes + self.effort >= BYTES_A_PEER
     }
 }
 
@@ -520,19 +548,22 @@ impl Peer {
         api: &Api,
         supervisor: &mut Supervisor,
         buffer: &mut [u8],
-        sent: &mut usize,
+        work: &mut Work,
         now: Now,
     ) -> Served {
         for _ in 0..ROUNDS_A_TURN {
-            if *sent >= BYTES_A_TURN {
+            if work.is_a_share() {
                 return Served::HasMore;
             }
             let was_in_answer = self.is_in_answer();
-            let has_more = self.answer(api, supervisor, now);
+            let has_more = self.answer(api, supervisor, work, now);
+            if self.postponed.is_some() {
+                return Served::HasMore;
+            }
             self.probe(now);
             let was_clogged = self.connection.is_clogged();
             let Ok(count) = self.write(now) else { return Served::Over };
-            *sent += count;
+            work.bytes += count;
             if self.connection.is_finished() {
                 return Served::Over;
             }
@@ -565,19 +596,37 @@ impl Peer {
     }
 
     /// Answers requests that have come; returns whether there may be more of them.
-    fn answer(&mut self, api: &Api, supervisor: &mut Supervisor, now: Now) -> bool {
-        for _ in 0..REQUESTS_A_ROUND {
+    fn answer(
+        &mut self,
+        api: &Api,
+        supervisor: &mut Supervisor,
+        work: &mut Work,
+        now: Now,
+    ) -> bool {
+        while !work.is_a_share() {
             if let Some(pending) = &mut self.pending {
+                let is_slice = pending.want() == Want::Room;
+                work.effort += if is_slice { SLICE_EFFORT } else { CHANGE_EFFORT };
                 if !pending.go_on(supervisor, &mut self.connection, now) {
                     return false;
                 }
                 self.pending = None;
                 self.is_probed = false;
             }
-            let Some(incoming) = self.connection.poll(now) else { return false };
+            let postponed = self.postponed.take();
+            let is_next = postponed.is_some();
+            let Some(incoming) = postponed.or_else(|| self.connection.poll(now)) else {
+                return false;
+            };
             if let Incoming::Head(head) = &incoming {
                 self.is_known = self.is_known || api.knows(head);
             }
+            let effort = api.effort(&incoming, supervisor);
+            if effort > MUCH_EFFORT && !is_next {
+                self.postponed = Some(incoming);
+                return true;
+            }
+            work.effort += effort;
             self.pending = api.handle(incoming, &mut self.connection, supervisor, now);
             if self.is_in_answer() {
                 return false;
@@ -644,13 +693,19 @@ const PEERS_A_TURN: usize = 64;
 /// A round is one read, some requests, and writing until the socket is full; the second one
 /// answers what the first has read.
 const ROUNDS_A_TURN: usize = 2;
-const REQUESTS_A_ROUND: usize = 16;
-/// Who has been sent so much has had its turn; to make it takes a tenth of a millisecond.
-const BYTES_A_TURN: usize = 32 * 1024;
+/// A peer that has been sent so much, or has made as much work, has had its turn: a tenth of a
+/// millisecond.
+const BYTES_A_PEER: usize = 32 * 1024;
+/// Nobody who asks for less waits for this.
+const MUCH_EFFORT: usize = 256 * 1024;
 /// All of a queue together.
 const SENT_A_TURN: isize = 256 * 1024;
 /// What it costs to serve a peer, in the time that it takes to send so many bytes.
 const BYTES_A_SERVICE: usize = 1024;
+/// Of an answer under way that goes on, beside what it sends: it may look at many jobs and show none.
+const SLICE_EFFORT: usize = 16 * 1024;
+/// Of one that is told of a change.
+const CHANGE_EFFORT: usize = 1024;
 /// k1s's own, and what spawning needs for a moment.
 const KEPT_DESCRIPTORS: usize = 24;
 /// Also when jobs have taken all descriptors.

@@ -280,6 +280,13 @@ impl LogFileSpec {
 }
 
 impl JobSpec {
+    /// How many arguments, variables and labels there are.
+    pub fn entries(&self) -> usize {
+        let command = &self.command;
+        let lists = command.arguments.len() + command.environment.len();
+        lists + self.labels.len() + self.secret_environment.len()
+    }
+
     /// Whether a run that ended by itself with this exit code was a success.
     pub fn is_success(&self, exit_code: i32) -> bool {
         u8::try_from(exit_code).is_ok_and(|code| self.success_exit_codes.contains(&code))

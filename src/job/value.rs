@@ -97,24 +97,50 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut table = Vec::new();
-        let mut seen = std::collections::BTreeSet::new();
+        let twice = |key: &str| A::Error::custom(format_args!("the key `{key}` is given twice"));
+        let mut table: Vec<(String, Value)> = Vec::new();
         while let Some((key, value)) = entries.next_entry::<String, Value>()? {
-            if !seen.insert(key.clone()) {
-                return Err(A::Error::custom(format_args!("the key `{key}` is given twice")));
+            if table.len() < FEW && table.iter().any(|(other, _)| *other == key) {
+                return Err(twice(&key));
             }
             table.push((key, value));
+        }
+        if table.len() > FEW {
+            let mut keys: Vec<&str> = table.iter().map(|(key, _)| key.as_str()).collect();
+            keys.sort_unstable();
+            if let Some([key, _]) = keys.array_windows().find(|[one, other]| one == other) {
+                return Err(twice(key));
+            }
         }
         Ok(Value::Table(table))
     }
 }
 
+/// So many keys are compared as they come; of more, all are once they are there.
+const FEW: usize = 16;
 /// 2^53.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_is_given_twice_is_found_wherever_it_stands() {
+        let read = |keys: &[usize]| {
+            let keys: Vec<_> = keys.iter().map(|key| format!("\"{key}\":0")).collect();
+            serde_json::from_str::<Value>(&format!("{{{}}}", keys.join(",")))
+        };
+        for count in [1, FEW - 1, FEW, FEW + 1, 3 * FEW] {
+            let keys: Vec<usize> = (0..count).collect();
+            assert!(read(&keys).is_ok(), "{count}");
+            for twice in 0..count {
+                let error = read(&[&keys[..], &[twice]].concat()).unwrap_err().to_string();
+                let expected = format!("the key `{twice}` is given twice");
+                assert!(error.starts_with(&expected), "{error}");
+            }
+        }
+    }
 
     #[test]
     fn whole_numbers_are_whole_however_they_are_written() {

@@ -1,12 +1,16 @@
 //! HTTP as bytes on a connection: framing, limits, deadlines, methods, errors.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, K1s, Reply, continuous, one_off, skip, stays_true, wait_until, with};
+use crate::harness::{
+    Client, K1s, Reply, continuous, cron, one_off, skip, stays_true, wait_until, with,
+};
 
 // ---- Methods and paths ----
 
@@ -193,6 +197,39 @@ fn a_thousand_pipelined_requests_have_a_thousand_answers() {
     for _ in 0..1000 {
         assert_eq!(client.reply().status, 404);
     }
+}
+
+/// Whoever asked for /healthz waited until 16 bodies of a megabyte had been read, 0.7 s.
+#[test]
+fn who_asks_for_little_does_not_wait_for_those_who_ask_for_much() {
+    let k1s = K1s::start();
+    let labels: BTreeMap<String, &str> = (0..10_000).map(|n| (n.to_string(), "x")).collect();
+    let body = with(cron("true", 3600), json!({"labels": labels})).to_string();
+    let (begin, end) = body.split_at(body.len() - 1);
+    let length = format!("Content-Length: {}\r\n", body.len());
+    let large = (0..16).map(|n| {
+        let mut client = k1s.connect();
+        client.send(head(&k1s, &format!("PUT /job/large{n}"), &length) + begin);
+        client
+    });
+    let mut large: Vec<Client> = large.collect();
+    let mut small = k1s.connect();
+    // With each answer there was a turn, in which of each body some was read.
+    for _ in 0..50 {
+        assert_eq!(k1s.get("/healthz").status, 200);
+    }
+    k1s.signal(Signal::SIGSTOP);
+    for client in &mut large {
+        client.send(end);
+    }
+    small.send(request(&k1s, "PUT", "/job/small", "", &cron("true", 3600).to_string()));
+    k1s.signal(Signal::SIGCONT);
+    for client in large.iter_mut().chain([&mut small]) {
+        assert_eq!(client.reply().status, 200);
+    }
+    let jobs = k1s.get("/?output=false").json();
+    let place = jobs.as_array().unwrap().iter().position(|job| job["id"] == "small");
+    assert!(place < Some(3), "it was created after {place:?} others, though it took least");
 }
 
 /// The socket takes an answer larger than what may wait at once: what was pipelined behind it
