@@ -17,8 +17,6 @@ impl Signal {
     pub const QUIT: Signal = Signal(3);
     /// SIGKILL.
     pub const KILL: Signal = Signal(9);
-    /// SIGPIPE.
-    pub const PIPE: Signal = Signal(13);
     /// SIGTERM.
     pub const TERM: Signal = Signal(15);
     /// SIGCONT.
