@@ -1,8 +1,8 @@
 //! All metrics: the name of each, what it means, and where its values come from.
 //!
 //! Names and units follow <https://prometheus.io/docs/practices/naming>. The id of a job is the
-//! label `id`, because Prometheus itself sets the label `job`. Counters are shown from the start, as
-//! 0, so that Prometheus sees their first increase, but only for jobs that they apply to.
+//! label `id`, because Prometheus itself sets the label `job`. Counters are shown from the start,
+//! as 0, so that Prometheus sees their first increase, but only for jobs that they apply to.
 
 use super::exposition::{Kind, Lines, Name};
 use super::view::STATES;

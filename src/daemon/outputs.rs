@@ -1,15 +1,15 @@
-//! The pipes that jobs write to, and the log files that it goes into.
+//! The pipes that jobs write to; what is read is kept, forwarded, and written to log files.
 //!
 //! ```text
-//!   open ─▶ ready ──▶ read, a share a turn ──▶ the first process is over: draining ──▶ closed
+//!   open ─▶ ready ──▶ read, a share a turn ──▶ the first process has ended: draining ──▶ closed
 //!             ▲            │ backpressure          a share a turn, too
 //!             └────────────┘
 //! ```
 //!
-//! The end of a pipe and the end of its run come in any order. When the run's first process is
-//! over, what it had written is still in the pipe: that much is read, and then the pipe is
-//! closed, whoever else may hold it. Until then the run is *draining*: it has ended, and the
-//! supervisor is not told so yet.
+//! The end of a pipe and the end of its run come in any order. When the first process of a run has
+//! ended, what it has written may still be in the pipe. That much is read, and then the pipe is
+//! closed, even if other processes hold it. Until then the run is *draining*: it has ended, but the
+//! supervisor does not know yet.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read};
@@ -39,9 +39,9 @@ pub(super) struct Outputs {
     ready: VecDeque<Token>,
     /// Pipes that are ready, and wait until k1s's own reader has caught up.
     held_back: Vec<Token>,
-    /// Pipes of runs whose first process is over, with something left to read.
+    /// Pipes of runs whose first process has ended, with something left to read.
     draining: VecDeque<Token>,
-    /// Runs whose pipes are read and closed, until they are asked for.
+    /// Runs whose pipes were read and closed.
     drained: VecDeque<RunKey>,
     last_token: usize,
     /// How fast they are written to.
@@ -54,21 +54,21 @@ struct Pipe {
     receiver: Receiver,
     run: RunKey,
     stream: Stream,
-    /// Passes it on to k1s's own.
+    /// Forwards it to k1s's own stream.
     forwarder: Forwarder,
     file: Option<FileKey>,
     is_ready: bool,
     /// How much was read since it was last empty.
     in_a_row: usize,
-    /// It was let hold more.
+    /// It was made larger.
     is_wide: bool,
-    /// All writers have closed it: after what is in it comes the end.
+    /// All writers have closed it, so its end comes after its content.
     is_hung_up: bool,
-    /// Once the run's first process is over: how much of what was in it then is still to be read.
+    /// When the first process of the run has ended: how much of its content is still to be read.
     rest: Option<usize>,
 }
 
-/// The pipes of a run that is about to be spawned. Dropped, they are watched no more.
+/// The pipes of a run that is about to be spawned. When dropped, they are no longer watched.
 #[derive(Debug)]
 pub(super) struct Watched {
     stdout: (Token, Receiver),
@@ -79,19 +79,19 @@ pub(super) struct Watched {
 pub(super) struct Sinks<'a> {
     /// Keeps it.
     pub(super) supervisor: &'a mut Supervisor,
-    /// Passes it on.
+    /// Forwards it.
     pub(super) console: &'a mut Console,
     pub(super) now: Now,
 }
 
-/// What came of reading.
+/// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Got {
-    /// So many bytes. When that was all of a buffer, there may be more.
+    /// So many bytes. If they fill the buffer, there may be more.
     Bytes(usize),
     /// Nothing for now.
     Nothing,
-    /// The end of the stream, or an error that is as good as one.
+    /// The end of the stream, or an error that means the end.
     End,
 }
 
@@ -118,19 +118,20 @@ impl Outputs {
         Outputs { files: LogFiles::with_limit(disk), ..Outputs::default() }
     }
 
-    /// Creates the two pipes of a run that is to be spawned, and watches them already: one that
-    /// could not be watched would be read when the run ends, and a run that fills it would not.
+    /// Creates the two pipes of a run that is to be spawned, and watches them before that. A pipe
+    /// that cannot be watched would be read only when the run ends, and a run that fills it would
+    /// never end.
     ///
     /// # Errors
-    /// [`os::SpawnError::Shortage`]: there are no descriptors for them, no memory, or as many are
-    /// watched as the user may (`ENOSPC`, epoll_ctl(2)).
+    /// [`os::SpawnError::Shortage`]: of descriptors, of memory, or of the watches that the user may
+    /// have (`ENOSPC`, epoll_ctl(2)).
     pub(super) fn watch(
         &mut self,
         registry: &Registry,
     ) -> Result<(Watched, os::pipe::WriteEnds), os::SpawnError> {
         let (pipes, ends) = os::pipe::captured()?;
         let mut watch = |fd| {
-            // Pipes have the even tokens, connections the odd ones.
+            // Pipes have even tokens, connections have odd ones.
             self.last_token += 2;
             let token = Token(self.last_token);
             let mut receiver = Receiver::from(fd);
@@ -142,8 +143,8 @@ impl Outputs {
         Ok((Watched { stdout: watch(pipes.stdout)?, stderr: watch(pipes.stderr)? }, ends))
     }
 
-    /// The pipes are those of this run, which was spawned: passes on what they carry in this way,
-    /// where its job wants that.
+    /// The run was spawned with these pipes: forwards what they contain in this mode, if its job
+    /// wants that.
     pub(super) fn open(
         &mut self,
         launch: &Launch,
@@ -189,12 +190,12 @@ impl Outputs {
         true
     }
 
-    /// Whether there is output that no event will tell of.
+    /// Whether there is output for which no event will come.
     pub(super) fn has_more(&self) -> bool {
         !self.ready.is_empty() || !self.draining.is_empty() || self.files.has_more()
     }
 
-    /// Lets those go on for whom there is room again. To be called after the console was flushed.
+    /// Lets pipes go on whose reader has caught up. To be called after the console was flushed.
     pub(super) fn resume(&mut self, console: &Console) {
         let pipes = &self.pipes;
         let waits = |token: &mut Token| {
@@ -204,7 +205,7 @@ impl Outputs {
         self.ready.extend(resumed);
     }
 
-    /// Reads a turn's share of the pipes that are ready, each in its turn.
+    /// Reads the pipes that are ready, one after another, up to the share of a turn.
     pub(super) fn read(&mut self, sinks: &mut Sinks<'_>) {
         let mut share = Reading::A_TURN;
         self.flow.begin_turn(sinks.now.mono);
@@ -220,7 +221,7 @@ impl Outputs {
             }
             match pipe.read_once(&mut self.buffer, &mut share, &mut self.files, sinks) {
                 Got::Bytes(count) if count == self.buffer.len() => self.ready.push_back(token),
-                // The event of the last writer's end has come already: no other will.
+                // The last writer has closed it, so no other event will come.
                 Got::Bytes(_) if pipe.is_hung_up => self.ready.push_back(token),
                 Got::Bytes(_) | Got::Nothing => pipe.is_ready = false,
                 Got::End => self.close(token, sinks),
@@ -229,14 +230,14 @@ impl Outputs {
         self.flow.take(share.taken());
     }
 
-    /// How many bytes long answers and followers may be sent in this turn; `None`: as
-    /// many as a turn has room for.
+    /// How many bytes long answers and followers may be sent in this turn; `None`: no limit by
+    /// this.
     pub(super) fn left_to_followers(&self) -> Option<usize> {
         self.flow.left_to_followers()
     }
 
-    /// The run's first process is over: what is in its pipes now is still to be read, by
-    /// [`Outputs::drain`]; not what others go on writing.
+    /// The first process of the run has ended: [`Outputs::drain`] reads what is in its pipes now,
+    /// but not what others write after that.
     pub(super) fn finish(&mut self, run: RunKey) {
         let mut is_drained = true;
         for stream in [Stream::Stdout, Stream::Stderr] {
@@ -251,7 +252,7 @@ impl Outputs {
         }
     }
 
-    /// Reads a turn's share of what is left of runs that are over, each in its turn.
+    /// Reads the pipes of runs that have ended, one after another, up to the share of a turn.
     pub(super) fn drain(&mut self, sinks: &mut Sinks<'_>) {
         let mut share = Reading::A_TURN;
         while share.is_left() {
@@ -270,19 +271,19 @@ impl Outputs {
         }
     }
 
-    /// A run that [`Outputs::finish`] was called for, and of which all has been read.
+    /// A run that [`Outputs::finish`] was called for, and whose output was read.
     pub(super) fn poll_drained(&mut self) -> Option<RunKey> {
         self.drained.pop_front()
     }
 
-    /// k1s ends, and some runs have not: passes on the lines that they have begun.
+    /// k1s ends: forwards incomplete lines of runs that have not ended.
     pub(super) fn finish_lines(&mut self, console: &mut Console, now: Now) {
         for pipe in self.pipes.values_mut() {
             pipe.forwarder.finish(console, now);
         }
     }
 
-    /// The job's `output.forward` may be another now.
+    /// The job's `output.forward` may have changed.
     pub(super) fn set_forwarding(
         &mut self,
         job: JobKey,
@@ -298,7 +299,7 @@ impl Outputs {
         }
     }
 
-    /// The job's `output.file` may be another now: what its runs write from here on goes there.
+    /// The job's `output.file` may have changed: new output of its runs goes there.
     pub(super) fn set_files(&mut self, job: JobKey, id: &JobId, spec: &JobSpec, now: Now) {
         let run = |number| (RunKey { job, number }, Stream::Stdout);
         for ((run, _), token) in self.tokens.range(run(0)..run(u64::MAX)) {
@@ -348,7 +349,8 @@ impl Pipe {
         }
     }
 
-    /// A pipe out of which more came at once than it holds was full: whoever writes had to wait.
+    /// Notices a pipe from which more was read in a row than it can contain: its writer had to
+    /// wait.
     fn note_flow(&mut self, count: usize) {
         self.in_a_row = self.in_a_row.saturating_add(count);
         if self.in_a_row >= os::pipe::COMMON_BYTES && !std::mem::replace(&mut self.is_wide, true) {

@@ -1,20 +1,21 @@
-//! The API's sockets: the listener, and every connection.
+//! The sockets of the API: the listener, and all connections.
 //!
 //! ```text
 //!   accept ─▶ Peer { socket, Connection, Pending } ─▶ served a share a turn, while it is ready
-//!                                                  └▶ dropped: it is over, late, or makes room
+//!                                                  └▶ dropped: at its end, when it is late, or to
+//!                                                     make room
 //! ```
 //!
 //! Whoever goes on with a long answer, has asked for much work or for more than a share of a turn,
 //! or follows something, waits in a queue of its own, so that what others ask is answered at once,
 //! however much of that is under way; each queue has a share of a turn.
 //!
-//! Events are edges: a peer remembers that its socket can be read or written until the socket
-//! says that it cannot.
+//! Events are edge-triggered: a peer remembers that its socket can be read or written until the
+//! socket says that it cannot.
 //!
-//! Descriptors are shared with the jobs. Connections get half of them at most, and leave some
-//! for spawning; one more is held in reserve, so that the owner can come in when jobs have
-//! taken all others.
+//! Descriptors are shared with the jobs. Connections may use at most half of them, and leave some
+//! for spawning. One more is reserved, so that the owner of the token can still connect when jobs
+//! have taken all others.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -40,23 +41,23 @@ use crate::timer::TimerWheel;
 /// The token of the listening socket.
 pub(super) const LISTENER: Token = Token(3);
 
-/// Everybody who talks to the API.
+/// All clients of the API.
 #[derive(Debug)]
 pub(super) struct Peers {
     listener: Option<TcpListener>,
     address: Option<SocketAddr>,
     limits: Rc<Limits>,
-    /// How many descriptors there may be, for everything.
+    /// How many descriptors k1s may have, for everything.
     max_descriptors: usize,
     /// How many connections there may be now.
     room: usize,
-    /// A reserved descriptor: closed to accept one peer when there is no other.
+    /// A reserved descriptor, closed to accept a peer when there is no other.
     reserve: Option<OwnedFd>,
     api: Option<Api>,
     peers: BTreeMap<Token, Peer>,
     /// How many connections were ever accepted.
     accepted: u64,
-    /// A descriptor was freed since that was last asked.
+    /// A descriptor was freed since this was last asked.
     has_freed: bool,
     /// Those who have not shown the token; the oldest first.
     strangers: BTreeSet<Token>,
@@ -72,11 +73,11 @@ pub(super) struct Peers {
     backlog_balance: isize,
     /// They wait until jobs write less; when to look again.
     backlog_held_until: Option<Mono>,
-    /// Somebody may wait to be accepted.
+    /// There may be a peer to accept.
     can_accept: bool,
-    /// When to try again to accept, after descriptors had run out.
+    /// When to try to accept again, after descriptors had run out.
     accept_again: Option<Mono>,
-    /// Why nobody could be accepted, until it is asked for.
+    /// Why accepting failed, until this is asked.
     accept_error: Option<io::Error>,
     timers: TimerWheel<Token>,
     last_token: usize,
@@ -90,29 +91,29 @@ struct Peer {
     pending: Option<Pending>,
     /// A request that takes much work, and waits for its turn.
     postponed: Option<Incoming>,
-    /// The topic that it is in the list of interest with.
+    /// The topic that its answer waits for.
     awaits: Option<Topic>,
-    /// It has shown the token.
+    /// It has sent the token.
     is_known: bool,
     can_read: bool,
     can_write: bool,
-    /// Its end was told: a read that is short is not the last.
+    /// An event has reported its end: after a short read there is more to read.
     is_read_closed: bool,
-    /// The connection was reset, or cannot go on otherwise.
+    /// The connection was reset, or failed otherwise.
     is_broken: bool,
-    /// It was asked whether it is still there.
+    /// It was probed whether it is still there.
     is_probed: bool,
-    /// It is in the list of those that are ready.
+    /// It is in the queue of peers that are ready.
     is_ready: bool,
     is_shut: bool,
 }
 
-/// What a peer is left with after its share of a turn.
+/// The state of a peer after its share of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Served {
     /// It waits for an event.
     Waits,
-    /// It has used up its share, and could go on.
+    /// It has used up its share, and can go on.
     HasMore,
     /// It is over.
     Over,
@@ -154,7 +155,7 @@ impl Peers {
         Ok(peers)
     }
 
-    /// Listens to nobody.
+    /// Without a listener.
     pub(super) fn nobody() -> Peers {
         Peers {
             listener: None,
@@ -220,17 +221,17 @@ impl Peers {
         self.timers.count()
     }
 
-    /// Why nobody could be accepted since it was last asked.
+    /// Why accepting has failed since this was last asked.
     pub(super) fn poll_accept_error(&mut self) -> Option<io::Error> {
         self.accept_error.take()
     }
 
-    /// Whether a connection has ended since that was last asked: its descriptor is free.
+    /// Whether a connection has ended, and freed its descriptor, since this was last asked.
     pub(super) fn take_freed(&mut self) -> bool {
         std::mem::take(&mut self.has_freed)
     }
 
-    /// Somebody waits to be accepted.
+    /// There is a peer to accept.
     pub(super) fn handle_listener(&mut self) {
         self.can_accept = true;
     }
@@ -242,26 +243,26 @@ impl Peers {
         peer.can_write |= event.is_writable() || event.is_write_closed() || event.is_error();
         if event.is_read_closed() {
             peer.is_read_closed = true;
-            // While its requests wait behind an answer, they are not read, nor is its end.
+            // While its requests wait for an answer to be sent, neither they nor its end are read.
             peer.connection.handle_half_closed();
         }
         peer.is_broken |= event.is_error();
         self.make_ready(event.token());
     }
 
-    /// Whether there is work that no event will tell of.
+    /// Whether there is work for which no event will come.
     pub(super) fn has_more(&self) -> bool {
         let goes_on = !self.backlog.is_empty() && self.backlog_held_until.is_none();
         self.can_accept || !self.ready.is_empty() || goes_on
     }
 
-    /// When [`Peers::handle_timeout`] is to be called at the latest.
+    /// By when [`Peers::handle_timeout`] must be called.
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
         let held = self.backlog_held_until.filter(|_| !self.backlog.is_empty());
         [self.timers.next(), self.accept_again, held].into_iter().flatten().min()
     }
 
-    /// Accepts whoever waits, and serves peers that are ready a share each.
+    /// Accepts peers, and serves those that are ready, a share each.
     pub(super) fn serve_ready(
         &mut self,
         registry: &Registry,
@@ -303,7 +304,7 @@ impl Peers {
         self.backlog_held_until = is_held_back.then(|| now.mono + FLOW_WINDOW);
     }
 
-    /// Acts on deadlines that have come.
+    /// Acts on deadlines that have passed.
     pub(super) fn handle_timeout(&mut self, supervisor: &mut Supervisor, now: Now) {
         if self.accept_again.is_some_and(|at| at <= now.mono) {
             self.accept_again = None;
@@ -322,7 +323,7 @@ impl Peers {
         let of_topic = (topic, Token(0))..=(topic, Token(usize::MAX));
         let tokens: Vec<Token> = self.interest.range(of_topic).map(|(_, token)| *token).collect();
         for token in tokens {
-            // Once is enough, until it was served and waits again.
+            // Once is enough, until it waits again.
             self.interest.remove(&(topic, token));
             if let Some(peer) = self.peers.get_mut(&token) {
                 peer.awaits = None;
@@ -343,9 +344,9 @@ impl Peers {
         pending.filter_map(Pending::reads_output_of).collect()
     }
 
-    /// Jobs have so many descriptors open: strangers beyond what is left have to go, so that
-    /// there are always some for spawning. Those who have shown the token only make room for
-    /// each other.
+    /// Jobs use so many descriptors: closes connections without the token beyond what is left, so
+    /// that there are always some for spawning. Connections with the token are closed only for
+    /// others with it.
     pub(super) fn leave_room(&mut self, descriptors_of_jobs: usize) {
         let left = self.max_descriptors.saturating_sub(KEPT_DESCRIPTORS + descriptors_of_jobs);
         let most = self.limits.max_connections.min(self.max_descriptors / 2).max(1);
@@ -395,8 +396,8 @@ impl Peers {
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if os::socket::is_shortage(&error) && self.reserve.take().is_some() => {}
-                // Descriptors or memory have run out: the edge is gone, so look again when a
-                // connection has ended, or in a while.
+                // A shortage of descriptors or memory. No other event will come, so try again when
+                // a connection has ended, or in a while.
                 Err(error) => {
                     self.can_accept = false;
                     self.accept_again = Some(now.mono + ACCEPT_PAUSE);
@@ -414,8 +415,9 @@ impl Peers {
         while self.peers.len() >= self.room {
             self.make_room();
         }
-        // Where it has taken the reserve, another leaves. The next accept would fail, also with
-        // nobody there: accept(2) looks for a descriptor first. It must not drop this one.
+        // If it has taken the reserved descriptor, another connection is closed. Otherwise the next
+        // accept would fail even without a peer, because accept(2) first needs a descriptor, and
+        // would drop this connection.
         self.keep_reserve();
         if self.reserve.is_none() {
             self.make_room();
@@ -424,7 +426,7 @@ impl Peers {
         let token = Token(self.last_token);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = registry.register(&mut socket, token, interest) {
-            // No event would tell of it: the peer sees its connection end.
+            // No event would come for it. The peer sees its connection end.
             self.accept_error = Some(error);
             return;
         }
@@ -453,8 +455,8 @@ impl Peers {
         self.make_ready(token);
     }
 
-    /// Drops the oldest peer that has not shown the token, else the one that is idle for longest,
-    /// else the oldest.
+    /// Drops the oldest peer that has not sent the token; if there is none, the one that is idle
+    /// for longest, or else the oldest.
     fn make_room(&mut self) {
         let idle = || {
             let since =
@@ -481,7 +483,7 @@ impl Peers {
         }
     }
 
-    /// Holds a descriptor in reserve again, if there is one.
+    /// Reserves a descriptor again, if there is one.
     fn keep_reserve(&mut self) {
         if self.reserve.is_none() {
             self.reserve =
@@ -542,7 +544,7 @@ impl Work {
 }
 
 impl Peer {
-    /// Answers what has come, writes what is to be sent, reads what there is: a share of each.
+    /// Answers requests, writes and reads: a share of each.
     fn serve(
         &mut self,
         api: &Api,
@@ -570,7 +572,7 @@ impl Peer {
             if self.is_in_answer() && !was_in_answer {
                 return Served::HasMore;
             }
-            // What was held back while too much waited to be sent: no event will tell of it.
+            // Requests were held back while too much was unsent; no event will come for them.
             let has_room_again = was_clogged && !self.connection.is_clogged();
             if has_more || has_room_again || self.can_go_on() {
                 continue;
@@ -585,17 +587,17 @@ impl Peer {
         Served::HasMore
     }
 
-    /// Whether an answer under way goes on whenever there is room for it.
+    /// Whether it has an answer that goes on whenever there is room.
     fn is_in_answer(&self) -> bool {
         self.pending.as_ref().map(Pending::want) == Some(Want::Room)
     }
 
-    /// Whether an answer under way has room again.
+    /// Whether its answer has room again.
     fn can_go_on(&self) -> bool {
         self.is_in_answer() && self.connection.wants_output() && self.can_write
     }
 
-    /// Answers requests that have come; returns whether there may be more of them.
+    /// Answers requests that were read; returns whether there may be more.
     fn answer(
         &mut self,
         api: &Api,
@@ -635,8 +637,8 @@ impl Peer {
         true
     }
 
-    /// A peer that has ended its side may still wait for its answer, or be gone: while the answer
-    /// waits for a change, which may take for ever, it is worth asking.
+    /// Probes whether a peer that has closed its sending side still waits for its answer, if the
+    /// answer waits for a change, which may never come.
     fn probe(&mut self, now: Now) {
         let topic = self.pending.as_ref().and_then(|pending| pending.want().topic());
         if topic.is_some() && self.is_read_closed && !std::mem::replace(&mut self.is_probed, true) {
@@ -644,7 +646,7 @@ impl Peer {
         }
     }
 
-    /// Writes what the socket takes; tells how much.
+    /// Writes what the socket takes; returns how much.
     fn write(&mut self, now: Now) -> Result<usize, ()> {
         let mut sent = 0;
         while self.can_write && !self.connection.unsent().is_empty() {
@@ -674,7 +676,7 @@ impl Peer {
                 self.connection.handle_eof();
             }
             Ok(count) => {
-                // A short read empties the socket: epoll(7). Its end is told by an event.
+                // A short read empties the socket: epoll(7). Its end comes as an event.
                 self.can_read = count == buffer.len() || self.is_read_closed;
                 self.connection.handle_bytes(buffer.get(..count).unwrap_or_default(), now);
             }
@@ -688,10 +690,10 @@ impl Peer {
 
 const BUFFER_BYTES: usize = 16 * 1024;
 const ACCEPTS_A_TURN: usize = 32;
-/// The others wait, in the order in which they have become ready.
+/// How many peers are served in a turn; the others wait in the order in which they became ready.
 const PEERS_A_TURN: usize = 64;
-/// A round is one read, some requests, and writing until the socket is full; the second one
-/// answers what the first has read.
+/// A round is one read, some requests, and writing until the socket is full. The second answers
+/// what the first has read.
 const ROUNDS_A_TURN: usize = 2;
 /// A peer that has been sent so much, or has made as much work, has had its turn: a tenth of a
 /// millisecond.
@@ -700,14 +702,15 @@ const BYTES_A_PEER: usize = 32 * 1024;
 const MUCH_EFFORT: usize = 256 * 1024;
 /// All of a queue together.
 const SENT_A_TURN: isize = 256 * 1024;
-/// What it costs to serve a peer, in the time that it takes to send so many bytes.
+/// The cost of serving a peer, as the time to send so many bytes.
 const BYTES_A_SERVICE: usize = 1024;
-/// Of an answer under way that goes on, beside what it sends: it may look at many jobs and show none.
+/// Of an answer under way that goes on, beside what it sends: it may look at many jobs and show
+/// none.
 const SLICE_EFFORT: usize = 16 * 1024;
 /// Of one that is told of a change.
 const CHANGE_EFFORT: usize = 1024;
-/// k1s's own, and what spawning needs for a moment.
+/// Descriptors for k1s itself, and for spawning.
 const KEPT_DESCRIPTORS: usize = 24;
-/// Also when jobs have taken all descriptors.
+/// How many connections there may be even when jobs have taken all descriptors.
 const FEWEST_CONNECTIONS: usize = 4;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -49,19 +49,19 @@ impl Reading {
     }
 }
 
-/// How fast jobs write, and what that leaves to long answers and to those who follow something.
+/// How fast jobs write, and how much that leaves for long answers and followers.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     /// When bytes were first counted in the current window.
     since: Mono,
-    /// How many were read in it, and in this turn.
+    /// How many bytes were read in it, and in this turn.
     bytes: usize,
     taken: usize,
     is_heavy: bool,
 }
 
 impl Flow {
-    /// A turn begins.
+    /// Begins a turn.
     pub(super) fn begin_turn(&mut self, now: Mono) {
         let length = now.since(self.since);
         if length >= FLOW_WINDOW {
@@ -71,14 +71,14 @@ impl Flow {
         self.taken = 0;
     }
 
-    /// So many bytes were read.
+    /// Counts bytes that were read.
     pub(super) fn take(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.taken = bytes;
         self.is_heavy |= self.bytes >= HEAVY_BYTES;
     }
 
-    /// How many bytes may be sent in this turn; `None`: as many as a turn has room for.
+    /// How many bytes may be sent in this turn; `None`: no limit by this.
     pub(super) fn left_to_followers(&self) -> Option<usize> {
         self.is_heavy.then_some(self.taken / READ_FOR_EACH_BYTE_SENT)
     }
@@ -114,13 +114,13 @@ pub(super) const LOOKED_AT_A_TURN: usize = 256;
 /// How many children of k1s are looked at after each stop or survey, in repeated looks for
 /// processes that fork meanwhile. The next survey finds those that still fork.
 pub(super) const CHASED_A_STOP: usize = 1024;
-/// Processes whose memory and CPU time are read: some 20 µs each.
+/// How many processes are measured, of which each takes about 20 µs.
 pub(super) const MEASURED_A_TURN: usize = 8;
-/// Processes whose parents were read after them.
+/// How many processes are assigned to their runs whose parents were read after them.
 pub(super) const PLACED_A_TURN: usize = 256;
-/// Descriptors of k1s itself that are counted: a microsecond each.
+/// How many descriptors of k1s itself are counted; each takes a microsecond.
 pub(super) const COUNTED_A_TURN: usize = 128;
-/// Runs whose sums are reported to the supervisor.
+/// For how many runs the sums are reported to the supervisor.
 pub(super) const REPORTED_A_TURN: usize = 256;
 /// How many processes are reaped. Their last output is read in shares of its own.
 pub(super) const REAPED_A_TURN: usize = 32;

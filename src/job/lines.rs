@@ -1,23 +1,23 @@
-//! Where the lines of an output stream end, in whatever pieces it is read.
+//! Finds the ends of lines in an output stream, whatever pieces it is read in.
 //!
-//! A line that is longer than [`MOST_BYTES`] is cut into pieces, which count as lines: a process
-//! that never ends a line takes no more memory than that. A character of UTF-8 is not cut in two.
+//! A line longer than [`MOST_BYTES`] is cut into pieces, which count as lines, so that a process
+//! that never ends a line takes no more memory than that. No UTF-8 character is cut in two.
 
 use memchr::{memchr, memchr_iter, memrchr};
 
 /// Finds the ends of lines in a stream, part by part.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LineEnds {
-    /// How much there is of the line, or of the piece of a long one, that has not ended.
+    /// The length of the line, or of the piece, that has not ended.
     begun: usize,
 }
 
-/// The end of a line in some bytes, or of a piece of one that is too long.
+/// The end of a line, or of a piece of a line that is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineEnd {
     /// The text ends before this byte.
     pub at: usize,
-    /// The line goes on there; else the byte is its newline.
+    /// Whether the line is cut there; otherwise the byte is its newline.
     pub is_cut: bool,
 }
 
@@ -29,8 +29,8 @@ impl LineEnd {
 }
 
 impl LineEnds {
-    /// The first end in these bytes, behind which the search goes on with the next call; `None`:
-    /// they are all of a line that has not ended.
+    /// The first end in these bytes, after which the next call goes on; `None` if no line ends in
+    /// them.
     pub fn find(&mut self, bytes: &[u8]) -> Option<LineEnd> {
         let first = CUT_BYTES.saturating_sub(self.begun);
         let last = MOST_BYTES.saturating_sub(self.begun);
@@ -57,11 +57,11 @@ impl LineEnds {
         }
     }
 
-    /// How many lines end in these bytes; tells where those are cut that are too long.
+    /// How many lines end in these bytes; calls `cut_at` for each line that is cut.
     pub fn count(&mut self, mut bytes: &[u8], mut cut_at: impl FnMut(usize)) -> u64 {
         let (mut count, mut begin) = (0, 0);
         while !bytes.is_empty() {
-            // Up to there no line is too long, unless it was before.
+            // Up to there no line is too long.
             let room = CUT_BYTES.saturating_sub(self.begun).min(bytes.len());
             let (part, _) = bytes.split_at(room);
             let advanced = match memrchr(b'\n', part) {
@@ -87,23 +87,24 @@ impl LineEnds {
         count
     }
 
-    /// Whether there is a line that has begun and not ended.
+    /// Whether the last line has not ended.
     pub(super) fn has_begun(self) -> bool {
         self.begun > 0
     }
 }
 
-/// A line is cut behind so many bytes, where a character begins; container runtimes have the same
-/// bound.
+/// A line is cut after so many bytes, at the beginning of a character; container runtimes have the
+/// same limit.
 pub const CUT_BYTES: usize = 16 * 1024;
-/// The longest piece: a character has at most three bytes that do not begin one (RFC 3629).
+/// The longest piece: a character has at most three continuation bytes (RFC 3629).
 pub(super) const MOST_BYTES: usize = CUT_BYTES + 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The lines of a text that comes in parts of a size: how long each is, and whether it is cut.
+    /// The lines of a text that is read in parts of this size: the length of each, and whether it
+    /// is cut.
     fn lines(text: &[u8], size: usize) -> Vec<(usize, bool)> {
         let (mut ends, mut lines, mut length) = (LineEnds::default(), Vec::new(), 0);
         for mut part in text.chunks(size) {

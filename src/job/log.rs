@@ -1,16 +1,16 @@
-//! The log of a job: the output of all its runs that is kept, in the order in which it was read.
+//! The log of a job: the kept output of all its runs, in the order in which it was read.
 //!
 //! ```text
 //!   lines       1    2  3        4     5   6            7
 //!   run 1 out  ────────┐        ┌───────┐               the place of a read: how many lines had
-//!   run 1 err          └────────┘       └──┐            ended before it, and which of the reads
-//!   run 2 out                              └──────────  it is that this is true of
+//!   run 1 err          └────────┘       └──┐            ended before it, and a number that
+//!   run 2 out                              └──────────  distinguishes reads between two ends
 //! ```
 //!
 //! Lines are numbered in the order in which they end, from 1, over both streams and all runs; a
-//! number is never used again, whatever is dropped. So a reader is nothing but a [`Cursor`], two
-//! readers share the one copy of the output, and one that falls behind learns from the numbers
-//! how many lines it has lost. All that a reader does is bounded by a budget in bytes.
+//! number is never used again, whatever is dropped. So a reader is only a [`Cursor`], and all
+//! readers share one copy of the output. A reader that falls behind sees from the numbers how many
+//! lines it has lost. Each step of a reader is limited by a budget in bytes.
 
 use std::collections::VecDeque;
 
@@ -22,17 +22,16 @@ use super::read::{LogEnd, LogPlace, Read};
 use super::{Capture, RunRecord, Stream};
 use crate::time::Wall;
 
-/// What has been read of a log: all that stands before `place`, and so many bytes of the read at
-/// that place.
+/// How far a log was read: everything before `place`, and so many bytes of the read at that place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     place: LogPlace,
     seen: u64,
-    /// The number of the last line that was read, or is known to be lost.
+    /// The number of the last line that was read or reported as lost.
     line: u64,
 }
 
-/// What is kept of the output of one run.
+/// The kept output of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct RunLog<'a> {
     /// Which run.
@@ -40,7 +39,7 @@ pub struct RunLog<'a> {
     streams: [StreamLog<'a>; 2],
 }
 
-/// What is kept of one stream of one run.
+/// The kept output of one stream of one run.
 #[derive(Clone, Copy, Debug)]
 struct StreamLog<'a> {
     written: u64,
@@ -54,22 +53,22 @@ pub struct Line<'a> {
     pub number: u64,
     /// When its end was read.
     pub at: Wall,
-    /// Whose it is.
+    /// The run that has written it.
     pub run: u64,
-    /// On which stream.
+    /// The stream.
     pub stream: Stream,
-    /// What was written, without the newline.
+    /// Its bytes, without the newline.
     pub text: &'a [u8],
     /// The line goes on in the next piece.
     pub is_partial: bool,
 }
 
-/// What a reader of lines finds.
+/// What a reader of lines gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogItem<'a> {
     /// The next line.
     Line(Line<'a>),
-    /// So many lines are not kept any more, or not from their beginning.
+    /// So many lines were dropped, wholly or in part.
     Lost(u64),
 }
 
@@ -92,12 +91,12 @@ impl LogFilter {
 }
 
 impl<'a> RunLog<'a> {
-    /// Of a run that is not over.
+    /// The output of a run that has not ended.
     pub fn of_live(number: u64, stdout: &'a Capture, stderr: &'a Capture) -> RunLog<'a> {
         RunLog::new(number, stdout.parts(), stderr.parts())
     }
 
-    /// Of a run that is over.
+    /// The output of a run that has ended.
     pub fn of_record(record: &'a RunRecord) -> RunLog<'a> {
         RunLog::new(record.number, record.stdout.parts(), record.stderr.parts())
     }
@@ -115,7 +114,7 @@ impl<'a> StreamLog<'a> {
         self.written.saturating_sub(kept as u64)
     }
 
-    /// What is kept from one offset to another, in the two parts that it is stored in.
+    /// The kept bytes from one offset to another, in the two parts that they are stored in.
     fn bytes(&self, from: u64, to: u64) -> [&'a [u8]; 2] {
         let Some(kept) = self.kept else { return [&[], &[]] };
         let (one, two) = kept.bytes.as_slices();
@@ -146,8 +145,8 @@ impl<'a> StreamLog<'a> {
         self.bytes(from, to).map(count).iter().sum()
     }
 
-    /// Where the line begins that goes on at this offset; `None`: that is not kept. A cut right
-    /// there counts when its end `was_read`.
+    /// The beginning of the line at this offset; `None` if it is not kept. A cut at the offset
+    /// itself counts if it `was_read`.
     fn line_begin(&self, offset: u64, was_read: bool) -> Option<u64> {
         let from = offset.saturating_sub(MOST_LINE_BYTES as u64 + 1).max(self.begin());
         let [one, two] = self.bytes(from, offset);
@@ -171,7 +170,7 @@ impl<'a> StreamLog<'a> {
         self.kept.map(|kept| &kept.reads)
     }
 
-    /// The offset at which a read begins, whether all of it is kept or not.
+    /// The offset at which a read begins, even if that is not kept.
     fn read_begin(&self, index: usize) -> u64 {
         let Some(kept) = self.kept else { return self.written };
         let length = |read: &Read| read.length() as u64;
@@ -185,7 +184,7 @@ impl<'a> StreamLog<'a> {
     }
 }
 
-/// A read of a stream of a run.
+/// A read of a stream.
 #[derive(Clone, Copy, Debug)]
 struct Part<'a> {
     run: u64,
@@ -195,23 +194,23 @@ struct Part<'a> {
     /// The offsets at which it begins and ends.
     begin: u64,
     end: u64,
-    /// How much of its beginning is dropped, and how many lines ended in that.
+    /// How many of its first bytes were dropped, and how many lines ended in them.
     hidden: u64,
     hidden_ends: u64,
 }
 
-/// Where to read on in a part.
+/// A position in a part.
 #[derive(Clone, Copy, Debug)]
 struct At {
     offset: u64,
     /// The number of the last line that ended before.
     line: u64,
-    /// A cut at the offset itself was read.
+    /// Whether a cut at the offset itself was read.
     cut_was_read: bool,
 }
 
 impl<'a> Part<'a> {
-    /// Where a reader reads on.
+    /// Where a reader goes on.
     fn at(&self, cursor: &Cursor) -> At {
         let kept = self.begin + self.hidden;
         let first = self.read.place.lines() + self.hidden_ends;
@@ -222,7 +221,7 @@ impl<'a> Part<'a> {
         At { offset: seen.min(self.end), line: cursor.line.max(first), cut_was_read: true }
     }
 
-    /// The same, behind the line of the cursor's number at least; `None`: all of the part is
+    /// The same, but at least after the line with the cursor's number; `None` if the whole part is
     /// before that.
     fn after_line(&self, cursor: &Cursor) -> Option<At> {
         let mut at = self.at(cursor);
@@ -235,8 +234,8 @@ impl<'a> Part<'a> {
         Some(at)
     }
 
-    /// The first end of a line from there on. A cut is an end of the read in which the next byte
-    /// is; behind the last byte of a stream, of an empty one.
+    /// The first end of a line from there on. A cut belongs to the read that contains the next
+    /// byte, or after the last byte of a stream, to an empty read.
     fn next_end(&self, at: At) -> Option<(LineEndAt, At)> {
         let cuts = self.log.cuts();
         let before = |cut: &u64| *cut < at.offset || (at.cut_was_read && *cut == at.offset);
@@ -256,19 +255,19 @@ impl<'a> Part<'a> {
         Some((LineEndAt { offset, is_cut }, next))
     }
 
-    /// The line that ends there, of this number. Where its stream has ended, it does not go on.
+    /// The line with this number, which ends there. At the end of its stream it is complete.
     fn line<'t>(&self, text: &'t [u8], end: LineEndAt, number: u64) -> Line<'t> {
         let (at, run, stream) = (self.read.at(), self.run, self.stream);
         let is_partial = end.is_cut && self.begin < self.end;
         Line { number, at, run, stream, text, is_partial }
     }
 
-    /// How many lines end in it from there on.
+    /// How many lines end from there on.
     fn count_ends(&self, at: At) -> u64 {
         self.cuts(at).len() as u64 + self.log.newlines(at.offset, self.end)
     }
 
-    /// The ends of lines from there on, the last one first.
+    /// The ends of lines from there on, the last first.
     fn ends_back(&self, at: At) -> impl Iterator<Item = LineEndAt> + 'a {
         let [one, two] = self.log.bytes(at.offset, self.end);
         let in_two = memrchr_iter(b'\n', two).map(|index| one.len() + index);
@@ -285,7 +284,7 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// Where lines are cut in it from there on.
+    /// Where lines are cut from there on.
     fn cuts(&self, at: At) -> &'a [u64] {
         let cuts = self.log.cuts();
         let is_before = |cut: &u64| *cut < at.offset || (at.cut_was_read && *cut == at.offset);
@@ -300,7 +299,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Where a line ends in its stream.
+/// The end of a line in its stream.
 #[derive(Clone, Copy, Debug)]
 struct LineEndAt {
     offset: u64,
@@ -325,14 +324,15 @@ struct Head<'a> {
     stream: Stream,
     log: StreamLog<'a>,
     reads: &'a VecDeque<Read>,
-    /// Forwards, the next read; backwards, the one after it.
+    /// The next read forwards, which is the one after the next read backwards.
     index: usize,
-    /// Where that one begins.
+    /// Where that read begins.
     begin: u64,
 }
 
 impl<'a> Walk<'a> {
-    /// The reads from a place on, for [`Walk::next`]; those before it, for [`Walk::next_back`].
+    /// Begins at a place: [`Walk::next`] returns reads from there on, [`Walk::next_back`] reads
+    /// before it.
     fn new(runs: impl Iterator<Item = RunLog<'a>>, place: LogPlace) -> Walk<'a> {
         let mut heads = Vec::new();
         for run in runs {
@@ -382,30 +382,30 @@ impl<'a> Head<'a> {
 }
 
 impl Cursor {
-    /// Before all that is read from this place on.
+    /// A cursor at this place.
     pub fn at(place: LogPlace) -> Cursor {
         Cursor { place, seen: 0, line: place.lines() }
     }
 
-    /// Behind the line of this number, whether it is kept or not.
+    /// A cursor after the line with this number, even if that is not kept.
     pub fn after(line: u64) -> Cursor {
         Cursor { line, ..Cursor::default() }
     }
 
-    /// The place up to which all has been read: a run that had ended there has no more for it.
+    /// The place up to which everything was read. A run that ended before it has nothing more.
     pub fn place(&self) -> LogPlace {
         self.place.max(LogPlace::of(self.line))
     }
 
-    /// All up to this place was read.
+    /// Moves the cursor to this place.
     pub fn skip_to(&mut self, place: LogPlace) {
         if self.place < place {
             (self.place, self.seen) = (place, 0);
         }
     }
 
-    /// Reads on in these runs up to the place `until`, in order and as it was written. Returns
-    /// whether all was read; not when `budget` bytes were.
+    /// Reads bytes of these runs up to the place `until`, in order. Returns false if the budget, in
+    /// bytes, is used up before that.
     pub fn read_bytes<'a>(
         &mut self,
         runs: impl Iterator<Item = RunLog<'a>>,
@@ -438,9 +438,9 @@ impl Cursor {
         true
     }
 
-    /// Reads on line by line in these runs up to the place `until`; lines of others are passed
-    /// over, and those that are missing are told of as lost, whosever they were. Returns whether
-    /// all was read; not when about `budget` bytes were.
+    /// Reads lines of these runs up to the place `until`. Lines of other runs are skipped, and
+    /// missing ones are reported as lost, whichever run they were of. Returns false if the budget,
+    /// in bytes, is used up before that.
     pub fn read_lines<'a>(
         &mut self,
         runs: impl Iterator<Item = RunLog<'a>>,
@@ -473,7 +473,7 @@ impl Cursor {
         is_all
     }
 
-    /// Returns whether all of the part was read.
+    /// Reads lines of a part. Returns whether all were read.
     fn read_part(
         &mut self,
         part: &Part<'_>,
@@ -523,17 +523,17 @@ impl Cursor {
     }
 }
 
-/// A search, from the end of a log backwards, for where its last lines begin.
+/// A search for the beginning of the last lines of a log, backwards from its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Tail {
-    /// How many ends of lines are still to be found.
+    /// How many ends of lines are still to find.
     left: u64,
     before: LogPlace,
 }
 
 impl Tail {
-    /// The last `lines` lines before this place. With `counts_partial`, what is written of a line
-    /// that has not ended counts as one.
+    /// A search for the last `lines` lines before this place. With `counts_partial`, the beginning
+    /// of a line that has not ended counts as a line.
     pub fn new<'a>(
         lines: u64,
         counts_partial: bool,
@@ -551,8 +551,8 @@ impl Tail {
         Tail { left: lines.saturating_add(1) - u64::from(is_one), before: end.place() }
     }
 
-    /// Searches on in these runs; `None`: not found within `budget` bytes, go on. Where there are
-    /// fewer lines, they begin at `first`.
+    /// Goes on in these runs; `None` when the budget, in bytes, is used up before it has found
+    /// them. If there are fewer lines, they begin at `first`.
     pub fn search<'a>(
         &mut self,
         runs: impl Iterator<Item = RunLog<'a>>,
@@ -596,11 +596,10 @@ fn join<'a>(joined: &'a mut Vec<u8>, one: &[u8], two: &[u8]) -> &'a [u8] {
     joined
 }
 
-/// What it costs to find a part, and to hand out a line, in the time that it takes to copy so many
-/// bytes.
+/// The cost of finding a part, and of returning a line, as the time to copy so many bytes.
 const BYTES_A_PART: usize = 64;
 const BYTES_A_LINE: usize = 32;
-/// To count lines takes less time than to hand them out.
+/// Counting lines takes less time than returning them.
 const BYTES_COUNTED_AS_ONE: usize = 8;
 
 #[cfg(test)]
@@ -610,7 +609,7 @@ mod tests {
 
     const ALL: LogFilter = LogFilter { first_run: 0, last_run: u64::MAX, stream: None };
 
-    /// A job with runs that write at random, and what its log should hold.
+    /// A job with runs that write at random, and what its log should contain.
     struct World {
         random: u64,
         end: LogEnd,
@@ -624,7 +623,7 @@ mod tests {
         Over { captured: Captured, text: Vec<u8> },
     }
 
-    /// A line that was written, and where its text is in its stream.
+    /// A line that was written, and the place of its text in the stream.
     #[derive(Clone, Copy, Debug)]
     struct Wanted {
         run: usize,
@@ -743,7 +742,7 @@ mod tests {
             line.from as u64 >= written - kept
         }
 
-        /// Reads on with this cursor, all there is, and holds it against what was written.
+        /// Reads everything from this cursor on, and compares it with what was written.
         fn check(&self, cursor: &mut Cursor, filter: LogFilter, budget: usize) {
             let mut number = cursor.line;
             let until = self.end.place();

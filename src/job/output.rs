@@ -1,4 +1,4 @@
-//! What is kept of an output stream: its end, how much there was, and the order in which it came.
+//! The captured output of a stream: its end, its length, and the order in which it was read.
 //!
 //! ```text
 //!   written ─┬───────────────────┬──────────────────────────────┐
@@ -7,9 +7,9 @@
 //!   reads        │ hidden ┆       │        │ │                 │   one for each read
 //! ```
 //!
-//! Each read is a [`Read`] with its [`LogPlace`](super::LogPlace) in the log of the job, which both streams of all runs
-//! share. What is dropped of the first read is remembered, so that a place means the same for
-//! as long as anything of it is kept.
+//! Each read is a [`Read`] with its [`LogPlace`](super::LogPlace) in the log of the job, which both
+//! streams of all runs share. How much of the first read was dropped is remembered, so that its
+//! place stays valid as long as a part of it is kept.
 
 use std::collections::VecDeque;
 
@@ -35,23 +35,23 @@ pub struct Captured {
     kept: Option<Box<Kept>>,
 }
 
-/// What is kept of a stream.
+/// The kept part of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) bytes: VecDeque<u8>,
     pub(super) reads: VecDeque<Read>,
-    /// Where lines are cut: offsets into all that was written, those in what is kept.
+    /// Where lines are cut in the kept part, as offsets in the whole stream.
     pub(super) cuts: Vec<u64>,
-    /// How many bytes of the first read are dropped.
+    /// How many bytes of the first read were dropped.
     pub(super) hidden: usize,
-    /// How many lines ended in these.
+    /// How many lines ended in them.
     pub(super) hidden_ends: u64,
-    /// What is kept begins where a line does.
+    /// Whether the kept part begins with a line.
     pub(super) begins_line: bool,
 }
 
 impl Capture {
-    /// An empty stream of which `limit` bytes are kept.
+    /// An empty stream; `limit` bytes of it are kept.
     pub fn new(limit: usize) -> Capture {
         Capture {
             limit,
@@ -62,8 +62,8 @@ impl Capture {
         }
     }
 
-    /// Adds what the process wrote, read at this moment; the oldest bytes make room for it. It
-    /// comes at the end of the job's log.
+    /// Adds what was read at this time, at the end of the job's log, and drops the oldest bytes
+    /// beyond the limit.
     pub fn append(&mut self, bytes: &[u8], log: &mut LogEnd, at: Wall) {
         for part in bytes.chunks(Read::MOST_BYTES) {
             self.append_part(part, log, at);
@@ -114,7 +114,7 @@ impl Capture {
         self.kept.as_ref().map_or(0, |kept| kept.allocated())
     }
 
-    /// The stream has ended, and with it the line that has begun, if one has.
+    /// The stream has ended, and so has its last line.
     pub fn finish(self, log: &mut LogEnd, at: Wall) -> Captured {
         let mut kept = self.kept;
         if self.ends.has_begun() {
@@ -170,7 +170,8 @@ impl Captured {
 }
 
 impl Kept {
-    /// Room for reads grows by a quarter: 16 bytes a read, and a little more.
+    /// Adds a read. Memory for reads grows by a quarter, so that it is little more than 16 bytes
+    /// for each.
     fn add_read(&mut self, read: Read) {
         if self.reads.len() == self.reads.capacity() {
             self.reads.reserve_exact(1 + self.reads.len() / 4);
@@ -193,7 +194,7 @@ impl Kept {
         self.hide(&[dropped], begin);
     }
 
-    /// Drops so many of the bytes, the oldest, of a stream of which so much was written.
+    /// Drops so many of the oldest bytes. `written` is the length of the stream.
     fn drop_front(&mut self, count: usize, written: u64) {
         let begin = written.saturating_sub(self.bytes.len() as u64);
         let mut dropped = std::mem::take(&mut self.bytes);
@@ -207,7 +208,8 @@ impl Kept {
         self.bytes = dropped;
     }
 
-    /// These bytes, which came at this offset, were the first of what was kept.
+    /// Updates the beginning of the kept part, of which these first bytes, at this offset, are
+    /// dropped.
     fn hide(&mut self, parts: &[&[u8]], begin: u64) {
         let count: usize = parts.iter().map(|part| part.len()).sum();
         let Some(last) = parts.iter().rev().find_map(|part| part.last()) else { return };

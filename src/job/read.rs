@@ -2,31 +2,30 @@
 
 use crate::time::Wall;
 
-/// Where a read stands in the log: how many lines had ended before it, and which read it is of
-/// those that this is true of. They are in the order of the reads, and each is another.
+/// The place of a read in the log: how many lines had ended before it, and its number among the
+/// reads with the same count. Places are unique, and in the order of the reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogPlace(u64);
 
-/// Where the next read will stand.
+/// The place of the next read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogEnd(LogPlace);
 
-/// One read of a stream, in 16 bytes. Reads that follow each other in the log within the same
-/// millisecond are one.
+/// One read of a stream, in 16 bytes. Successive reads within a millisecond are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Read {
     pub(super) place: LogPlace,
-    /// 44 bits: milliseconds since the epoch. 20 bits: how many bytes.
+    /// 44 bits: milliseconds since the epoch. 20 bits: the number of bytes.
     at_and_length: u64,
 }
 
 impl LogPlace {
-    /// How many lines had ended before.
+    /// How many lines had ended before it.
     pub fn lines(self) -> u64 {
         self.0 >> TIE_BITS
     }
 
-    /// The first place behind so many lines.
+    /// The first place after so many lines.
     pub(super) fn of(lines: u64) -> LogPlace {
         LogPlace(lines.min(MOST_LINES) << TIE_BITS)
     }
@@ -38,8 +37,8 @@ impl LogEnd {
         self.0
     }
 
-    /// A read comes in which so many lines end; returns its place. After 65,535 in which none
-    /// ends, which takes two runs at least as lines are cut, a number is passed over.
+    /// Adds a read in which so many lines end; returns its place. After 65,535 reads without an
+    /// end, which takes at least two runs, because lines are cut, the number of a line is skipped.
     pub(super) fn advance(&mut self, ends: u64) -> LogPlace {
         let place = self.0;
         let is_last = place.0 & MOST_TIES == MOST_TIES;
@@ -51,7 +50,7 @@ impl LogEnd {
         place
     }
 
-    /// The last read goes on, and so many lines end in that.
+    /// Extends the last read by bytes in which so many lines end.
     pub(super) fn extend(&mut self, ends: u64) {
         if ends > 0 {
             self.0 = LogPlace::of(self.0.lines().saturating_add(ends));
@@ -79,7 +78,7 @@ impl Read {
         Wall(i64::try_from(self.at_and_length >> LENGTH_BITS).unwrap_or(i64::MAX))
     }
 
-    /// Takes up another read that follows this one, if it came in the same millisecond.
+    /// Adds the next read to this one, if it came in the same millisecond; returns whether it did.
     pub(super) fn extend(&mut self, length: usize, at: Wall) -> bool {
         let longer = self.length() + length;
         let fits = at == self.at() && longer <= Read::MOST_BYTES;

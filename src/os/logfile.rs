@@ -1,14 +1,12 @@
-//! Log files, which k1s writes for jobs: opened, rotated and removed in directories that may not
-//! be its own.
+//! Opens, rotates and removes log files, in directories that other users may write to.
 //!
-//! k1s may be root, and the job that decides what is written an ordinary user, who may put
-//! anything into a directory of theirs, at any moment. So nothing is written that is not a
-//! regular file of one name, and no symbolic link is followed that others could have made: what
-//! leads to the directory is walked step by step, each name looked up in the directory that was
-//! reached before.
+//! k1s may be root, and an ordinary user may put anything into a directory of theirs, at any time.
+//! So k1s writes only to regular files with one name, and follows no symbolic link that another
+//! user could have made: it walks to the directory step by step, and looks up each name in the
+//! directory that it has reached.
 //!
 //! Only local file systems answer at once. One that hangs (NFS without its server) holds up the
-//! caller, and with it all of k1s.
+//! caller, and so all of k1s.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -25,32 +23,32 @@ use nix::unistd::{Uid, UnlinkatFlags, ftruncate, getegid, geteuid, unlinkat};
 use super::{errno_of, reason};
 use crate::time::Wall;
 
-/// A log file that is open. What is written goes to its end, wherever that is by then.
+/// An open log file. Writes go to its end, even if another process has moved that.
 #[derive(Debug)]
 pub struct LogFile(File);
 
-/// What the system says of a file.
+/// What the system says about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStatus {
     /// In bytes.
     pub size: u64,
-    /// It has no name any more: it, or its directory, was removed.
+    /// It has no name any more, because it or its directory was removed.
     pub is_removed: bool,
 }
 
 impl LogFile {
-    /// Opens the file at an absolute path, and creates it where there is none: readable by its
-    /// group, as far as k1s's umask permits. The directory has to be there.
+    /// Opens the file at an absolute path, and creates it if there is none: readable by its group,
+    /// as far as k1s's umask permits. The directory must exist.
     ///
     /// # Errors
-    /// The system's reason, for people; or what is there is not a regular file, has a second name
-    /// (a hard link), or is found by a symbolic link that others could have made.
+    /// The system's reason, for people; or it is not a regular file, has a second name (a hard
+    /// link), or is reached by a symbolic link that another user could have made.
     pub fn open(path: &Path) -> Result<LogFile, String> {
         let (directory, name) = directory_of(path)?;
         append_in(&directory, name)
     }
 
-    /// What has become of the file.
+    /// The present size of the file, and whether it was removed.
     ///
     /// # Errors
     /// The system's reason, for people.
@@ -60,7 +58,7 @@ impl LogFile {
         Ok(FileStatus { size, is_removed: found.st_nlink == 0 })
     }
 
-    /// Writes all of it. Returns how many bytes were written, and why no more were.
+    /// Writes all bytes. Returns how many were written, and if not all, why.
     pub fn append(&mut self, bytes: &[u8]) -> (usize, Result<(), String>) {
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
@@ -74,7 +72,7 @@ impl LogFile {
         (written, Ok(()))
     }
 
-    /// Drops all that is in it.
+    /// Empties the file.
     ///
     /// # Errors
     /// The system's reason, for people.
@@ -108,7 +106,7 @@ pub fn rotate(path: &Path, rotated: usize) -> Result<LogFile, String> {
     append_in(&directory, name)
 }
 
-/// What is known of a file.
+/// A file that was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// In bytes.
@@ -117,8 +115,8 @@ pub struct Found {
     pub modified: Wall,
 }
 
-/// The files at an absolute path: the one of that name, which may not be there yet, and up to
-/// `rotated` rotated ones, by their numbers. What cannot be looked at is not there.
+/// The files at an absolute path: the current one, which may not exist yet, and up to `rotated`
+/// rotated ones, by their numbers. Files that k1s cannot look at are left out.
 pub fn find(path: &Path, rotated: usize) -> Vec<Found> {
     let Ok((directory, name)) = directory_of(path) else { return vec![Found::default()] };
     let find = |number| {
@@ -133,11 +131,11 @@ pub fn find(path: &Path, rotated: usize) -> Vec<Found> {
     std::iter::once(current).chain(rotated).collect()
 }
 
-/// Removes a rotated file of an absolute path, or the one of that name, which has number 0. It is
-/// no error if it is not there.
+/// Removes the rotated file with this number at an absolute path, or for 0 the current one. It is
+/// no error if it does not exist.
 ///
 /// # Errors
-/// As of [`LogFile::open`].
+/// Those of [`LogFile::open`].
 pub fn remove(path: &Path, number: usize) -> Result<(), String> {
     let (directory, name) = directory_of(path)?;
     let name = numbered(name, number);
@@ -147,7 +145,7 @@ pub fn remove(path: &Path, number: usize) -> Result<(), String> {
     }
 }
 
-/// The name of a rotated file; that of number 0 is the one that is written.
+/// The name of the rotated file with this number; 0 is the current one.
 fn numbered(name: &OsStr, number: usize) -> OsString {
     let mut name = name.to_owned();
     if number > 0 {
@@ -156,14 +154,15 @@ fn numbered(name: &OsStr, number: usize) -> OsString {
     name
 }
 
-/// The directory of a path, and what is left of the path.
+/// The directory of a path, and the name in it.
 fn directory_of(path: &Path) -> Result<(OwnedFd, &OsStr), String> {
     let name = path.file_name().ok_or("is not the path of a file")?;
     let directory = walk(path.parent().unwrap_or(Path::new("/")))?;
     Ok((directory, name))
 }
 
-/// The directory at an absolute path, found without a symbolic link that others could have made.
+/// Opens the directory at an absolute path, without a symbolic link that another user could have
+/// made.
 fn walk(path: &Path) -> Result<OwnedFd, String> {
     let mut here = step(None, OsStr::new("/")).map_err(reason)?;
     let mut names: VecDeque<OsString> = names_of(path).collect();
@@ -172,7 +171,7 @@ fn walk(path: &Path) -> Result<OwnedFd, String> {
         let from = if name == "/" { None } else { Some(&here) };
         match step(from, &name) {
             Ok(next) => here = next,
-            // With O_DIRECTORY, this is said of a link as well.
+            // With O_DIRECTORY, a link gives this error as well.
             Err(Errno::ENOTDIR) if links < MOST_LINKS => {
                 links += 1;
                 let target = target_of(&here, &name)?;
@@ -204,7 +203,7 @@ fn target_of(directory: &OwnedFd, name: &OsStr) -> Result<OsString, String> {
     readlinkat(&link, "").map_err(reason)
 }
 
-/// `/` first, when the path is absolute.
+/// The names of a path; `/` first if it is absolute.
 fn names_of(path: &Path) -> impl Iterator<Item = OsString> {
     path.components().map(|component| component.as_os_str().to_owned())
 }
@@ -217,7 +216,7 @@ fn step(from: Option<&OwnedFd>, name: &OsStr) -> nix::Result<OwnedFd> {
     }
 }
 
-/// Whether nobody but root and k1s's own user can have put into the directory what is there.
+/// Whether only root and k1s's own user can write to the directory.
 fn is_closed_to_others(directory: &impl AsFd) -> nix::Result<bool> {
     let found = fstat(directory)?;
     let is_ours = found.st_uid == 0 || Uid::from_raw(found.st_uid) == geteuid();
@@ -230,7 +229,7 @@ fn is_closed_to_others(directory: &impl AsFd) -> nix::Result<bool> {
 fn append_in(directory: &impl AsFd, name: &OsStr) -> Result<LogFile, String> {
     let file = openat(directory, name, APPEND, FILE_MODE).map_err(|errno| match errno {
         Errno::ELOOP => "is a symbolic link".to_owned(),
-        // A FIFO that nobody reads, or a socket.
+        // A FIFO without a reader, or a socket.
         Errno::ENXIO => NOT_REGULAR.to_owned(),
         errno => reason(errno),
     })?;
@@ -249,7 +248,7 @@ fn kind(found: &FileStat) -> SFlag {
 }
 
 const NOT_REGULAR: &str = "is not a regular file";
-/// O_NONBLOCK: neither a FIFO nor a lease (fcntl(2)) is waited for.
+/// O_NONBLOCK: does not wait for a FIFO or a lease (fcntl(2)).
 const APPEND: OFlag = OFlag::O_WRONLY
     .union(OFlag::O_APPEND)
     .union(OFlag::O_CREAT)
@@ -259,9 +258,9 @@ const APPEND: OFlag = OFlag::O_WRONLY
     .union(OFlag::O_CLOEXEC);
 const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const FILE_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR).union(Mode::S_IRGRP);
-/// As the kernel: path_resolution(7).
+/// The limit of the kernel: path_resolution(7).
 const MOST_LINKS: usize = 40;
-/// As many as a job may have, and with them what it had before it had fewer.
+/// As many as a job may have, to find those it had before it had fewer, too.
 pub const MOST_ROTATED: usize = 100;
 
 #[cfg(test)]
@@ -271,7 +270,7 @@ mod tests {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
     use std::path::PathBuf;
 
-    /// A directory of its own, found without a link.
+    /// A directory for one test, whose path has no link.
     struct Place(PathBuf);
 
     impl Place {
@@ -371,7 +370,7 @@ mod tests {
         assert_eq!(fs::read(place.at("real/x")).unwrap(), b"xyy");
     }
 
-    /// The directory is the user's, who may put links into it whatever its mode.
+    /// The directory belongs to the user, who may put links into it whatever its mode.
     #[test]
     fn a_link_in_a_directory_of_another_user_is_not_followed() {
         let place = Place::new("others");

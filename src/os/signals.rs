@@ -26,8 +26,8 @@ pub enum Audience {
     /// `k1s`: TERM, INT, QUIT, HUP, USR1, USR2, ALRM.
     Daemon,
     /// `k1s init`: every signal that can be passed on to the main job. Not KILL and STOP, which
-    /// cannot be caught; nor CHLD, PIPE and XFSZ, which the signalfd reads; nor ABRT, BUS, FPE, ILL,
-    /// SEGV, SYS and TRAP, which report a bug of k1s itself (tini leaves out the same).
+    /// cannot be caught; nor CHLD, PIPE and XFSZ, which the signalfd reads; nor ABRT, BUS, FPE,
+    /// ILL, SEGV, SYS and TRAP, which report a bug of k1s itself (tini leaves out the same).
     Init,
 }
 

@@ -1,36 +1,36 @@
-//! How far a job has come, for those who wait until it has come so far.
+//! Milestones of a job, for clients that wait for one.
 //!
-//! What is asked is how the job is now, not what it has been through: `Reached` may be followed by
-//! `NotYet`, and `Never` by either when somebody starts the job or changes it.
+//! The answer is about the present state, not the past: `Reached` may be followed by `NotYet`, and
+//! `Never` by either when a user starts or changes the job.
 
 use super::life::{Job, Outcome, Phase, Then};
 use super::run::RunState;
 use crate::job::spec::{Kind, RestartPolicy};
 
-/// What may be waited for.
+/// What can be waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Milestone {
-    /// It has a process that was not asked to end, or is over with success.
+    /// It has a process that was not asked to end, or has ended for good with success.
     Ready,
-    /// It is over, with success.
+    /// It has ended for good, with success.
     Succeeded,
-    /// It is over.
+    /// It has ended for good.
     Ended,
 }
 
-/// Whether a job has come so far.
+/// Whether a job has reached a milestone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// It has.
     Reached,
     /// It has not, but may yet.
     NotYet,
-    /// It cannot any more, unless somebody starts or changes it.
+    /// It cannot any more without a request.
     Never,
 }
 
 impl Job {
-    /// Whether the job has come so far.
+    /// Whether the job has reached the milestone.
     pub fn progress(&self, milestone: Milestone) -> Progress {
         let (outcome, is_over) = match &self.phase {
             Phase::Ended { outcome, .. } => (Some(*outcome), true),
@@ -56,7 +56,7 @@ impl Job {
         }
     }
 
-    /// Whether it may be over with success without anybody's doing.
+    /// Whether it may still succeed without a request.
     fn may_succeed(&self) -> bool {
         match &self.spec.kind {
             Kind::OneOff { .. } => true,

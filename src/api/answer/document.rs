@@ -1,5 +1,5 @@
-//! Long answers: a listing of jobs, or one job whose results are long, written slice by slice as
-//! the socket drains.
+//! Long answers in JSON: a listing of jobs, or a large job, written slice by slice as the client
+//! takes them.
 
 use super::listing::Listing;
 use super::stream::CHUNK_BYTES;
@@ -14,14 +14,14 @@ use crate::time::Now;
 #[derive(Debug)]
 pub(in crate::api) struct Document(Rest);
 
-/// What is left of it.
+/// What is still to be written.
 #[derive(Debug)]
 enum Rest {
     Job(Object),
     Jobs(Listing),
 }
 
-/// Answers with a job's object: at once when it is small, else as the socket drains.
+/// Answers with a job object: at once if it is small, otherwise slice by slice.
 pub(in crate::api) fn show(
     supervisor: &Supervisor,
     job: &Job,
@@ -51,7 +51,7 @@ pub(in crate::api) fn show(
     Some(Stream::under_way(Source::Document(Document(Rest::Job(object?)))))
 }
 
-/// Begins to answer with all jobs that the filter lets through.
+/// Begins to answer with all jobs that match the filter.
 pub(in crate::api) fn list(
     filter: Filter,
     connection: &mut Connection,

@@ -1,19 +1,19 @@
-//! A JSON array of jobs, written slice by slice.
+//! Writes a JSON array of jobs, slice by slice.
 
 use crate::api::object::Object;
 use crate::api::view::Filter;
 use crate::supervisor::{Job, JobKey, Supervisor};
 use crate::time::Now;
 
-/// What is left of an array of the jobs that a filter lets through. One that is created or removed
-/// meanwhile may be in it or not.
+/// What is still to be written of an array of the jobs that match a filter. A job that is created
+/// or removed meanwhile may be in it or not.
 #[derive(Debug)]
 pub(super) struct Listing {
     filter: Filter,
     /// The last job that was looked at.
     at: Option<JobKey>,
     is_first: bool,
-    /// What is left of that job.
+    /// What is still to be written of that job.
     object: Option<Object>,
 }
 
@@ -23,7 +23,7 @@ impl Listing {
     }
 
     /// Goes on until `out` is about `until` bytes long, or the budget, in bytes, is used up.
-    /// Returns whether the array is whole.
+    /// Returns whether the array is complete.
     pub(super) fn write(
         &mut self,
         supervisor: &Supervisor,
@@ -54,7 +54,7 @@ impl Listing {
         false
     }
 
-    /// Writes a job, if it is one of the listing.
+    /// Begins to write a job, if it matches.
     fn begin_job(
         &mut self,
         supervisor: &Supervisor,
@@ -74,6 +74,5 @@ impl Listing {
     }
 }
 
-/// What looking at a job costs, in the time that it takes to write so many bytes: a filter may
-/// let none through.
+/// The cost of looking at a job, as the time to write so many bytes, since no job may match.
 const BYTES_A_LOOK: usize = 128;

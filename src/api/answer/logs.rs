@@ -1,13 +1,13 @@
-//! `GET /job/{id}/logs`: what a job has written, as bytes or line by line, and what it will.
+//! `GET /job/{id}/logs`: the output of a job, as bytes or line by line, and more as it comes.
 //!
 //! ```text
-//!   begin ─▶ Search ─▶ Read ─▶ over           a slice at a time, as the socket drains
-//!            (tail)     ▲ │ followed: all is read
+//!   begin ─▶ Search ─▶ Read ─▶ over           slice by slice, as the client takes them
+//!            (tail)     ▲ │ follow: everything was read
 //!                       └─┘ the job has written more
 //! ```
 //!
-//! A reader is a cursor into the one copy of the output that the job keeps. One that is slow finds
-//! that what it wanted is gone: line by line it is told how many lines it has lost.
+//! A reader is a cursor into the one copy of the output that the job keeps. A slow reader may find
+//! that output was dropped; line by line it learns how many lines it has lost.
 
 use std::io::Write;
 
@@ -27,11 +27,11 @@ pub(in crate::api) struct Logs {
     asked: Asked,
     filter: LogFilter,
     progress: Progress,
-    /// Who does not follow reads up to where the log ended at the beginning.
+    /// Without `follow`, where the log ended at the beginning.
     until: Option<LogPlace>,
 }
 
-/// What a query asks for.
+/// The query.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     format: Format,
@@ -44,7 +44,7 @@ struct Asked {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
-    /// As it was written.
+    /// The bytes as they were written.
     Bytes,
     /// A JSON object for each line.
     Lines,
@@ -52,7 +52,7 @@ enum Format {
 
 #[derive(Debug)]
 enum Progress {
-    /// Where the last lines begin is not found yet; they are behind this place.
+    /// The beginning of the last lines is still to be found; it is after this place.
     Search(Tail, LogPlace),
     Read(Cursor),
 }
@@ -88,7 +88,7 @@ impl Asked {
 }
 
 impl Logs {
-    /// What the query asks for, of this job.
+    /// Reads the query, for this job.
     pub(in crate::api) fn of(head: &Head, job: &Job) -> Result<Logs, Refused> {
         let asked = Asked::of(head)?;
         if let Some(run) = asked.run.filter(|run| job.log_of(*run).is_none()) {
@@ -141,10 +141,10 @@ impl Logs {
             }
         };
         let end = self.until.unwrap_or(job.log_end().place());
-        // One run may be over, and its end in the log known.
+        // A single run may have ended, at a known place in the log.
         let run_end = match asked.run.map(|run| job.log_of(run)) {
             None => None,
-            // It is not kept any more, nor where it ended: all that came since may be of it.
+            // It was dropped, and so was the place of its end: later output may be from it.
             Some(None) => {
                 if asked.format == Format::Lines {
                     let nothing = std::iter::empty();
@@ -185,7 +185,8 @@ impl Progress {
         let end = job.log_end();
         let first = job.log_of(filter.first_run).map_or(end.place(), |(first, _)| first);
         match (asked.after, asked.tail) {
-            // A line that is not there yet is of another log, as that of a k1s before this one.
+            // A line with a higher number than any is from another log, such as that of an earlier
+            // k1s.
             (Some(line), _) if line > end.place().lines() => Progress::Read(Cursor::after(0)),
             (Some(line), _) => Progress::Read(Cursor::after(line)),
             (None, None) => Progress::Read(Cursor::at(first)),
@@ -235,7 +236,7 @@ fn name(stream: Stream) -> &'static str {
     }
 }
 
-/// How much output is looked at at a time.
+/// How much output is read at a time.
 const SLICE_BYTES: usize = 16 * 1024;
-/// To count lines backwards takes a tenth of a millisecond for so many bytes.
+/// How much output is searched at a time for the last lines, which takes 0.1 ms.
 const SEARCHED_BYTES: usize = 1 << 20;

@@ -1,5 +1,5 @@
-//! The answer to `GET /metrics`: waits for a measurement, then writes metric by metric as the
-//! socket drains.
+//! The answer to `GET /metrics`: waits for a measurement, then writes metric by metric, as the
+//! client takes them.
 
 use super::stream::CHUNK_BYTES;
 use super::{Pending, Slice, Stream, stream};

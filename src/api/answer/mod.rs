@@ -6,8 +6,8 @@
 //!                    └──────────┘ room in its connection, a change of a topic, a deadline
 //! ```
 //!
-//! Whoever holds one need not know what it is: it is told to go on when what it wants has come,
-//! and for no other reason.
+//! The daemon need not know what an answer is: it calls `go_on` when what the answer wants has
+//! come, and for no other reason.
 
 mod document;
 mod events;
@@ -35,11 +35,11 @@ pub(super) use wait::{Goal, Wait};
 /// An answer that is not finished.
 #[derive(Debug)]
 pub enum Pending {
-    /// One that is written slice by slice.
+    /// It is written slice by slice.
     Stream(Box<Stream>),
-    /// A job that is to come so far: goes on when it changes.
+    /// It waits for a milestone of a job.
     Wait(Wait),
-    /// Log files that are to be reopened.
+    /// It waits until log files are reopened.
     Reopen(Reopen),
 }
 
@@ -48,9 +48,9 @@ pub enum Pending {
 pub enum Want {
     /// Room in its connection.
     Room,
-    /// That the topic changes, or that the deadline is here, whichever comes first.
+    /// A change of the topic, or the deadline, whichever comes first.
     Change {
-        /// What it is about.
+        /// The topic.
         topic: Topic,
         /// The deadline; `None`: there is none.
         until: Option<Mono>,
@@ -78,7 +78,7 @@ impl Pending {
         }
     }
 
-    /// Whether it reads the event log, which it may do a little later than others.
+    /// Whether it reads the event log, which may wait a little.
     pub fn follows_events(&self) -> bool {
         match self {
             Pending::Stream(stream) => stream.follows_events(),
@@ -86,7 +86,7 @@ impl Pending {
         }
     }
 
-    /// The job whose output it reads, which may be gone meanwhile.
+    /// The job whose output it reads, which may have been removed.
     pub fn reads_output_of(&self) -> Option<JobKey> {
         match self {
             Pending::Stream(stream) => stream.reads_output_of(),
@@ -105,7 +105,7 @@ impl Pending {
 }
 
 impl Want {
-    /// The topic whose change is waited for.
+    /// The topic that it waits for.
     pub fn topic(self) -> Option<Topic> {
         match self {
             Want::Room => None,
@@ -113,7 +113,7 @@ impl Want {
         }
     }
 
-    /// When the answer is to be told to go on, whatever has changed.
+    /// When the answer goes on, whatever has changed.
     pub fn deadline(self) -> Option<Mono> {
         match self {
             Want::Room => None,

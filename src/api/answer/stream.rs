@@ -1,55 +1,55 @@
-//! Answers that are written slice by slice, as the socket drains, and may go on for ever.
+//! Answers that are written slice by slice, as the client takes them, and may never end.
 //!
 //! ```text
 //!   begin ─▶ slice ─▶ slice ─▶ … ─▶ over
 //!              │ ▲
-//!              ▼ │ what it waits for has come: a change of a topic, a deadline
+//!              ▼ │ a change of the topic that it waits for, or its deadline
 //!            waiting
 //! ```
 //!
-//! What a turn writes is bounded; and so is what a connection holds, whoever reads slowly.
+//! A turn writes a limited amount, and a connection buffers a limited amount for a slow client.
 
 use super::{Document, Events, Logs, Metrics, Pending, Want};
 use crate::http::{Connection, Reply};
 use crate::supervisor::{JobKey, Supervisor, Topic};
 use crate::time::{Mono, Now};
 
-/// An answer under way.
+/// An answer that was begun.
 #[derive(Debug)]
 pub struct Stream {
     source: Source,
     want: Want,
 }
 
-/// Where its bytes come from.
+/// The source of its bytes.
 #[derive(Debug)]
 pub(in crate::api) enum Source {
     /// A listing, or a large job.
     Document(Document),
     /// The output of a job, which may be followed.
     Logs(Logs),
-    /// What happens, as it happens.
+    /// Events as they happen.
     Events(Events),
     /// All metrics.
     Metrics(Metrics),
 }
 
-/// What writing a slice came to.
+/// The outcome of writing a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slice {
     /// There is more.
     Part,
-    /// It goes on when the topic changes, or at the deadline.
+    /// It waits for a change of the topic, or for the deadline.
     Waits { topic: Topic, until: Option<Mono> },
-    /// The same; but nothing may ever come. A client that has ended its side is not kept waiting:
-    /// it may be gone, which no silence would tell.
+    /// The same, but nothing may ever come. For a client that has closed its sending side the
+    /// answer ends, because k1s could not notice that the client is gone.
     Idle { topic: Topic, until: Option<Mono> },
     /// That was all.
     Over,
 }
 
 impl Stream {
-    /// Begins an answer; `None` when it is finished, as one to HEAD is.
+    /// Begins an answer; `None` if it is finished, as for HEAD.
     pub(in crate::api) fn begin(
         reply: Reply<'_>,
         source: Source,
@@ -60,7 +60,7 @@ impl Stream {
         under_way.then(|| Stream::under_way(source))
     }
 
-    /// An answer that has begun.
+    /// An answer whose head was written.
     pub(super) fn under_way(source: Source) -> Pending {
         Pending::Stream(Box::new(Stream { source, want: Want::Room }))
     }
@@ -113,7 +113,7 @@ impl Stream {
 }
 
 impl Source {
-    /// Adds about a chunk to `out`, while there is something left of the budget, in bytes.
+    /// Adds about a chunk to `out`, within the budget in bytes.
     fn write_slice(
         &mut self,
         supervisor: &Supervisor,
@@ -130,9 +130,9 @@ impl Source {
     }
 }
 
-/// A chunk ends as soon as it is longer than this: by the fields of a job, or by a few KiB of
-/// output, escaped.
+/// A chunk ends when it is longer than this; it may be longer by the fields of a job, or by a few
+/// KiB of escaped output.
 pub(super) const CHUNK_BYTES: usize = 16 * 1024;
 
-/// How many bytes an answer may make at a time.
+/// How many bytes an answer may write at a time.
 const BYTES_A_TURN: usize = 32 * 1024;

@@ -1,4 +1,4 @@
-//! `?wait=`: an answer that comes when a job has come so far, or at a deadline.
+//! `?wait=`: an answer that waits for a milestone of a job, or for a deadline.
 
 use super::{Pending, Want, show};
 use crate::api::Refused;
@@ -7,7 +7,7 @@ use crate::http::{Connection, Status};
 use crate::supervisor::{Job, JobKey, Milestone, Progress, Supervisor, Topic};
 use crate::time::{Mono, Now};
 
-/// `?wait=`: until a job has come so far, or a deadline.
+/// An answer to `?wait=`.
 #[derive(Clone, Copy, Debug)]
 pub struct Wait {
     pub(in crate::api) job: JobKey,
@@ -17,7 +17,7 @@ pub struct Wait {
     pub(in crate::api) shown: Shown,
 }
 
-/// What is waited for.
+/// What it waits for.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::api) enum Goal {
     /// The end of the job's first run.
@@ -30,8 +30,8 @@ impl Wait {
         Want::Change { topic: Topic::Job(self.job), until: Some(self.until) }
     }
 
-    /// Answers, if it is time: the job has come so far, or never will, or is gone, or the deadline
-    /// is here. Returns what is left to be waited for or written.
+    /// Answers if the job has reached the milestone, or never will, or is gone, or the deadline has
+    /// passed. Returns what is still pending.
     pub(super) fn go_on(
         self,
         supervisor: &Supervisor,

@@ -1,10 +1,10 @@
-//! Where a log file ends and the next one begins.
+//! Finds where a log file ends and the next one begins.
 //!
-//! A file is rotated before it would grow beyond its limit, at the end of a line. Only a line
-//! that has begun may make it longer, up to 16 KiB; a longer line is cut.
+//! A file is rotated at the end of a line, before it would exceed its limit. Only a line that was
+//! begun may make it longer, by up to 16 KiB; a longer line is cut.
 
-/// How many of these bytes still go into the file, of so many bytes, before it is rotated; `None`:
-/// all of them, and it is not rotated. `is_mid_line`: the last line in the file has no end yet.
+/// How many of these bytes still go into a file of this size before it is rotated; `None`: all of
+/// them, without a rotation. `is_mid_line`: the last line in the file has no end yet.
 pub(super) fn cut(size: u64, limit: u64, is_mid_line: bool, bytes: &[u8]) -> Option<usize> {
     let index = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
     let room = index(limit.saturating_sub(size));
@@ -27,7 +27,7 @@ fn is_newline(byte: &u8) -> bool {
     *byte == b'\n'
 }
 
-/// By how much the last line may make a file longer than its limit, in bytes.
+/// How much longer than its limit the last line may make a file, in bytes.
 const LONGEST_REST: u64 = 16 * 1024;
 
 #[cfg(test)]

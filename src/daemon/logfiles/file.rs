@@ -1,4 +1,4 @@
-//! One log file: opened with the first byte, opened anew when it was removed, rotated.
+//! One log file: opened for the first byte, opened again if it was removed, rotated.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -10,32 +10,32 @@ use crate::os;
 use crate::supervisor::LogFileOwner;
 use crate::time::{Mono, Now};
 
-/// A log file that somebody writes to, or that something still waits for.
+/// A log file that streams are written to, or that has pending bytes.
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub(super) path: Rc<str>,
     pub(super) owner: LogFileOwner,
-    /// As the job of the owner has it.
+    /// The limit that the job of the owner sets.
     pub(super) max_bytes: Option<u64>,
     pub(super) max_files: usize,
-    /// How many streams go into it.
+    /// How many streams are written to it.
     pub(super) writers: usize,
     pub(super) pending: Pending,
     /// It cannot be written.
     pub(super) failure: Option<Retry>,
     /// It cannot be rotated.
     pub(super) rotation_failure: Option<Retry>,
-    /// When nothing more is tried, since nobody writes to it any more.
+    /// When to give up, if no stream is written to it any more.
     pub(super) given_up_at: Option<Mono>,
     /// Each run has its own.
     pub(super) is_of_run: bool,
     handle: Option<os::logfile::LogFile>,
-    /// The file that is open may have another name by now: nothing more is written to it.
+    /// The open file may have been renamed, so nothing more is written to it.
     is_stale: bool,
     is_mid_line: bool,
 }
 
-/// Something that has failed, and is tried again.
+/// When to try again what has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Retry {
     /// Not before then.
@@ -44,7 +44,7 @@ pub(super) struct Retry {
 }
 
 impl Retry {
-    /// It has failed at this time, for the first time or again.
+    /// After a failure at this time, the first or another.
     pub(super) fn after(failure: Option<Retry>, now: Now) -> Retry {
         let delay = failure.map_or(FIRST_DELAY, |retry| (retry.delay * 2).min(LONGEST_DELAY));
         Retry { at: now.mono + delay, delay }
@@ -70,7 +70,7 @@ impl LogFile {
         }
     }
 
-    /// One more stream goes into it, of this run, whose job wants this.
+    /// Adds a stream of this run, whose job has this specification.
     pub(super) fn attach(&mut self, spec: &LogFileSpec, owner: LogFileOwner) {
         (self.max_bytes, self.max_files) = (spec.max_bytes, spec.max_files);
         self.is_of_run = spec.is_of_run();
@@ -79,7 +79,7 @@ impl LogFile {
         self.given_up_at = None;
     }
 
-    /// One less does. If none does, what waits for it does so until then.
+    /// Removes a stream. After the last one, pending bytes are tried until then.
     pub(super) fn release(&mut self, given_up_at: Mono) {
         self.writers = self.writers.saturating_sub(1);
         self.given_up_at = (self.writers == 0).then_some(given_up_at);
@@ -100,14 +100,13 @@ impl LogFile {
         self.is_mid_line
     }
 
-    /// From now on, nothing more is written to the file that is open.
-    /// Returns whether that was so already.
+    /// Writes nothing more to the open file. Returns whether it was stale already.
     pub(super) fn mark_stale(&mut self) -> bool {
         std::mem::replace(&mut self.is_stale, true)
     }
 
-    /// Opens it if it is not open, or if the one that is open is stale or was removed. Returns its
-    /// size in bytes, and whether it is another than before.
+    /// Opens the file if it is not open, or if the open one is stale or was removed. Returns its
+    /// size in bytes, and whether it was opened.
     ///
     /// # Errors
     /// Why it cannot be opened, for people.
@@ -138,8 +137,8 @@ impl LogFile {
         }
     }
 
-    /// Appends to the file, which is open. Returns how many bytes were written, and why no more
-    /// were; then it is closed.
+    /// Appends to the open file. Returns how many bytes were written, and if not all, why; then the
+    /// file is closed.
     pub(super) fn append(&mut self, bytes: &[u8]) -> (usize, Result<(), String>) {
         let Some(handle) = &mut self.handle else { return (0, Ok(())) };
         let (count, result) = handle.append(bytes);
@@ -147,13 +146,13 @@ impl LogFile {
             self.is_mid_line = *last != b'\n';
         }
         if result.is_err() {
-            // There may be another by then, or none: it is found again.
+            // It may have been replaced by the next try, so it is opened again.
             self.handle = None;
         }
         (count, result)
     }
 
-    /// Rotates the file, which is open, and begins an empty one.
+    /// Rotates the open file, and begins an empty one.
     ///
     /// # Errors
     /// Why that is not possible, for people. The file is closed then.
@@ -169,6 +168,6 @@ impl LogFile {
     }
 }
 
-/// After the first failure.
+/// The delay after the first failure.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Log files: what jobs write, in files of `output.file`.
+//! Log files: writes output of jobs to the files of `output.file`.
 //!
 //! ```text
 //!   a job's pipes ─▶ write ─▶ the file, at once ──▶ x.log ─▶ x.log.1 ─▶ x.log.2 …
@@ -8,14 +8,14 @@
 //!                      └ more than that: counted as missing
 //! ```
 //!
-//! Each read of a pipe is one write to the file, so that nothing waits for a writer and the order
-//! is that of the reads. Two jobs with the same path share one open file.
+//! Each read of a pipe is one write to the file, in the order of the reads. Jobs with the same path
+//! share an open file.
 //!
-//! A job is never slowed down by its log file: what cannot be written waits here, and is dropped
-//! if it is too much. Trouble is reported when it begins and when it is over. Only while something
-//! waits is there a timer.
+//! A log file never slows its job down: bytes that cannot be written are pending here, and dropped
+//! if there are too many. A failure is reported when it begins and when it is over. There is a
+//! timer only while bytes are pending.
 //!
-//! `quota` decides which files have to go if all of them together have a limit.
+//! `quota` decides which files to remove if all of them together have a limit.
 
 mod cut;
 mod file;
@@ -56,7 +56,7 @@ pub(super) struct LogFiles {
     uncounted: VecDeque<FileKey>,
     /// Files to reopen.
     stale: VecDeque<FileKey>,
-    /// How many files were ever to be reopened, and how many of them were.
+    /// How many files were ever marked to be reopened, and how many of them were.
     marked: u64,
     reopened: u64,
     reopenings: VecDeque<Reopening>,
@@ -66,13 +66,13 @@ pub(super) struct LogFiles {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Reopening {
     number: u64,
-    /// It is done when so many were ever reopened.
+    /// It is done when so many files were ever reopened.
     until: u64,
     /// How many files it concerns.
     files: usize,
 }
 
-/// Names a log file that is written to.
+/// Names a log file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FileKey(u64);
 
@@ -97,13 +97,12 @@ impl Default for LogFiles {
 }
 
 impl LogFiles {
-    /// None so far; all together may take so many bytes.
+    /// No files yet; all together may take so many bytes.
     pub(super) fn with_limit(bytes: Option<u64>) -> LogFiles {
         LogFiles { quota: bytes.map(Quota::new), ..LogFiles::default() }
     }
 
-    /// The log file of this run, if its job has one, for one more stream that goes into it. To be
-    /// released.
+    /// The log file of this run, if its job has one, for another stream. To be released.
     pub(super) fn attach(
         &mut self,
         run: RunKey,
@@ -125,7 +124,8 @@ impl LogFiles {
         Some(key)
     }
 
-    /// A stream goes into it no longer. When none does, it is closed as soon as nothing waits.
+    /// A stream is no longer written to it. After the last one, it is closed when nothing is
+    /// pending.
     pub(super) fn release(&mut self, key: FileKey, now: Now) {
         if let Some(file) = self.files.get_mut(&key) {
             file.release(now.mono + PATIENCE);
@@ -133,8 +133,8 @@ impl LogFiles {
         }
     }
 
-    /// Writes what a stream has brought. Returns how many file operations that took, apart from
-    /// the write itself.
+    /// Writes what was read from a stream. Returns how many file operations that took, without the
+    /// write itself.
     pub(super) fn write(&mut self, key: FileKey, bytes: &[u8], now: Now) -> usize {
         let Some(file) = self.files.get(&key) else { return 0 };
         if file.failure.is_some_and(|retry| retry.at > now.mono) {
@@ -144,8 +144,8 @@ impl LogFiles {
         self.attempt(key, bytes, now)
     }
 
-    /// Reopens all files by their names, as they may have been renamed. What cannot be written is
-    /// tried again at once. `number` is that of the request.
+    /// Reopens all files by their names, since they may have been renamed. Pending bytes are tried
+    /// again at once. `number` is that of the request.
     pub(super) fn reopen(&mut self, number: u64) {
         let mut files = 0;
         for (key, file) in &mut self.files {
@@ -161,7 +161,7 @@ impl LogFiles {
         self.reopenings.push_back(Reopening { number, until: self.marked, files });
     }
 
-    /// A request to reopen all files that is done: its number, and how many there were.
+    /// A finished request to reopen all files: its number, and how many there were.
     pub(super) fn poll_reopened(&mut self) -> Option<(u64, usize)> {
         let reopened = self.reopened;
         let done = self.reopenings.pop_front_if(|reopening| reopening.until <= reopened)?;
@@ -178,8 +178,7 @@ impl LogFiles {
         self.timers.next()
     }
 
-    /// Reopens files, looks for those that count, and tries again to write what waits, up to the
-    /// share of a turn.
+    /// Reopens files, finds out sizes, and tries pending bytes again, up to the share of a turn.
     pub(super) fn go_on(&mut self, now: Now) {
         let mut operations = 0;
         while operations < FILE_OPERATIONS_A_TURN {
@@ -195,7 +194,7 @@ impl LogFiles {
         }
     }
 
-    /// What has happened to a file since that was last asked.
+    /// What has happened to a file since this was last asked.
     pub(super) fn poll_event(&mut self) -> Option<(LogFileOwner, Rc<str>, LogFileEvent)> {
         self.events.pop_front()
     }
@@ -205,7 +204,7 @@ impl LogFiles {
         self.files.len()
     }
 
-    /// k1s ends: tries for the last time to write what waits.
+    /// k1s ends: tries pending bytes for the last time.
     pub(super) fn finish(&mut self, now: Now) {
         let waits =
             |(key, file): (&FileKey, &LogFile)| (!file.pending.bytes().is_empty()).then_some(*key);
@@ -215,7 +214,7 @@ impl LogFiles {
         }
     }
 
-    /// Opens the file, and writes what waits and then these bytes. Returns the number of file
+    /// Opens the file, and writes pending bytes and then these. Returns the number of file
     /// operations.
     fn attempt(&mut self, key: FileKey, mut bytes: &[u8], now: Now) -> usize {
         let mut waiting = self.take_pending(key);
@@ -243,7 +242,7 @@ impl LogFiles {
     }
 
     /// Appends to the file, and rotates it when it is full. Returns how many bytes were written,
-    /// and why no more were.
+    /// and if not all, why.
     fn append(&mut self, key: FileKey, bytes: &[u8], now: Now) -> (usize, Result<(), String>) {
         let mut written = 0;
         // Whether it was rotated just now before anything was written.
@@ -259,7 +258,7 @@ impl LogFiles {
             let limit = file.max_bytes.filter(|_| file.may_rotate(now));
             let limit = limit.map(|most| most.min(largest));
             let end = limit.and_then(|limit| cut(size, limit, file.is_mid_line(), rest));
-            // Somebody may fill each new file before it is written to.
+            // Another process may fill each new file before k1s writes to it.
             let end = end.filter(|end| *end > 0 || !is_in_vain);
             let (part, _) = rest.split_at(end.unwrap_or(rest.len()));
             let (count, result) = file.append(part);
@@ -278,7 +277,7 @@ impl LogFiles {
         (written, Ok(()))
     }
 
-    /// Opens the file if that is needed. Returns its size in bytes.
+    /// Opens the file if needed. Returns its size in bytes.
     fn open(&mut self, key: FileKey) -> Result<u64, String> {
         let Some(file) = self.files.get_mut(&key) else { return Ok(0) };
         self.operations += usize::from(!file.is_open());
@@ -289,10 +288,10 @@ impl LogFiles {
         Ok(size)
     }
 
-    /// Finds out what there is of a file, because it counts.
+    /// Finds out the sizes of a file and its rotated ones, for the quota.
     fn count(&mut self, key: FileKey) {
         let (Some(quota), Some(file)) = (&mut self.quota, self.files.get(&key)) else { return };
-        // What k1s does not rotate, others do: it is theirs.
+        // If k1s does not rotate a file, the rotated ones belong to another program.
         let rotated = file.max_bytes.map_or(0, |_| MOST_ROTATED);
         let found = find(Path::new(file.path.as_ref()), rotated);
         self.operations += 1 + found.len() / 4;
@@ -378,7 +377,7 @@ impl LogFiles {
         }
     }
 
-    /// What waits is not written any more.
+    /// Drops pending bytes.
     fn give_up(&mut self, key: FileKey) {
         let waiting = self.take_pending(key);
         let Some(file) = self.files.get_mut(&key) else { return };
@@ -388,7 +387,7 @@ impl LogFiles {
         }
     }
 
-    /// Forgets the file, and closes it, if nobody writes to it and nothing waits.
+    /// Forgets the file, and closes it, if no stream is written to it and nothing is pending.
     fn forget_unused(&mut self, key: FileKey) {
         let is_unused = |file: &LogFile| file.writers == 0 && file.pending.bytes().is_empty();
         if self.files.get(&key).is_some_and(is_unused) {
@@ -432,11 +431,11 @@ impl LogFiles {
     }
 }
 
-/// What waits for all files together, in bytes: some run on a disk that is full for all.
+/// The most that is pending for all files together, in bytes: a disk may be full for all of them.
 const MOST_PENDING_BYTES: usize = 4 * 1024 * 1024;
-/// How many files are removed at most before something is written.
+/// How many files are removed at most for one write.
 const MOST_VICTIMS: usize = 64;
-/// How long it is tried to write what waits when nobody writes to the file any more.
+/// How long pending bytes are tried when no stream is written to the file any more.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[cfg(test)]

@@ -1,27 +1,27 @@
-//! What waits for a log file that cannot be written.
+//! Bytes that are pending for a log file that cannot be written.
 
 /// The first bytes that could not be written, up to a limit, and how many more there were.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     bytes: Vec<u8>,
-    /// There were more since `bytes` began to wait: what comes now is missing too.
+    /// Bytes after `bytes` were dropped, so all that follow are dropped, too.
     is_cut: bool,
     missing: u64,
 }
 
 impl Pending {
-    /// The bytes that wait.
+    /// The pending bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many bytes are missing in the file, since that was last asked.
+    /// How many bytes were dropped since this was last asked.
     pub(super) fn take_missing(&mut self) -> u64 {
         std::mem::take(&mut self.missing)
     }
 
-    /// Keeps these bytes as far as there is room for them. Where it has to stop, it does so at the
-    /// end of a line.
+    /// Keeps as many of these bytes as there is room for, and drops the others; the kept ones end
+    /// with a line.
     pub(super) fn keep(&mut self, bytes: &[u8], room: usize) {
         if self.is_cut {
             self.missing += bytes.len() as u64;
@@ -39,19 +39,19 @@ impl Pending {
         }
     }
 
-    /// The bytes that wait, to be written.
+    /// Takes the pending bytes, to write them.
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Those of the bytes that could not be written go on waiting.
+    /// Puts back bytes that could not be written.
     pub(super) fn restore(&mut self, bytes: Vec<u8>) {
         self.is_cut &= !bytes.is_empty();
         self.bytes = bytes;
     }
 }
 
-/// For one file.
+/// The most for one file.
 const MOST_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How much all log files may take together: `[output] disk`.
+//! The limit for all log files together: `[output] disk`.
 //!
 //! ```text
 //!   set x.log   x.log ◀─ current      x.log.1   x.log.2  ┐ the oldest of all goes first,
@@ -7,8 +7,8 @@
 //!               └ only these are left: the largest is emptied
 //! ```
 //!
-//! What k1s knows of the files is what it has found when it opened the first of a set, and what it
-//! has done since. Nothing here touches a file.
+//! k1s knows the files that it found when it opened the first of a set, and what it has done since.
+//! Nothing here touches a file.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -28,7 +28,7 @@ pub(super) struct Quota {
     by_age: BTreeSet<(Wall, Rc<str>)>,
     /// The sizes of current files that are not empty.
     by_size: BTreeSet<(u64, Rc<str>)>,
-    /// When the sets that nobody writes to were last written to.
+    /// When sets that are no longer written to were last written to.
     closed: BTreeSet<(Wall, Rc<str>)>,
 }
 
@@ -38,27 +38,27 @@ struct Set {
     /// By their numbers: the current one, `.1`, `.2` and so on.
     files: VecDeque<Found>,
     owner: LogFileOwner,
-    /// Somebody writes to the current one.
+    /// The current one is written to.
     is_open: bool,
-    /// Nobody will ever write to it again.
+    /// It will never be written to again.
     is_over: bool,
     was_emptied: bool,
 }
 
-/// A file that has to go.
+/// A file to remove or empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Victim {
     pub(super) path: Rc<str>,
     pub(super) owner: LogFileOwner,
     /// The number of the rotated file, or 0.
     pub(super) number: usize,
-    /// It is the current file of its set, which is emptied.
+    /// It is the current file of its set, to be emptied.
     pub(super) is_current: bool,
     pub(super) size: u64,
 }
 
 impl Quota {
-    /// No files, and so many bytes for them.
+    /// A quota of so many bytes, without files yet.
     pub(super) fn new(limit: u64) -> Quota {
         Quota {
             limit,
@@ -70,20 +70,20 @@ impl Quota {
         }
     }
 
-    /// The most that a current file may take, if it is rotated at all: of a set that is alone, three
-    /// quarters of the quota are kept at any time.
+    /// The most that a current file may take before it is rotated: a set that is alone then always
+    /// keeps three quarters of the quota.
     pub(super) fn largest_file(&self) -> u64 {
         self.limit / 4
     }
 
-    /// These are the files at this path, which somebody writes to.
+    /// The files at this path, which is written to.
     pub(super) fn open(&mut self, path: &Rc<str>, owner: &LogFileOwner, files: Vec<Found>) {
         let was_emptied = self.take(path).is_some_and(|set| set.was_emptied);
         let (files, owner) = (files.into(), owner.clone());
         self.put(path, Set { files, owner, is_open: true, is_over: false, was_emptied });
     }
 
-    /// The size of the current file, which was written to now.
+    /// Sets the size of the current file, which was written to now.
     pub(super) fn set_size(&mut self, path: &Rc<str>, size: u64, now: Wall) {
         self.change(path, |set| {
             if let Some(current) = set.files.front_mut() {
@@ -92,7 +92,7 @@ impl Quota {
         });
     }
 
-    /// The files were rotated; so many are left at most.
+    /// The files were rotated, and at most so many are left.
     pub(super) fn rotate(&mut self, path: &Rc<str>, max_files: usize) {
         self.change(path, |set| {
             set.files.push_front(Found::default());
@@ -100,8 +100,8 @@ impl Quota {
         });
     }
 
-    /// Nobody writes to the current file any more; `is_over`: nobody ever will. If there are too
-    /// many of these sets, those of which new ones may be opened are forgotten.
+    /// The current file is no longer written to; `is_over`: it never will be. If there are too many
+    /// such sets, those that may be written to again are forgotten.
     pub(super) fn close(&mut self, path: &Rc<str>, is_over: bool) {
         self.change(path, |set| (set.is_open, set.is_over) = (false, is_over));
         while let Some(path) = self.surplus().filter(|path| !self.is_over(path)).cloned() {
@@ -109,7 +109,7 @@ impl Quota {
         }
     }
 
-    /// The file that has to go before so many bytes more are written.
+    /// The file to remove or empty before so many more bytes are written.
     pub(super) fn victim(&self, more: u64) -> Option<Victim> {
         let is_exceeded = self.used.saturating_add(more) > self.limit;
         let oldest = self.by_age.first().filter(|_| is_exceeded).map(|(_, path)| path);
@@ -126,8 +126,8 @@ impl Quota {
         Some(Victim { path, owner, number, is_current, size })
     }
 
-    /// The victim was removed, or emptied. Returns whether that is to be reported: when a current
-    /// file of this set was emptied for the first time.
+    /// The victim was removed or emptied. Returns whether to report that: when the current file of
+    /// this set was emptied for the first time.
     pub(super) fn handle_gone(&mut self, victim: &Victim) -> bool {
         let mut is_news = false;
         self.change(&victim.path, |set| match (victim.is_current, set.files.front_mut()) {
@@ -142,12 +142,12 @@ impl Quota {
         is_news
     }
 
-    /// The files of the set are not counted any more.
+    /// No longer counts the files of the set.
     pub(super) fn forget(&mut self, path: &Rc<str>) {
         self.take(path);
     }
 
-    /// The oldest of the sets that nobody writes to, if there are too many of them.
+    /// The oldest set that is no longer written to, if there are too many.
     fn surplus(&self) -> Option<&Rc<str>> {
         let is_crowded = self.closed.len() > MOST_CLOSED;
         self.closed.first().filter(|_| is_crowded).map(|(_, path)| path)
@@ -195,20 +195,20 @@ impl Set {
         self.files.back().filter(|_| rotated).map(|file| file.modified)
     }
 
-    /// When it was last written to, if nobody does now.
+    /// When it was last written to, if it is no longer.
     fn closed(&self) -> Option<Wall> {
         self.files.front().filter(|_| !self.is_open).map(|file| file.modified)
     }
 
-    /// The size of its current file, if there is something to empty.
+    /// The size of its current file, unless that is empty.
     fn current(&self) -> Option<u64> {
         let current = self.files.front().filter(|_| !self.is_over);
         current.map(|file| file.size).filter(|size| *size > 0)
     }
 }
 
-/// How many sets are known that nobody writes to. Of more than that, the oldest are removed if they
-/// are over, and else forgotten.
+/// How many sets are known that are no longer written to. Of more than that, the oldest are removed
+/// if they are over, and otherwise forgotten.
 const MOST_CLOSED: usize = 10_000;
 
 #[cfg(test)]
@@ -240,7 +240,7 @@ mod tests {
         files.iter().map(|(size, at)| Found { size: *size, modified: Wall(*at) }).collect()
     }
 
-    /// Removes victims until there is room; what they were: `x.log.2`, or `x.log, emptied`.
+    /// Removes victims until there is room; returns them: `x.log.2`, or `x.log, emptied`.
     fn make_room(quota: &mut Quota, more: u64) -> Vec<String> {
         let mut gone = Vec::new();
         while let Some(victim) = quota.victim(more) {

@@ -1,4 +1,4 @@
-//! Log files at any time: what happens to them in which second.
+//! Tests of log files over simulated time.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use super::*;
 use crate::job::{self, Spelling, Value};
 use crate::supervisor::{Settings, Supervisor};
 
-/// A directory, the jobs that write into it, and their log files.
+/// A directory, jobs that write to it, and their log files.
 struct Place {
     path: PathBuf,
     supervisor: Supervisor,
@@ -73,7 +73,7 @@ impl Place {
         self.files.go_on(self.now);
     }
 
-    /// In how many seconds something is tried again.
+    /// In how many seconds the next try is.
     fn next_try(&self) -> Option<u64> {
         self.files.poll_timeout().map(|at| at.since(self.now.mono).as_secs())
     }
@@ -362,7 +362,7 @@ fn a_file_that_is_not_rotated_is_emptied_in_the_end_and_that_is_said_once() {
     }
     assert_eq!(place.read("a"), line.repeat(5));
     assert_eq!(place.events(), [LogFileEvent::Emptied { bytes: 10_000 }]);
-    // What was rotated by others is theirs.
+    // Files that another program has rotated belong to it.
     fs::write(place.path.join("a.1"), line.repeat(20)).unwrap();
     place.files.reopen(1);
     place.files.go_on(place.now);
