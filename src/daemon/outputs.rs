@@ -324,9 +324,9 @@ impl Outputs {
 }
 
 impl Pipe {
-    /// Reads once of what was there when the run's first process ended. Whether more of it is
-    /// left: a short read does not mean that the pipe is empty, as whoever writes may have made
-    /// packets of it (pipe(7), O_DIRECT).
+    /// Reads once from what was in the pipe when the first process ended; returns whether more of
+    /// that is left. A short read does not mean that the pipe is empty, because a writer may use
+    /// packets (pipe(7), O_DIRECT).
     fn drain_once(
         &mut self,
         buffer: &mut [u8],

@@ -59,19 +59,18 @@ pub(super) struct Peers {
     accepted: u64,
     /// A descriptor was freed since this was last asked.
     has_freed: bool,
-    /// Those who have not shown the token; the oldest first.
+    /// Peers that have not sent the token, the oldest first.
     strangers: BTreeSet<Token>,
-    /// Whose answer waits for which topic to change.
+    /// The topics that answers wait for.
     interest: BTreeSet<(Topic, Token)>,
-    /// Those to whom something has happened.
+    /// Peers to which something has happened.
     ready: VecDeque<Token>,
-    /// Those who go on with a long answer, or have used up a share: whoever asks something new need
-    /// not wait for them.
+    /// Peers with a long answer, or that have used up a share; new requests need not wait for them.
     backlog: VecDeque<Token>,
-    /// How many bytes they may still be sent, or make to be sent; what they have been beyond that
-    /// is negative, and taken from the next turn.
+    /// How many more bytes may be written for them. If negative, so many were written too much, and
+    /// are taken from the next turn.
     backlog_balance: isize,
-    /// They wait until jobs write less; when to look again.
+    /// When to look again whether jobs write less, for which they wait.
     backlog_held_until: Option<Mono>,
     /// There may be a peer to accept.
     can_accept: bool,
@@ -491,7 +490,7 @@ impl Peers {
         }
     }
 
-    /// Serves a peer its share of a turn; tells how many bytes it was sent, and what work it made.
+    /// Serves a peer its share of a turn; returns how many bytes it was sent, and the work for it.
     fn serve_one(&mut self, token: Token, supervisor: &mut Supervisor, now: Now) -> Work {
         let (Some(peer), Some(api)) = (self.peers.get_mut(&token), &self.api) else {
             return Work::default();
@@ -695,12 +694,11 @@ const PEERS_A_TURN: usize = 64;
 /// A round is one read, some requests, and writing until the socket is full. The second answers
 /// what the first has read.
 const ROUNDS_A_TURN: usize = 2;
-/// A peer that has been sent so much, or has made as much work, has had its turn: a tenth of a
-/// millisecond.
+/// How much a peer is sent in a turn, or as much other work for it: 0.1 ms.
 const BYTES_A_PEER: usize = 32 * 1024;
-/// Nobody who asks for less waits for this.
+/// Requests that take less work do not wait for one that takes so much.
 const MUCH_EFFORT: usize = 256 * 1024;
-/// All of a queue together.
+/// How much all peers of a queue are sent in a turn.
 const SENT_A_TURN: isize = 256 * 1024;
 /// The cost of serving a peer, as the time to send so many bytes.
 const BYTES_A_SERVICE: usize = 1024;

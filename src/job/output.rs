@@ -131,7 +131,7 @@ impl Capture {
         Captured { written: self.written, kept }
     }
 
-    /// How much was written, and what is kept of it.
+    /// How many bytes were written, and the kept part.
     pub(super) fn parts(&self) -> (u64, Option<&Kept>) {
         (self.written, self.kept.as_deref())
     }
@@ -163,7 +163,7 @@ impl Captured {
         self.kept = None;
     }
 
-    /// How much was written, and what is kept of it.
+    /// How many bytes were written, and the kept part.
     pub(super) fn parts(&self) -> (u64, Option<&Kept>) {
         (self.written, self.kept.as_deref())
     }

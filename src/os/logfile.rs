@@ -81,11 +81,11 @@ impl LogFile {
     }
 }
 
-/// Renames the file at an absolute path to `PATH.1`, what had that name to `PATH.2`, and so on,
-/// up to `rotated`, 1 or more; what is beyond is removed. The new file is returned.
+/// Renames the file at an absolute path to `PATH.1`, the one with that name to `PATH.2`, and so on
+/// up to `rotated`, 1 or more; later ones are removed. Returns the new file.
 ///
 /// # Errors
-/// As of [`LogFile::open`]; some files may have been renamed.
+/// Those of [`LogFile::open`]; some files may have been renamed.
 pub fn rotate(path: &Path, rotated: usize) -> Result<LogFile, String> {
     let (directory, name) = directory_of(path)?;
     let surplus = (rotated + 1..=MOST_ROTATED).take_while(|number| {
@@ -96,7 +96,7 @@ pub fn rotate(path: &Path, rotated: usize) -> Result<LogFile, String> {
     for number in (0..rotated).rev() {
         let (from, to) = (numbered(name, number), numbered(name, number + 1));
         match renameat(&directory, from.as_os_str(), &directory, to.as_os_str()) {
-            // There are fewer than there may be, or somebody has taken one away.
+            // There are fewer than allowed, or another process has removed one.
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => {
                 return Err(format!("{} cannot be renamed: {}", from.display(), reason(errno)));

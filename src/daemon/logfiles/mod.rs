@@ -43,16 +43,16 @@ pub(super) struct LogFiles {
     files: BTreeMap<FileKey, LogFile>,
     keys: BTreeMap<Rc<str>, FileKey>,
     last_key: u64,
-    /// When to try again to write what waits.
+    /// When to try pending bytes again.
     timers: TimerWheel<FileKey>,
-    /// How many bytes wait, for all files together.
+    /// How many bytes are pending, for all files together.
     pending_bytes: usize,
     events: VecDeque<(LogFileOwner, Rc<str>, LogFileEvent)>,
-    /// What was done since that was last asked.
+    /// How many operations were done since this was last asked.
     operations: usize,
-    /// How much they may take together.
+    /// The limit for all files together.
     quota: Option<Quota>,
-    /// Files to be looked for, because they count.
+    /// Files whose sizes are to be found out for the quota.
     uncounted: VecDeque<FileKey>,
     /// Files to reopen.
     stale: VecDeque<FileKey>,
