@@ -6,9 +6,9 @@
 //!                                                     make room
 //! ```
 //!
-//! Whoever goes on with a long answer, has asked for much work or for more than a share of a turn,
-//! or follows something, waits in a queue of its own, so that what others ask is answered at once,
-//! however much of that is under way; each queue has a share of a turn.
+//! Peers with long answers, with requests that take much work, and followers are in a queue of
+//! their own, so that other requests are answered at once, however much of that is going on. Each
+//! queue has a share of a turn.
 //!
 //! Events are edge-triggered: a peer remembers that its socket can be read or written until the
 //! socket says that it cannot.
@@ -331,13 +331,13 @@ impl Peers {
         }
     }
 
-    /// Whether somebody is told of events, who may need time to take them.
+    /// Whether any peer follows events.
     pub(super) fn follow_events(&self) -> bool {
         let follows = |peer: &Peer| peer.pending.as_ref().is_some_and(Pending::follows_events);
         self.peers.values().any(follows)
     }
 
-    /// The jobs whose output somebody is reading.
+    /// The jobs whose output is being read.
     pub(super) fn jobs_read(&self) -> BTreeSet<JobKey> {
         let pending = self.peers.values().filter_map(|peer| peer.pending.as_ref());
         pending.filter_map(Pending::reads_output_of).collect()
@@ -702,10 +702,10 @@ const MUCH_EFFORT: usize = 256 * 1024;
 const SENT_A_TURN: isize = 256 * 1024;
 /// The cost of serving a peer, as the time to send so many bytes.
 const BYTES_A_SERVICE: usize = 1024;
-/// Of an answer under way that goes on, beside what it sends: it may look at many jobs and show
+/// The work for a slice of an answer, besides what it sends: it may look at many jobs and show
 /// none.
 const SLICE_EFFORT: usize = 16 * 1024;
-/// Of one that is told of a change.
+/// The work for an answer that a change has woken.
 const CHANGE_EFFORT: usize = 1024;
 /// Descriptors for k1s itself, and for spawning.
 const KEPT_DESCRIPTORS: usize = 24;

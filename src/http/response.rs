@@ -16,8 +16,8 @@ pub struct Reply<'a> {
     pub content_type: ContentType,
     /// The value of `Allow`: the methods of the path, for a 405 or an `OPTIONS`.
     pub allow: Option<&'a str>,
-    /// It goes on for as long as something happens: whoever passes it on is asked to do so at
-    /// once, not when it has gathered enough (`X-Accel-Buffering`, which nginx knows).
+    /// Whether it goes on as long as something happens: asks proxies to pass it on at once, without
+    /// buffering (`X-Accel-Buffering` for nginx).
     pub is_live: bool,
     /// Whether the connection ends with this answer, whatever the client wants.
     pub close: bool,

@@ -167,7 +167,7 @@ mod tests {
     fn what_comes_before_the_handlers_stand_is_not_lost() {
         let name = "os::signals::tests::what_comes_before_the_handlers_stand_is_not_lost";
         in_own_process(name, || {
-            // Blocked by whoever started k1s, and sent while it still was.
+            // Blocked by the process that started k1s, and sent while it was blocked.
             SigSet::from(NixSignal::SIGTERM).thread_block().unwrap();
             raise(NixSignal::SIGTERM).unwrap();
             prepare();

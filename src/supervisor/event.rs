@@ -1,8 +1,8 @@
 //! What has happened, for the journal and for clients that follow events.
 //!
 //! ```text
-//!    told ──► │ 17 │ 18 │ 19 │ 20 │ ◄── next          a reader holds a number of its own:
-//!             oldest ▲         ▲                       the next event that it will read
+//!  oldest ──► │ 17 │ 18 │ 19 │ 20 │ ◄── next         the cursor of a reader is the number of
+//!                    ▲         ▲                     the next event that it will read
 //!                    cursor    cursor
 //! ```
 //!
@@ -36,7 +36,7 @@ pub struct Event {
 pub enum EventKind {
     /// One job.
     Job {
-        /// Which job, also when its id has become another's.
+        /// Which job, even if its id belongs to another job by now.
         key: JobKey,
         /// Its id.
         id: JobId,
@@ -54,7 +54,7 @@ pub enum EventKind {
         /// How many runs are to be stopped.
         live_runs: usize,
     },
-    /// In a shutdown, whatever is left is killed.
+    /// In a shutdown, everything that is left is killed.
     KillingAll {
         /// The time for the shutdown is up; otherwise it was asked for a second time.
         is_overdue: bool,
@@ -86,8 +86,8 @@ pub enum Happened {
     Ended {
         /// How.
         ending: Ending,
-        /// The last lines of its output, when it is a failure to be told in full; the newest events
-        /// alone have them.
+        /// The last lines of its output, if it is a failure to be reported in full. Only the newest
+        /// events have them.
         output: Option<LastLines>,
     },
     /// A run cannot be started yet because of a shortage.
@@ -154,7 +154,7 @@ pub struct EventLog {
     /// The number of the oldest event that is kept.
     first: u64,
     ring: VecDeque<Event>,
-    /// How many bytes of output its events hold, none of them in those before this number.
+    /// How many bytes of output its events contain; those before this number contain none.
     output_bytes: usize,
     output_from: u64,
 }
@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(supervisor.events().output_bytes, 0);
     }
 
-    /// The kernel may hand out the number of a run anew whose output is still being read.
+    /// The kernel may use the pid of a run again while the output of the run is still being read.
     #[test]
     fn a_number_that_another_run_has_is_not_taken_for_what_is_left() {
         let (mut supervisor, now) = (supervisor(), Now::default());

@@ -31,7 +31,7 @@ pub enum LogFileEvent {
         /// How many bytes of the output are missing in it.
         missing: u64,
     },
-    /// It could not be written until nobody wrote to it any more.
+    /// It could not be written, and no run writes to it any more.
     GivenUp {
         /// How many bytes of the output are missing in it.
         missing: u64,

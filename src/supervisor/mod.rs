@@ -254,8 +254,8 @@ impl Supervisor {
         self.jobs.get(&key).map(Box::as_ref).filter(|job| !job.is_leaving())
     }
 
-    /// The job of this key for whoever reads its output: also while it is removed, and its last
-    /// output can be read; `None`: no more will come. Tells whether it is gone.
+    /// The job with this key, for readers of its output, even if it was removed; and whether it is
+    /// gone. `None` when its output was forgotten.
     pub fn followed(&self, key: JobKey) -> Option<(&Job, bool)> {
         match self.jobs.get(&key) {
             Some(job) => Some((job, false)),
@@ -268,8 +268,8 @@ impl Supervisor {
         !self.departed.is_empty()
     }
 
-    /// Forgets the jobs that are gone, except those whose output somebody is still reading. Until
-    /// then it counts towards [`Supervisor::output_memory`], and may be dropped like any other.
+    /// Forgets jobs that are gone, except those whose output is still being read. Until then that
+    /// counts for the memory budget, and may be dropped like any other.
     pub fn forget_departed(&mut self, is_read: impl Fn(JobKey) -> bool) {
         let memory = &mut self.core.memory;
         self.departed.retain(|key, job| {

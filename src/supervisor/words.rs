@@ -1,5 +1,5 @@
-//! Events in words, for the log and for whoever follows them: `restarting in 100 ms, number 2 in a
-//! row`. The job, and the run, are named beside them.
+//! Events in words, for the log and for followers: `restarting in 100 ms, number 2 in a row`. The
+//! job and the run are given separately.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -80,7 +80,7 @@ fn an_hour_forth_makes_no_storm() {
     k1s.results("secondly", 1);
     let runs = k1s.job("secondly")["results"].as_array().unwrap().len();
     stage.step(HOUR);
-    // Nobody asks anything: the watch has woken the loop.
+    // There is no request, so the watch has woken the loop.
     wait_until("what may be late is run", || stage.log("late") == 1);
     let results = k1s.results("secondly", runs + 2);
     let jumps: Vec<i64> =
@@ -193,7 +193,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// Starts one; `is_watched`: it is told of steps, as by the timerfd.
+    /// Starts one; with `is_watched` it learns of steps, as by the timerfd.
     fn new(is_watched: bool) -> Stage {
         let start = K1s::with().program(std::env::current_exe().unwrap());
         let clock = start.dir().join("clock");

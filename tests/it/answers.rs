@@ -184,7 +184,7 @@ fn who_leaves_while_a_job_is_waited_for_leaves_nothing_behind() {
     wait_until("they wait", || k1s.open_fds().unwrap() == before + 20);
     drop(waiting);
     wait_until("they are gone", || k1s.open_fds().unwrap() == before);
-    // Whoever still waits has lost nothing by it.
+    // Clients that still wait lose nothing by it.
     let waiting = asks(&k1s, "GET", "/job/x?wait=1000&for=ended");
     k1s.put("/job/x/kill");
     assert_eq!(answer(waiting).0, 200);

@@ -67,7 +67,7 @@ fn without_a_config_the_token_is_abc123_and_that_is_said() {
 
 #[test]
 fn without_a_config_the_port_is_1298() {
-    // Whether this test has the port now or somebody else does: k1s asks for it in vain.
+    // The port is in use, by this test or another program.
     let _taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 1298));
     refused(K1s::with().bare().without_port(), &["1298", "in use"]);
 }

@@ -268,8 +268,8 @@ fn pipes_that_grandchildren_keep_cost_nothing(start: Builder) {
     assert_eq!(k1s.exit().0.code(), Some(0));
 }
 
-/// Pending in the mask that k1s inherits: whoever starts it may have blocked it, and before the
-/// loop is up it is blocked by k1s itself.
+/// The signal is pending when k1s starts, because the process that starts k1s has blocked it, or
+/// comes before the loop runs, while k1s itself blocks it.
 fn a_signal_that_came_before_the_loop_is_heard(start: Builder) {
     let pending = ["env", "--block-signal", "sh", "-c", "kill -TERM $$; exec \"$0\" \"$@\""];
     let k1s = start.around(&pending).launch();

@@ -199,7 +199,7 @@ fn a_thousand_pipelined_requests_have_a_thousand_answers() {
     }
 }
 
-/// Whoever asked for /healthz waited until 16 bodies of a megabyte had been read, 0.7 s.
+/// A request for /healthz waited until 16 bodies of a megabyte had been read, 0.7 s.
 #[test]
 fn who_asks_for_little_does_not_wait_for_those_who_ask_for_much() {
     let k1s = K1s::start();

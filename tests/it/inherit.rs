@@ -170,8 +170,8 @@ fn where_limits_cannot_be_read_jobs_start() {
     assert!(log.contains("(INJECTED)"), "{log}");
 }
 
-/// `>> /proc/1/fd/1` is a habit in containers; a token is to be read by nobody. What is not
-/// dumpable belongs to root in /proc: proc(5).
+/// Writing to `/proc/1/fd/1` is common in containers, but no job may read a token. In /proc, a
+/// process that is not dumpable belongs to root: proc(5).
 #[test]
 fn proc_shows_a_k1s_that_holds_no_token_alone() {
     if !may_become_others() {

@@ -306,7 +306,7 @@ fn job_control_works(start: Builder) {
 }
 
 /// k1s does not lead the terminal's session, as when it is started from a shell's prompt: the
-/// command takes its place in the foreground, and whoever has started it gets that back.
+/// command takes its place in the foreground, and the shell gets that back.
 #[test]
 fn job_control_works_in_the_session_of_a_shell() {
     let shell = "trap '' INT; \"$0\" \"$@\"; code=$?; stat=$(cat /proc/$$/stat); \
@@ -354,7 +354,7 @@ fn the_terminals_keys_and_size_reach_the_command_alone(start: Builder) {
     assert_eq!(status, Some(6), "{said}");
 }
 
-/// Started by a shell, which keeps its terminal: `k1s init` on somebody's desk.
+/// Started by a shell, which keeps its terminal.
 #[test]
 fn the_terminal_of_another_session_is_left_to_it() {
     let script = format!("trap 'echo INT >>got; exit 5' INT; {UP_AND_WAIT}");
@@ -396,7 +396,7 @@ fn send(k1s: &K1s, signal: &str) {
     assert!(kill.status().unwrap().success());
 }
 
-/// The whole lines of a file that somebody writes.
+/// The complete lines of a file that is being written.
 fn lines(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.split_inclusive('\n')

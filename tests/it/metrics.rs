@@ -179,7 +179,8 @@ fn all_processes_of_a_run_are_measured(start: Builder) {
     k1s.create("tree", &continuous(script));
     k1s.create("ended", &one_off("true"));
     k1s.wait_for_file("up");
-    // The first process, three sleeps, a shell around one of them, dd, and the sleep that it writes to.
+    // The first process, three sleeps, a shell around one of them, dd, and the sleep that it writes
+    // to.
     let samples = wait_for("all processes", || {
         let samples = scrape(&k1s);
         let processes = samples.get(&key("k1s_job_processes", &[("id", "tree")]));

@@ -138,7 +138,7 @@ fn a_line_that_was_begun_is_passed_on_when_k1s_ends() {
     assert_eq!(stdout, "j | no end\n");
 }
 
-/// What is read from a k1s that nobody listened to while a job wrote 200,000 lines.
+/// What is read from a k1s whose stdout was not read while a job wrote 200,000 lines.
 fn read_late(mode: &str) -> String {
     let (reader, writer) = pipe().unwrap();
     let k1s = forwarding(mode).stdout_to(writer).start();

@@ -709,8 +709,8 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The source below a directory of the repository: what git tracks, so that nobody's own files in
-/// a checkout break a rule; what is there, where there is no git.
+/// The source below a directory of the repository: the files that git tracks, so that other files
+/// in a checkout break no rule; without git, all files.
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = tracked(&root()).unwrap_or_else(|| tree(dir));
     files.retain(|path| path.starts_with(dir) && path.extension().is_some_and(|end| end == "rs"));
@@ -757,7 +757,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
-/// The rooms that are handed what they need: no clock, no file, no system call.
+/// The pure rooms: no clock, no file, no system call.
 const PURE: &[&str] = &["time", "calendar", "timer", "job", "schedule", "supervisor", "http"];
 
 /// Where each crate is named; serde's derive is free.

@@ -216,8 +216,7 @@ fn ids_that_are_some() {
     }
 }
 
-/// What waits for a run waits for the first; whoever asks for that elsewhere would take an answer
-/// that did not wait for one that did.
+/// `wait` elsewhere is refused: a client would take an answer that did not wait for one that did.
 #[test]
 fn nothing_waits_but_the_creation_of_a_job_and_whoever_looks_at_one() {
     let k1s = K1s::start();

@@ -1,14 +1,14 @@
-//! `GET /events`: what happens, as Server-Sent Events (WHATWG HTML, section 9.2).
+//! `GET /events`: events as Server-Sent Events (WHATWG HTML, section 9.2).
 //!
 //! ```text
-//!   begin ─▶ snapshot of all jobs, in slices ─▶ event, event, … ─▶ all is told: waits for
-//!      └──── Last-Event-ID is still known ────────▲                more, or for its comment
+//!   begin ─▶ snapshot of all jobs, in slices ─▶ event, event, … ─▶ waits for more events,
+//!      └──── Last-Event-ID is still known ────────▲                or for the next comment
 //! ```
 //!
-//! The id of an event is `<instance>-<n>`: whoever shows it has seen the first n events of this
-//! k1s. A reader whose next event has left the ring is dropped; it comes back, and is shown
-//! everything anew. A comment every 15 seconds shows to proxies that somebody is there, and to
-//! k1s when nobody is.
+//! The id of an event is `<instance>-<n>`: a client that sends it has seen the first n events of
+//! this k1s. A client whose next event has left the ring is dropped; it can come back, and gets a
+//! new snapshot. A comment every 15 seconds shows proxies that the connection is alive, and shows
+//! k1s clients that are gone.
 
 use std::io::Write;
 
@@ -27,14 +27,14 @@ use crate::supervisor::{
 };
 use crate::time::{Mono, Now};
 
-/// Somebody who is told what happens.
+/// An answer that follows events.
 #[derive(Debug)]
 pub(in crate::api) struct Events {
     filter: Filter,
     instance: String,
     /// The number of the next event.
     cursor: u64,
-    /// What is left of the snapshot, with which it begins.
+    /// What is still to be written of the snapshot.
     snapshot: Option<Snapshot>,
     next_comment: Mono,
 }
@@ -46,8 +46,8 @@ enum Snapshot {
 }
 
 impl Events {
-    /// What a request asks for: `job=`, also several, and `results=N`, how many of each job the
-    /// snapshot shows.
+    /// Reads the request: `job=`, perhaps several, and `results=N`, how many results of each job
+    /// the snapshot shows.
     pub(in crate::api) fn of(
         head: &Head,
         supervisor: &Supervisor,
@@ -138,7 +138,7 @@ impl Events {
     }
 }
 
-/// Writes what stands before the data of an event. An instance has neither newlines nor NUL.
+/// Writes the lines before the data of an event. An instance contains neither newlines nor NUL.
 fn write_id(out: &mut Vec<u8>, instance: &str, seen: u64, name: &str) {
     // Writing to memory cannot fail.
     let _ = write!(out, "id: {instance}-{seen}\nevent: {name}\ndata: ");
@@ -198,7 +198,7 @@ impl Serialize for EventView<'_> {
     }
 }
 
-/// What only such an event tells.
+/// The fields that only this kind of event has.
 fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::Error> {
     match what {
         Happened::Created
@@ -280,9 +280,9 @@ fn request_name(request: Request) -> &'static str {
     }
 }
 
-/// How soon a client comes back that has lost its connection, in milliseconds.
+/// How soon a client reconnects, in milliseconds.
 const RETRY: &[u8] = b"retry: 1000\n\n";
 const COMMENT: &[u8] = b":\n\n";
 const COMMENT_MILLIS: u64 = 15_000;
-/// What an event costs that is told to nobody, in the time that it takes to write so many bytes.
+/// The cost of an event that is not written, as the time to write so many bytes.
 const BYTES_AN_EVENT: usize = 32;

@@ -1,4 +1,4 @@
-//! Looks and signals with real processes, in shares that are smaller than those of a turn.
+//! Tests with real processes, and with smaller shares than those of a turn.
 
 use super::*;
 use crate::job::{self, JobId, Spelling, Value};
@@ -8,7 +8,7 @@ use crate::time::Now;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
-/// A run of a supervisor for which no process lives.
+/// A run of a supervisor without a living process.
 fn run() -> (Supervisor, RunKey, String) {
     let settings = Settings {
         instance: "k".to_owned(),
@@ -37,7 +37,7 @@ fn shell(script: &str, tag: &str) -> Command {
     command
 }
 
-/// Once they execute `sleep`: before, what they have been started by cannot be read.
+/// Waits until they execute `sleep`, since their marks cannot be read before that.
 fn sleepers(count: usize, start: impl Fn() -> Command) -> Vec<Child> {
     let children: Vec<_> = (0..count).map(|_| start().spawn().unwrap()).collect();
     for child in &children {
@@ -49,7 +49,7 @@ fn sleepers(count: usize, start: impl Fn() -> Command) -> Vec<Child> {
     children
 }
 
-/// The number of a group whose leader has ended, and `members` of it.
+/// The id of a group whose leader has ended, and its `members`.
 fn group(start: impl Fn() -> Command) -> (Pid, Child) {
     let mut leader = Command::new("true").process_group(0).spawn().unwrap();
     let group = pid_of(&leader);
@@ -119,7 +119,7 @@ fn a_group_has_members_below_orphans_but_zombies_are_none() {
     in_own_process(name, || {
         let (supervisor, run, tag) = run();
         for (member, left) in [("sleep 1000", Left::Something), ("true", Left::Nothing)] {
-            // The orphan has left the group; its child has not, and nobody waits for that.
+            // The orphan has left the group; its child has not, and is not collected.
             let script = format!("{member} & exec setsid sleep 1000");
             let (group, mut orphan) = group(|| shell(&script, &tag));
             let mut leftovers = Leftovers::new("k");
@@ -141,7 +141,7 @@ fn a_group_has_members_below_orphans_but_zombies_are_none() {
     });
 }
 
-/// It may have left others, which came too late for the look.
+/// An orphan that ended during a look may have left others, which the look did not see.
 #[test]
 fn an_orphan_that_is_reaped_during_a_look_counts_as_left() {
     let name = "daemon::leftovers::tests::an_orphan_that_is_reaped_during_a_look_counts_as_left";
@@ -172,8 +172,8 @@ fn an_orphan_that_is_reaped_during_a_look_counts_as_left() {
     });
 }
 
-/// Each look that was unsure had SIGKILL sent again, as to a process that it had missed, and with
-/// that it was the first unsure one again: the stop did not end.
+/// Each unsure look sent SIGKILL again, as to a process that it had missed, and so counted as the
+/// first unsure one again: the stop did not end.
 #[test]
 fn a_signal_does_not_make_earlier_looks_void() {
     let (supervisor, run, _) = run();

@@ -16,7 +16,7 @@ pub(in crate::supervisor) enum Next {
     End(Outcome),
 }
 
-/// Runs in a row that nobody asked for. After a long run of a continuous job it begins anew.
+/// Counts of runs in a row without a request. They begin anew after a long run of a continuous job.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::supervisor) struct Streak {
     /// How many restarts or retries.

@@ -143,7 +143,7 @@ fn calls_of_a_new_process_fail(start: Builder) {
     });
 }
 
-/// Linux without CONFIG_PROC_CHILDREN lists nobody's children: all of /proc is searched.
+/// Linux without CONFIG_PROC_CHILDREN has no lists of children: all of /proc is searched.
 #[test]
 fn without_lists_of_children_leftovers_are_found() {
     if let Some(reason) = cannot_unshare() {
@@ -158,7 +158,7 @@ fn without_lists_of_children_leftovers_are_found() {
     let tracer = Tracer::attach(&k1s, &own, ("openat", "ENOENT", "1+")).unwrap();
     play(&k1s);
     wait_until("no process is left", || k1s.descendants().is_empty());
-    // Where nobody runs any more, that is said after looks that find nobody.
+    // When no process is left, several looks find nothing, and the stop ends.
     let daemon = "(env -i setsid sh -c 'echo >up; exec sleep 1000' &)
         while [ ! -e up ]; do sleep 0.01; done";
     put(&k1s, "daemon", &one_off(daemon));
@@ -265,7 +265,7 @@ fn play(k1s: &K1s) {
     put(k1s, "again", &with(continuous("echo out"), restart));
     k1s.in_state("again", "failed");
     assert!(k1s.results("again", 3).iter().all(|result| result["stdout"] == "out\n"));
-    // An orphan, and a child of the first process, which has it end as nobody else does.
+    // An orphan, and a child of the first process.
     let leftover = "(setsid sh -c 'echo >orphan; exec sleep 1000' &)
         setsid sh -c 'echo >child; exec sleep 1000' & exec sleep 1000";
     put(k1s, "leftover", &with(continuous(leftover), json!({"stop": {"timeoutSeconds": 0.3}})));
