@@ -375,7 +375,7 @@ impl Pipe {
                     share.take(count, lines);
                     self.note_flow(count);
                     if let Some(file) = self.file {
-                        share.take_file_operations(files.write(file, bytes, sinks.now));
+                        share.take_file(count, files.write(file, bytes, sinks.now));
                     }
                     Got::Bytes(count)
                 }
