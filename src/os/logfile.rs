@@ -88,9 +88,14 @@ impl LogFile {
 /// Those of [`LogFile::open`]; some files may have been renamed.
 pub fn rotate(path: &Path, rotated: usize) -> Result<LogFile, String> {
     let (directory, name) = directory_of(path)?;
-    // Also the oldest: ext4 writes a file to the disk when it is renamed over another
-    // (`auto_da_alloc`), which took 20 ms for 10 MB.
-    let surplus = (rotated..=MOST_ROTATED).take_while(|number| {
+    let is_there = |number| {
+        let name = numbered(name, number);
+        fstatat(&directory, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    };
+    // Also the oldest that is to be replaced: ext4 writes a file to the disk when it is renamed over
+    // another (`auto_da_alloc`), which took 20 ms for 10 MB.
+    let first = if is_there(rotated.saturating_sub(1)) { rotated } else { rotated + 1 };
+    let surplus = (first..=MOST_ROTATED).take_while(|number| {
         let name = numbered(name, *number);
         unlinkat(&directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir).is_ok()
     });
