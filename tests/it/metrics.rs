@@ -6,8 +6,8 @@ use k1s::properties::exposition::{Format, Labels, Samples, parse};
 use serde_json::json;
 
 use crate::harness::{
-    Builder, K1s, Reply, both_ways, continuous, cron, milliseconds, one_off, wait_for, wait_until,
-    with,
+    Builder, K1s, Reply, both_ways, cannot_unshare, continuous, cron, milliseconds, one_off, skip,
+    wait_for, wait_until, with,
 };
 
 // ---- The formats ----
@@ -235,6 +235,24 @@ fn leftovers_of_a_run_are_measured() {
     wait_until("it is there", || {
         scrape(&k1s).get(&key("k1s_job_processes", &[("id", "x")])) == Some(&1.0)
     });
+}
+
+/// The processes that such a `/proc` shows are not those that k1s knows by these ids.
+#[test]
+fn without_a_proc_of_its_own_namespace_all_else_is_there() {
+    if let Some(reason) = cannot_unshare() {
+        skip!(reason);
+    }
+    let k1s = K1s::with().around(&["unshare", "--pid", "--fork", "--kill-child"]).start();
+    k1s.create("x", &continuous("exec sleep 1000"));
+    k1s.run("y", &one_off("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"));
+    k1s.pid_of("x");
+    let samples = scrape(&k1s);
+    assert_eq!(samples[&key("k1s_jobs", &[("state", "running")])], 1.0);
+    assert!(samples[&key("k1s_job_cpu_seconds_total", &[("id", "y")])] > 0.05);
+    for name in ["k1s_job_processes", "k1s_job_resident_memory_bytes"] {
+        assert!(samples.keys().all(|(known, _)| known != name), "{name}");
+    }
 }
 
 // ---- k1s itself ----
