@@ -101,7 +101,7 @@ impl Api {
                         respond_json(connection, Status::Ok, &ALIVE, now)
                     }
                     Ok(()) => connection.proceed(head, now),
-                    Err(refused) => refused.respond(connection, now),
+                    Err(error) => error.respond(connection, now),
                 }
                 None
             }
@@ -129,15 +129,15 @@ impl Api {
         head.bearer().is_some_and(|token| constant_time_eq(token, &self.token))
     }
 
-    fn admit(&self, head: &Head) -> Result<(), Refused> {
+    fn admit(&self, head: &Head) -> Result<(), ApiError> {
         let found = find(head.method, &head.path);
         if matches!(&found, Ok(Found { handler: Handler::Health, .. })) {
             return Ok(());
         }
         if !self.knows(head) {
-            return Err(Refused::closing(Status::Forbidden, "Unauthorized"));
+            return Err(ApiError::closing(Status::Forbidden, "Unauthorized"));
         }
-        found.map(|_| ()).map_err(|missing| missing.refused())
+        found.map(|_| ()).map_err(|missing| missing.error())
     }
 
     fn answer(
@@ -148,7 +148,7 @@ impl Api {
         now: Now,
     ) -> Option<Pending> {
         let answer = find(request.head.method, &request.head.path)
-            .map_err(|missing| missing.refused())
+            .map_err(|missing| missing.error())
             .and_then(|found| self.carry_out(found, request, supervisor, now));
         match answer {
             Ok(Answer::Said(said)) => respond_json(connection, Status::Ok, &said, now),
@@ -168,7 +168,7 @@ impl Api {
             }
             Ok(Answer::Wait(wait)) => return Some(Pending::Wait(wait)),
             Ok(Answer::Reopen(reopen)) => return Some(Pending::Reopen(reopen)),
-            Err(refused) => refused.respond(connection, now),
+            Err(error) => error.respond(connection, now),
         }
         None
     }
@@ -179,12 +179,12 @@ impl Api {
         request: &Request,
         supervisor: &mut Supervisor,
         now: Now,
-    ) -> Result<Answer<'a>, Refused> {
+    ) -> Result<Answer<'a>, ApiError> {
         let id = found.id;
         refuse_query(found.handler, &request.head)?;
         let asked = |result: Result<(), Refusal>, what: &str| match result {
             Ok(()) => Ok(Answer::Said(Said::about(format!("{what} requested for job {id}"), None))),
-            Err(refusal) => Err(Refused::by(refusal, id)),
+            Err(refusal) => Err(ApiError::by(refusal, id)),
         };
         match found.handler {
             Handler::Health => Ok(Answer::Alive),
@@ -203,7 +203,7 @@ impl Api {
             Handler::Reopen => Ok(Answer::Reopen(Reopen::begin(supervisor))),
             Handler::Logs => match supervisor.job(id) {
                 Some(job) => Ok(Answer::Logs(Box::new(Logs::of(&request.head, job)?))),
-                None => Err(Refused::by(Refusal::NotFound, id)),
+                None => Err(ApiError::by(Refusal::NotFound, id)),
             },
             Handler::Kill => asked(supervisor.kill(id, now), "Kill"),
             Handler::Start => asked(supervisor.start(id, now), "Start"),
@@ -211,7 +211,7 @@ impl Api {
             Handler::Run => asked(supervisor.run(id, now), "Run"),
             Handler::Signal => {
                 if supervisor.job(id).is_none() {
-                    return Err(Refused::by(Refusal::NotFound, id));
+                    return Err(ApiError::by(Refusal::NotFound, id));
                 }
                 let (signal, group) = job::parse_signal_request(document(&request.body)?)?;
                 asked(supervisor.signal(id, signal, group, now), "Signal")
@@ -225,15 +225,15 @@ impl Api {
         request: &Request,
         supervisor: &mut Supervisor,
         now: Now,
-    ) -> Result<Answer<'a>, Refused> {
-        let job_id = JobId::parse(id).map_err(|why| Refused::new(Status::BadRequest, why))?;
+    ) -> Result<Answer<'a>, ApiError> {
+        let job_id = JobId::parse(id).map_err(|why| ApiError::new(Status::BadRequest, why))?;
         if supervisor.job(id).is_some() {
-            return Err(Refused::by(Refusal::Exists, id));
+            return Err(ApiError::by(Refusal::Exists, id));
         }
         let wait = wait_seconds(&request.head)?;
         let spec = self.spec(id, document(&request.body)?, supervisor)?;
         let message = format!("{} job created", view::type_title(&spec.kind));
-        supervisor.create(job_id, spec, now).map_err(|refusal| Refused::by(refusal, id))?;
+        supervisor.create(job_id, spec, now).map_err(|refusal| ApiError::by(refusal, id))?;
         match (wait, supervisor.job(id)) {
             (Some(wait), Some(job)) => Ok(Answer::Wait(Wait {
                 job: job.key(),
@@ -251,7 +251,7 @@ impl Api {
         request: &Request,
         supervisor: &mut Supervisor,
         now: Now,
-    ) -> Result<Answer<'a>, Refused> {
+    ) -> Result<Answer<'a>, ApiError> {
         let given = document(&request.body)?;
         self.replace(id, given, supervisor, now)
     }
@@ -262,12 +262,12 @@ impl Api {
         request: &Request,
         supervisor: &mut Supervisor,
         now: Now,
-    ) -> Result<Answer<'a>, Refused> {
-        let job = supervisor.job(id).ok_or_else(Refused::not_found)?;
+    ) -> Result<Answer<'a>, ApiError> {
+        let job = supervisor.job(id).ok_or_else(ApiError::not_found)?;
         let patch = document(&request.body)?;
         let own = type_name(&job.spec().kind);
         if job::type_in(&patch).is_some_and(|named| named != own) {
-            return Err(Refused::by(Refusal::OtherType, id));
+            return Err(ApiError::by(Refusal::OtherType, id));
         }
         let given = change::merged(job.spec(), patch);
         self.replace(id, given, supervisor, now)
@@ -280,19 +280,19 @@ impl Api {
         given: Value,
         supervisor: &mut Supervisor,
         now: Now,
-    ) -> Result<Answer<'a>, Refused> {
-        let job_id = JobId::parse(id).map_err(|why| Refused::new(Status::BadRequest, why))?;
+    ) -> Result<Answer<'a>, ApiError> {
+        let job_id = JobId::parse(id).map_err(|why| ApiError::new(Status::BadRequest, why))?;
         let spec = self.spec(id, given, supervisor)?;
         let message = match supervisor.put(job_id, spec, now) {
             Ok(Put::Created) => "Job created",
             Ok(Put::Replaced) => "Job replaced",
             Ok(Put::Unchanged) => "Job unchanged",
-            Err(refusal) => return Err(Refused::by(refusal, id)),
+            Err(refusal) => return Err(ApiError::by(refusal, id)),
         };
         Ok(Answer::Said(Said::about(message.to_owned(), Some(id))))
     }
 
-    fn spec(&self, id: &str, given: Value, supervisor: &Supervisor) -> Result<JobSpec, Refused> {
+    fn spec(&self, id: &str, given: Value, supervisor: &Supervisor) -> Result<JobSpec, ApiError> {
         let old = supervisor.job(id).map(|job| job.spec());
         let defaults = Defaults { directory: &self.directory, time_zone: &self.time_zone };
         Ok(change::specification(given, id, old, defaults)?)
@@ -346,7 +346,7 @@ enum Missing {
 
 /// An error for the client.
 #[derive(Debug)]
-struct Refused {
+struct ApiError {
     status: Status,
     error: String,
     /// What would be right, if `error` cannot say it.
@@ -381,41 +381,41 @@ impl Said<'_> {
 }
 
 impl Missing {
-    fn refused(self) -> Refused {
+    fn error(self) -> ApiError {
         match self {
-            Missing::Path => Refused::new(Status::NotFound, "Not found"),
-            Missing::Method { allowed } => Refused {
+            Missing::Path => ApiError::new(Status::NotFound, "Not found"),
+            Missing::Method { allowed } => ApiError {
                 allow: Some(allowed),
-                ..Refused::new(Status::MethodNotAllowed, "Method not allowed")
+                ..ApiError::new(Status::MethodNotAllowed, "Method not allowed")
             },
         }
     }
 }
 
-impl Refused {
-    fn new(status: Status, error: impl Into<String>) -> Refused {
-        Refused { status, error: error.into(), hint: None, allow: None, closes: false }
+impl ApiError {
+    fn new(status: Status, error: impl Into<String>) -> ApiError {
+        ApiError { status, error: error.into(), hint: None, allow: None, closes: false }
     }
 
-    fn closing(status: Status, error: &str) -> Refused {
-        Refused { closes: true, ..Refused::new(status, error) }
+    fn closing(status: Status, error: &str) -> ApiError {
+        ApiError { closes: true, ..ApiError::new(status, error) }
     }
 
-    fn not_found() -> Refused {
-        Refused::new(Status::NotFound, "Job not found")
+    fn not_found() -> ApiError {
+        ApiError::new(Status::NotFound, "Job not found")
     }
 
-    fn by(refusal: Refusal, id: &str) -> Refused {
-        let bad = |error: &str| Refused::new(Status::BadRequest, error);
+    fn by(refusal: Refusal, id: &str) -> ApiError {
+        let bad = |error: &str| ApiError::new(Status::BadRequest, error);
         match refusal {
-            Refusal::NotFound => Refused::not_found(),
+            Refusal::NotFound => ApiError::not_found(),
             Refusal::Exists => bad(&format!("Job with id {id} already exists")),
-            Refusal::TooManyJobs => Refused::new(
+            Refusal::TooManyJobs => ApiError::new(
                 Status::ServiceUnavailable,
                 "There are as many jobs as limits.jobs allows; remove one first",
             ),
             Refusal::ShuttingDown => {
-                Refused::new(Status::ServiceUnavailable, "k1s is shutting down")
+                ApiError::new(Status::ServiceUnavailable, "k1s is shutting down")
             }
             Refusal::Over => bad("Job type does not support kill operation"),
             Refusal::OtherType => {
@@ -439,14 +439,14 @@ impl Refused {
 }
 
 /// The seed promises one message without the name of its field and without what would be right.
-impl From<FieldError> for Refused {
-    fn from(error: FieldError) -> Refused {
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> ApiError {
         if let Some(hint) = error.message.strip_prefix(job::INVALID_TYPE) {
             let hint = format!("{}: {}", error.path.join("."), hint.trim_start_matches("; "));
-            let refused = Refused::new(Status::BadRequest, job::INVALID_TYPE);
-            return Refused { hint: Some(hint), ..refused };
+            let error = ApiError::new(Status::BadRequest, job::INVALID_TYPE);
+            return ApiError { hint: Some(hint), ..error };
         }
-        Refused::new(Status::BadRequest, error.to_string())
+        ApiError::new(Status::BadRequest, error.to_string())
     }
 }
 
@@ -489,9 +489,10 @@ fn matches<'a>(pattern: &str, path: &'a Path) -> Option<&'a str> {
     segments.next().is_none().then_some(id)
 }
 
-fn document(body: &[u8]) -> Result<Value, Refused> {
-    serde_json::from_slice(body)
-        .map_err(|error| Refused::new(Status::BadRequest, format!("The body is not JSON: {error}")))
+fn document(body: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::new(Status::BadRequest, format!("The body is not JSON: {error}"))
+    })
 }
 
 /// Shows the job, or waits until it has reached a milestone.
@@ -500,8 +501,8 @@ fn show<'a>(
     head: &Head,
     supervisor: &Supervisor,
     now: Now,
-) -> Result<Answer<'a>, Refused> {
-    let job = supervisor.job(id).ok_or_else(Refused::not_found)?;
+) -> Result<Answer<'a>, ApiError> {
+    let job = supervisor.job(id).ok_or_else(ApiError::not_found)?;
     let (shown, milestone) = (Shown::of(head)?, milestone(head)?);
     let Some(wait) = wait_seconds(head)? else { return Ok(Answer::Show(id, shown)) };
     let goal = Goal::Milestone(milestone);
@@ -509,17 +510,17 @@ fn show<'a>(
 }
 
 /// What `?wait=` waits for; by default, the end of the job.
-fn milestone(head: &Head) -> Result<Milestone, Refused> {
+fn milestone(head: &Head) -> Result<Milestone, ApiError> {
     let Some(given) = head.query_value("for") else { return Ok(Milestone::Ended) };
     let found = MILESTONES.iter().find(|(name, _)| *name == given);
     let (_, milestone) = found.ok_or_else(|| {
         let names = MILESTONES.map(|(name, _)| name).join(", ");
         let error = format!("for: must be one of {names}, not {given:?}");
-        Refused::new(Status::BadRequest, error)
+        ApiError::new(Status::BadRequest, error)
     })?;
     match head.query_value("wait") {
         Some(_) => Ok(*milestone),
-        None => Err(Refused::new(
+        None => Err(ApiError::new(
             Status::BadRequest,
             "for: says what to wait for, and needs wait=SECONDS as well",
         )),
@@ -527,7 +528,7 @@ fn milestone(head: &Head) -> Result<Milestone, Refused> {
 }
 
 /// Refuses `wait` where no answer waits. Other parameters without a meaning are ignored.
-fn refuse_query(handler: Handler, head: &Head) -> Result<(), Refused> {
+fn refuse_query(handler: Handler, head: &Head) -> Result<(), ApiError> {
     let waits = match handler {
         Handler::Health | Handler::OpenApi | Handler::Show => return Ok(()),
         Handler::Create => true,
@@ -546,13 +547,13 @@ fn refuse_query(handler: Handler, head: &Head) -> Result<(), Refused> {
         | Handler::Signal => false,
     };
     if !waits && head.query_value("wait").is_some() {
-        return Err(Refused::new(
+        return Err(ApiError::new(
             Status::BadRequest,
             "wait: only POST /job/{id}, which creates a job, and GET /job/{id} wait",
         ));
     }
     if head.query_value("for").is_some() {
-        return Err(Refused::new(
+        return Err(ApiError::new(
             Status::BadRequest,
             "for: only GET /job/{id}?wait=SECONDS has it",
         ));
@@ -560,12 +561,12 @@ fn refuse_query(handler: Handler, head: &Head) -> Result<(), Refused> {
     Ok(())
 }
 
-fn wait_seconds(head: &Head) -> Result<Option<Duration>, Refused> {
+fn wait_seconds(head: &Head) -> Result<Option<Duration>, ApiError> {
     let Some(given) = head.query_value("wait") else { return Ok(None) };
     let seconds = given.parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
     match seconds {
         Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
-        None => Err(Refused::new(
+        None => Err(ApiError::new(
             Status::BadRequest,
             format!("wait: must be a number of seconds from 0 to 86400, not {given:?}"),
         )),

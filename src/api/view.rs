@@ -6,7 +6,7 @@ use std::fmt::Display;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::{Refused, query};
+use super::{ApiError, query};
 use crate::calendar::format_rfc3339;
 use crate::http::Head;
 use crate::job::spec::Kind;
@@ -76,7 +76,7 @@ impl Shown {
 
     /// Reads the query: `output=false` leaves out the output, `results=N` shows only the newest N
     /// results.
-    pub(super) fn of(head: &Head) -> Result<Shown, Refused> {
+    pub(super) fn of(head: &Head) -> Result<Shown, ApiError> {
         let everything = Shown::everything();
         let output = query::flag(head, "output")?.unwrap_or(everything.output);
         let results = query::whole(head, "results", query::MOST)?;
@@ -92,7 +92,7 @@ impl Shown {
 
 impl Filter {
     /// Reads the query: `label=name=value`, `state=`, `type=`, and what [`Shown::of`] reads.
-    pub(super) fn of(head: &Head) -> Result<Filter, Refused> {
+    pub(super) fn of(head: &Head) -> Result<Filter, ApiError> {
         let label = match head.query_value("label") {
             None => None,
             Some(given) => match given.split_once('=') {

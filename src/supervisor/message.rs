@@ -101,8 +101,8 @@ impl Message<'_> {
         write!(f, "has been running for {} as process {pid}", Span(lived))?;
         match self.job.runs.len() {
             0 | 1 => {}
-            2 => f.write_str(", beside another run")?,
-            runs => write!(f, ", beside {} other runs", runs - 1)?,
+            2 => f.write_str(", next to another run")?,
+            runs => write!(f, ", next to {} other runs", runs - 1)?,
         }
         self.history(lived, f)?;
         if let Some(timeout) = run.spec.timeout {

@@ -198,7 +198,7 @@ fn what_is_asked_for_wrongly_is_refused() {
         ("stream=both", "stream: must be one of stdout, stderr, not \"both\"".into()),
         ("format=json", "format: must be one of raw, ndjson, not \"json\"".into()),
         ("after=1", "after: needs format=ndjson, which numbers the lines".into()),
-        ("after=1&tail=1&format=ndjson", "tail: has no meaning beside after".into()),
+        ("after=1&tail=1&format=ndjson", "tail: cannot be given with after".into()),
     ] {
         let reply = k1s.get(&format!("/job/x/logs?{query}"));
         assert_eq!((reply.status, reply.error()), (400, error), "{query}");

@@ -19,7 +19,7 @@ use super::stream::CHUNK_BYTES;
 use super::{Pending, Slice, Source, Stream};
 use crate::api::json::write_json;
 use crate::api::view::{Filter, Shown, Shows, Time};
-use crate::api::{Refused, query};
+use crate::api::{ApiError, query};
 use crate::http::{Connection, ContentType, Head, Reply, Status};
 use crate::job::{Ending, LastLines, Pid};
 use crate::supervisor::{
@@ -52,7 +52,7 @@ impl Events {
         head: &Head,
         supervisor: &Supervisor,
         now: Now,
-    ) -> Result<Events, Refused> {
+    ) -> Result<Events, ApiError> {
         let results = query::whole(head, "results", query::MOST)?;
         let results = results.and_then(|count| usize::try_from(count).ok());
         let results = results.unwrap_or(Shown::everything().results);

@@ -13,7 +13,7 @@ use std::io::Write;
 
 use super::{Pending, Slice, Source, stream};
 use crate::api::json::write_text;
-use crate::api::{Refused, query};
+use crate::api::{ApiError, query};
 use crate::calendar::format_rfc3339;
 use crate::http::{Connection, ContentType, Head, Reply, Status};
 use crate::job::{Cursor, LogFilter, LogItem, LogPlace, Stream, Tail};
@@ -58,7 +58,7 @@ enum Progress {
 }
 
 impl Asked {
-    fn of(head: &Head) -> Result<Asked, Refused> {
+    fn of(head: &Head) -> Result<Asked, ApiError> {
         let format = match query::one_of(head, "format", &["raw", "ndjson"])? {
             Some("ndjson") => Format::Lines,
             Some(_) | None => Format::Bytes,
@@ -76,12 +76,12 @@ impl Asked {
             tail: query::whole(head, "tail", query::MOST)?,
             after: query::whole(head, "after", u64::MAX)?,
         };
-        let bad = |error: &str| Err(Refused::new(Status::BadRequest, error));
+        let bad = |error: &str| Err(ApiError::new(Status::BadRequest, error));
         match asked.after {
             Some(_) if format == Format::Bytes => {
                 bad("after: needs format=ndjson, which numbers the lines")
             }
-            Some(_) if asked.tail.is_some() => bad("tail: has no meaning beside after"),
+            Some(_) if asked.tail.is_some() => bad("tail: cannot be given with after"),
             Some(_) | None => Ok(asked),
         }
     }
@@ -89,7 +89,7 @@ impl Asked {
 
 impl Logs {
     /// Reads the query, for this job.
-    pub(in crate::api) fn of(head: &Head, job: &Job) -> Result<Logs, Refused> {
+    pub(in crate::api) fn of(head: &Head, job: &Job) -> Result<Logs, ApiError> {
         let asked = Asked::of(head)?;
         if let Some(run) = asked.run.filter(|run| job.log_of(*run).is_none()) {
             return Err(not_kept(run, job));
@@ -219,14 +219,14 @@ fn write_item(out: &mut Vec<u8>, item: LogItem<'_>) {
     };
 }
 
-fn not_kept(run: u64, job: &Job) -> Refused {
+fn not_kept(run: u64, job: &Job) -> ApiError {
     let kept = match job.logged_runs() {
         None => "it has not run yet".to_owned(),
         Some((first, last)) if first == last => format!("run {first} is"),
         Some((first, last)) => format!("those of {first} to {last} are"),
     };
     let error = format!("The output of run {run} is not kept; {kept}");
-    Refused::new(Status::NotFound, error)
+    ApiError::new(Status::NotFound, error)
 }
 
 fn name(stream: Stream) -> &'static str {

@@ -1,7 +1,7 @@
 //! `?wait=`: an answer that waits for a milestone of a job, or for a deadline.
 
 use super::{Pending, Want, show};
-use crate::api::Refused;
+use crate::api::ApiError;
 use crate::api::view::Shown;
 use crate::http::{Connection, Status};
 use crate::supervisor::{Job, JobKey, Milestone, Progress, Supervisor, Topic};
@@ -39,7 +39,7 @@ impl Wait {
         now: Now,
     ) -> Option<Pending> {
         let Some(job) = supervisor.job_of(self.job) else {
-            Refused::not_found().respond(connection, now);
+            ApiError::not_found().respond(connection, now);
             return None;
         };
         let status = match self.goal.progress(job) {
