@@ -49,7 +49,7 @@ pub enum Invocation {
     },
     /// Print the next times of a schedule.
     Schedule(ScheduleQuery),
-    /// Print [`VERSION`].
+    /// Print `VERSION`.
     Version,
     /// Print this help.
     Help(String),

@@ -81,7 +81,7 @@ pub struct Token(String);
 /// Where the token comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenOrigin {
-    /// None was set: it is [`DEFAULT_TOKEN`], which everyone knows.
+    /// None was set: it is `DEFAULT_TOKEN`, which everyone knows.
     Default,
     /// `K1S_AUTH_TOKEN`.
     Environment,

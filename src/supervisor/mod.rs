@@ -26,8 +26,8 @@
 //! - [`Milestone`] (`milestone.rs`) names how far a job may come, so that clients can wait for it.
 //! - [`Topic`] (`topic.rs`) names what may change, so that clients can wait for it.
 //!
-//! [`Supervisor::update`] makes every change to a job. What follows from it for other jobs happens
-//! in one loop, [`Supervisor::settle`]: a removed job goes, its successor starts, the end of a
+//! `Supervisor::update` makes every change to a job. What follows from it for other jobs happens
+//! in one loop, `Supervisor::settle`: a removed job goes, its successor starts, the end of a
 //! critical job begins the shutdown.
 //!
 //! The caller keeps three rules. After [`Supervisor::poll_spawn`] has returned a launch, the next
@@ -401,7 +401,7 @@ impl Supervisor {
     }
 
     /// Orphans were reaped, so the leftovers of a run may be gone. When more than
-    /// [`RECHECKED_A_TURN`] runs have leftovers, only the first are looked at early.
+    /// `RECHECKED_A_TURN` runs have leftovers, only the first are looked at early.
     pub fn handle_orphans_reaped(&mut self, now: Now) {
         let first = self.core.clearing.iter().take(RECHECKED_A_TURN).copied();
         for run in first.collect::<Vec<_>>() {
@@ -419,7 +419,7 @@ impl Supervisor {
         self.update(run.job, now, |job, core| job.handle_survey(run, left, core, now));
     }
 
-    /// Acts on deadlines that have passed, on [`TIMERS_A_TURN`] at most. While there are more,
+    /// Acts on deadlines that have passed, on `TIMERS_A_TURN` at most. While there are more,
     /// [`poll_timeout`](Self::poll_timeout) returns a time in the past.
     pub fn handle_timeout(&mut self, now: Now) {
         self.tell_of_step(now);
@@ -445,7 +445,7 @@ impl Supervisor {
         }
     }
 
-    /// The wall clock was set: computes calendar schedules anew, [`STEPPED_A_TURN`] now and the
+    /// The wall clock was set: computes calendar schedules anew, `STEPPED_A_TURN` now and the
     /// others in the next calls of [`handle_timeout`](Self::handle_timeout), which are due at once.
     pub fn handle_clock_step(&mut self, now: Now) {
         self.told_of_step = Some(JobKey(0));
