@@ -68,8 +68,8 @@
 //!
 //! - Nothing in a pure room reads a clock, a file, the environment or a random number, makes a
 //!   system call, or iterates a map whose order changes from run to run.
-//! - Nothing waits except the poll (and a spawn, until the new process executes its program), and
-//!   nothing holds up the loop: each socket, pipe, burst of exits or of spawns has a bounded share
+//! - Nothing waits except the poll (and a spawn, until the new process executes its program,
+//!   and a write to a log file, until the file system takes it), and nothing holds up the loop: each socket, pipe, burst of exits or of spawns has a bounded share
 //!   of a turn. At rest there is no system call at all. The exceptions: a file system that hangs
 //!   below a job's directory or executable, a SIGSTOP to the new process before it executes its
 //!   program, or a lease on an executable that k1s may not read or that is taken just then. They

@@ -42,7 +42,7 @@ pub(super) struct Sight<'a> {
 pub(super) type ByState = [u64; STATES.len()];
 
 /// All metrics, in the order of the answer.
-pub static METRICS: [Metric; 40] = [
+pub static METRICS: [Metric; 42] = [
     own("k1s_build_info", Kind::Info, "The version of k1s", |_, lines| {
         lines.labelled(&[("version", env!("CARGO_PKG_VERSION"))], 1u64);
     }),
@@ -70,7 +70,8 @@ pub static METRICS: [Metric; 40] = [
     own(
         "process_open_fds",
         Kind::Gauge,
-        "Descriptors that k1s has open: two for each running job, one for each connection",
+        "Descriptors that k1s has open: two for each running job, one for each log file and for each \
+         connection",
         |sight, lines| {
             if let Some(open) = sight.vitals().open_descriptors {
                 lines.value(open);
@@ -121,6 +122,18 @@ pub static METRICS: [Metric; 40] = [
         Kind::Gauge,
         "What waits for the readers of k1s's stdout and stderr",
         |sight, lines| lines.value(sight.vitals().console_bytes),
+    ),
+    own(
+        "k1s_failing_log_files",
+        Kind::Gauge,
+        "Log files that cannot be written",
+        |sight, lines| lines.value(sight.vitals().failing_files),
+    ),
+    own(
+        "k1s_log_file_missing_bytes_total",
+        Kind::Counter,
+        "Output that could not be written to log files",
+        |sight, lines| lines.value(sight.vitals().missing_bytes),
     ),
     own(
         "k1s_captured_bytes",

@@ -428,8 +428,10 @@ fn console_of(settings: &config::Settings, role: &Role) -> Console {
 
 /// What the job needs and this machine does not have, as far as that can be seen before it runs:
 /// for `k1s check`.
-pub fn missing(spec: &JobSpec) -> Vec<String> {
-    os::missing(&spec.command)
+pub fn missing(id: &JobId, spec: &JobSpec) -> Vec<String> {
+    let directory = &spec.command.working_directory;
+    let file = spec.output.file.as_ref().map(|file| file.path_for(id, 1, directory));
+    os::missing(&spec.command, file.as_deref())
 }
 
 fn api(settings: &config::Settings, directory: String) -> Api {

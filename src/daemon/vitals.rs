@@ -68,6 +68,8 @@ impl Daemon {
             accepted: self.peers.accepted(),
             connection_bytes: self.peers.buffer_bytes() as u64,
             console_bytes: self.console.waiting_bytes() as u64,
+            failing_files: self.outputs.files.failing() as u64,
+            missing_bytes: self.outputs.files.missing_bytes(),
         }
     }
 }

@@ -11,16 +11,23 @@ use super::spawn::DEFAULT_PATH;
 use super::user::{account, group_id};
 use crate::job::spec::Command;
 
-/// What is missing, a sentence each: the directory, the executable, the user, the group. A spawn
-/// does not rely on it: it finds out by itself.
-pub fn missing(command: &Command) -> Vec<String> {
+/// What is missing, a sentence each: the directory, the executable, the user, the group, the
+/// directory of the log file at this absolute path. A spawn does not rely on it: it finds out by
+/// itself.
+pub fn missing(command: &Command, log_file: Option<&str>) -> Vec<String> {
     let said = |error: SpawnError| match error {
         SpawnError::Failed(failure) => failure.error,
         SpawnError::Shortage(why) => why,
     };
     let user = command.user.as_deref().and_then(|user| account(user).err().map(said));
     let group = command.group.as_deref().and_then(|group| group_id(group).err().map(said));
-    [directory(command), executable(command), user, group].into_iter().flatten().collect()
+    let logs = log_file.and_then(directory_of);
+    [directory(command), executable(command), user, group, logs].into_iter().flatten().collect()
+}
+
+fn directory_of(log_file: &str) -> Option<String> {
+    let is_there = Path::new(log_file).parent().is_some_and(Path::is_dir);
+    (!is_there).then(|| format!("log file {log_file}: its directory is not there"))
 }
 
 fn directory(command: &Command) -> Option<String> {

@@ -62,6 +62,10 @@ pub struct Vitals {
     pub connection_bytes: u64,
     /// Output that is queued for k1s's own stdout and stderr, in bytes.
     pub console_bytes: u64,
+    /// Log files that cannot be written.
+    pub failing_files: u64,
+    /// Output that could not be written to log files, in bytes.
+    pub missing_bytes: u64,
 }
 
 /// The last report about a run, or about leftovers of former runs of a job.

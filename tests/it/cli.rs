@@ -302,6 +302,10 @@ fn check_shows_jobs_with_every_default_and_warns_of_what_is_not_there() {
         ("executable = \"/k1s-is-no-such\"", "executable /k1s-is-no-such: does not exist"),
         ("executable = \"./k1s.toml\"", "executable ./k1s.toml: does not exist, or is not an exec"),
         ("working_directory = \"/no-such\"", "working directory /no-such: No such file"),
+        (
+            "output.file.path = \"/no-such/{job}.log\"",
+            "log file /no-such/x.log: its directory is not there",
+        ),
         ("user = \"k1s-no-such\"", "user k1s-no-such: no such user in /etc/passwd"),
         ("group = \"k1s-no-such\"", "group k1s-no-such: no such group in /etc/group"),
     ] {

@@ -126,11 +126,15 @@ fn a_log_file_can_be_changed_while_a_job_runs() {
         fs::write(k1s.dir().join(format!("go{number}")), "").unwrap();
         k1s.wait_for_file(&format!("done{number}"));
     }
-    k1s.get("/job/j");
+    assert_eq!(k1s.job("j")["output"].get("file"), None);
     let files = ["a.log", "b.log"].map(|name| read(k1s.dir().join(name)));
     assert_eq!(files, ["1\n", "2\n"]);
+    let patch = json!({"output": {"file": {"path": "c.log", "maxFiles": 7}}});
+    assert_eq!(k1s.request("PATCH", "/job/j", patch.to_string().as_bytes()).status, 200);
+    let file = json!({"path": "c.log", "maxBytes": 10_485_760, "maxFiles": 7});
+    assert_eq!(k1s.job("j")["output"]["file"], file);
+    pids.push(k1s.pid_of("j"));
     assert!(pids.iter().all(|pid| *pid == pids[0]), "it is one process: {pids:?}");
-    assert_eq!(k1s.job("j")["output"].get("file"), None);
 }
 
 #[test]
@@ -297,6 +301,12 @@ fn a_directory_that_goes_away_holds_up_nothing() {
     let result = k1s.results("j", 1).remove(0);
     assert_eq!((&result["exitCode"], &result["stdoutBytes"]), (&json!(0), &json!(588_899)));
     let path = logs.join("j.log");
+    let metric = |name: &str| {
+        let told = k1s.get("/metrics").text();
+        let line = told.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap().parse::<usize>().unwrap()
+    };
+    assert_eq!(metric("k1s_failing_log_files"), 1);
     let log = format!("warning: job j, run 1: log file {} ", path.display());
     says(&k1s, &format!("{log}cannot be written: its directory cannot be opened: No such"), 1);
     fs::create_dir(&logs).unwrap();
@@ -305,6 +315,8 @@ fn a_directory_that_goes_away_holds_up_nothing() {
     assert!(numbers(100_000).starts_with(&text) && text.ends_with('\n'), "{}", text.len());
     let missing = 588_895 - text.len();
     says(&k1s, &format!("again; {missing} bytes are missing in it\n"), 1);
+    assert_eq!(metric("k1s_log_file_missing_bytes_total"), missing);
+    assert_eq!(metric("k1s_failing_log_files"), 0);
     assert!((60_000..=65_536).contains(&text.len()), "what was kept for it: {}", text.len());
 }
 

@@ -47,6 +47,8 @@ pub(super) struct LogFiles {
     timers: TimerWheel<FileKey>,
     /// How many bytes are pending, for all files together.
     pending_bytes: usize,
+    /// How many bytes were ever dropped.
+    missing_bytes: u64,
     events: VecDeque<(LogFileOwner, Rc<str>, LogFileEvent)>,
     /// How many operations were done since this was last asked.
     operations: usize,
@@ -84,6 +86,7 @@ impl Default for LogFiles {
             last_key: 0,
             timers: TimerWheel::new(Mono::default()),
             pending_bytes: 0,
+            missing_bytes: 0,
             events: VecDeque::new(),
             operations: 0,
             quota: None,
@@ -197,6 +200,16 @@ impl LogFiles {
     /// What has happened to a file since this was last asked.
     pub(super) fn poll_event(&mut self) -> Option<(LogFileOwner, Rc<str>, LogFileEvent)> {
         self.events.pop_front()
+    }
+
+    /// How many files cannot be written.
+    pub(super) fn failing(&self) -> usize {
+        self.files.values().filter(|file| file.failure.is_some()).count()
+    }
+
+    /// How many bytes could not be written, to any file.
+    pub(super) fn missing_bytes(&self) -> u64 {
+        self.missing_bytes
     }
 
     /// How many descriptors they may take.
@@ -380,6 +393,7 @@ impl LogFiles {
     /// Drops pending bytes.
     fn give_up(&mut self, key: FileKey) {
         let waiting = self.take_pending(key);
+        self.missing_bytes += waiting.len() as u64;
         let Some(file) = self.files.get_mut(&key) else { return };
         let missing = file.pending.take_missing() + waiting.len() as u64;
         if missing > 0 {
@@ -406,7 +420,7 @@ impl LogFiles {
         let Some(file) = self.files.get_mut(&key) else { return };
         let room = MOST_PENDING_BYTES.saturating_sub(self.pending_bytes);
         let before = file.pending.bytes().len();
-        file.pending.keep(bytes, room);
+        self.missing_bytes += file.pending.keep(bytes, room);
         self.pending_bytes = self.pending_bytes + file.pending.bytes().len() - before;
     }
 

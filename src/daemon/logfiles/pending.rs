@@ -21,11 +21,12 @@ impl Pending {
     }
 
     /// Keeps as many of these bytes as there is room for, and drops the others; the kept ones end
-    /// with a line.
-    pub(super) fn keep(&mut self, bytes: &[u8], room: usize) {
+    /// with a line. Returns how many more bytes are missing than before.
+    pub(super) fn keep(&mut self, bytes: &[u8], room: usize) -> u64 {
+        let before = self.missing;
         if self.is_cut {
             self.missing += bytes.len() as u64;
-            return;
+            return self.missing - before;
         }
         let room = room.min(MOST_BYTES.saturating_sub(self.bytes.len()));
         let fits = bytes.get(..room).unwrap_or(bytes);
@@ -37,6 +38,7 @@ impl Pending {
             self.missing += (bytes.len() - fits.len() + self.bytes.len() - whole) as u64;
             self.bytes.truncate(whole);
         }
+        self.missing - before
     }
 
     /// Takes the pending bytes, to write them.

@@ -107,7 +107,7 @@ fn a_file_that_cannot_be_written_is_tried_again_and_gets_what_waited() {
     let mut place = Place::new("again");
     let key = place.attach("a", &[path("logs/{job}-{run}")]);
     place.write(key, "one\n");
-    assert_eq!(place.events(), [failed()]);
+    assert_eq!((place.events(), place.files.failing()), (vec![failed()], 1));
     for delay in [1, 2, 4, 8, 16, 30, 30] {
         assert_eq!(place.next_try(), Some(delay));
         place.write(key, "more\n");
@@ -168,6 +168,7 @@ fn all_files_together_wait_within_one_limit() {
     let missing: u64 = events.filter_map(|event| event.missing()).sum();
     let written: usize = (0..100).map(|n| place.read(&format!("logs/a{n}")).len()).sum();
     assert_eq!(written + missing as usize, 100 * (8 * chunk.len() + 6));
+    assert_eq!((place.files.failing(), place.files.missing_bytes()), (0, missing));
 }
 
 #[test]
@@ -191,6 +192,7 @@ fn what_nobody_writes_to_any_more_is_given_up_in_the_end() {
     let waited = place.now.mono.since(Mono(1_000_000)).as_secs();
     assert!((600..=630).contains(&waited), "{waited}");
     assert_eq!((place.files.descriptors(), place.files.pending_bytes), (0, 0));
+    assert_eq!(place.files.missing_bytes(), 2);
 }
 
 #[test]
