@@ -335,6 +335,10 @@ impl K1s {
                 }
                 thread::sleep(PAUSE);
             }
+        } else {
+            // With it, its namespace ends. That `unshare` is killed does not tell it, if it has
+            // become another user since (PR_SET_PDEATHSIG(2const)).
+            send_signal(self.pid, Signal::SIGKILL);
         }
         self.child.kill();
     }
