@@ -68,9 +68,7 @@ impl Init {
         }
         let main = supervisor.job(MAIN);
         if let Some(pid) = main.and_then(|job| job.pid()) {
-            // It may have been collected already, while its output is still being read.
-            let is_there = supervisor.is_leader(pid);
-            for signal in self.held.drain(..).filter(|_| is_there) {
+            for signal in self.held.drain(..) {
                 signalling::signal_process(pid, signal);
             }
         } else if main.is_none_or(|job| job.last_exit_code().is_some()) {

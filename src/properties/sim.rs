@@ -79,6 +79,8 @@ struct Sim {
     runs: BTreeMap<RunKey, RunModel>,
     /// First processes of runs that were not reaped yet.
     leaders: BTreeSet<Pid>,
+    /// Runs whose first process was collected, and whose end was not reported yet.
+    draining: Vec<(RunKey, Pid, ExitStatus)>,
     shutdown: Option<ShutdownModel>,
     exited: bool,
     /// The core does not know of the last clock step yet.
@@ -163,6 +165,7 @@ impl Sim {
             jobs: BTreeMap::new(),
             runs: BTreeMap::new(),
             leaders: BTreeSet::new(),
+            draining: Vec::new(),
             shutdown: None,
             exited: false,
             is_step_unseen: false,
@@ -263,7 +266,8 @@ impl Sim {
 
     fn event(&mut self) {
         match self.rng.below(100) {
-            0..=39 => self.reap(),
+            0..=34 => self.reap(),
+            35..=39 => self.report_ends(),
             40..=49 => self.write(),
             50..=52 => self.step_clock(),
             53..=55 if self.is_step_unseen => {
@@ -296,27 +300,45 @@ impl Sim {
         for _ in 0..most.min(zombies.len() as u64) {
             let pid = zombies.swap_remove(self.rng.below(zombies.len() as u64) as usize);
             let run = self.world.get(pid).run;
-            let (status, has_group) = self.world.reap(pid);
+            let status = self.world.reap(pid);
             let is_leader = self.leaders.remove(&Pid(pid));
             if is_leader {
                 let model = self.runs.get_mut(&run).unwrap();
                 let job = self.jobs.get_mut(&run.job).unwrap();
                 job.used += model.used - model.told;
                 self.supervisor.handle_cpu_time(run, Duration::from_millis(model.used));
+                self.draining.push((run, Pid(pid), status));
             }
-            let told = self.supervisor.handle_exit(Pid(pid), status, has_group, self.now);
+            let told = self.supervisor.handle_collected(Pid(pid));
             assert_eq!(told, is_leader.then_some(run), "whose process was {pid}?");
             assert!(!self.supervisor.is_leader(Pid(pid)), "{pid} is gone");
             has_orphans |= !is_leader;
-            self.note("exit", |_| format!("{pid} {status:?}, group {has_group}, {told:?}"));
-            if is_leader {
-                self.runs.get_mut(&run).unwrap().is_over = true;
-                self.record(run, exit_code(status));
-            }
+            self.note("collected", |_| format!("{pid}, {told:?}"));
         }
         if has_orphans {
             self.supervisor.handle_orphans_reaped(self.now);
             self.note("orphans", |_| String::new());
+        }
+        // Most runs have no more output than can be read at once.
+        if self.is_winding_up || self.rng.percent(60) {
+            self.report_ends();
+        }
+    }
+
+    /// The output of some or all runs that have ended is read.
+    fn report_ends(&mut self) {
+        let all = self.draining.len() as u64;
+        let is_all = self.is_winding_up || self.rng.percent(70);
+        let most = if is_all { all } else { self.rng.below(3).min(all) };
+        for _ in 0..most {
+            let next = self.rng.below(self.draining.len() as u64) as usize;
+            let (run, pid, status) = self.draining.swap_remove(next);
+            let has_group = self.world.has_group(pid);
+            self.supervisor.handle_run_ended(run, status, has_group, self.now);
+            self.note("exit", |_| format!("{pid:?} {status:?}, group {has_group}, {run:?}"));
+            self.runs.get_mut(&run).unwrap().is_over = true;
+            self.record(run, exit_code(status));
+            self.notice_shutdown();
         }
     }
 
@@ -327,11 +349,12 @@ impl Sim {
     }
 
     fn write(&mut self) {
-        let leaders: Vec<i32> = self.leaders.iter().map(|pid| pid.0).collect();
-        if leaders.is_empty() {
+        let live = self.leaders.iter().map(|pid| self.world.get(pid.0).run);
+        let runs: Vec<RunKey> = live.chain(self.draining.iter().map(|(run, ..)| *run)).collect();
+        if runs.is_empty() {
             return;
         }
-        let run = self.world.get(self.rng.pick(&leaders)).run;
+        let run = self.rng.pick(&runs);
         let bytes = vec![b'x'; self.rng.pick(&[1, 10, 1_000, 5_000])];
         let stream = self.rng.pick(&STREAMS);
         self.supervisor.handle_output(run, stream, &bytes, self.now);
@@ -615,6 +638,7 @@ impl Sim {
             assert!(gave_up, "{pid} of {:?} outlives k1s", process.run);
             assert!(process.killed_at.is_some(), "{pid} of {:?} was not killed", process.run);
         }
+        assert!(gave_up || self.draining.is_empty(), "an end was not reported");
         self.tally.count(if gave_up { "gave up" } else { "ended" });
     }
 
@@ -675,6 +699,9 @@ impl Sim {
         for pid in &self.leaders {
             let other = self.world.get(pid.0).run;
             assert!(job.allows || other.job != run.job, "{run:?} is started beside {other:?}");
+        }
+        for (other, ..) in &self.draining {
+            assert!(job.allows || other.job != run.job, "{run:?} is started before {other:?}");
         }
     }
 
@@ -779,7 +806,8 @@ impl Sim {
             self.supervisor.forget_departed(|_| false);
             self.check();
             let timer = self.supervisor.poll_timeout().map(|at| at.0);
-            let zombie = self.world.zombies().first().map(|_| self.now.mono.0);
+            let has_ended = !self.world.zombies().is_empty() || !self.draining.is_empty();
+            let zombie = has_ended.then_some(self.now.mono.0);
             let next = [timer, zombie, self.world.next_end()].into_iter().flatten().min();
             let Some(next) = next.filter(|_| !self.exited) else {
                 break;
@@ -900,7 +928,7 @@ fn check_message(job: &Job, message: &str) {
     let says: &[&str] = match state {
         State::Waiting => &["as soon as the removed job of the same id is gone"],
         State::Starting => &["is about to be started", "cannot be started yet"],
-        State::Running => &["has been running for"],
+        State::Running => &["has been running for", "the last of its output is being read"],
         State::Backoff => &["starts again in"],
         State::Scheduled => &["its next run is due in", "is suspended", "no more times"],
         State::Stopping => &["is being stopped", "leftovers", "had ended before"],
@@ -972,8 +1000,9 @@ impl Tally {
 }
 
 /// All of these must happen in a run of many seeds, or it has not tested everything.
-pub const EVENTS: [&str; 24] = [
+pub const EVENTS: [&str; 25] = [
     "action",
+    "collected",
     "create",
     "deferred",
     "ended",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::due::Due;
 use super::life::{Job, Next, Outcome, Phase, Then};
-use super::run::{End, Kill, Run, RunState};
+use super::run::{End, Kill, Leader, Run, RunState};
 use super::{Supervisor, Timer};
 use crate::job::spec::Kind;
 use crate::job::{Pid, Reason, Signal};
@@ -75,6 +75,7 @@ impl Message<'_> {
                  is tried again in {}, or as soon as something is freed",
                 self.until(*until),
             ),
+            RunState::Running { .. } if run.leader != Leader::Alive => f.write_str(OUTPUT_IS_READ),
             RunState::Running { pid } => self.running(run, *pid, f),
             RunState::Stopping { why, .. } => {
                 f.write_str(match why {
@@ -238,6 +239,9 @@ impl Message<'_> {
         let signal = run.spec.stop.signal;
         match &run.state {
             RunState::Queued | RunState::Deferred { .. } | RunState::Running { .. } => Ok(()),
+            RunState::Stopping { .. } if run.leader != Leader::Alive => {
+                write!(f, "{before}it {OUTPUT_IS_READ}")
+            }
             RunState::Stopping { pid: Pid(pid), kill: Kill::At(at), .. }
                 if signal != Signal::KILL =>
             {
@@ -289,3 +293,5 @@ impl Message<'_> {
         Span(self.job.timetable().map_or(Duration::ZERO, |table| table.wait(due, self.now)))
     }
 }
+
+const OUTPUT_IS_READ: &str = "has ended, and the last of its output is being read";

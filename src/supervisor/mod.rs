@@ -79,6 +79,7 @@ pub use measure::{TURN_BOUNDS, Usage, Vitals};
 use memory::OutputMemory;
 pub use milestone::{Milestone, Progress};
 pub use request::{Origin, Put, Refusal, Request};
+use run::Run;
 use shutdown::Shutdown;
 use topic::Changed;
 pub use topic::Topic;
@@ -160,6 +161,8 @@ struct Core {
     /// a new job of that id starts only when they are gone.
     leaving: BTreeMap<JobId, JobKey>,
     pids: BTreeMap<Pid, RunKey>,
+    /// Runs whose first process was collected, by its pid, which may be the id of a group still.
+    groups: BTreeMap<Pid, RunKey>,
     /// Runs whose first process has ended while others may be left.
     clearing: BTreeSet<RunKey>,
     /// Runs that were deferred because of a shortage, in the order in which they were last tried.
@@ -214,6 +217,7 @@ impl Supervisor {
                 starts: VecDeque::new(),
                 leaving: BTreeMap::new(),
                 pids: BTreeMap::new(),
+                groups: BTreeMap::new(),
                 clearing: BTreeSet::new(),
                 deferred: BTreeMap::new(),
                 last_deferral: 0,
@@ -370,6 +374,11 @@ impl Supervisor {
         };
         job.handle_output(run, stream, bytes, &mut self.core, now);
         self.core.changed.note(Topic::Output(run.job));
+        self.keep_output_budget();
+    }
+
+    /// Drops the oldest output beyond the budget. It grows as runs write, and a little as they end.
+    fn keep_output_budget(&mut self) {
         while let Some(evicted) = self.core.memory.evict() {
             let departed = self.departed.get_mut(&evicted.job);
             if let Some(job) = self.jobs.get_mut(&evicted.job).or(departed) {
@@ -383,7 +392,12 @@ impl Supervisor {
     /// process it was, or `None` for an orphan. The run is over only with
     /// [`Supervisor::handle_run_ended`], after the last of its output.
     pub fn handle_collected(&mut self, pid: Pid) -> Option<RunKey> {
-        self.core.pids.remove(&pid)
+        let run = self.core.pids.remove(&pid)?;
+        if let Some(job) = self.jobs.get_mut(&run.job) {
+            job.handle_collected(run);
+            self.core.groups.insert(pid, run);
+        }
+        Some(run)
     }
 
     /// The first process of a run has ended and was collected. `group_is_alive` says whether its
@@ -505,6 +519,7 @@ impl Supervisor {
         while let Some(key) = self.core.unsettled.pop_front() {
             self.settle_job(key, now);
         }
+        self.keep_output_budget();
         self.retry_deferred(now);
         self.finish_shutdown();
     }
@@ -574,11 +589,7 @@ impl Supervisor {
     /// A new process has the id of an old group. The kernel assigns no id that is in use
     /// (credentials(7)), so nothing of the old group is left.
     fn forget_group(&mut self, pid: Pid, now: Now) {
-        let holds = |run: &RunKey| {
-            self.jobs.get(&run.job).is_some_and(|job| job.is_clearing_group(*run, pid))
-        };
-        let old: Vec<RunKey> = self.core.clearing.iter().copied().filter(holds).collect();
-        for run in old {
+        if let Some(run) = self.core.groups.remove(&pid) {
             self.handle_group_gone(run, now);
         }
     }
@@ -599,6 +610,15 @@ impl Supervisor {
 }
 
 impl Core {
+    /// Nothing is left of the group of a run, or the run is over.
+    fn forget_group_of(&mut self, run: &Run) {
+        if let Some(leader) = run.named_leader()
+            && self.groups.get(&leader) == Some(&run.key)
+        {
+            self.groups.remove(&leader);
+        }
+    }
+
     /// A job has changed: readers are told, and [`Supervisor::settle`] has to look at it.
     fn note_change(&mut self, key: JobKey) {
         self.changed.note(Topic::Job(key));

@@ -34,6 +34,8 @@ pub(super) struct Run {
     /// The specification that it was started with.
     pub(super) spec: Rc<JobSpec>,
     pub(super) state: RunState,
+    /// What has become of its first process, in `Running` and `Stopping`.
+    pub(super) leader: Leader,
     /// When it was started; in `Queued` and `Deferred`, when it was first to start.
     pub(super) started: Now,
     /// Where the job's log ended as it was added.
@@ -46,6 +48,17 @@ pub(super) struct Run {
     pub(super) deferrals: u32,
     /// The last report about the memory and CPU time of its processes.
     pub(super) told: Told,
+}
+
+/// The first process of a run, until its end is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leader {
+    /// It was not collected.
+    Alive,
+    /// It has ended and was collected, while the last of its output is being read.
+    Collected,
+    /// Another run has got its pid since, so nothing is left of its group.
+    Replaced,
 }
 
 #[derive(Debug)]
@@ -103,6 +116,7 @@ impl Run {
             trigger,
             spec,
             state: RunState::Queued,
+            leader: Leader::Alive,
             started: now,
             log_begin,
             stdout: Capture::new(limit),
@@ -113,12 +127,19 @@ impl Run {
         }
     }
 
-    /// The first process, until its end was reported.
+    /// The first process, until it was collected.
     pub(super) fn pid(&self) -> Option<Pid> {
         match &self.state {
-            RunState::Running { pid } | RunState::Stopping { pid, .. } => Some(*pid),
+            RunState::Running { pid } | RunState::Stopping { pid, .. } => {
+                (self.leader == Leader::Alive).then_some(*pid)
+            }
             RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => None,
         }
+    }
+
+    /// Whether its first process was started, and its end was not reported yet.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.state, RunState::Running { .. } | RunState::Stopping { .. })
     }
 
     /// Whether it is still to be spawned.
@@ -126,17 +147,17 @@ impl Run {
         matches!(self.state, RunState::Queued | RunState::Deferred { .. })
     }
 
-    /// The former leader of the group whose leftovers are being stopped.
-    pub(super) fn cleared_leader(&self) -> Option<Pid> {
+    /// The process that leads its group or has led it, if anything may be left of that group.
+    pub(super) fn named_leader(&self) -> Option<Pid> {
         match &self.state {
+            RunState::Running { pid } | RunState::Stopping { pid, .. } => {
+                (self.leader != Leader::Replaced).then_some(*pid)
+            }
             RunState::Clearing {
                 target: Target::Group(leader) | Target::Process(leader), ..
             } => Some(*leader),
             RunState::Clearing { target: Target::Tree { leader, .. }, .. } => *leader,
-            RunState::Queued
-            | RunState::Deferred { .. }
-            | RunState::Running { .. }
-            | RunState::Stopping { .. } => None,
+            RunState::Queued | RunState::Deferred { .. } => None,
         }
     }
 
@@ -209,19 +230,18 @@ impl Run {
             Kill::Unasked if is_wider => Kill::At(grace_over),
             Kill::Unasked => Kill::Unasked,
         };
-        let (before, leader) = match &self.state {
+        let before = match &self.state {
             RunState::Queued | RunState::Deferred { .. } => return false,
-            RunState::Running { pid } => (None, Some(*pid)),
-            RunState::Stopping { target, pid, .. } => (Some(target), Some(*pid)),
-            RunState::Clearing { target, .. } => (Some(target), self.cleared_leader()),
+            RunState::Running { .. } => None,
+            RunState::Stopping { target, .. } | RunState::Clearing { target, .. } => Some(target),
         };
-        let target = Target::Tree { leader, owner };
+        let target = Target::Tree { leader: self.named_leader(), owner };
         let is_wider = before != Some(&target);
         // SIGKILL always goes to all, also when it is the stop signal of the job.
         let is_kill = self.spec.stop.signal == Signal::KILL;
         let scope = if is_kill { StopScope::Group } else { self.spec.stop.scope };
         match (&self.state, scope) {
-            (RunState::Running { pid }, StopScope::Process) => {
+            (RunState::Running { pid }, StopScope::Process) if self.leader == Leader::Alive => {
                 self.ask_to_end(&Target::Process(*pid), core);
             }
             // The others get the signal when the first process has ended.
@@ -256,6 +276,14 @@ impl Run {
         *kill = Kill::Sent;
         core.timers.cancel(&Timer::Kill(self.key));
         core.actions.push_back(Action::Stop { target: target.clone(), signal: Signal::KILL });
+    }
+
+    /// Nothing is left of its group, while the last of its output is being read.
+    pub(super) fn forget_group(&mut self) {
+        self.leader = Leader::Replaced;
+        if let RunState::Stopping { target: Target::Tree { leader, .. }, .. } = &mut self.state {
+            *leader = None;
+        }
     }
 
     /// The first process has ended; others of `target` may be left.

@@ -14,6 +14,7 @@
 //! spawns ok | defer | fail CODE | held     the outcome of spawns from now on; held: none is polled
 //! pid N                         the next pid
 //! exit RUN CODE|SIGNAL [left]   the first process of a run (web/1) ends; left: others are left
+//! collect RUN                   its first process ended; the last of its output is read until `exit`
 //! left RUN                      the run has leftovers, which surveys will find
 //! gone RUN                      they are gone
 //! hidden yes | no               surveys that find nothing may have missed something, or not
@@ -121,6 +122,8 @@ struct Stage {
     /// The live first processes, by the name of their run.
     processes: BTreeMap<String, Pid>,
     ids: BTreeMap<JobKey, JobId>,
+    /// Runs whose first process was collected, and whose end was not reported.
+    collected: BTreeMap<String, RunKey>,
     /// Runs that have leftovers.
     left: BTreeSet<String>,
     /// There may be others that cannot be seen.
@@ -149,6 +152,7 @@ impl Stage {
             spawns: Spawns::Succeed,
             processes: BTreeMap::new(),
             ids: BTreeMap::new(),
+            collected: BTreeMap::new(),
             left: BTreeSet::new(),
             is_hidden: false,
             said: Vec::new(),
@@ -187,6 +191,7 @@ impl Stage {
             }
             "pid" => self.next_pid = words[0].parse().unwrap(),
             "exit" => self.exit(words[0], words[1], words.get(2) == Some(&"left")),
+            "collect" => self.collect(words[0]),
             "left" => assert!(self.left.insert(words[0].to_owned())),
             "hidden" => self.is_hidden = words[0] == "yes",
             "gone" => assert!(self.left.remove(words[0]), "{} has left nothing", words[0]),
@@ -260,8 +265,15 @@ impl Stage {
         if left {
             self.left.insert(name.to_owned());
         }
-        let run = self.supervisor.handle_exit(pid, status, left, self.now);
-        assert!(run.is_some(), "{name} is not known");
+        let collected = self.collected.remove(name);
+        let run = collected.or_else(|| self.supervisor.handle_collected(pid));
+        let run = run.unwrap_or_else(|| panic!("{name} is not known"));
+        self.supervisor.handle_run_ended(run, status, left, self.now);
+    }
+
+    fn collect(&mut self, name: &str) {
+        let run = self.supervisor.handle_collected(self.processes[name]).unwrap();
+        self.collected.insert(name.to_owned(), run);
     }
 
     fn write(&mut self, name: &str, stream: &str, bytes: usize) {

@@ -193,12 +193,17 @@ impl World {
         self.processes.iter().filter(|(_, p)| p.is_zombie).map(|(pid, _)| *pid).collect()
     }
 
-    /// Reaps a zombie; returns how it ended, and whether its group has other members, dead or
-    /// alive.
-    pub(super) fn reap(&mut self, pid: i32) -> (ExitStatus, bool) {
+    /// Reaps a zombie; returns how it ended.
+    pub(super) fn reap(&mut self, pid: i32) -> ExitStatus {
         let process = self.processes.remove(&pid).unwrap();
         assert!(process.is_zombie);
-        (process.status, self.processes.values().any(|other| other.group == pid))
+        process.status
+    }
+
+    /// Whether the group of a leader that was reaped has members, dead or alive.
+    pub(super) fn has_group(&self, Pid(leader): Pid) -> bool {
+        let has_members = self.processes.values().any(|process| process.group == leader);
+        has_members && !self.processes.contains_key(&leader)
     }
 
     /// The lowest pid that no process and no group has.

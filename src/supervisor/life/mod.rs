@@ -38,7 +38,7 @@ use super::memory::OutputMemory;
 use super::run::{End, Run, RunState};
 use super::{Core, Counts, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
 use crate::job::spec::{Critical, Kind};
-use crate::job::{Ending, JobId, JobSpec, LogEnd, Pid, Trigger};
+use crate::job::{Ending, JobId, JobSpec, LogEnd, Trigger};
 use crate::time::{Mono, Now, Wall};
 
 pub(super) use restart::{Next, Streak};
@@ -177,11 +177,7 @@ impl Job {
     /// The exit code for k1s if this is its main job: 137, as for SIGKILL, if its process is still
     /// there; `None` if it has never run.
     pub(super) fn final_exit_code(&self) -> Option<u8> {
-        if self.pid().is_some() { Some(137) } else { self.last_exit_code() }
-    }
-
-    pub(super) fn is_clearing_group(&self, run: RunKey, pid: Pid) -> bool {
-        self.runs.iter().any(|r| r.key == run && r.cleared_leader() == Some(pid))
+        if self.runs.iter().any(Run::is_live) { Some(137) } else { self.last_exit_code() }
     }
 
     /// The launch of a run that is still to be spawned.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Job;
 use crate::job::spec::{Kind, StopScope};
 use crate::job::{ExitStatus, Pid, Reason, RunEnd, SpawnFailure, Stream, Trigger};
-use crate::supervisor::run::{Kill, Run, RunState, Survey};
+use crate::supervisor::run::{Kill, Leader, Run, RunState, Survey};
 use crate::supervisor::{Core, Happened, Left, Owner, RunKey, Target};
 use crate::time::Now;
 
@@ -90,6 +90,13 @@ impl Job {
         if let Some(run) = self.runs.iter_mut().find(|r| r.key == run) {
             run.append(stream, bytes, &mut self.log_end, core, now);
             self.count_output(stream, bytes.len(), core);
+        }
+    }
+
+    /// The first process of the run was collected: another process may get its pid from now on.
+    pub(in crate::supervisor) fn handle_collected(&mut self, run: RunKey) {
+        if let Some(run) = self.run_mut(run) {
+            run.leader = Leader::Collected;
         }
     }
 
@@ -187,18 +194,17 @@ impl Job {
         now: Now,
     ) {
         let Some(index) = self.index(run) else { return };
-        let Some(RunState::Clearing { end, target, .. }) =
-            self.runs.get_mut(index).map(|run| &mut run.state)
-        else {
-            return;
-        };
-        match target {
-            Target::Tree { leader, .. } => *leader = None,
-            Target::Process(_) | Target::Group(_) => {
+        let Some(run) = self.runs.get_mut(index) else { return };
+        core.forget_group_of(run);
+        match &mut run.state {
+            RunState::Clearing { target: Target::Tree { leader, .. }, .. } => *leader = None,
+            RunState::Clearing { end, target: Target::Process(_) | Target::Group(_), .. } => {
                 let end = *end;
                 self.drop_run(index, core);
                 self.follow(end, core, now);
             }
+            RunState::Running { .. } | RunState::Stopping { .. } => run.forget_group(),
+            RunState::Queued | RunState::Deferred { .. } => {}
         }
     }
 
@@ -227,7 +233,7 @@ impl Job {
     ) {
         if let Some(run) = self.run_mut(run) {
             // It has ended in time, but its output is still being read.
-            if run.pid().is_some_and(|pid| !core.pids.contains_key(&pid)) {
+            if run.leader != Leader::Alive {
                 return;
             }
             let owner = Owner::Run(run.key);
@@ -271,6 +277,7 @@ impl Job {
     /// Drops a run that is over.
     pub(super) fn drop_run(&mut self, index: usize, core: &mut Core) {
         let mut run = self.runs.remove(index);
+        core.forget_group_of(&run);
         run.leave(core);
         core.memory.release(run.place.take());
         core.live_runs -= 1;
@@ -289,22 +296,14 @@ fn what_is_left(
 ) -> Option<(Reason, Option<(Target, Kill)>)> {
     let kill = Kill::At(core.bound_by_shutdown(now.mono + run.spec.stop.timeout));
     match &run.state {
-        RunState::Stopping { pid, why, target, kill } => {
-            let mut target = target.clone();
-            // Another run has its pid by now, so its group is gone.
-            if let Target::Tree { leader, .. } = &mut target
-                && core.pids.contains_key(pid)
-            {
-                *leader = None;
-            }
-            Some((*why, Some((target, *kill))))
-        }
-        RunState::Running { pid } => {
+        RunState::Stopping { why, target, kill, .. } => Some((*why, Some((target.clone(), *kill)))),
+        RunState::Running { .. } => {
             let reason = match status {
                 ExitStatus::Code(_) => Reason::Exited,
                 ExitStatus::Signal(_) => Reason::Signaled,
             };
-            Some((reason, group_is_alive.then_some((Target::Group(*pid), kill))))
+            let group = run.named_leader().filter(|_| group_is_alive);
+            Some((reason, group.map(|leader| (Target::Group(leader), kill))))
         }
         RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => None,
     }
