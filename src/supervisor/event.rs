@@ -134,7 +134,10 @@ pub enum Happened {
     /// It starts nothing more without a request: `Succeeded`, `Failed` or `Killed`.
     Finished(State),
     /// It was removed, and no process of it is left.
-    Removed,
+    Removed {
+        /// Another job has its id already.
+        has_successor: bool,
+    },
 }
 
 /// Why a run that was due is not started.

@@ -569,7 +569,8 @@ impl Supervisor {
             return;
         };
         self.core.timers.cancel(&Timer::Job(key));
-        job.tell(Happened::Removed, &mut self.core, now);
+        let has_successor = self.ids.contains_key(job.id());
+        job.tell(Happened::Removed { has_successor }, &mut self.core, now);
         self.core.changed.note(Topic::Output(key));
         let is_awaited = self.core.leaving.get(job.id()) == Some(&key);
         let id = job.id().clone();

@@ -34,7 +34,7 @@ impl Happened {
             | Happened::ExitsAtOnce
             | Happened::Skipped(_)
             | Happened::Finished(_)
-            | Happened::Removed => None,
+            | Happened::Removed { .. } => None,
         }
     }
 }
@@ -90,7 +90,7 @@ impl Display for Happened {
             Happened::LogFile { path, what, .. } => write!(f, "log file {path} {what}"),
             Happened::Finished(State::Failed) => f.write_str("failed, and is not started again"),
             Happened::Finished(state) => f.write_str(state.name()),
-            Happened::Removed => f.write_str("removed"),
+            Happened::Removed { .. } => f.write_str("removed"),
         }
     }
 }

@@ -164,6 +164,27 @@ fn each_kind_of_event_is_told() {
     );
 }
 
+/// Whoever showed a list of jobs took the new one off it when the old one was gone.
+#[test]
+fn a_removed_job_is_not_taken_for_its_successor() {
+    let k1s = K1s::start();
+    let mut follower = Follower::new(&k1s, "", None);
+    follower.until("snapshot");
+    k1s.create("x", &continuous("trap '' TERM; echo up; while [ ! -e go ]; do sleep 0.01; done"));
+    wait_until("it ignores TERM", || k1s.get("/job/x/logs").text() == "up\n");
+    k1s.delete("/job/x");
+    let successor = continuous("exec sleep 1000");
+    k1s.create("x", &successor);
+    k1s.delete("/job/x");
+    assert_eq!(follower.until("removed").pop().unwrap().data["successor"], false);
+    k1s.create("x", &successor);
+    follower.until("created");
+    std::fs::write(k1s.dir().join("go"), "").unwrap();
+    let told = follower.until("started 1");
+    assert_eq!(briefs(&told), ["exited 1", "removed", "started 1"]);
+    assert_eq!(told[1].data["successor"], true);
+}
+
 #[test]
 fn a_reconnect_loses_and_doubles_nothing() {
     let k1s = K1s::start();

@@ -166,7 +166,7 @@ fn name(kind: &EventKind) -> &'static str {
             Happened::Skipped(_) => "skipped",
             Happened::LogFile { .. } => "logfile",
             Happened::Finished(_) => "finished",
-            Happened::Removed => "removed",
+            Happened::Removed { .. } => "removed",
         },
     }
 }
@@ -203,7 +203,6 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
     match what {
         Happened::Created
         | Happened::Replaced
-        | Happened::Removed
         | Happened::Overdue { .. }
         | Happened::Unseen { .. }
         | Happened::ExitsAtOnce => Ok(()),
@@ -212,6 +211,7 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
             map.serialize_entry("signal", &Shows(signal))
         }
         Happened::Asked(request) => map.serialize_entry("request", request_name(*request)),
+        Happened::Removed { has_successor } => map.serialize_entry("successor", has_successor),
         Happened::Started { pid: Pid(pid), .. } => map.serialize_entry("pid", pid),
         Happened::Ended { ending, output } => ending_entries(ending, output.as_ref(), map),
         Happened::Deferred { error, .. } => map.serialize_entry("error", error),
