@@ -123,12 +123,17 @@ impl Outputs {
     /// never end.
     ///
     /// # Errors
-    /// [`os::SpawnError::Shortage`]: of descriptors, of memory, or of the watches that the user may
-    /// have (`ENOSPC`, epoll_ctl(2)).
+    /// [`os::SpawnError::Shortage`]: of descriptors, also for log files of other runs, which come
+    /// first; of memory, or of the watches that the user may have (`ENOSPC`, epoll_ctl(2)).
     pub(super) fn watch(
         &mut self,
         registry: &Registry,
+        now: Now,
     ) -> Result<(Watched, os::pipe::WriteEnds), os::SpawnError> {
+        if !self.files.has_descriptors(now) {
+            let text = "log files of other runs have no descriptors";
+            return Err(os::SpawnError::Shortage(text.to_owned()));
+        }
         let (pipes, ends) = os::pipe::captured()?;
         let mut watch = |fd| {
             // Pipes have even tokens, connections have odd ones.

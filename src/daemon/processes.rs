@@ -236,7 +236,7 @@ impl Processes {
         registry: &Registry,
         now: Now,
     ) {
-        match self.start(&launch, stdio, outputs, registry) {
+        match self.start(&launch, stdio, outputs, registry, now) {
             Ok((pid, pipes)) => {
                 if let Some(pipes) = pipes {
                     let is_main = stdio.is_some();
@@ -262,6 +262,7 @@ impl Processes {
         stdio: Option<Stdio>,
         outputs: &mut Outputs,
         registry: &Registry,
+        now: Now,
     ) -> Result<(Pid, Option<Watched>), os::SpawnError> {
         let (stdin, terminal) = match stdio {
             None => (os::Stdin::Given, None),
@@ -271,7 +272,7 @@ impl Processes {
         let (pipes, output) = if terminal.is_some() {
             (None, os::Output::Inherited)
         } else {
-            let (pipes, ends) = outputs.watch(registry)?;
+            let (pipes, ends) = outputs.watch(registry, now)?;
             (Some(pipes), os::Output::Captured(ends))
         };
         let tag = launch.run.tag().text(&self.instance, &launch.job_id);

@@ -2,24 +2,28 @@
 //!
 //! k1s may be root, and an ordinary user may put anything into a directory of theirs, at any time.
 //! So k1s writes only to regular files with one name, and follows no symbolic link that another
-//! user could have made: it walks to the directory step by step, and looks up each name in the
-//! directory that it has reached.
+//! user could have made. openat2(2) follows none at all; if there is one, k1s walks to the directory
+//! step by step, and looks up each name in the directory that it has reached.
 //!
 //! Only local file systems answer at once. One that hangs (NFS without its server) holds up the
 //! caller, and so all of k1s.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat, renameat};
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat, renameat,
+};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{Uid, UnlinkatFlags, ftruncate, getegid, geteuid, unlinkat};
 
+use super::limits::nofile;
 use super::{errno_of, reason};
 use crate::time::Wall;
 
@@ -36,6 +40,42 @@ pub struct FileStatus {
     pub is_removed: bool,
 }
 
+/// Why something cannot be done to a log file, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileError {
+    text: String,
+    is_shortage: bool,
+}
+
+impl FileError {
+    /// Whether there was no descriptor or no memory for it: others may have taken them.
+    pub fn is_shortage(&self) -> bool {
+        self.is_shortage
+    }
+
+    fn about(what: impl Display, errno: Errno) -> FileError {
+        let error = FileError::from(errno);
+        FileError { text: format!("{what}: {error}"), ..error }
+    }
+
+    fn refused(text: impl Into<String>) -> FileError {
+        FileError { text: text.into(), is_shortage: false }
+    }
+}
+
+impl From<Errno> for FileError {
+    fn from(errno: Errno) -> FileError {
+        let is_shortage = matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM);
+        FileError { text: reason(errno), is_shortage }
+    }
+}
+
+impl Display for FileError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl LogFile {
     /// Opens the file at an absolute path, and creates it if there is none: readable by its group,
     /// as far as k1s's umask permits. The directory must exist.
@@ -43,30 +83,40 @@ impl LogFile {
     /// # Errors
     /// The system's reason, for people; or it is not a regular file, has a second name (a hard
     /// link), or is reached by a symbolic link that another user could have made.
-    pub fn open(path: &Path) -> Result<LogFile, String> {
-        let (directory, name) = directory_of(path)?;
-        append_in(&directory, name)
+    pub fn open(path: &Path) -> Result<LogFile, FileError> {
+        match open_without_links(path, APPEND, FILE_MODE) {
+            Ok(file) => checked(file),
+            Err(errno) if may_be_a_link(errno) => {
+                let (directory, name) = directory_of(path)?;
+                append_in(&directory, name)
+            }
+            // The file itself would have been created.
+            Err(errno @ (Errno::ENOENT | Errno::ENOTDIR)) => {
+                Err(FileError::about(NO_DIRECTORY, errno))
+            }
+            Err(errno) => Err(refusal(errno)),
+        }
     }
 
     /// The present size of the file, and whether it was removed.
     ///
     /// # Errors
     /// The system's reason, for people.
-    pub fn status(&self) -> Result<FileStatus, String> {
-        let found = fstat(&self.0).map_err(reason)?;
+    pub fn status(&self) -> Result<FileStatus, FileError> {
+        let found = fstat(&self.0)?;
         let size = u64::try_from(found.st_size).unwrap_or(0);
         Ok(FileStatus { size, is_removed: found.st_nlink == 0 })
     }
 
     /// Writes all bytes. Returns how many were written, and if not all, why.
-    pub fn append(&mut self, bytes: &[u8]) -> (usize, Result<(), String>) {
+    pub fn append(&mut self, bytes: &[u8]) -> (usize, Result<(), FileError>) {
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             match self.0.write(rest) {
-                Ok(0) => return (written, Err(reason(Errno::ENOSPC))),
+                Ok(0) => return (written, Err(Errno::ENOSPC.into())),
                 Ok(count) => written += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return (written, Err(reason(errno_of(&error)))),
+                Err(error) => return (written, Err(errno_of(&error).into())),
             }
         }
         (written, Ok(()))
@@ -76,8 +126,8 @@ impl LogFile {
     ///
     /// # Errors
     /// The system's reason, for people.
-    pub fn clear(&mut self) -> Result<(), String> {
-        ftruncate(&self.0, 0).map_err(reason)
+    pub fn clear(&mut self) -> Result<(), FileError> {
+        Ok(ftruncate(&self.0, 0)?)
     }
 }
 
@@ -86,7 +136,7 @@ impl LogFile {
 ///
 /// # Errors
 /// Those of [`LogFile::open`]; some files may have been renamed.
-pub fn rotate(path: &Path, rotated: usize) -> Result<LogFile, String> {
+pub fn rotate(path: &Path, rotated: usize) -> Result<LogFile, FileError> {
     let (directory, name) = directory_of(path)?;
     let is_there = |number| {
         let name = numbered(name, number);
@@ -106,7 +156,8 @@ pub fn rotate(path: &Path, rotated: usize) -> Result<LogFile, String> {
             // There are fewer than allowed, or another process has removed one.
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => {
-                return Err(format!("{} cannot be renamed: {}", from.display(), reason(errno)));
+                let what = format!("{} cannot be renamed", from.display());
+                return Err(FileError::about(what, errno));
             }
         }
     }
@@ -143,12 +194,12 @@ pub fn find(path: &Path, rotated: usize) -> Vec<Found> {
 ///
 /// # Errors
 /// Those of [`LogFile::open`].
-pub fn remove(path: &Path, number: usize) -> Result<(), String> {
+pub fn remove(path: &Path, number: usize) -> Result<(), FileError> {
     let (directory, name) = directory_of(path)?;
     let name = numbered(name, number);
     match unlinkat(&directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(errno) => Err(reason(errno)),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -162,16 +213,34 @@ fn numbered(name: &OsStr, number: usize) -> OsString {
 }
 
 /// The directory of a path, and the name in it.
-fn directory_of(path: &Path) -> Result<(OwnedFd, &OsStr), String> {
-    let name = path.file_name().ok_or("is not the path of a file")?;
-    let directory = walk(path.parent().unwrap_or(Path::new("/")))?;
-    Ok((directory, name))
+fn directory_of(path: &Path) -> Result<(OwnedFd, &OsStr), FileError> {
+    let name = path.file_name().ok_or_else(|| FileError::refused("is not the path of a file"))?;
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    // With O_NOFOLLOW, a link at the end would be ENOTDIR.
+    let flags = (LOOK | OFlag::O_DIRECTORY).difference(OFlag::O_NOFOLLOW);
+    match open_without_links(parent, flags, Mode::empty()) {
+        Ok(directory) => Ok((directory, name)),
+        Err(errno) if may_be_a_link(errno) => Ok((walk(parent)?, name)),
+        Err(errno) => Err(FileError::about(NO_DIRECTORY, errno)),
+    }
+}
+
+/// Opens what is at an absolute path, if no symbolic link leads there: openat2(2).
+fn open_without_links(path: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags).mode(mode);
+    openat2(AT_FDCWD, path, how.resolve(ResolveFlag::RESOLVE_NO_SYMLINKS))
+}
+
+/// Whether openat2(2) has met a link. It may as well be unknown, before Linux 5.6, or refused by a
+/// sandbox that does not know it.
+fn may_be_a_link(errno: Errno) -> bool {
+    matches!(errno, Errno::ELOOP | Errno::ENOSYS | Errno::EPERM)
 }
 
 /// Opens the directory at an absolute path, without a symbolic link that another user could have
 /// made.
-fn walk(path: &Path) -> Result<OwnedFd, String> {
-    let mut here = step(None, OsStr::new("/")).map_err(reason)?;
+fn walk(path: &Path) -> Result<OwnedFd, FileError> {
+    let mut here = step(None, OsStr::new("/"))?;
     let mut names: VecDeque<OsString> = names_of(path).collect();
     let mut links = 0;
     while let Some(name) = names.pop_front() {
@@ -185,29 +254,27 @@ fn walk(path: &Path) -> Result<OwnedFd, String> {
                 let steps: Vec<OsString> = names_of(Path::new(&target)).collect();
                 steps.into_iter().rev().for_each(|name| names.push_front(name));
             }
-            Err(Errno::ENOTDIR) => return Err(reason(Errno::ELOOP)),
-            Err(errno) => {
-                return Err(format!("its directory cannot be opened: {}", reason(errno)));
-            }
+            Err(Errno::ENOTDIR) => return Err(Errno::ELOOP.into()),
+            Err(errno) => return Err(FileError::about(NO_DIRECTORY, errno)),
         }
     }
     Ok(here)
 }
 
 /// Where a symbolic link in this directory leads.
-fn target_of(directory: &OwnedFd, name: &OsStr) -> Result<OsString, String> {
-    let link = openat(directory, name, LOOK, Mode::empty()).map_err(reason)?;
-    if kind(&fstat(&link).map_err(reason)?) != SFlag::S_IFLNK {
-        return Err(reason(Errno::ENOTDIR));
+fn target_of(directory: &OwnedFd, name: &OsStr) -> Result<OsString, FileError> {
+    let link = openat(directory, name, LOOK, Mode::empty())?;
+    if kind(&fstat(&link)?) != SFlag::S_IFLNK {
+        return Err(FileError::about(NO_DIRECTORY, Errno::ENOTDIR));
     }
-    if !is_closed_to_others(directory).map_err(reason)? {
-        return Err(format!(
+    if !is_closed_to_others(directory)? {
+        return Err(FileError::refused(format!(
             "the symbolic link {} on the way to it is not followed, as others may write to the \
              directory that it is in",
             name.display()
-        ));
+        )));
     }
-    readlinkat(&link, "").map_err(reason)
+    Ok(readlinkat(&link, "")?)
 }
 
 /// The names of a path; `/` first if it is absolute.
@@ -233,19 +300,32 @@ fn is_closed_to_others(directory: &impl AsFd) -> nix::Result<bool> {
     Ok(is_ours && !mode.contains(Mode::S_IWOTH) && !is_open_to_group)
 }
 
-fn append_in(directory: &impl AsFd, name: &OsStr) -> Result<LogFile, String> {
-    let file = openat(directory, name, APPEND, FILE_MODE).map_err(|errno| match errno {
-        Errno::ELOOP => "is a symbolic link".to_owned(),
+fn append_in(directory: &impl AsFd, name: &OsStr) -> Result<LogFile, FileError> {
+    checked(openat(directory, name, APPEND, FILE_MODE).map_err(refusal)?)
+}
+
+fn refusal(errno: Errno) -> FileError {
+    match errno {
+        Errno::ELOOP => FileError::refused("is a symbolic link"),
         // A FIFO without a reader, or a socket.
-        Errno::ENXIO => NOT_REGULAR.to_owned(),
-        errno => reason(errno),
-    })?;
-    let found = fstat(&file).map_err(reason)?;
+        Errno::ENXIO => FileError::refused(NOT_REGULAR),
+        errno => errno.into(),
+    }
+}
+
+/// The file, if it is one to write to, and the last descriptors are left for other things, such as
+/// an accepted connection: of the free numbers, each gets the lowest.
+fn checked(file: OwnedFd) -> Result<LogFile, FileError> {
+    let number = u64::try_from(file.as_raw_fd()).unwrap_or(0);
+    if nofile().is_ok_and(|limit| number + LEFT_DESCRIPTORS >= limit.rlim_cur) {
+        return Err(Errno::EMFILE.into());
+    }
+    let found = fstat(&file)?;
     if kind(&found) != SFlag::S_IFREG {
-        return Err(NOT_REGULAR.to_owned());
+        return Err(FileError::refused(NOT_REGULAR));
     }
     if found.st_nlink > 1 {
-        return Err("has another name as well (a hard link)".to_owned());
+        return Err(FileError::refused("has another name as well (a hard link)"));
     }
     Ok(LogFile(File::from(file)))
 }
@@ -254,7 +334,9 @@ fn kind(found: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT
 }
 
+const LEFT_DESCRIPTORS: u64 = 4;
 const NOT_REGULAR: &str = "is not a regular file";
+const NO_DIRECTORY: &str = "its directory cannot be opened";
 /// O_NONBLOCK: does not wait for a FIFO or a lease (fcntl(2)).
 const APPEND: OFlag = OFlag::O_WRONLY
     .union(OFlag::O_APPEND)
@@ -296,7 +378,7 @@ mod tests {
 
         #[track_caller]
         fn refuses(&self, name: &str, why: &str) {
-            let error = LogFile::open(&self.at(name)).unwrap_err();
+            let error = LogFile::open(&self.at(name)).unwrap_err().to_string();
             assert!(error.contains(why), "{name}: {error}");
         }
     }
@@ -354,7 +436,7 @@ mod tests {
         place.refuses("second", "a hard link");
         place.refuses("target/x", "(ENOTDIR)");
         let null = LogFile::open(Path::new("/dev/null")).unwrap_err();
-        assert_eq!(null, NOT_REGULAR);
+        assert_eq!(null, FileError::refused(NOT_REGULAR));
         assert_eq!(fs::read(place.at("target")).unwrap(), b"");
     }
 
@@ -389,6 +471,8 @@ mod tests {
         }
         place.refuses("home/link/x", "the symbolic link link on the way to it is not");
         write(&place.at("home/real/x"), "x");
+        // As where there is no openat2(2).
+        assert!(walk(&place.at("home/real")).is_ok() && walk(&place.at("home/link")).is_err());
     }
 
     #[test]
@@ -423,7 +507,7 @@ mod tests {
         rotate(&path, 1).unwrap();
         assert_eq!(files(), [pair("x", ""), pair("x.1", "f")], "the surplus is removed");
         fs::create_dir(place.at("x.2")).unwrap();
-        let error = rotate(&path, 2).unwrap_err();
+        let error = rotate(&path, 2).unwrap_err().to_string();
         assert!(error.starts_with("x.1 cannot be renamed: "), "{error}");
         assert_eq!(fs::read(place.at("x.1")).unwrap(), b"f");
         assert!(sizes(9).eq([0, 1]), "a directory is no rotated file");

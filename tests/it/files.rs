@@ -461,6 +461,36 @@ fn a_directory_that_is_closed_to_k1s_is_waited_for() {
     assert_eq!(read(&log), "x\n");
 }
 
+/// Runs that waited for descriptors took all that were freed, and the file got none.
+#[test]
+fn without_descriptors_a_file_waits_for_one() {
+    let k1s = K1s::with().nofile(40).start();
+    let script = "until [ -e go ]; do sleep 0.01; done; echo x; exec sleep 1000";
+    let running = || {
+        let jobs = k1s.get("/?state=running").json();
+        jobs.as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect()
+    };
+    for number in 0..20 {
+        k1s.create(&format!("j{number}"), &to(json!({"path": "{job}.log"}), continuous(script)));
+    }
+    wait_until("no more can be started", || {
+        k1s.stderr().contains("deferred, because this machine is short of something")
+    });
+    let running: Vec<String> = running();
+    fs::write(k1s.dir().join("go"), "").unwrap();
+    let fails = |line: &str| line.contains(" log file ") && line.contains("(EMFILE); trying again");
+    wait_until("there are too many files", || k1s.stderr().lines().any(fails));
+    assert!(running.len() > 4, "{running:?}");
+    let has_written = |id: &String| k1s.get(&format!("/job/{id}/logs")).text() == "x\n";
+    wait_until("all have written", || running.iter().all(has_written));
+    for id in &running {
+        k1s.delete(&format!("/job/{id}"));
+    }
+    for id in &running {
+        wait_until("all was written", || read(k1s.dir().join(format!("{id}.log"))) == "x\n");
+    }
+}
+
 #[test]
 fn nothing_but_a_regular_file_is_written_to() {
     let k1s = K1s::start();

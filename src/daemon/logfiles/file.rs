@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::pending::Pending;
 use crate::job::spec::LogFileSpec;
 use crate::os;
+use crate::os::logfile::FileError;
 use crate::supervisor::LogFileOwner;
 use crate::time::{Mono, Now};
 
@@ -110,7 +111,7 @@ impl LogFile {
     ///
     /// # Errors
     /// Why it cannot be opened, for people.
-    pub(super) fn open(&mut self) -> Result<(u64, bool), String> {
+    pub(super) fn open(&mut self) -> Result<(u64, bool), FileError> {
         let is_stale = std::mem::take(&mut self.is_stale);
         if let Some(handle) = self.handle.take().filter(|_| !is_stale) {
             let status = handle.status()?;
@@ -130,7 +131,7 @@ impl LogFile {
     ///
     /// # Errors
     /// Why that is not possible, for people.
-    pub(super) fn clear(&mut self) -> Result<bool, String> {
+    pub(super) fn clear(&mut self) -> Result<bool, FileError> {
         match &mut self.handle {
             Some(handle) if !self.is_stale => handle.clear().map(|()| true),
             Some(_) | None => Ok(false),
@@ -139,7 +140,7 @@ impl LogFile {
 
     /// Appends to the open file. Returns how many bytes were written, and if not all, why; then the
     /// file is closed.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> (usize, Result<(), String>) {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> (usize, Result<(), FileError>) {
         let Some(handle) = &mut self.handle else { return (0, Ok(())) };
         let (count, result) = handle.append(bytes);
         if let Some(last) = bytes.get(..count).and_then(<[u8]>::last) {
@@ -156,13 +157,17 @@ impl LogFile {
     ///
     /// # Errors
     /// Why that is not possible, for people. The file is closed then.
-    pub(super) fn rotate(&mut self) -> Result<(), String> {
+    pub(super) fn rotate(&mut self) -> Result<(), FileError> {
         let Some(mut handle) = self.handle.take() else { return Ok(()) };
         let handle = match self.max_files {
-            ..=1 => handle.clear().map(|()| handle),
-            most => os::logfile::rotate(Path::new(self.path.as_ref()), most - 1),
+            ..=1 => handle.clear().map(|()| handle)?,
+            most => {
+                // There may be no other descriptor.
+                drop(handle);
+                os::logfile::rotate(Path::new(self.path.as_ref()), most - 1)?
+            }
         };
-        self.handle = Some(handle?);
+        self.handle = Some(handle);
         self.is_mid_line = false;
         Ok(())
     }

@@ -22,7 +22,7 @@ mod file;
 mod pending;
 mod quota;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use self::file::{LogFile, Retry};
 use self::quota::{Quota, Victim};
 use super::shares::FILE_OPERATIONS_A_TURN;
 use crate::job::{JobId, JobSpec};
-use crate::os::logfile::{MOST_ROTATED, find, remove};
+use crate::os::logfile::{FileError, MOST_ROTATED, find, remove};
 use crate::supervisor::{LogFileEvent, LogFileOwner, RunKey};
 use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
@@ -49,6 +49,8 @@ pub(super) struct LogFiles {
     pending_bytes: usize,
     /// How many bytes were ever dropped.
     missing_bytes: u64,
+    /// Files for which there was no descriptor.
+    short: BTreeSet<FileKey>,
     events: VecDeque<(LogFileOwner, Rc<str>, LogFileEvent)>,
     /// How many operations were done since this was last asked.
     operations: usize,
@@ -87,6 +89,7 @@ impl Default for LogFiles {
             timers: TimerWheel::new(Mono::default()),
             pending_bytes: 0,
             missing_bytes: 0,
+            short: BTreeSet::new(),
             events: VecDeque::new(),
             operations: 0,
             quota: None,
@@ -197,6 +200,16 @@ impl LogFiles {
         }
     }
 
+    /// Another run is to be spawned: tries first to open the files that have lacked descriptors, up
+    /// to the share of a turn. Returns whether there are enough now.
+    pub(super) fn has_descriptors(&mut self, now: Now) -> bool {
+        let short = self.short.iter().take(FILE_OPERATIONS_A_TURN).copied();
+        short.collect::<Vec<_>>().into_iter().all(|key| {
+            self.attempt(key, &[], now);
+            !self.short.contains(&key)
+        }) && self.short.is_empty()
+    }
+
     /// What has happened to a file since this was last asked.
     pub(super) fn poll_event(&mut self) -> Option<(LogFileOwner, Rc<str>, LogFileEvent)> {
         self.events.pop_front()
@@ -256,7 +269,7 @@ impl LogFiles {
 
     /// Appends to the file, and rotates it when it is full. Returns how many bytes were written,
     /// and if not all, why.
-    fn append(&mut self, key: FileKey, bytes: &[u8], now: Now) -> (usize, Result<(), String>) {
+    fn append(&mut self, key: FileKey, bytes: &[u8], now: Now) -> (usize, Result<(), FileError>) {
         let mut written = 0;
         // Whether it was rotated just now before anything was written.
         let mut is_in_vain = false;
@@ -291,7 +304,7 @@ impl LogFiles {
     }
 
     /// Opens the file if needed. Returns its size in bytes.
-    fn open(&mut self, key: FileKey) -> Result<u64, String> {
+    fn open(&mut self, key: FileKey) -> Result<u64, FileError> {
         let Some(file) = self.files.get_mut(&key) else { return Ok(0) };
         self.operations += usize::from(!file.is_open());
         let (size, is_another) = file.open()?;
@@ -316,11 +329,14 @@ impl LogFiles {
         for _ in 0..MOST_VICTIMS {
             let victim = self.quota.as_ref().and_then(|quota| quota.victim(more as u64));
             let Some(victim) = victim else { return };
-            self.remove(&victim);
+            if !self.remove(&victim) {
+                return;
+            }
         }
     }
 
-    fn remove(&mut self, victim: &Victim) {
+    /// Returns whether the victim counts no longer.
+    fn remove(&mut self, victim: &Victim) -> bool {
         self.operations += 1;
         let key = self.keys.get(&victim.path).filter(|_| victim.is_current);
         let file = key.and_then(|key| self.files.get_mut(key));
@@ -329,7 +345,7 @@ impl LogFiles {
                 true => Ok(()),
                 false => remove(Path::new(victim.path.as_ref()), victim.number),
             });
-        let Some(quota) = &mut self.quota else { return };
+        let Some(quota) = &mut self.quota else { return false };
         let (owner, path) = (victim.owner.clone(), victim.path.clone());
         match result {
             Ok(()) => {
@@ -338,11 +354,15 @@ impl LogFiles {
                     self.events.push_back((owner, path, event));
                 }
             }
+            // It can be removed later.
+            Err(error) if error.is_shortage() => return false,
             Err(error) => {
                 quota.forget(&victim.path);
+                let error = error.to_string();
                 self.events.push_back((owner, path, LogFileEvent::NotRemoved { error }));
             }
         }
+        true
     }
 
     fn rotate(&mut self, key: FileKey, now: Now) {
@@ -359,20 +379,26 @@ impl LogFiles {
         }
         match result {
             Ok(()) if before.is_some() => self.tell(key, LogFileEvent::RotatedAgain),
-            Err(error) if before.is_none() => self.tell(key, LogFileEvent::NotRotated { error }),
+            Err(error) if before.is_none() => {
+                self.tell(key, LogFileEvent::NotRotated { error: error.to_string() })
+            }
             Ok(()) | Err(_) => {}
         }
     }
 
-    fn fail(&mut self, key: FileKey, error: String, now: Now) {
+    fn fail(&mut self, key: FileKey, error: FileError, now: Now) {
         let Some(file) = self.files.get_mut(&key) else { return };
         let before = file.failure;
         let retry = Retry::after(before, now);
         file.failure = Some(retry);
+        match error.is_shortage() {
+            true => self.short.insert(key),
+            false => self.short.remove(&key),
+        };
         let is_given_up = file.given_up_at.is_some_and(|at| at <= now.mono);
         let is_waiting = !file.pending.bytes().is_empty();
         if before.is_none() {
-            self.tell(key, LogFileEvent::Failed { error });
+            self.tell(key, LogFileEvent::Failed { error: error.to_string() });
         }
         if is_given_up {
             self.give_up(key);
@@ -386,6 +412,7 @@ impl LogFiles {
         if file.failure.take().is_some() {
             let missing = file.pending.take_missing();
             self.timers.cancel(&key);
+            self.short.remove(&key);
             self.tell(key, LogFileEvent::Recovered { missing });
         }
     }
@@ -407,6 +434,7 @@ impl LogFiles {
         if self.files.get(&key).is_some_and(is_unused) {
             self.give_up(key);
             self.timers.cancel(&key);
+            self.short.remove(&key);
             if let Some(file) = self.files.remove(&key) {
                 self.keys.remove(&file.path);
                 if let Some(quota) = &mut self.quota {
