@@ -59,7 +59,7 @@ fn level(kind: &EventKind) -> LogLevel {
     };
     let is_continuous = job_type == JobType::Continuous;
     match what {
-        Happened::Created | Happened::Removed { .. } => Debug,
+        Happened::Created | Happened::Expired | Happened::Removed { .. } => Debug,
         Happened::Replaced => Info,
         Happened::Asked(request) => match request {
             Request::Start | Request::Restart | Request::Kill | Request::Remove => Info,

@@ -133,6 +133,8 @@ pub enum Happened {
     },
     /// It starts nothing more without a request: `Succeeded`, `Failed` or `Killed`.
     Finished(State),
+    /// It removes itself, because its time to live is over.
+    Expired,
     /// It was removed, and no process of it is left.
     Removed {
         /// Another job has its id already.

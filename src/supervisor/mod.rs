@@ -528,6 +528,7 @@ impl Supervisor {
         if self.jobs.get(&key).is_some_and(|job| job.has_expired()) {
             self.detach(key);
             if let Some(job) = self.jobs.get_mut(&key) {
+                job.tell(Happened::Expired, &mut self.core, now);
                 job.remove(&mut self.core, now);
             }
         }

@@ -34,6 +34,7 @@ impl Happened {
             | Happened::ExitsAtOnce
             | Happened::Skipped(_)
             | Happened::Finished(_)
+            | Happened::Expired
             | Happened::Removed { .. } => None,
         }
     }
@@ -90,6 +91,7 @@ impl Display for Happened {
             Happened::LogFile { path, what, .. } => write!(f, "log file {path} {what}"),
             Happened::Finished(State::Failed) => f.write_str("failed, and is not started again"),
             Happened::Finished(state) => f.write_str(state.name()),
+            Happened::Expired => f.write_str("removes itself: its time to live is over"),
             Happened::Removed { .. } => f.write_str("removed"),
         }
     }

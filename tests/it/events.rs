@@ -164,6 +164,16 @@ fn each_kind_of_event_is_told() {
     );
 }
 
+#[test]
+fn a_job_that_removes_itself_says_so() {
+    let k1s = K1s::start();
+    let mut follower = Follower::new(&k1s, "", None);
+    follower.until("snapshot");
+    k1s.create("x", &with(one_off("true"), json!({"ttlSecondsAfterFinished": 0})));
+    let wanted = ["created", "started 1", "exited 1", "finished", "expired", "removed"];
+    assert_eq!(briefs(&follower.until("removed")), wanted);
+}
+
 /// Whoever showed a list of jobs took the new one off it when the old one was gone.
 #[test]
 fn a_removed_job_is_not_taken_for_its_successor() {

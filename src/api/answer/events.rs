@@ -166,6 +166,7 @@ fn name(kind: &EventKind) -> &'static str {
             Happened::Skipped(_) => "skipped",
             Happened::LogFile { .. } => "logfile",
             Happened::Finished(_) => "finished",
+            Happened::Expired => "expired",
             Happened::Removed { .. } => "removed",
         },
     }
@@ -203,6 +204,7 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
     match what {
         Happened::Created
         | Happened::Replaced
+        | Happened::Expired
         | Happened::Overdue { .. }
         | Happened::Unseen { .. }
         | Happened::ExitsAtOnce => Ok(()),
