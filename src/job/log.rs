@@ -101,6 +101,16 @@ impl<'a> RunLog<'a> {
         RunLog::new(record.number, record.stdout.parts(), record.stderr.parts())
     }
 
+    /// The offset of the first byte that is kept of a stream.
+    #[cfg(feature = "properties")]
+    pub fn kept_from(&self, stream: Stream) -> u64 {
+        let [stdout, stderr] = &self.streams;
+        match stream {
+            Stream::Stdout => stdout.begin(),
+            Stream::Stderr => stderr.begin(),
+        }
+    }
+
     fn new(number: u64, stdout: (u64, Option<&'a Kept>), stderr: (u64, Option<&'a Kept>)) -> Self {
         let stream = |(written, kept)| StreamLog { written, kept };
         RunLog { number, streams: [stream(stdout), stream(stderr)] }

@@ -12,6 +12,9 @@
 //! checks are where they can fail: at a spawn, a signal, an exit. At the end everything is removed
 //! or shut down, which must end and leave nothing.
 //!
+//! Clients follow the jobs' logs and the events meanwhile: `followers`, held against what was written
+//! by `readers`.
+//!
 //! Chance comes from a seed, or from the bytes of a fuzzer.
 
 #![allow(
@@ -21,9 +24,12 @@
     reason = "a property that does not hold panics"
 )]
 
+mod followers;
+mod readers;
 mod rng;
 mod specs;
 mod world;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -36,8 +42,10 @@ use crate::supervisor::{
 };
 use crate::time::{Mono, Now, Wall};
 
+use followers::{Followers, Scene};
 use rng::Rng;
 use world::World;
+use written::Written;
 
 /// Plays a seed for so many turns, and then to its end. With `is_traced`, writes its last events to
 /// stderr when it fails. Adds what happened to `tally`.
@@ -75,6 +83,9 @@ struct Sim {
     supervisor: Supervisor,
     settings: Settings,
     world: World,
+    followers: Followers,
+    /// How often somebody has written something.
+    writes: u64,
     jobs: BTreeMap<JobKey, JobModel>,
     runs: BTreeMap<RunKey, RunModel>,
     /// First processes of runs that were not reaped yet.
@@ -105,6 +116,7 @@ struct JobModel {
     /// How many runs have ended, and how many bytes they have written.
     ended: u64,
     written: u64,
+    output: Written,
     /// The CPU time of its runs that was told, in milliseconds.
     used: u64,
     last_launched: u64,
@@ -149,10 +161,11 @@ impl Sim {
         let settings = Settings {
             instance: "k".into(),
             job_limit: 8,
-            output_memory: 10_000,
+            output_memory: rng.pick(&[10_000, 10_000, 300_000]),
             shutdown_timeout: Duration::from_millis(rng.pick(&[0, 1_000, 9_000])),
             main: rng.percent(20).then(|| JobId::parse(IDS[0]).unwrap()),
         };
+        let followers = Followers::new(&mut rng);
         Sim {
             seed,
             ids: &IDS[..rng.pick(&[1, 2, 6])],
@@ -162,6 +175,8 @@ impl Sim {
             supervisor: Supervisor::new(settings.clone(), now),
             settings,
             world: World::default(),
+            followers,
+            writes: 0,
             jobs: BTreeMap::new(),
             runs: BTreeMap::new(),
             leaders: BTreeSet::new(),
@@ -184,11 +199,20 @@ impl Sim {
             self.event();
             self.notice_shutdown();
         }
+        if self.followers.read_logs() && self.rng.percent(50) {
+            self.write();
+        }
         self.drain();
         self.fire_timers();
-        self.supervisor.forget_departed(|_| false);
+        self.follow();
         self.check();
         self.is_signalled = false;
+    }
+
+    fn follow(&mut self) {
+        let Sim { followers, supervisor, jobs, draining, ids, now, rng, tally, .. } = self;
+        let (ids, now) = (*ids, *now);
+        followers.turn(&mut Scene { supervisor, jobs, draining, ids, now, rng, tally });
     }
 
     /// Fires timers until none is due. A core whose timers are always due would make the loop spin.
@@ -346,6 +370,7 @@ impl Sim {
         let job = self.jobs.get_mut(&run.job).unwrap();
         job.results.push_back((run.number, code));
         job.ended += 1;
+        job.output.end(run.number, self.now);
     }
 
     fn write(&mut self) {
@@ -355,10 +380,12 @@ impl Sim {
             return;
         }
         let run = self.rng.pick(&runs);
-        let bytes = vec![b'x'; self.rng.pick(&[1, 10, 1_000, 5_000])];
+        let bytes = written::something(&mut self.writes, &mut self.rng);
         let stream = self.rng.pick(&STREAMS);
         self.supervisor.handle_output(run, stream, &bytes, self.now);
-        self.jobs.get_mut(&run.job).unwrap().written += bytes.len() as u64;
+        let job = self.jobs.get_mut(&run.job).unwrap();
+        job.written += bytes.len() as u64;
+        job.output.add(run.number, stream, &bytes, self.now);
         self.note("write", |_| format!("{run:?} {}", bytes.len()));
         assert!(self.supervisor.output_memory() <= self.settings.output_memory);
     }
@@ -464,6 +491,7 @@ impl Sim {
             results: VecDeque::new(),
             ended: 0,
             written: 0,
+            output: Written::default(),
             used: 0,
             last_launched: 0,
             deferred: BTreeSet::new(),
@@ -803,7 +831,7 @@ impl Sim {
         for _ in 0..MOST_LAST_TURNS {
             self.drain();
             self.fire_timers();
-            self.supervisor.forget_departed(|_| false);
+            self.follow();
             self.check();
             let timer = self.supervisor.poll_timeout().map(|at| at.0);
             let has_ended = !self.world.zombies().is_empty() || !self.draining.is_empty();
@@ -821,6 +849,9 @@ impl Sim {
         if self.shutdown.is_some() {
             return assert!(self.exited, "the shutdown has no end");
         }
+        let Sim { followers, supervisor, jobs, draining, ids, now, rng, tally, .. } = self;
+        let (ids, now) = (*ids, *now);
+        followers.wind_up(&mut Scene { supervisor, jobs, draining, ids, now, rng, tally });
         assert!(self.supervisor.job_after(None).is_none());
         assert_eq!(self.supervisor.live_runs(), 0);
         assert_eq!(self.supervisor.output_memory(), 0);
@@ -1000,22 +1031,30 @@ impl Tally {
 }
 
 /// All of these must happen in a run of many seeds, or it has not tested everything.
-pub const EVENTS: [&str; 25] = [
+pub const EVENTS: [&str; 33] = [
     "action",
     "collected",
     "create",
+    "cut",
     "deferred",
     "ended",
+    "event read",
     "exit",
+    "follow events",
+    "follow log",
+    "followed to the end",
     "gave up",
     "kill",
+    "line read",
     "look not whole",
+    "lost told",
     "measure",
     "orphans",
     "pass",
     "put",
     "remove",
     "restart",
+    "resume events",
     "reused pids",
     "run",
     "shutdown",

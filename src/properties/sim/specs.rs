@@ -67,7 +67,7 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
         format!(
             r#""output":{{"limitBytes":{},"historyLimit":{}}}"#,
             rng.pick(&[0, 100, 4_000, 65_536]),
-            rng.below(5)
+            rng.pick(&[0, 1, 2, 3, 4, 4, 100])
         ),
     ];
     if rng.percent(30) {
