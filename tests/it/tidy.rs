@@ -746,7 +746,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["supervisor", "http", "job", "calendar"]),
     ("config", &["job", "schedule", "http"]),
     ("os", &["job"]),
-    ("properties", &["api", "config", "supervisor", "http", "job", "schedule"]),
+    ("properties", &["api", "config", "supervisor", "http", "job", "schedule", "calendar"]),
     ("supervisor", &["job", "schedule", "timer"]),
     ("job", &["schedule"]),
     ("schedule", &["calendar"]),
