@@ -4,7 +4,7 @@
 //!   fuzz/ (libFuzzer, new bytes) ──┐
 //!                                  ├─▶ ALL ─▶ head, connection, chunked   (http::properties)
 //!   cargo test (fuzz/corpus) ──────┘          cron                        (schedule::properties)
-//!                                             api, config, job, supervisor (here)
+//!                                             api, config, job, query, supervisor (here)
 //! ```
 //!
 //! A property panics when it does not hold, which nothing else may do. Those of this room use
@@ -15,6 +15,7 @@ mod api;
 mod config;
 pub mod exposition;
 mod job;
+mod query;
 mod service;
 pub mod sim;
 
@@ -22,7 +23,7 @@ pub mod sim;
 pub type Property = fn(&[u8]);
 
 /// All properties, by the name of their fuzz target, corpus and dictionary.
-pub const ALL: [(&str, Property); 8] = [
+pub const ALL: [(&str, Property); 9] = [
     ("api", api::check_api),
     ("chunked", crate::http::properties::check_chunked),
     ("config", config::check_config),
@@ -30,6 +31,7 @@ pub const ALL: [(&str, Property); 8] = [
     ("cron", crate::schedule::properties::check_cron),
     ("head", crate::http::properties::check_head),
     ("job", job::check_job),
+    ("query", query::check_query),
     ("supervisor", sim::check_supervisor),
 ];
 

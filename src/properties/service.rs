@@ -11,35 +11,43 @@ use std::time::Duration;
 
 use crate::api::{Api, Pending};
 use crate::http::properties::{check_answers, without_interim};
-use crate::http::{Connection, Incoming, Limits, Method};
+use crate::http::{Connection, Head, Incoming, Limits, Method};
 use crate::job::{ExitStatus, Pid, Signal, SpawnFailure, Stream};
-use crate::supervisor::{Action, Left, Settings, Supervisor, Target, Vitals};
+use crate::supervisor::{Action, JobKey, Left, Settings, Supervisor, Target, Vitals};
 use crate::time::{Mono, Now, Wall};
 
-/// An API with the token `t`, and at most two jobs.
+/// An API with the token `t`.
 pub(super) struct Service {
     pub(super) supervisor: Supervisor,
     api: Api,
-    now: Now,
+    pub(super) now: Now,
     spawns: i32,
-    alive: BTreeSet<Pid>,
+    pub(super) alive: BTreeSet<Pid>,
 }
 
 /// The connection of one client.
-struct Peer {
-    connection: Connection,
-    pending: Option<Pending>,
-    methods: Vec<Method>,
+pub(super) struct Peer {
+    pub(super) connection: Connection,
+    pub(super) pending: Option<Pending>,
+    /// The heads of its requests.
+    pub(super) heads: Vec<Head>,
     answers: Vec<u8>,
 }
 
 impl Default for Service {
     fn default() -> Service {
+        Service::of_jobs(2)
+    }
+}
+
+impl Service {
+    /// It may have so many jobs.
+    pub(super) fn of_jobs(job_limit: usize) -> Service {
         let now = Now { mono: Mono(1_000), wall: Wall(1_774_656_000_000) };
         let settings = Settings {
             instance: "k".into(),
-            job_limit: 2,
-            output_memory: 1 << 20,
+            job_limit,
+            output_memory: OUTPUT_MEMORY,
             shutdown_timeout: Duration::from_secs(9),
             main: None,
         };
@@ -51,18 +59,21 @@ impl Default for Service {
             alive: BTreeSet::new(),
         }
     }
-}
 
-impl Service {
+    /// A new client.
+    pub(super) fn connect(&self) -> Peer {
+        Peer {
+            connection: Connection::new(Rc::new(Limits::default()), self.now),
+            pending: None,
+            heads: Vec::new(),
+            answers: Vec::new(),
+        }
+    }
+
     /// Serves a client that sends these bytes until it has all answers; returns the status and the
     /// body of each.
     pub(super) fn talk(&mut self, bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
-        let mut peer = Peer {
-            connection: Connection::new(Rc::new(Limits::default()), self.now),
-            pending: None,
-            methods: Vec::new(),
-            answers: Vec::new(),
-        };
+        let mut peer = self.connect();
         let mut rest = bytes;
         while !rest.is_empty() && !peer.connection.is_finished() {
             if peer.connection.wants_read() {
@@ -76,18 +87,44 @@ impl Service {
         while !peer.connection.is_finished() {
             self.serve(&mut peer);
         }
-        check_answers(&without_interim(&peer.answers), &peer.methods)
+        peer.answers()
     }
 
-    /// One turn: input, pending answers, output; if there is nothing to do, time passes.
+    /// One turn; if there is nothing to do, time passes.
     fn serve(&mut self, peer: &mut Peer) {
-        let Peer { connection, pending, methods, answers } = peer;
+        let is_idle = !self.advance(peer, usize::MAX);
+        self.forget_departed(peer.pending.as_ref().and_then(Pending::reads_output_of));
+        if is_idle && !peer.connection.is_finished() && !may_read(&peer.connection) {
+            let pending = peer.pending.as_ref();
+            let deadlines = [
+                peer.connection.deadline(),
+                pending.and_then(|pending| pending.want().deadline()),
+                self.supervisor.poll_timeout(),
+            ];
+            let Some(next) = deadlines.into_iter().flatten().min() else {
+                unreachable!("waits for ever: {:?}", peer.connection);
+            };
+            self.sleep(next.since(self.now.mono));
+            peer.connection.handle_deadline(self.now);
+        }
+    }
+
+    /// Jobs that are gone are forgotten, unless somebody reads this one.
+    pub(super) fn forget_departed(&mut self, read: impl IntoIterator<Item = JobKey>) {
+        let read: BTreeSet<JobKey> = read.into_iter().collect();
+        self.supervisor.forget_departed(|job| read.contains(&job));
+    }
+
+    /// Input, pending answers, output, of which the client takes so much. Returns whether there was
+    /// anything to do.
+    pub(super) fn advance(&mut self, peer: &mut Peer, takes: usize) -> bool {
+        let Peer { connection, pending, heads, answers } = peer;
         let mut is_idle = true;
         while pending.is_none()
             && let Some(incoming) = connection.poll(self.now)
         {
             if let Incoming::Head(head) = &incoming {
-                methods.push(head.method);
+                heads.push(head.clone());
             }
             *pending = self.api.handle(incoming, connection, &mut self.supervisor, self.now);
             self.perform();
@@ -99,39 +136,31 @@ impl Service {
             *pending = None;
             is_idle = false;
         }
-        let read = pending.as_ref().and_then(Pending::reads_output_of);
-        self.supervisor.forget_departed(|job| read == Some(job));
         let unsent = connection.unsent().len();
-        answers.extend_from_slice(connection.unsent());
         if unsent > 0 {
-            connection.handle_sent(unsent, self.now);
+            let taken = unsent.min(takes);
+            answers.extend_from_slice(connection.unsent().get(..taken).unwrap_or_default());
+            connection.handle_sent(taken, self.now);
+            is_idle &= taken == 0;
         } else if connection.wants_shutdown_write() {
             connection.handle_shutdown_write(self.now);
-        } else if is_idle && !connection.is_finished() && !may_read(connection) {
-            self.sleep(connection, pending.as_ref());
+            is_idle = false;
         }
+        !is_idle
     }
 
-    fn sleep(&mut self, connection: &mut Connection, pending: Option<&Pending>) {
-        let deadlines = [
-            connection.deadline(),
-            pending.and_then(|pending| pending.want().deadline()),
-            self.supervisor.poll_timeout(),
-        ];
-        let Some(next) = deadlines.into_iter().flatten().min() else {
-            unreachable!("waits for ever: {connection:?}");
-        };
-        let slept = next.since(self.now.mono).as_millis() as u64;
+    /// Time passes.
+    pub(super) fn sleep(&mut self, time: Duration) {
+        let slept = time.as_millis() as u64;
         self.now.mono.0 += slept;
         self.now.wall.0 += slept as i64;
-        connection.handle_deadline(self.now);
         self.supervisor.handle_timeout(self.now);
         self.perform();
     }
 
     /// Does what the supervisor wants, but not without limit, because a job may be restarted at
     /// once.
-    fn perform(&mut self) {
+    pub(super) fn perform(&mut self) {
         for _ in 0..MOST_ACTIONS {
             if let Some(action) = self.supervisor.poll_action() {
                 self.act(action);
@@ -182,6 +211,14 @@ impl Service {
     }
 }
 
+impl Peer {
+    /// The status and the body of each answer.
+    pub(super) fn answers(&self) -> Vec<(u16, Vec<u8>)> {
+        let methods: Vec<Method> = self.heads.iter().map(|head| head.method).collect();
+        check_answers(&without_interim(&self.answers), &methods)
+    }
+}
+
 /// Whether there may be more to read before time passes.
 fn may_read(connection: &Connection) -> bool {
     connection.wants_read() && !connection.is_half_closed()
@@ -189,6 +226,8 @@ fn may_read(connection: &Connection) -> bool {
 
 /// k1s's own working directory.
 pub(super) const DIRECTORY: &str = "/srv";
+/// The most memory for captured output.
+pub(super) const OUTPUT_MEMORY: usize = 1 << 20;
 /// How much is read at a time.
 const PIECE: usize = 1000;
 const MOST_ACTIONS: usize = 100;
