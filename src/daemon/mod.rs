@@ -190,6 +190,7 @@ impl Daemon {
         loop {
             self.drain();
             if let Some(code) = self.exit_code {
+                self.peers.serve_last(&mut self.supervisor, self.now);
                 self.end(code);
                 return code;
             }

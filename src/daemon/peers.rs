@@ -303,6 +303,15 @@ impl Peers {
         self.backlog_held_until = is_held_back.then(|| now.mono + FLOW_WINDOW);
     }
 
+    /// k1s ends: whoever waits for something, or follows it, is sent the last of it, as far as its
+    /// socket takes it.
+    pub(super) fn serve_last(&mut self, supervisor: &mut Supervisor, now: Now) {
+        let waits = |(token, peer): (&Token, &Peer)| peer.pending.is_some().then_some(*token);
+        for token in self.peers.iter().filter_map(waits).collect::<Vec<_>>() {
+            self.serve_one(token, supervisor, now);
+        }
+    }
+
     /// Acts on deadlines that have passed.
     pub(super) fn handle_timeout(&mut self, supervisor: &mut Supervisor, now: Now) {
         if self.accept_again.is_some_and(|at| at <= now.mono) {

@@ -195,6 +195,36 @@ fn a_removed_job_is_not_taken_for_its_successor() {
     assert_eq!(told[1].data["successor"], true);
 }
 
+/// What happened in its last turn was told to nobody.
+#[test]
+fn k1s_ends_when_the_last_is_told() {
+    let k1s = K1s::start();
+    k1s.create(
+        "x",
+        &continuous("trap 'echo bye; exit' TERM; echo up; while :; do sleep 0.01; done"),
+    );
+    wait_until("it minds TERM", || k1s.get("/job/x/logs").text() == "up\n");
+    let mut follower = Follower::new(&k1s, "", None);
+    follower.until("snapshot");
+    let (mut reader, mut waits) = (k1s.connect(), k1s.connect());
+    let ask = |client: &mut Client, path: &str| {
+        let token = k1s.authorization();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: k1s\r\n{token}\r\n"));
+    };
+    ask(&mut reader, "/job/x/logs?follow=true&stream=stdout");
+    reader.chunked_head();
+    ask(&mut waits, "/job/x?wait=60&for=ended");
+    wait_until("all are there", || k1s.get("/metrics").text().contains("\nk1s_connections 4\n"));
+    k1s.signal(Signal::SIGTERM);
+    assert_eq!(briefs(&follower.until("finished")), ["shutdown", "exited 1", "finished"]);
+    let reply = waits.reply();
+    assert_eq!((reply.status, reply.json()["state"].as_str()), (200, Some("killed")));
+    let mut text = Vec::new();
+    while !text.ends_with(b"bye\n") {
+        text.extend(reader.chunk().unwrap());
+    }
+}
+
 #[test]
 fn a_reconnect_loses_and_doubles_nothing() {
     let k1s = K1s::start();
