@@ -298,10 +298,15 @@ fn check_events(head: &Head, text: &str) {
     let mut seen = None;
     for block in blocks.filter(|block| *block != ":") {
         let lines: Vec<&str> = block.split('\n').collect();
-        let [id, name, data] = lines.as_slice() else { unreachable!("{block}") };
+        let (id, event) = match lines.as_slice() {
+            [id] => (id, None),
+            [id, name, data] => (id, Some((name, data))),
+            _ => unreachable!("{block}"),
+        };
         let id = id.strip_prefix("id: k-").and_then(|id| id.parse::<u64>().ok());
         assert!(id.is_some() && (seen.is_none() || seen < id), "{block} after {seen:?}");
         seen = id;
+        let Some((name, data)) = event else { continue };
         let data = json(data.strip_prefix("data: ").unwrap_or_default());
         let is_asked = |id: &Value| {
             let mut ids = head.query_values("job").peekable();

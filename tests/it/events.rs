@@ -12,6 +12,7 @@ use crate::harness::{Client, K1s, continuous, cron, one_off, stays_true, wait_un
 struct Follower {
     client: Client,
     text: Vec<u8>,
+    last_id: String,
 }
 
 /// One event.
@@ -47,7 +48,7 @@ impl Follower {
         let head = client.chunked_head();
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
         assert_eq!(head.header("x-accel-buffering"), Some("no"));
-        let mut follower = Follower { client, text: Vec::new() };
+        let mut follower = Follower { client, text: Vec::new(), last_id: String::new() };
         assert_eq!(follower.block().unwrap(), "retry: 1000");
         follower
     }
@@ -71,6 +72,7 @@ impl Follower {
         }
         let fields: BTreeMap<&str, &str> =
             block.lines().map(|line| line.split_once(": ").unwrap()).collect();
+        fields["id"].clone_into(&mut self.last_id);
         let data = serde_json::from_str(fields["data"]).unwrap();
         Some(Told { id: fields["id"].into(), name: fields["event"].into(), data })
     }
@@ -318,6 +320,34 @@ fn only_the_jobs_that_are_asked_for_are_told_of() {
     let wanted = ["requested", "started 2", "exited 2", "finished"];
     let wanted = ["c", "a"].map(|id| wanted.map(|name| format!("\"{id}\" {name}"))).concat();
     assert_eq!(told, wanted);
+}
+
+/// The last event of its job had left the ring, and with it what happened while it was away.
+#[test]
+fn who_follows_one_job_of_many_comes_back_to_where_it_was() {
+    let k1s = K1s::start();
+    for id in ["a", "b"] {
+        k1s.run(id, &one_off("true"));
+    }
+    let mut follower = Follower::new(&k1s, "?job=a", None);
+    follower.until("snapshot");
+    let replace = |id: &str, label: usize| {
+        let labels = json!({"labels": {"n": label.to_string()}});
+        let body = with(one_off("true"), labels).to_string();
+        assert_eq!(k1s.request("PUT", &format!("/job/{id}"), body.as_bytes()).status, 200);
+    };
+    (0..600).for_each(|label| replace("b", label));
+    let first = follower.last_id.clone();
+    let number = |id: &str| id.rsplit_once('-').unwrap().1.parse::<u64>().unwrap();
+    while number(&follower.last_id) < number(&first) + 512 {
+        let block = follower.block().unwrap();
+        let id = block.strip_prefix("id: ").unwrap();
+        assert!(!id.contains('\n'), "an event of b: {block}");
+        id.clone_into(&mut follower.last_id);
+    }
+    replace("a", 1);
+    let mut back = Follower::new(&k1s, "?job=a", Some(&follower.last_id));
+    assert_eq!(briefs(&back.until("replaced")), ["replaced"]);
 }
 
 #[test]

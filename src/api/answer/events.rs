@@ -34,6 +34,8 @@ pub(in crate::api) struct Events {
     instance: String,
     /// The number of the next event.
     cursor: u64,
+    /// How many events whoever shows the last id that was sent has seen.
+    id_sent: u64,
     /// What is still to be written of the snapshot.
     snapshot: Option<Snapshot>,
     next_comment: Mono,
@@ -64,10 +66,12 @@ impl Events {
             let log = supervisor.events();
             (log.first()..=log.next()).contains(&number).then_some(number)
         });
+        let cursor = seen.unwrap_or(supervisor.events().next());
         Ok(Events {
             filter: filter(),
             instance,
-            cursor: seen.unwrap_or(supervisor.events().next()),
+            cursor,
+            id_sent: cursor,
             snapshot: seen.is_none().then(|| Snapshot::ToBegin(Listing::new(filter()))),
             next_comment: comment_after(now),
         })
@@ -113,6 +117,7 @@ impl Events {
                 Some(EventRead::Lost(_)) => return Slice::Over,
                 Some(EventRead::Event(number, event)) => self.write_event(number, event, out),
                 None => {
+                    self.write_progress(out);
                     if self.next_comment <= now.mono {
                         self.next_comment = comment_after(now);
                         out.extend_from_slice(COMMENT);
@@ -126,13 +131,24 @@ impl Events {
         Slice::Part
     }
 
-    fn write_event(&self, number: u64, event: &Event, out: &mut Vec<u8>) {
+    /// An id without an event, when so many events were of other jobs that the last id would soon be
+    /// too old to resume from. Clients remember it, and tell of no event.
+    fn write_progress(&mut self, out: &mut Vec<u8>) {
+        if self.cursor - self.id_sent >= MOST_EVENTS_WITHOUT_ID {
+            self.id_sent = self.cursor;
+            // Writing to memory cannot fail.
+            let _ = write!(out, "id: {}-{}\n\n", self.instance, self.cursor);
+        }
+    }
+
+    fn write_event(&mut self, number: u64, event: &Event, out: &mut Vec<u8>) {
         if let EventKind::Job { id, .. } = &event.kind
             && !self.filter.has(id)
         {
             return;
         }
-        write_id(out, &self.instance, number + 1, name(&event.kind));
+        self.id_sent = number + 1;
+        write_id(out, &self.instance, self.id_sent, name(&event.kind));
         write_json(out, &EventView(event));
         out.extend_from_slice(b"\n\n");
     }
@@ -285,6 +301,8 @@ fn request_name(request: Request) -> &'static str {
 /// How soon a client reconnects, in milliseconds.
 const RETRY: &[u8] = b"retry: 1000\n\n";
 const COMMENT: &[u8] = b":\n\n";
+/// A small part of those that are kept for clients that come back.
+const MOST_EVENTS_WITHOUT_ID: u64 = 64;
 const COMMENT_MILLIS: u64 = 15_000;
 /// The cost of an event that is not written, as the time to write so many bytes.
 const BYTES_AN_EVENT: usize = 32;

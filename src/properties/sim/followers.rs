@@ -384,7 +384,7 @@ impl Follower {
                 Item::Event(sent) => {
                     scene.tally.count("event read");
                     sent.apply(&mut self.client.rows);
-                    if let Sent::Event { id, .. } = sent {
+                    if let Sent::Event { id, .. } | Sent::Id(id) = sent {
                         self.client.last_event = Some(id);
                     }
                 }
