@@ -23,7 +23,7 @@ impl LastLines {
         let runs = || once(RunLog::of_record(record));
         // Fewer are found sooner, where lines are long or were written bit by bit.
         let begin = [LastLines::MOST as u64, 4, 1].into_iter().find_map(|lines| {
-            let mut tail = Tail::new(lines, false, runs(), filter, log_end);
+            let mut tail = Tail::new(lines, false, log_end);
             tail.search(runs(), filter, record.log_begin, MOST_SEARCHED_BYTES)
         });
         let (Some(mut cursor), mut kept) = (begin, Kept::default()) else {

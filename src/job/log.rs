@@ -272,6 +272,12 @@ impl<'a> Part<'a> {
         Line { number, at, run, stream, text, is_partial }
     }
 
+    /// Whether its last byte, if there is one, does not end a line.
+    fn ends_partially(&self) -> bool {
+        let [one, two] = self.log.bytes(self.begin + self.hidden, self.end);
+        two.last().or(one.last()).is_some_and(|byte| *byte != b'\n')
+    }
+
     /// How many lines end from there on.
     fn count_ends(&self, at: At) -> u64 {
         self.cuts(at).len() as u64 + self.log.newlines(at.offset, self.end)
@@ -539,26 +545,16 @@ pub struct Tail {
     /// How many ends of lines are still to find.
     left: u64,
     before: LogPlace,
+    /// What was written last is not found yet; it may be the beginning of a line that counts.
+    may_be_partial: bool,
 }
 
 impl Tail {
     /// A search for the last `lines` lines before this place. With `counts_partial`, the beginning
     /// of a line that has not ended counts as a line.
-    pub fn new<'a>(
-        lines: u64,
-        counts_partial: bool,
-        runs: impl Iterator<Item = RunLog<'a>>,
-        filter: LogFilter,
-        end: LogEnd,
-    ) -> Tail {
-        let mut walk = Walk::new(runs, end.place());
-        let mut last = std::iter::from_fn(|| walk.next_back()).filter(|part| filter.has(part));
-        let is_partial = |part: Part<'_>| {
-            let [one, two] = part.log.bytes(part.begin + part.hidden, part.end);
-            two.last().or(one.last()).is_some_and(|byte| *byte != b'\n')
-        };
-        let is_one = counts_partial && last.next().is_some_and(is_partial);
-        Tail { left: lines.saturating_add(1) - u64::from(is_one), before: end.place() }
+    pub fn new(lines: u64, counts_partial: bool, end: LogEnd) -> Tail {
+        let left = lines.saturating_add(1);
+        Tail { left, before: end.place(), may_be_partial: counts_partial }
     }
 
     /// Goes on in these runs; `None` when the budget, in bytes, is used up before it has found
@@ -583,6 +579,9 @@ impl Tail {
             budget = budget.saturating_sub((part.end - part.begin) as usize);
             let at = part.at(&Cursor::default());
             let count = part.count_ends(at);
+            if std::mem::take(&mut self.may_be_partial) && part.ends_partially() {
+                self.left = self.left.saturating_sub(1);
+            }
             if self.left == 0 {
                 let line = at.line + count;
                 return Some(part.cursor(At { offset: part.end, line, cut_was_read: true }));
@@ -893,7 +892,7 @@ mod tests {
             }
             let filter = filter(&mut world);
             let wanted = world.below(8);
-            let mut tail = Tail::new(wanted as u64, false, world.logs(), filter, world.end);
+            let mut tail = Tail::new(wanted as u64, false, world.end);
             let budget = [1, 100, usize::MAX][world.below(3)];
             let first = LogPlace::default();
             let cursor = loop {

@@ -191,9 +191,8 @@ impl Progress {
             (Some(line), _) => Progress::Read(Cursor::after(line)),
             (None, None) => Progress::Read(Cursor::at(first)),
             (None, Some(lines)) => {
-                let runs = job.log_of_run(filter.first_run);
                 let is_bytes = asked.format == Format::Bytes;
-                Progress::Search(Tail::new(lines, is_bytes, runs, filter, end), first)
+                Progress::Search(Tail::new(lines, is_bytes, end), first)
             }
         }
     }
