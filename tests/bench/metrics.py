@@ -1,11 +1,11 @@
-"""How long `GET /healthz` takes while others ask for metrics of very many jobs.
+"""How long `GET /healthz` takes while others ask for metrics, a listing or a snapshot of very many jobs.
 
 usage: tests/bench/metrics.py BINARY [JOBS] [RUNS] [PROCESSES] [SECONDS]
 
 JOBS (10,000) jobs that have ended RUNS (20) times each, which is a full history, and PROCESSES
-(1,000) more that run. Prints percentiles at rest, with one client that asks for /metrics again and
-again, and with four; the goal is a p99 of at most 5 times that at rest. Then how long an answer
-takes, its size, and the memory of k1s.
+(1,000) more that run. Prints percentiles at rest, and with one and with four clients that ask again
+and again for /metrics, for /, and for the snapshot of /events; the goal is a p99 of at most 5 times
+that at rest. Then how long an answer takes, its size, and the memory of k1s.
 
 k1s has one core, and this script and the other clients have another. Where it is permitted, k1s
 and the script run before everything else on their cores (SCHED_FIFO). Run by hand; the figures
@@ -19,10 +19,14 @@ import http.client, sys, time
 while True:
     began = time.monotonic()
     c = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
-    c.request("GET", "/metrics", headers={"Authorization": "Bearer " + sys.argv[2]})
+    c.request("GET", sys.argv[3], headers={"Authorization": "Bearer " + sys.argv[2]})
     reply = c.getresponse()
     size = 0
-    while piece := reply.read(65536): size += len(piece)
+    tail = b""
+    # A stream of events does not end, but its snapshot does.
+    while not (sys.argv[3] == "/events" and tail.endswith(b"]}\n\n")) and (piece := reply.read1(65536)):
+        size += len(piece)
+        tail = (tail + piece)[-4:]
     c.close()
     print(time.monotonic() - began, size, flush=True)
 '''
@@ -138,16 +142,18 @@ def main():
             print("    turns of at most so many seconds:", {le: after[le] - before[le] for le in after})
             return p99
         base = measure("at rest")
-        for count in (1, 4):
-            while len(scrapers) < count:
-                scrapers.append(subprocess.Popen([sys.executable, "-c", SCRAPER, str(k1s.port), TOKEN],
-                    stdout=subprocess.PIPE, text=True))
-            time.sleep(0.5)
-            measure(f"{count} asking for /metrics", base)
-        for scraper in scrapers:
-            scraper.kill()
-        answers = [tuple(map(float, line.split())) for s in scrapers for line in s.communicate()[0].splitlines() if line.count(" ") == 1]
-        print(f"{len(answers)} answers of {max(size for _, size in answers) / 1e6:.1f} MB, the shortest in {min(t for t, _ in answers):.2f} s")
+        for target in ("/metrics", "/", "/events"):
+            for count in (1, 4):
+                while len(scrapers) < count:
+                    scrapers.append(subprocess.Popen([sys.executable, "-c", SCRAPER, str(k1s.port), TOKEN, target],
+                        stdout=subprocess.PIPE, text=True))
+                time.sleep(0.5)
+                measure(f"{count} asking for {target}", base)
+            for scraper in scrapers:
+                scraper.kill()
+            answers = [tuple(map(float, line.split())) for s in scrapers for line in s.communicate()[0].splitlines() if line.count(" ") == 1]
+            scrapers.clear()
+            print(f"{len(answers)} answers of {max((size for _, size in answers), default=0) / 1e6:.1f} MB, the shortest in {min((t for t, _ in answers), default=0):.2f} s")
         alone = time.monotonic()
         k1s.ask(k1s.connect(), "GET", "/metrics")
         print(f"one alone: {time.monotonic() - alone:.2f} s; {k1s.resident()} MiB resident; longest turn {k1s.metric('k1s_loop_longest_turn_seconds') * 1000:.1f} ms")
