@@ -1,10 +1,13 @@
-//! The server side of HTTP/1.1 and 1.0, as bytes in and bytes out (RFC 9110, RFC 9112).
+//! HTTP/1.1 and 1.0, as bytes in and bytes out (RFC 9110, RFC 9112): the server's side, and of the
+//! client's what a probe needs.
 //!
 //! ```text
 //!   bytes ─▶ connection ─▶ Incoming::Head ─▶ proceed ─▶ Incoming::Request ─┐
 //!            │  request: the head, by httparse and stricter rules          │
 //!            │  chunked: bodies of unknown length                          ▼
 //!   bytes ◀─ connection ◀─ response: heads and framing ◀─ respond, start_stream
+//!
+//!   client: get ─▶ bytes, bytes ─▶ Answer ─▶ its status
 //! ```
 //!
 //! A [`Connection`] takes what was read and the time, and returns requests; it takes answers, and
@@ -17,6 +20,7 @@
 
 mod accept;
 mod chunked;
+pub mod client;
 mod connection;
 #[cfg(feature = "properties")]
 pub mod properties;

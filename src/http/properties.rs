@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::chunked::Chunked;
+use super::client::Answer;
 use super::request::{BodyLength, Version, parse_head};
 use super::response::CONTINUE;
 use super::scan::HeadScan;
@@ -77,6 +78,51 @@ pub fn check_chunked(data: &[u8]) {
             error.status != Status::BadRequest || expected.is_none(),
             "{error:?}: {expected:?}"
         ),
+    }
+}
+
+/// An answer to a probe, whole or split anywhere, has the status that a plain line-by-line reading
+/// finds, or none. The first 8 bytes are the seed for the splits.
+pub fn check_answer(data: &[u8]) {
+    let (seed, input) = data.split_at(data.len().min(8));
+    let seed = seed.iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+    let whole = Answer::default().handle_bytes(input);
+    let (mut random, mut answer, mut rest) = (Random(seed), Answer::default(), input);
+    let mut cut = None;
+    while cut.is_none() && !rest.is_empty() {
+        let (piece, after) = rest.split_at(random.up_to(rest.len()));
+        cut = answer.handle_bytes(piece);
+        rest = after;
+    }
+    // What is shown of a wrong one depends on the pieces.
+    let status = |outcome: Option<Result<u16, String>>| outcome.map(Result::ok);
+    let (whole, cut) = (status(whole), status(cut));
+    assert_eq!(whole, cut);
+    assert_eq!(whole.flatten(), status_by_lines(input));
+}
+
+/// The status of the first final answer whose head is complete.
+fn status_by_lines(input: &[u8]) -> Option<u16> {
+    let head = input.get(..16 * 1024).unwrap_or(input);
+    let mut lines = head.split_inclusive(|byte| *byte == b'\n');
+    let mut next = || {
+        let line = lines.next()?.strip_suffix(b"\n")?;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    };
+    loop {
+        let line = next()?.strip_prefix(b"HTTP/1.")?;
+        let (_, code) = line.split_first().filter(|(minor, _)| minor.is_ascii_digit())?;
+        let words: Vec<&[u8]> = code.split(|byte| *byte == b' ').collect();
+        let [b"", code, ..] = words.as_slice() else { return None };
+        let is_code = code.len() == 3 && code.iter().all(u8::is_ascii_digit);
+        let code: u16 = str::from_utf8(code).ok().filter(|_| is_code)?.parse().ok()?;
+        if code < 100 {
+            return None;
+        }
+        while !next()?.is_empty() {}
+        if code == 101 || code >= 200 {
+            return Some(code);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod id;
 mod last_lines;
 mod lines;
 mod log;
+pub mod notice;
 mod output;
 mod parse;
 mod read;

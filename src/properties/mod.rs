@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   fuzz/ (libFuzzer, new bytes) ──┐
-//!                                  ├─▶ ALL ─▶ head, connection, chunked   (http::properties)
-//!   cargo test (fuzz/corpus) ──────┘          cron                        (schedule::properties)
-//!                                             api, config, job, query, supervisor (here)
+//!                                  ├─▶ ALL ─▶ head, connection, chunked, answer (http::properties)
+//!   cargo test (fuzz/corpus) ──────┘          cron                              (schedule::properties)
+//!                                             api, config, job, notices, query, supervisor (here)
 //! ```
 //!
 //! A property panics when it does not hold, which nothing else may do. Those of this room use
@@ -15,6 +15,7 @@ mod api;
 mod config;
 pub mod exposition;
 mod job;
+mod notice;
 mod query;
 mod service;
 pub mod sim;
@@ -23,7 +24,8 @@ pub mod sim;
 pub type Property = fn(&[u8]);
 
 /// All properties, by the name of their fuzz target, corpus and dictionary.
-pub const ALL: [(&str, Property); 9] = [
+pub const ALL: [(&str, Property); 11] = [
+    ("answer", crate::http::properties::check_answer),
     ("api", api::check_api),
     ("chunked", crate::http::properties::check_chunked),
     ("config", config::check_config),
@@ -31,6 +33,7 @@ pub const ALL: [(&str, Property); 9] = [
     ("cron", crate::schedule::properties::check_cron),
     ("head", crate::http::properties::check_head),
     ("job", job::check_job),
+    ("notices", notice::check_notices),
     ("query", query::check_query),
     ("supervisor", sim::check_supervisor),
 ];
