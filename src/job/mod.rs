@@ -16,6 +16,7 @@ mod signal;
 pub mod spec;
 pub mod tag;
 mod value;
+mod variables;
 mod words;
 mod write;
 
@@ -31,6 +32,7 @@ pub use run::{Ending, Reason, RunEnd, RunRecord, Trigger};
 pub use signal::Signal;
 pub use spec::JobSpec;
 pub use value::Value;
+pub use variables::{Variables, VariablesError, parse_variables};
 pub use write::{Field, HIDDEN, Secrets, TextTable, type_name, write};
 
 /// The id of a process, and of the process group that it leads: getpid(2).

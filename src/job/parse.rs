@@ -11,6 +11,7 @@ use super::spec::{
     Backoff, Command, Concurrency, Critical, CronSpec, JobSpec, Kind, LogFileSpec, OutputSpec,
     Resource, ResourceLimit, Restart, RestartPolicy, StopScope, StopSpec,
 };
+use super::variables::check_variable_name;
 use super::{Signal, Value, words};
 use crate::schedule::{CronSchedule, Schedule, ScheduleError};
 
@@ -190,11 +191,18 @@ fn kind_spec(fields: &mut Fields, kind: Type, time_zone: &str) -> Parsed<Kind> {
 
 fn command(fields: &mut Fields, directory: &str) -> Parsed<Command> {
     let working_directory = fields.optional("workingDirectory", fields::nonempty)?;
+    let working_directory = absolute(directory, working_directory.as_deref().unwrap_or("."));
+    let environment = fields.optional("environment", fields::strings(check_variable_name))?;
+    let files = fields.optional("environmentFile", environment_files(&working_directory))?;
+    let from_file =
+        fields.optional("environmentFromFile", environment_from_file(&working_directory))?;
     Ok(Command {
         executable: fields.required("executable", fields::nonempty)?,
         arguments: fields.optional("arguments", fields::list(fields::text))?.unwrap_or_default(),
-        working_directory: absolute(directory, working_directory.as_deref().unwrap_or(".")),
-        environment: fields.optional("environment", fields::strings(variable))?.unwrap_or_default(),
+        working_directory,
+        environment: environment.unwrap_or_default(),
+        environment_files: files.unwrap_or_default(),
+        environment_from_file: from_file.unwrap_or_default(),
         clear_environment: fields.optional("clearEnvironment", fields::boolean)?.unwrap_or(false),
         stdin: fields.optional("stdin", fields::any_text)?,
         user: fields.optional("user", fields::name_or_number)?,
@@ -354,7 +362,7 @@ fn file_size(value: Value) -> Parsed<Option<u64>> {
 }
 
 fn log_file_path(value: Value) -> Parsed<String> {
-    let path = fields::nonempty(value)?;
+    let path = path(value)?;
     let filled_in = path.replace("{job}", "x").replace("{run}", "1");
     if let Some((_, rest)) = filled_in.split_once('{') {
         let name = rest.split_inclusive('}').next().unwrap_or_default();
@@ -365,9 +373,6 @@ fn log_file_path(value: Value) -> Parsed<String> {
     let is_name = |name: &str| !["", ".", ".."].contains(&name);
     if !filled_in.rsplit('/').next().is_some_and(is_name) {
         return fields::fail(format!("must be the path of a file, not {path:?}"));
-    }
-    if path.len() > LONGEST_PATH {
-        return fields::fail(format!("must not be longer than {LONGEST_PATH} bytes"));
     }
     Ok(path)
 }
@@ -446,16 +451,48 @@ fn limit(value: Value) -> Parsed<Option<u64>> {
     }
 }
 
-/// environ(7): a name is not empty and contains no `=`.
-fn variable(name: &str) -> Result<(), String> {
-    match name {
-        "" => Err("a variable's name must not be empty".into()),
-        "K1S_JOB" | "K1S_RUN" => Err("is set by k1s for every run".into()),
-        _ if name.contains(['=', '\0']) => {
-            Err("a variable's name must not contain `=` or NUL".into())
+/// A path or a list of them; `-` before a path says that the file may be missing.
+fn environment_files(directory: &str) -> impl Fn(Value) -> Parsed<Vec<String>> {
+    let file = move |value: Value| {
+        let given = path(value)?;
+        match given.strip_prefix('-') {
+            Some("") => fields::fail("must have the path of a file after `-`"),
+            Some(path) => Ok(format!("-{}", absolute(directory, path))),
+            None => Ok(absolute(directory, &given)),
         }
-        _ => Ok(()),
+    };
+    move |value| match value {
+        Value::String(_) => Ok(vec![file(value)?]),
+        Value::List(items) if items.len() > MOST_ENVIRONMENT_FILES => {
+            fields::fail(format!("must not have more than {MOST_ENVIRONMENT_FILES} files"))
+        }
+        Value::List(_) => fields::list(&file)(value),
+        other => fields::wrong("a path or a list of paths", &other),
     }
+}
+
+fn environment_from_file(
+    directory: &str,
+) -> impl Fn(Value) -> Parsed<std::collections::BTreeMap<String, String>> {
+    move |value| {
+        let paths = fields::strings(check_variable_name)(value)?;
+        if paths.len() > MOST_ENVIRONMENT_FILES {
+            return fields::fail(format!("must not have more than {MOST_ENVIRONMENT_FILES} files"));
+        }
+        let read = |(name, given): (String, String)| match path(Value::String(given)) {
+            Ok(given) => Ok((name, absolute(directory, &given))),
+            Err(error) => Err(error.under(&name)),
+        };
+        paths.into_iter().map(read).collect()
+    }
+}
+
+fn path(value: Value) -> Parsed<String> {
+    let path = fields::nonempty(value)?;
+    if path.len() > LONGEST_PATH {
+        return fields::fail(format!("must not be longer than {LONGEST_PATH} bytes"));
+    }
+    Ok(path)
 }
 
 fn label(name: &str) -> Result<(), String> {
@@ -477,13 +514,15 @@ const TYPES: [(&str, Type); 3] =
     [("continuous", Type::Continuous), ("one-off", Type::OneOff), ("cron", Type::Cron)];
 
 /// All fields, and the types of job that have them.
-pub(super) const FIELDS: [(&str, u8); 31] = [
+pub(super) const FIELDS: [(&str, u8); 33] = [
     ("type", ALL),
     ("executable", ALL),
     ("arguments", ALL),
     ("workingDirectory", ALL),
     ("environment", ALL),
     ("clearEnvironment", ALL),
+    ("environmentFile", ALL),
+    ("environmentFromFile", ALL),
     ("secretEnvironment", ALL),
     ("restartOnFailure", CONTINUOUS),
     ("restart", CONTINUOUS | ONE_OFF),
@@ -567,6 +606,8 @@ const SMALLEST_FILE: i64 = 1024;
 const LARGEST_FILE: i64 = 1 << 40;
 /// To rotate renames each.
 const MOST_FILES: i64 = 100;
+/// They are read before each run, while nothing else is done.
+const MOST_ENVIRONMENT_FILES: usize = 32;
 /// PATH_MAX.
 const LONGEST_PATH: usize = 4096;
 
@@ -672,6 +713,27 @@ mod tests {
             "environment.K1S_RUN: is set by k1s",
         );
         check(r#""type":"cron","environment":{"A":1}"#, "environment.A: must be a string");
+        for (files, error) in [
+            ("1", ": must be a path or a list of paths, not a whole number"),
+            (r#""""#, ": must not be empty"),
+            (r#"["a","-"]"#, ".1: must have the path of a file after `-`"),
+            (r#"["a",1]"#, ".1: must be a string, not a whole number"),
+        ] {
+            let field = format!(r#""type":"cron","environmentFile":{files}"#);
+            check(&field, &format!("environmentFile{error}"));
+        }
+        let many = vec![r#""x""#; 33].join(",");
+        let field = format!(r#""type":"cron","environmentFile":[{many}]"#);
+        check(&field, "environmentFile: must not have more than 32 files");
+        for (files, error) in [
+            (r#"{"A":""}"#, ".A: must not be empty"),
+            (r#"{"A":1}"#, ".A: must be a string"),
+            (r#"{"K1S_JOB":"x"}"#, ".K1S_JOB: is set by k1s"),
+            (r#"["A"]"#, ": must be an object of strings"),
+        ] {
+            let field = format!(r#""type":"cron","environmentFromFile":{files}"#);
+            check(&field, &format!("environmentFromFile{error}"));
+        }
         check(
             r#""type":"cron","stop":{"signal":"FOO"}"#,
             "stop.signal: must be the name of a signal",

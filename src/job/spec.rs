@@ -155,6 +155,12 @@ pub struct Command {
     pub working_directory: String,
     /// Added to k1s's own environment. Names are not empty and contain no `=` or NUL.
     pub environment: BTreeMap<String, String>,
+    /// Files of variables, read for each run; `environment` wins over them, and the later over the
+    /// earlier. Absolute paths without NUL bytes; a file may be missing if `-` is before its path.
+    pub environment_files: Vec<String>,
+    /// Names of variables, and the absolute paths of the files that hold their values, read for each
+    /// run. `environment` wins over them, and they over `environment_files`.
+    pub environment_from_file: BTreeMap<String, String>,
     /// Whether to start from an empty environment instead of k1s's own.
     pub clear_environment: bool,
     /// The text on standard input, which then ends; `None`: `/dev/null`.
@@ -283,7 +289,10 @@ impl JobSpec {
     /// How many arguments, variables and labels there are.
     pub fn entries(&self) -> usize {
         let command = &self.command;
-        let lists = command.arguments.len() + command.environment.len();
+        let lists = command.arguments.len()
+            + command.environment.len()
+            + command.environment_files.len()
+            + command.environment_from_file.len();
         lists + self.labels.len() + self.secret_environment.len()
     }
 

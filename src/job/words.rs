@@ -16,7 +16,7 @@ pub(super) fn answer(given: &str) -> Option<&'static str> {
 const LONGEST: usize = 32;
 
 /// The words, without `_` and `-`, and the answer to them.
-const WORDS: [(&[&str], &str); 22] = [
+const WORDS: [(&[&str], &str); 23] = [
     (&["kind"], "here it is `type`"),
     (
         &["command", "cmd", "entrypoint", "execstart", "script", "program", "exec", "run"],
@@ -29,6 +29,7 @@ const WORDS: [(&[&str], &str); 22] = [
         "here it is `workingDirectory`",
     ),
     (&["env", "environ", "envvars"], "here it is `environment`"),
+    (&["envfile", "dotenv", "environmentfiles"], "here it is `environmentFile`, a path or a list"),
     (
         &["dependson", "depends", "after", "requires", "wants", "links"],
         "no job waits for another: one that ends because what it needs is not there yet is \

@@ -99,6 +99,10 @@ fn command<'a>(table: &mut Table<'a>, spec: &'a JobSpec, secrets: Secrets) {
     table.put("workingDirectory", working_directory.as_str());
     let hidden = (secrets == Secrets::Hidden).then_some(&spec.secret_environment);
     table.put("environment", Field::TextTable(TextTable { entries: environment, hidden }));
+    let Command { environment_files, environment_from_file, .. } = &spec.command;
+    table.put("environmentFile", Field::Texts(environment_files));
+    let from_file = TextTable { entries: environment_from_file, hidden: None };
+    table.put("environmentFromFile", Field::TextTable(from_file));
     let Command {
         clear_environment, stdin, user, group, umask, nice, oom_score_adj, limits, ..
     } = &spec.command;
@@ -347,7 +351,8 @@ mod tests {
                 r#""type":"cron""#,
                 concat!(
                     r#"{"type":"cron","executable":"x","arguments":[],"workingDirectory":"/srv","#,
-                    r#""environment":{},"clearEnvironment":false,"secretEnvironment":[],"#,
+                    r#""environment":{},"environmentFile":[],"environmentFromFile":{},"#,
+                    r#""clearEnvironment":false,"secretEnvironment":[],"#,
                     r#""limits":{},"schedule":60,"concurrencyPolicy":"forbid","suspend":false,"#,
                     r#""startingDeadlineSeconds":10,"jitterSeconds":0,"successExitCodes":[0],"#,
                     r#""stop":{"signal":"SIGTERM","timeoutSeconds":10,"scope":"group"},"#,
@@ -390,6 +395,14 @@ mod tests {
             (
                 r#""type":"one-off","environment":{"A":"a","B":"b"},"secretEnvironment":["B"]"#,
                 r#""environment":{"A":"a","B":"***"}"#,
+            ),
+            (
+                r#""type":"one-off","environmentFile":"a""#,
+                r#""environmentFile":["/srv/a"],"environmentFromFile":{}"#,
+            ),
+            (
+                r#""type":"one-off","environmentFile":["-./a","/b"],"environmentFromFile":{"A":"x"}"#,
+                r#""environmentFile":["-/srv/a","/b"],"environmentFromFile":{"A":"/srv/x"}"#,
             ),
             (r#""type":"one-off","critical":"on-failure""#, r#""critical":"on-failure""#),
             (r#""type":"cron","oomScoreAdj":-1000"#, r#""oomScoreAdj":-1000"#),

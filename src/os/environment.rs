@@ -1,7 +1,8 @@
 //! The environment of a run, as execve(2) takes it.
 //!
 //! First that of k1s without `K1S_*` (or nothing), then HOME, USER and LOGNAME of the account, then
-//! that of the job, then `K1S_JOB` and `K1S_RUN`. Later values replace earlier ones.
+//! what files say, then that of the job, then `K1S_JOB` and `K1S_RUN`. Later values replace earlier
+//! ones.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::ffi::{CStr, CString, NulError, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 use super::user::Account;
+use crate::job::Variables;
 use crate::job::spec::Command;
 
 /// The part of k1s's own environment that jobs inherit: `NAME=value` by name.
@@ -23,6 +25,8 @@ pub(super) struct Environment<'a> {
     pub(super) entries: Vec<Cow<'a, CStr>>,
     /// The value of PATH, if there is one.
     pub(super) path: Option<Vec<u8>>,
+    /// Whether that is from a file, and must not be shown.
+    pub(super) is_path_secret: bool,
 }
 
 impl Inherited {
@@ -39,7 +43,7 @@ impl Inherited {
         Inherited(entries.collect())
     }
 
-    /// The environment of the run `run_tag` of `job`.
+    /// The environment of the run `run_tag` of `job`, with the variables that its files have.
     ///
     /// # Errors
     /// A value contains a NUL byte, which the checks of a job refuse.
@@ -47,6 +51,7 @@ impl Inherited {
         &'a self,
         command: &Command,
         account: Option<&Account>,
+        from_files: &Variables,
         job: &str,
         run_tag: &str,
     ) -> Result<Environment<'a>, NulError> {
@@ -58,10 +63,12 @@ impl Inherited {
             );
         }
         let login = account.map(Account::variables).unwrap_or_default();
+        let login = login.into_iter().map(|(name, value)| (name, value.as_bytes()));
+        let read = from_files.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         let given = command.environment.iter();
-        let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in login.into_iter().chain(given) {
-            let entry = entry(name.as_bytes(), value.as_bytes())?;
+        let given = given.map(|(name, value)| (name.as_str(), value.as_bytes()));
+        for (name, value) in login.chain(read).chain(given) {
+            let entry = entry(name.as_bytes(), value)?;
             variables.insert(Cow::from(name.as_bytes().to_vec()), Cow::from(entry));
         }
         let path = variables
@@ -74,7 +81,9 @@ impl Inherited {
             variables.remove(name.as_bytes());
         }
         entries.extend(variables.into_values());
-        Ok(Environment { entries, path })
+        let is_path_secret = !command.environment.contains_key("PATH")
+            && from_files.iter().any(|(name, _)| name == "PATH");
+        Ok(Environment { entries, path, is_path_secret })
     }
 }
 
@@ -88,6 +97,18 @@ mod tests {
     use crate::os::testing::command;
 
     fn check(own: &str, clear: bool, job: &[(&str, &str)], account: bool, expected: &str) {
+        check_with(own, clear, &[], job, account, expected);
+    }
+
+    fn check_with(
+        own: &str,
+        clear: bool,
+        files: &[(&str, &str)],
+        job: &[(&str, &str)],
+        account: bool,
+        expected: &str,
+    ) {
+        let files = files.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec())).collect();
         let variables = own.split(' ').filter_map(|v| v.split_once('='));
         let inherited = Inherited::new(variables.map(|(n, v)| (n.into(), v.into())));
         let mut command = command("true", &[]);
@@ -101,7 +122,7 @@ mod tests {
             groups: Vec::new(),
         };
         let environment =
-            inherited.for_run(&command, account.then_some(&bob), "j", "i.j.1").unwrap();
+            inherited.for_run(&command, account.then_some(&bob), &files, "j", "i.j.1").unwrap();
         let entries: Vec<_> = environment.entries.iter().map(|e| e.to_str().unwrap()).collect();
         assert_eq!(entries.join(" "), format!("K1S_JOB=j K1S_RUN=i.j.1{expected}"));
     }
@@ -120,6 +141,15 @@ mod tests {
             " HOME=/h K1S_X=kept LOGNAME=bob PATH=/bin USER=bob",
         );
         check(own, true, &[], true, " HOME=/home/bob LOGNAME=bob USER=bob");
+        let files = [("HOME", "/file"), ("A", "1"), ("A", "2"), ("B", "1"), ("K1S_JOB", "x")];
+        check_with(
+            own,
+            true,
+            &files,
+            &[("B", "2")],
+            true,
+            " A=2 B=2 HOME=/file LOGNAME=bob USER=bob",
+        );
     }
 
     #[test]
@@ -130,7 +160,7 @@ mod tests {
             command.clear_environment = clear;
             command.environment = given.map(|p| ("PATH".into(), p.into())).into_iter().collect();
             let inherited = Inherited::new(own());
-            let environment = inherited.for_run(&command, None, "j", "r").unwrap();
+            let environment = inherited.for_run(&command, None, &Vec::new(), "j", "r").unwrap();
             environment.path.map(|p| String::from_utf8(p).unwrap())
         };
         assert_eq!(path(false, None).as_deref(), Some("/own"));

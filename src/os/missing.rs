@@ -9,10 +9,12 @@ use std::path::Path;
 use super::SpawnError;
 use super::spawn::DEFAULT_PATH;
 use super::user::{account, group_id};
+use super::variables::from_files;
+use crate::job::Variables;
 use crate::job::spec::Command;
 
-/// What is missing, a sentence each: the directory, the executable, the user, the group, the
-/// directory of the log file at this absolute path. A spawn does not rely on it: it finds out by
+/// What is missing, a sentence each: the directory, the executable, the user, the group, files of
+/// variables, the directory of the log file at this absolute path. A spawn does not rely on it: it finds out by
 /// itself.
 pub fn missing(command: &Command, log_file: Option<&str>) -> Vec<String> {
     let said = |error: SpawnError| match error {
@@ -22,7 +24,12 @@ pub fn missing(command: &Command, log_file: Option<&str>) -> Vec<String> {
     let user = command.user.as_deref().and_then(|user| account(user).err().map(said));
     let group = command.group.as_deref().and_then(|group| group_id(group).err().map(said));
     let logs = log_file.and_then(directory_of);
-    [directory(command), executable(command), user, group, logs].into_iter().flatten().collect()
+    let (variables, unread) = match from_files(command) {
+        Ok(variables) => (variables, None),
+        Err(error) => (Variables::new(), Some(said(error))),
+    };
+    let executable = executable(command, &variables);
+    [directory(command), executable, user, group, unread, logs].into_iter().flatten().collect()
 }
 
 fn directory_of(log_file: &str) -> Option<String> {
@@ -39,7 +46,7 @@ fn directory(command: &Command) -> Option<String> {
     }
 }
 
-fn executable(command: &Command) -> Option<String> {
+fn executable(command: &Command, variables: &Variables) -> Option<String> {
     let executable = &command.executable;
     let here = Path::new(&command.working_directory);
     let is_there = |path: &Path| {
@@ -52,8 +59,12 @@ fn executable(command: &Command) -> Option<String> {
             .then(|| format!("executable {executable}: {why}"));
     }
     let own = std::env::var_os("PATH").filter(|_| !command.clear_environment);
+    let read = variables.iter().rev().find(|(name, _)| name == "PATH");
+    let read = read.map(|(_, path)| OsStr::from_bytes(path).to_owned());
     let given = command.environment.get("PATH").map(|path| OsStr::new(path).to_owned());
-    let path = given.or(own).unwrap_or_else(|| OsStr::from_bytes(DEFAULT_PATH).to_owned());
+    let is_shown = given.is_some() || read.is_none();
+    let path = given.or(read).or(own).unwrap_or_else(|| OsStr::from_bytes(DEFAULT_PATH).to_owned());
     let is_found = std::env::split_paths(&path).any(|place| is_there(&place.join(executable)));
-    (!is_found).then(|| format!("executable {executable}: not found in PATH {}", path.display()))
+    let path = if is_shown { path.display().to_string() } else { "of its files".to_owned() };
+    (!is_found).then(|| format!("executable {executable}: not found in PATH {path}"))
 }

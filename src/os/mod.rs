@@ -5,7 +5,7 @@
 //!  signals   the signals to k1s: a signalfd for SIGCHLD, handlers for the others
 //!  spawn     a command → a process        child   what runs between clone and execve
 //!            executable: whether it can be executed without a wait
-//!            environment, stdio, user, limits: what it inherits
+//!            environment, variables, stdio, user, limits: what it inherits
 //!  reap      a process → its exit status
 //!  looking   the descendants of k1s, and the run that each belongs to
 //!            proc: what /proc says about a process; mark: the number that marks a run
@@ -51,6 +51,7 @@ mod stdio;
 pub mod terminal;
 mod usage;
 mod user;
+mod variables;
 
 pub use child::Session;
 pub use console::OwnStream;

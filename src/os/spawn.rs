@@ -31,7 +31,7 @@ use super::failure::{SpawnError, brief, cannot_run};
 use super::pipe::WriteEnds;
 use super::stdio::{ChildEnds, Slots, text_file};
 use super::user::{self, Account};
-use super::{Startup, errno_of, executable, is_shortage, limits, reason};
+use super::{Startup, errno_of, executable, is_shortage, limits, reason, variables};
 use crate::job::spec::Command;
 use crate::job::{Pid, SpawnFailure};
 
@@ -115,9 +115,10 @@ impl Spawner {
     pub fn spawn(&mut self, request: SpawnRequest<'_>) -> Result<Pid, SpawnError> {
         let command = request.command;
         let account = command.user.as_deref().map(user::account).transpose()?;
+        let read = variables::from_files(command)?;
         let environment = self
             .inherited
-            .for_run(command, account.as_ref(), request.job_id, request.run_tag)
+            .for_run(command, account.as_ref(), &read, request.job_id, request.run_tag)
             .map_err(|_| holds_nul("environment"))?;
         let path = environment.path.as_deref().unwrap_or(DEFAULT_PATH);
         let arguments = arguments(command)?;
@@ -150,7 +151,10 @@ impl Spawner {
         match started {
             Ok(pid) => Ok(pid),
             Err(NotStarted::Clone(errno)) => Err(SpawnError::at("clone", errno)),
-            Err(NotStarted::Child(failure)) => Err(explain(failure, command, &plan, path)),
+            Err(NotStarted::Child(failure)) => {
+                let path = (!environment.is_path_secret).then_some(path);
+                Err(explain(failure, command, &plan, path))
+            }
         }
     }
 }
@@ -345,12 +349,15 @@ fn string(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, SpawnError> 
     CString::new(bytes).map_err(|_| holds_nul(what))
 }
 
-/// The error that the report of the child stands for.
-fn explain(failure: Failure, command: &Command, plan: &Plan, path: &[u8]) -> SpawnError {
+/// The error that the report of the child stands for. It shows the PATH, unless it is `None`.
+fn explain(failure: Failure, command: &Command, plan: &Plan, path: Option<&[u8]>) -> SpawnError {
     let Failure { step, errno, index } = failure;
     let executable = &command.executable;
     let candidate = plan.candidates.get(index).map(|path| path.to_string_lossy());
-    let candidate = candidate.unwrap_or_default();
+    let candidate = match path {
+        None if !executable.contains('/') => executable.into(),
+        None | Some(_) => candidate.unwrap_or_default(),
+    };
     let user = command.user.as_deref().unwrap_or_default();
     let subject = match step {
         Step::Unshare => "descriptor table".to_owned(),
@@ -372,7 +379,7 @@ fn explain(failure: Failure, command: &Command, plan: &Plan, path: &[u8]) -> Spa
     let by_limits = step == Step::Execute && !command.limits.is_empty();
     if missing {
         let searched = step == Step::NotFound && !executable.contains('/');
-        let path = String::from_utf8_lossy(path);
+        let path = path.map_or("of its files".into(), String::from_utf8_lossy);
         let error = if searched {
             format!("executable {executable}: not found in PATH {path}")
         } else {

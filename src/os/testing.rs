@@ -22,6 +22,8 @@ pub(crate) fn command(executable: &str, arguments: &[&str]) -> Command {
         arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
         working_directory: "/".to_owned(),
         environment: [].into(),
+        environment_files: Vec::new(),
+        environment_from_file: [].into(),
         clear_environment: false,
         stdin: None,
         user: None,

@@ -4,7 +4,8 @@
 //!   fuzz/ (libFuzzer, new bytes) ──┐
 //!                                  ├─▶ ALL ─▶ head, connection, chunked, answer (http::properties)
 //!   cargo test (fuzz/corpus) ──────┘          cron                              (schedule::properties)
-//!                                             api, config, job, notices, query, supervisor (here)
+//!                                             api, config, job, notices, query, supervisor,
+//!                                             variables (here)
 //! ```
 //!
 //! A property panics when it does not hold, which nothing else may do. Those of this room use
@@ -19,12 +20,13 @@ mod notice;
 mod query;
 mod service;
 pub mod sim;
+mod variables;
 
 /// A property of bytes: panics when it does not hold for these.
 pub type Property = fn(&[u8]);
 
 /// All properties, by the name of their fuzz target, corpus and dictionary.
-pub const ALL: [(&str, Property); 11] = [
+pub const ALL: [(&str, Property); 12] = [
     ("answer", crate::http::properties::check_answer),
     ("api", api::check_api),
     ("chunked", crate::http::properties::check_chunked),
@@ -36,6 +38,7 @@ pub const ALL: [(&str, Property); 11] = [
     ("notices", notice::check_notices),
     ("query", query::check_query),
     ("supervisor", sim::check_supervisor),
+    ("variables", variables::check_variables),
 ];
 
 /// Checks the property with this name.

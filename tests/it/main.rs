@@ -32,6 +32,8 @@ mod events;
 mod faults;
 /// Log files of jobs: rotation, errors, and which files are refused.
 mod files;
+/// Variables from files.
+mod hooks;
 /// Malformed and hostile requests, each with the answers that the RFCs permit.
 mod hostile;
 /// HTTP as bytes on a connection: framing, limits, deadlines, methods, errors.

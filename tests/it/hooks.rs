@@ -1,0 +1,143 @@
+//! Variables from files.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Builder, K1s, continuous, one_off, with};
+
+// ---- Variables from files ----
+
+/// A k1s whose directory holds these files.
+fn with_files(files: &[(&str, &str)]) -> Builder {
+    let builder = K1s::with();
+    for (name, text) in files {
+        fs::write(builder.dir().join(name), text).unwrap();
+    }
+    builder
+}
+
+fn run_with(k1s: &K1s, id: &str, script: &str, fields: Value) -> Value {
+    k1s.run(id, &with(one_off(script), fields))
+}
+
+#[test]
+fn of_variables_from_files_the_later_wins_and_environment_wins_over_all() {
+    let files = [
+        ("one.env", "# first\nexport A=1\nB='1'\nC=\"1\\n1\"\nD=1\nE=1\n"),
+        ("two.env", "B=2\nC=2\nD=2\n"),
+        ("secret", "from file\n\n"),
+    ];
+    let k1s = with_files(&files).env("OWN", "own").env("A", "own").start();
+    let fields = json!({
+        "environmentFile": ["one.env", "-nowhere.env", "-two.env"],
+        "environmentFromFile": {"C": "secret", "D": "secret"},
+        "environment": {"D": "given"},
+    });
+    let script = r#"printf '%s|' "$OWN" "$A" "$B" "$C" "$D" "$E""#;
+    let result = run_with(&k1s, "x", script, fields.clone());
+    assert_eq!(result["stdout"], "own|1|2|from file\n|given|1|");
+    let job = k1s.job("x");
+    let here = k1s.dir().to_str().unwrap();
+    let files = ["", "-", "-"].iter().zip(["one.env", "nowhere.env", "two.env"]);
+    let files: Vec<_> = files.map(|(dash, name)| format!("{dash}{here}/{name}")).collect();
+    assert_eq!(job["environmentFile"], json!(files));
+    let secret = format!("{here}/secret");
+    assert_eq!(job["environmentFromFile"], json!({"C": secret, "D": secret}));
+    let put = k1s.request("PUT", "/job/x", job.to_string().as_bytes());
+    assert_eq!(put.json()["message"], "Job unchanged");
+}
+
+#[test]
+fn variables_are_read_anew_for_each_run() {
+    let k1s = with_files(&[("x.env", "A=1\n")]).start();
+    let fields = json!({"environmentFile": "x.env", "restart": {"initialDelayMs": 1}});
+    k1s.create("x", &with(continuous("echo $A; exec sleep 1000"), fields));
+    k1s.in_state("x", "running");
+    fs::write(k1s.dir().join("x.env"), "A=2\n").unwrap();
+    assert_eq!(k1s.put("/job/x/restart").status, 200);
+    k1s.results("x", 1);
+    k1s.in_state("x", "running");
+    assert_eq!(k1s.put("/job/x/kill").status, 200);
+    let results = k1s.results("x", 2);
+    assert_eq!((&results[0]["stdout"], &results[1]["stdout"]), (&json!("1\n"), &json!("2\n")));
+}
+
+#[test]
+fn a_file_that_is_missing_or_wrong_keeps_the_run_from_starting_and_stays_secret() {
+    let files = [
+        ("bad.env", "A=1\n\nB=\"s3cret\n"),
+        ("name.env", "K1S_JOB=s3cret\n"),
+        ("path.env", "PATH=/s3cret\n"),
+        ("nul", "s3\0cret"),
+    ];
+    let k1s = with_files(&files).start();
+    let fifo = k1s.dir().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let here = k1s.dir().to_str().unwrap().to_owned();
+    let file = |path: &str| json!({"environmentFile": [path]});
+    let value = |path: &str| json!({"environmentFromFile": {"A": path}});
+    let missing = "No such file or directory (ENOENT)";
+    for (id, fields, error) in [
+        ("a", file("bad.env"), format!("environmentFile {here}/bad.env: line 3: has a `\"` that")),
+        (
+            "b",
+            file("name.env"),
+            format!("environmentFile {here}/name.env: line 1: K1S_JOB: is set"),
+        ),
+        ("c", file("none"), format!("environmentFile {here}/none: {missing}")),
+        ("d", file("fifo"), format!("environmentFile {here}/fifo: is not a regular file")),
+        ("e", value("none"), format!("environmentFromFile A: {here}/none: {missing}")),
+        ("f", value("nul"), format!("environmentFromFile A: {here}/nul: holds a NUL byte")),
+        ("g", value("fifo"), format!("environmentFromFile A: {here}/fifo: is not a regular file")),
+    ] {
+        let result = run_with(&k1s, id, "echo started", fields);
+        assert_eq!((&result["exitCode"], &result["reason"]), (&json!(126), &json!("spawn-failed")));
+        let said = result["error"].as_str().unwrap();
+        assert!(said.starts_with(&error), "{said}, not {error}");
+        assert_eq!(k1s.job(id)["state"], "failed");
+    }
+    let fields = with(json!({"type": "one-off", "executable": "nope"}), file("path.env"));
+    let result = k1s.run("path", &fields);
+    assert_eq!(
+        (&result["exitCode"], &result["error"]),
+        (&json!(127), &json!("executable nope: not found in PATH of its files"),)
+    );
+    let all = k1s.get("/").text();
+    let (_, log) = k1s.end();
+    assert!(!all.contains("s3") && !log.contains("s3cret"), "{all}\n{log}");
+    assert!(log.contains("bad.env: line 3"), "{log}");
+}
+
+#[test]
+fn a_path_from_a_file_finds_the_executable() {
+    let k1s = with_files(&[("x.env", "PATH=tools\n")]).start();
+    let tools = k1s.dir().join("tools");
+    fs::create_dir(&tools).unwrap();
+    std::os::unix::fs::symlink("/bin/true", tools.join("mine")).unwrap();
+    let job = json!({"type": "one-off", "executable": "mine", "environmentFile": "x.env"});
+    assert_eq!(k1s.run("x", &job)["exitCode"], 0);
+}
+
+#[test]
+fn check_says_which_files_are_missing_or_wrong_and_shows_no_value() {
+    let job = "[job.x]\ntype = \"one-off\"\nexecutable = \"true\"\n";
+    let files =
+        "environment_file = [\"x.env\", \"-none\"]\nenvironment_from_file = { A = \"no\" }\n";
+    let check = |text: &str| {
+        let builder = with_files(&[("x.env", text)]).config(&format!("{job}{files}"));
+        let here = builder.dir().to_str().unwrap().to_owned();
+        (builder.argument("check").run(), here)
+    };
+    let (finished, here) = check("A=s3cret\n");
+    assert_eq!(finished.code, Some(0));
+    let warning = format!("environmentFromFile A: {here}/no: No such file or directory (ENOENT)");
+    assert!(finished.stderr.contains(&warning), "{}", finished.stderr);
+    assert!(finished.stdout.contains("environment_file = ["), "{}", finished.stdout);
+    assert!(!finished.stdout.contains("s3cret") && !finished.stderr.contains("s3cret"));
+    let (finished, here) = check("s3cret\n");
+    let warning = format!("environmentFile {here}/x.env: line 1: must be NAME=VALUE");
+    assert!(finished.stderr.contains(&warning), "{}", finished.stderr);
+    assert!(!finished.stderr.contains("s3cret"));
+}
