@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 HARMLESS = "/bin/true"
 # So many jobs are kept, for what follows on them; older ones are removed.
 KEPT = 20
+PROBES = ("readiness", "liveness")
 
 schemathesis.openapi.format(
     "cron", st.sampled_from(["@daily", "*/5 * * * *", "0 0 1 jan *", "30 4 * * mon-fri", "0 0 2 30 6 *"])
 )
 schemathesis.openapi.format("log-file", st.sampled_from(["{job}.log", "/tmp/{job}-{run}.log"]))
+schemathesis.openapi.format("probe-url", st.sampled_from(["http://localhost:9/x", "http://[::1]:9/?a=b"]))
+schemathesis.openapi.format("probe-address", st.sampled_from(["127.0.0.1:9", "[::1]:9", "localhost:9"]))
 schemathesis.openapi.format("time-zone", st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]))
 
 # What a 400 says about the state that a job is in; all others are about the request.
@@ -64,9 +67,20 @@ def keep_valid(body):
             body.pop("scheduleInSeconds", None)
         if not isinstance(body.get("schedule"), str):
             body.pop("timeZone", None)
+    if not isinstance(body.get("readiness"), dict):
+        body.pop("startTimeoutSeconds", None)
+    for name in PROBES:
+        probe = body.get(name) or {}
+        if isinstance(probe.get("http"), dict) and isinstance(probe["http"].get("status"), list):
+            probe["http"]["status"].sort()
     for limit in (body.get("limits") or {}).values():
         if isinstance(limit, dict) and above(limit["soft"], limit["hard"]):
             limit["soft"], limit["hard"] = limit["hard"], limit["soft"]
+
+
+def is_command(value):
+    is_text = isinstance(value, list) and all(isinstance(part, str) and "\0" not in part for part in value)
+    return is_text and bool(value) and bool(value[0])
 
 
 def above(soft, hard):
@@ -92,6 +106,10 @@ def before_call(context, case, kwargs):
     executable = body.get("executable")
     if isinstance(executable, str) and executable and "\0" not in executable:
         body["executable"] = HARMLESS
+    for name in PROBES:
+        probe = body.get(name)
+        if isinstance(probe, dict) and is_command(probe.get("exec")):
+            probe["exec"] = [HARMLESS]
     # The end of a critical job would be the end of k1s.
     if body.get("critical") in (True, "on-failure"):
         body["critical"] = False

@@ -33,6 +33,7 @@ pub(super) fn merged(old: &JobSpec, patch: Value) -> Value {
         written.map(|(name, field)| (name.to_owned(), Value::from(field))).collect();
     if let Value::Table(changes) = &patch {
         make_room_for_schedule(&mut fields, changes);
+        make_room_for_probes(&mut fields, changes);
     }
     let mut document = Value::Table(fields);
     merge(&mut document, patch);
@@ -55,6 +56,23 @@ fn make_room_for_schedule(fields: &mut Vec<(String, Value)>, changes: &[(String,
     };
     if drops {
         fields.retain(|(name, _)| name != "schedule" && name != "timeZone");
+    }
+}
+
+/// A probe of another kind in a patch replaces the present one, with its times.
+fn make_room_for_probes(fields: &mut Vec<(String, Value)>, changes: &[(String, Value)]) {
+    let kind = |entries: &[(String, Value)], name: &str| {
+        let value = entries.iter().find(|(key, _)| key == name).map(|(_, value)| value)?;
+        let Value::Table(probe) = value else { return None };
+        let is_kind = |key: &&str| ["http", "tcp", "exec", "log", "notify", "fd"].contains(key);
+        let mut given = probe.iter().filter(|(_, value)| *value != Value::Null);
+        given.find(|(key, _)| is_kind(&key.as_str())).map(|(key, _)| key.clone())
+    };
+    for name in ["readiness", "liveness"] {
+        let (shown, given) = (kind(fields, name), kind(changes, name));
+        if given.is_some() && given != shown {
+            fields.retain(|(key, _)| key != name);
+        }
     }
 }
 
@@ -131,6 +149,26 @@ fn keep_secrets(spec: &mut JobSpec, id: &str, old: Option<&JobSpec>) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Merged, they would have been two kinds in one probe.
+    #[test]
+    fn a_probe_of_another_kind_replaces_the_present_one_and_one_of_its_kind_changes_it() {
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let probe = |text: &str| {
+            let job = format!(r#"{{"type":"continuous","executable":"x","readiness":{text}}}"#);
+            job::parse(read(&job), "/", Spelling::Camel).unwrap()
+        };
+        let old = probe(r#"{"exec":["a"],"periodSeconds":5,"timeoutSeconds":2}"#);
+        for (patch, new) in [
+            (r#"{"log":"x"}"#, r#"{"log":"x"}"#),
+            (r#"{"exec":["b"]}"#, r#"{"exec":["b"],"periodSeconds":5,"timeoutSeconds":2}"#),
+            (r#"{"timeoutSeconds":3}"#, r#"{"exec":["a"],"periodSeconds":5,"timeoutSeconds":3}"#),
+            (r#"{"exec":null,"fd":4}"#, r#"{"fd":4}"#),
+        ] {
+            let merged = merged(&old, read(&format!(r#"{{"readiness":{patch}}}"#)));
+            assert_eq!(job::parse(merged, "/", Spelling::Camel), Ok(probe(new)), "{patch}");
+        }
+    }
 
     /// The examples of RFC 7396, appendix A.
     #[test]

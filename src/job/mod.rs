@@ -10,6 +10,7 @@ mod log;
 pub mod notice;
 mod output;
 mod parse;
+mod probe;
 mod read;
 mod run;
 mod signal;

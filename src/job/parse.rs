@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::fields::{self, FieldError, Fields, Spelling};
+use super::probe::{ProbeRole, probe};
 use super::spec::{
     Backoff, Command, Concurrency, Critical, CronSpec, JobSpec, Kind, LogFileSpec, OutputSpec,
     Resource, ResourceLimit, Restart, RestartPolicy, StopScope, StopSpec,
@@ -48,10 +49,16 @@ pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parse
     let mut fields = Fields::of(value, &known, spelling)?;
     belongs(&fields, kind, spelling)?;
     fields.optional("type", Ok)?;
+    let start_timeout_field = fields.spelled("startTimeoutSeconds");
     let spec = JobSpec {
         command: command(&mut fields, directory)?,
         kind: kind_spec(&mut fields, kind, defaults.time_zone)?,
         timeout: fields.optional("timeoutSeconds", fields::seconds(0.001))?,
+        readiness: fields
+            .optional("readiness", |value| probe(value, ProbeRole::Readiness, spelling))?,
+        liveness: fields
+            .optional("liveness", |value| probe(value, ProbeRole::Liveness, spelling))?,
+        start_timeout: fields.optional("startTimeoutSeconds", fields::seconds(0.001))?,
         success_exit_codes: fields
             .optional("successExitCodes", success_exit_codes)?
             .unwrap_or_else(|| [0].into()),
@@ -65,6 +72,10 @@ pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parse
             .into_iter()
             .collect(),
     };
+    if spec.start_timeout.is_some() && spec.readiness.is_none() {
+        let error = "needs a `readiness`: without one, a run is ready as soon as it has a process";
+        return Err(FieldError::new(&start_timeout_field, error));
+    }
     Ok(spec)
 }
 
@@ -514,7 +525,7 @@ const TYPES: [(&str, Type); 3] =
     [("continuous", Type::Continuous), ("one-off", Type::OneOff), ("cron", Type::Cron)];
 
 /// All fields, and the types of job that have them.
-pub(super) const FIELDS: [(&str, u8); 33] = [
+pub(super) const FIELDS: &[(&str, u8)] = &[
     ("type", ALL),
     ("executable", ALL),
     ("arguments", ALL),
@@ -534,6 +545,9 @@ pub(super) const FIELDS: [(&str, u8); 33] = [
     ("startingDeadlineSeconds", CRON),
     ("jitterSeconds", CRON),
     ("timeoutSeconds", ALL),
+    ("readiness", CONTINUOUS | ONE_OFF),
+    ("liveness", CONTINUOUS | ONE_OFF),
+    ("startTimeoutSeconds", CONTINUOUS | ONE_OFF),
     ("retries", ONE_OFF),
     ("ttlSecondsAfterFinished", ONE_OFF),
     ("successExitCodes", ALL),
@@ -657,6 +671,20 @@ mod tests {
         {
             assert_eq!(absolute("/srv", given), shown);
         }
+    }
+
+    /// Each run of a cron job ends by itself, and there may be several: none of them is the job.
+    #[test]
+    fn only_one_run_at_a_time_is_probed() {
+        let error = |json: &str| spec(json).unwrap_err();
+        for field in [r#""readiness":{"log":"x"}"#, r#""liveness":{"exec":["x"]}"#] {
+            let said = error(&format!(r#"{{"type":"cron","executable":"x",{field}}}"#));
+            assert!(said.ends_with(": is for continuous and one-off jobs only"), "{said}");
+        }
+        let job = r#"{"type":"one-off","executable":"x","startTimeoutSeconds":1"#;
+        let said = error(&format!("{job}}}"));
+        assert!(said.starts_with("startTimeoutSeconds: needs a `readiness`"), "{said}");
+        assert!(spec(&format!(r#"{job},"readiness":{{"log":"x"}}}}"#)).is_ok());
     }
 
     #[test]

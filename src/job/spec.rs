@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use super::probe::{Check, HttpUrl, Probe, ProbeRole, TcpAddress};
 use super::{JobId, Signal};
 use crate::schedule::Schedule;
 
@@ -19,6 +20,14 @@ pub struct JobSpec {
     pub command: Command,
     /// How long a run may take before it is stopped; `None`: no limit.
     pub timeout: Option<Duration>,
+    /// How it is found out whether a run is ready; `None`: it is as soon as it has a process. Not
+    /// for cron jobs, whose runs end by themselves and may be several.
+    pub readiness: Option<Probe>,
+    /// How it is found out whether a run is still well. Not for cron jobs.
+    pub liveness: Option<Probe>,
+    /// How long a run may take to become ready before it is stopped; `None`: no limit. Only with
+    /// `readiness`.
+    pub start_timeout: Option<Duration>,
     /// The exit codes that count as success; never empty.
     pub success_exit_codes: BTreeSet<u8>,
     /// Whether k1s shuts down, with the exit code of the job, when the job has ended for good.
@@ -294,6 +303,39 @@ impl JobSpec {
             + command.environment_files.len()
             + command.environment_from_file.len();
         lists + self.labels.len() + self.secret_environment.len()
+    }
+
+    /// The probe of a role.
+    pub fn probe(&self, role: ProbeRole) -> Option<&Probe> {
+        match role {
+            ProbeRole::Readiness => self.readiness.as_ref(),
+            ProbeRole::Liveness => self.liveness.as_ref(),
+        }
+    }
+
+    /// Whether a running process cannot tell the two apart: it sees the command, and what it gets
+    /// to report by itself.
+    pub fn is_same_process(&self, other: &JobSpec) -> bool {
+        let reports = |spec: &JobSpec| {
+            let number = match &spec.readiness {
+                Some(Probe { check: Check::Fd { number }, .. }) => Some(*number),
+                Some(_) | None => None,
+            };
+            (spec.is_notified(), spec.watchdog(), number)
+        };
+        self.command == other.command && reports(self) == reports(other)
+    }
+
+    /// Whether runs report by sd_notify(3).
+    fn is_notified(&self) -> bool {
+        let probes = [&self.readiness, &self.liveness];
+        probes.into_iter().flatten().any(|probe| probe.check == Check::Notify)
+    }
+
+    /// How long a run may say nothing, if it has a watchdog.
+    fn watchdog(&self) -> Option<Duration> {
+        let liveness = self.liveness.as_ref()?;
+        (liveness.check == Check::Notify).then(|| liveness.watchdog())
     }
 
     /// Whether a run that ended by itself with this exit code was a success.

@@ -16,7 +16,7 @@ pub(super) fn answer(given: &str) -> Option<&'static str> {
 const LONGEST: usize = 32;
 
 /// The words, without `_` and `-`, and the answer to them.
-const WORDS: [(&[&str], &str); 23] = [
+const WORDS: &[(&[&str], &str)] = &[
     (&["kind"], "here it is `type`"),
     (
         &["command", "cmd", "entrypoint", "execstart", "script", "program", "exec", "run"],
@@ -47,6 +47,14 @@ const WORDS: [(&[&str], &str); 23] = [
     (
         &["startsecs", "restartsec", "restartdelay", "startlimitintervalsec"],
         "the delays between restarts are in `restart`: `initialDelayMs`, `maxDelayMs`, `resetAfterMs`",
+    ),
+    (
+        &["healthcheck", "health", "probe", "readinessprobe", "livenessprobe", "startupprobe"],
+        "here it is `readiness`, for what waits for the job, and `liveness`, for restarts",
+    ),
+    (
+        &["watchdogsec", "timeoutstartsec", "starttimeout", "startperiod"],
+        "here it is `startTimeoutSeconds`, or `liveness` with {\"notify\": true} for a watchdog",
     ),
     (&["exitcodes", "successexitstatus"], "here it is `successExitCodes`"),
     (

@@ -19,8 +19,8 @@ use serde::{Serialize, Serializer};
 use super::Value;
 use super::parse::{CONCURRENCY, POLICIES, RESOURCES, SCOPES};
 use super::spec::{
-    Backoff, Command, Critical, CronSpec, JobSpec, Kind, LogFileSpec, OutputSpec, ResourceLimit,
-    Restart, RestartPolicy, StopSpec,
+    Backoff, Check, Command, Critical, CronSpec, JobSpec, Kind, LogFileSpec, OutputSpec, Probe,
+    ProbeRole, ResourceLimit, Restart, RestartPolicy, StopSpec,
 };
 use crate::schedule::Schedule;
 
@@ -74,6 +74,9 @@ pub fn write(spec: &JobSpec, secrets: Secrets) -> Vec<(&str, Field<'_>)> {
     command(&mut table, spec, secrets);
     kind(&mut table, spec);
     table.put_some("timeoutSeconds", spec.timeout.map(seconds));
+    table.put_some("readiness", spec.readiness.as_ref().map(|it| probe(it, ProbeRole::Readiness)));
+    table.put_some("liveness", spec.liveness.as_ref().map(|it| probe(it, ProbeRole::Liveness)));
+    table.put_some("startTimeoutSeconds", spec.start_timeout.map(seconds));
     let codes = spec.success_exit_codes.iter().map(|code| Field::Integer((*code).into()));
     table.put("successExitCodes", Field::List(codes.collect()));
     table.put("stop", stop(&spec.stop));
@@ -182,6 +185,37 @@ fn cron<'a>(table: &mut Table<'a>, spec: &'a CronSpec) {
     table.put("suspend", spec.suspend);
     table.put("startingDeadlineSeconds", seconds(spec.starting_deadline));
     table.put("jitterSeconds", seconds(spec.jitter));
+}
+
+/// The kind, and the times that have an effect on it.
+fn probe(probe: &Probe, role: ProbeRole) -> Field<'_> {
+    let mut table = Table(Vec::with_capacity(6));
+    table.put(probe.check.kind(), check(&probe.check));
+    for name in probe.check.fields(role) {
+        match *name {
+            "initialDelaySeconds" => table.put(name, seconds(probe.initial_delay)),
+            "periodSeconds" => table.put_some(name, probe.period.map(seconds)),
+            "timeoutSeconds" => table.put(name, seconds(probe.timeout)),
+            "successThreshold" => table.put(name, whole(probe.success_threshold.into())),
+            _ => table.put(name, whole(probe.failure_threshold.into())),
+        }
+    }
+    Field::Table(table.0)
+}
+
+fn check(check: &Check) -> Field<'_> {
+    match check {
+        Check::Http { url, status } => {
+            let status = [*status.start(), *status.end()].map(|it| Field::Integer(it.into()));
+            let status = Field::List(status.into());
+            Field::Table(vec![("url", url.text.as_str().into()), ("status", status)])
+        }
+        Check::Tcp(address) => Field::Table(vec![("address", address.text.as_str().into())]),
+        Check::Exec { command } => Field::Texts(command),
+        Check::Log { text } => text.as_str().into(),
+        Check::Notify => true.into(),
+        Check::Fd { number } => Field::Integer((*number).into()),
+    }
 }
 
 fn stop(stop: &StopSpec) -> Field<'static> {
@@ -415,6 +449,26 @@ mod tests {
                 r#""file":{"path":"/x","maxBytes":0,"maxFiles":1}}"#,
             ),
             (r#""type":"one-off","output":{"file":null}"#, r#""forward":true},"#),
+            (
+                r#""type":"continuous","readiness":{"http":{"url":"http://localhost"}}"#,
+                r#""readiness":{"http":{"url":"http://localhost","status":[200,399]},"initialDelaySeconds":0,"timeoutSeconds":1,"successThreshold":1,"failureThreshold":3}"#,
+            ),
+            (
+                r#""type":"continuous","liveness":{"tcp":{"address":"[::1]:7"},"periodSeconds":2}"#,
+                r#""liveness":{"tcp":{"address":"[::1]:7"},"initialDelaySeconds":0,"periodSeconds":2,"timeoutSeconds":1,"failureThreshold":3}"#,
+            ),
+            (
+                r#""type":"one-off","readiness":{"log":"ready"},"startTimeoutSeconds":1.5"#,
+                r#""readiness":{"log":"ready"},"startTimeoutSeconds":1.5,"#,
+            ),
+            (
+                r#""type":"one-off","readiness":{"fd":3},"liveness":{"notify":true}"#,
+                r#""readiness":{"fd":3},"liveness":{"notify":true,"failureThreshold":3}"#,
+            ),
+            (
+                r#""type":"one-off","liveness":{"exec":["a","b"]}"#,
+                r#""liveness":{"exec":["a","b"],"#,
+            ),
             (r#""type":"one-off","stdin":"a\u0000b""#, r#""stdin":"a\u0000b""#),
         ] {
             check(fields, written);

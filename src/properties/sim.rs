@@ -464,7 +464,7 @@ impl Sim {
                 let job = self.jobs.get_mut(&key).unwrap();
                 job.is_replaced = true;
                 job.learn(&spec);
-                if old.command != spec.command {
+                if !old.is_same_process(&spec) {
                     self.ask(Some(key));
                 }
             }

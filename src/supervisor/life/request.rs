@@ -144,7 +144,7 @@ impl Job {
     /// otherwise the job is stopped, with its leftovers, and started again. A killed job stays
     /// killed.
     pub(in crate::supervisor) fn replace(&mut self, spec: JobSpec, core: &mut Core, now: Now) {
-        let same_process = spec.command == self.spec.command;
+        let same_process = spec.is_same_process(&self.spec);
         let old = std::mem::replace(&mut self.spec, Rc::new(spec));
         self.tell(Happened::Replaced, core, now);
         self.trim_results(core);
