@@ -153,9 +153,9 @@ fn environment() -> config::Environment {
 
 fn check(config: &Path) -> Result<ExitCode, String> {
     let settings = config::load(Some(config), &environment()).map_err(|error| error.to_string())?;
-    for (id, spec) in &settings.jobs {
+    for config::Declaration { id, spec, place, .. } in &settings.jobs {
         for what in daemon::missing(id, spec) {
-            say(&format!("warning: job {id}: {what}"));
+            say(&format!("warning: {place}: job {id}: {what}"));
         }
     }
     show(&config::describe(&settings))

@@ -1,17 +1,21 @@
 //! Shows settings, for `k1s check`.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::{FORWARDS, Forward, LOG_FORMATS, LOG_LEVELS, Settings, TokenOrigin, name_in};
+use super::declared::Declaration;
+use super::{FORWARDS, Forward, LOG_FORMATS, LOG_LEVELS, Settings, TokenOrigin};
+use super::{key, name_in, quoted};
 use crate::http::Limits;
 use crate::job::fields::snake_case;
 use crate::job::{self, Field, Secrets};
 
-/// The settings as TOML with all defaults filled in. It contains no secret: the token is a comment
-/// only, and secrets of jobs are shown as `"***"`.
+/// The settings as TOML with all defaults filled in, all files as one; a comment says where each
+/// value comes from. It contains no secret: the token is a comment only, and secrets of jobs are
+/// shown as `"***"`.
 pub fn describe(settings: &Settings) -> String {
-    let mut text = Text::default();
+    let mut text = Text { text: String::new(), table: String::new(), sources: &settings.sources };
     text.table("http");
     text.string("host", &settings.http.host.to_string());
     text.key("port", settings.http.port);
@@ -33,13 +37,30 @@ pub fn describe(settings: &Settings) -> String {
     text.key("jobs", settings.max_jobs);
     text.table("cron");
     text.string("time_zone", &settings.time_zone);
-    for (id, spec) in &settings.jobs {
-        text.table(&format!("job.{}", key(id.as_str())));
-        for (name, field) in job::write(spec, Secrets::Hidden) {
-            text.key(&snake_case(name), value(&field));
-        }
+    for declaration in &settings.jobs {
+        job(&mut text, declaration);
     }
-    text.0
+    text.text
+}
+
+/// A job, with where it is declared.
+fn job(text: &mut Text, job: &Declaration) {
+    text.line("");
+    text.line(format_args!("[job.{}]  {}", key(job.id.as_str()), comment(&job.place.to_string())));
+    for (name, field) in job::write(&job.spec, Secrets::Hidden) {
+        let source = job.source_of(name);
+        let from = comment(if source.is_empty() { "default" } else { &source });
+        text.line(format_args!("{} = {}  {from}", snake_case(name), value(&field)));
+    }
+}
+
+/// A comment, to the end of a line, that may quote the name of a file.
+fn comment(text: &str) -> String {
+    let letters = text.chars().map(|letter| match letter.is_control() {
+        true => letter.escape_default().to_string(),
+        false => letter.to_string(),
+    });
+    letters.fold("# ".to_owned(), |comment, letter| comment + &letter)
 }
 
 fn token(text: &mut Text, origin: &TokenOrigin) {
@@ -98,44 +119,32 @@ fn value(field: &Field) -> String {
     }
 }
 
-/// A key, bare if possible (<https://toml.io/en/v1.0.0#keys>).
-fn key(name: &str) -> String {
-    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    if !name.is_empty() && name.bytes().all(is_bare) { name.to_owned() } else { quoted(name) }
+/// TOML that is being written.
+struct Text<'a> {
+    text: String,
+    /// The table that is being written.
+    table: String,
+    /// Where the keys come from that are set.
+    sources: &'a BTreeMap<String, String>,
 }
 
-/// A basic string (<https://toml.io/en/v1.0.0#string>).
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => quoted.extend(['\\', letter]),
-            _ if letter.is_control() => {
-                quoted.push_str(&format!("\\u{:04x}", u32::from(letter)));
-            }
-            _ => quoted.push(letter),
-        }
-    }
-    quoted + "\""
-}
-
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
+impl Text<'_> {
     fn line(&mut self, line: impl Display) {
-        self.0.push_str(&format!("{line}\n"));
+        self.text.push_str(&format!("{line}\n"));
     }
 
     fn table(&mut self, name: &str) {
-        if !self.0.is_empty() {
+        if !self.text.is_empty() {
             self.line("");
         }
         self.line(format_args!("[{name}]"));
+        self.table = name.to_owned();
     }
 
     fn key(&mut self, name: &str, value: impl Display) {
-        self.line(format_args!("{name} = {value}"));
+        let source = self.sources.get(&format!("{}.{name}", self.table));
+        let from = comment(source.map_or("default", String::as_str));
+        self.line(format_args!("{name} = {value}  {from}"));
     }
 
     fn string(&mut self, name: &str, value: &str) {

@@ -12,6 +12,8 @@ pub(super) struct Document<'a> {
     file: &'a str,
     text: &'a str,
     root: DeValue<'a>,
+    /// Where each line ends.
+    newlines: Vec<usize>,
 }
 
 impl<'a> Document<'a> {
@@ -21,7 +23,11 @@ impl<'a> Document<'a> {
     /// The first place where the text is not TOML, as `FILE:LINE:COLUMN`.
     pub(super) fn parse(file: &'a str, text: &'a str) -> Result<Document<'a>, ConfigError> {
         match DeTable::parse(text) {
-            Ok(root) => Ok(Document { file, text, root: DeValue::Table(root.into_inner()) }),
+            Ok(root) => {
+                let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+                let newlines = newlines.map(|(at, _)| at).collect();
+                Ok(Document { file, text, root: DeValue::Table(root.into_inner()), newlines })
+            }
             Err(error) => {
                 let offset = error.span().map_or(text.len(), |span| span.start);
                 let (line, column) = position(text, offset);
@@ -47,9 +53,20 @@ impl<'a> Document<'a> {
     /// An error with the line of its field, or of the table that the field is missing in.
     pub(super) fn error(&self, error: FieldError) -> ConfigError {
         let key: Vec<String> = error.path.iter().map(|name| quoted(name)).collect();
-        let (line, _) = position(self.text, self.offset(&error.path));
+        let line = self.line(&error.path);
         let message = self.as_typed(in_toml(&error.message, &error.path), &error.path);
         ConfigError::new(format!("{}:{line}: {}", self.file, key.join(".")), message)
+    }
+
+    /// The name of the file in errors.
+    pub(super) fn file(&self) -> &'a str {
+        self.file
+    }
+
+    /// The line of the last part of the path that exists.
+    pub(super) fn line<S: AsRef<str>>(&self, path: &[S]) -> usize {
+        let offset = self.offset(path);
+        1 + self.newlines.partition_point(|newline| *newline < offset)
     }
 
     /// The message for a number, with the number as it was typed. In TOML, unlike JSON, `1e3` is a
@@ -90,10 +107,10 @@ impl<'a> Document<'a> {
     }
 
     /// The offset of the last part of the path that exists.
-    fn offset(&self, path: &[String]) -> usize {
+    fn offset<S: AsRef<str>>(&self, path: &[S]) -> usize {
         let (mut offset, mut value) = (0, &self.root);
         for name in path {
-            let Some((start, inner)) = child(value, name) else {
+            let Some((start, inner)) = child(value, name.as_ref()) else {
                 break;
             };
             (offset, value) = (start, inner);

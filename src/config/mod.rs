@@ -1,20 +1,23 @@
 //! The config: reads [`Settings`] from a TOML file and a few variables of the environment.
 //!
 //! ```text
-//! text ─▶ document: TOML, with the line of each key ─▶ neutral values
+//! text ─▶ document: TOML, with the line of each key ─▶ neutral values ─▶ include: more texts
 //!                                                          │  job::fields reads them,
-//!                     FILE:LINE: key: what would be right ◀┤  job::parse the jobs
+//!                     FILE:LINE: key: what would be right ◀┤  declared the jobs
 //!                                                          ▼
 //!                       environment (wins) ───────────▶ Settings ─▶ describe
 //! ```
 //!
 //! The first error counts, and is one line. Nothing is resolved over the network. The only files
-//! read are the config and the token file, by [`Environment::read`], so [`parse`] is pure if that
-//! is.
+//! read are the config, those that it includes and the token file, by [`Environment::read`] and
+//! [`Environment::list`], so [`parse`] is pure if those are.
 
+mod declared;
 mod describe;
 mod document;
+mod include;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::{self, Write};
@@ -22,14 +25,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::str::Utf8Error;
 use std::time::Duration;
 
+pub use declared::{Declaration, Place};
 pub use describe::describe;
 
+use self::declared::{Declared, Tables};
 use self::document::Document;
 use crate::http::Limits;
 use crate::job::fields::{self, FieldError, Fields, Spelling};
-use crate::job::{Defaults, JobId, JobSpec, Value};
+use crate::job::{Defaults, Value};
 use crate::schedule::knows_time_zone;
 
 /// All settings, with all defaults filled in.
@@ -55,8 +61,10 @@ pub struct Settings {
     /// The time zone of expressions whose job sets none: `cron.time_zone`, or `TZ` if that is an
     /// IANA name, or UTC.
     pub time_zone: String,
-    /// The `[job.ID]` tables, in the order of the file.
-    pub jobs: Vec<(JobId, JobSpec)>,
+    /// The `[job.ID]` tables, in the order of the file; then those of the files that it includes.
+    pub jobs: Vec<Declaration>,
+    /// Where the keys come from that are set, such as `http.port`: a place, or a variable.
+    sources: BTreeMap<String, String>,
 }
 
 /// `[http]`: where k1s listens, the token, and the limits.
@@ -139,6 +147,8 @@ pub struct Environment {
     pub directory: String,
     /// Reads a whole file.
     pub read: fn(&Path) -> io::Result<Vec<u8>>,
+    /// The names in a directory, in any order.
+    pub list: fn(&Path) -> io::Result<Vec<OsString>>,
 }
 
 /// An error in the config or the environment, on one line:
@@ -161,9 +171,7 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Settings, 
     let bytes = (environment.read)(path)
         .map_err(|error| ConfigError::new(&file, format!("cannot be read: {error}")))?;
     let text = str::from_utf8(&bytes).map_err(|error| {
-        let (before, _) = bytes.split_at(error.valid_up_to());
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        ConfigError::new(format!("{file}:{line}"), "is not UTF-8")
+        ConfigError::new(format!("{file}:{}", line_of_error(&bytes, error)), "is not UTF-8")
     })?;
     parse(text, &file, environment)
 }
@@ -177,10 +185,33 @@ pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<Settin
     let port = port_of(environment)?;
     let token = token_of(environment)?;
     let document = Document::parse(file, text)?;
-    document
-        .value()
-        .and_then(|value| settings(value, port, token, environment))
-        .map_err(|error| document.error(error))
+    let value = document.value().map_err(|error| document.error(error))?;
+    let sources = sources(&document, &value, environment);
+    let main = main(value, port, token, environment).map_err(|error| document.error(error))?;
+    let included = include::read(&main.include, file, environment);
+    let included = included.map_err(|error| document.error(error))?;
+    let (max_jobs, time_zone) = (main.settings.max_jobs, &main.settings.time_zone);
+    let base = Defaults { directory: &environment.directory, time_zone };
+    let mut declared = Declared::new(max_jobs, base);
+    declared.add(&document, main.tables)?;
+    for included in &included {
+        let document = Document::parse(&included.file, &included.text)?;
+        let tables = document.value().and_then(tables).map_err(|error| document.error(error))?;
+        declared.add(&document, tables)?;
+    }
+    let jobs = declared.jobs();
+    Ok(Settings { jobs, sources, ..main.settings })
+}
+
+impl Settings {
+    /// Without the places, of the keys and of the jobs, so that what is left can be compared.
+    #[cfg(any(test, feature = "properties"))]
+    pub fn without_places(self) -> Settings {
+        let nowhere = Place::new(&"".into(), 0);
+        let without = |job| Declaration { place: nowhere.clone(), sources: [].into(), ..job };
+        let jobs = self.jobs.into_iter().map(without).collect();
+        Settings { jobs, sources: BTreeMap::new(), ..self }
+    }
 }
 
 impl Token {
@@ -220,6 +251,7 @@ impl Environment {
             directory: std::env::current_dir()
                 .map_or_else(|_| "/".into(), |path| path.to_string_lossy().into_owned()),
             read: read_file,
+            list: list_directory,
         }
     }
 }
@@ -284,13 +316,21 @@ fn token_of(environment: &Environment) -> Result<Option<Token>, ConfigError> {
         .map_err(|message| ConfigError::new("K1S_AUTH_TOKEN in the environment", message))
 }
 
-fn settings(
+/// The main file, whose jobs are still to be read.
+struct Main {
+    settings: Settings,
+    include: Vec<String>,
+    tables: Tables,
+}
+
+fn main(
     value: Value,
     port: Option<u16>,
     token: Option<Token>,
     environment: &Environment,
-) -> Parsed<Settings> {
+) -> Parsed<Main> {
     let mut fields = Fields::of(value, &TABLES, Spelling::Camel)?;
+    let include = fields.optional("include", include::patterns)?.unwrap_or_default();
     let http = fields.table("http", &HTTP_KEYS, |f| http(f, port, token, environment))?;
     let shutdown_timeout = fields.table("shutdown", &["timeout_seconds"], |f| {
         f.optional("timeout_seconds", fields::seconds(0.0))
@@ -308,12 +348,8 @@ fn settings(
     })?;
     let max_jobs = fields
         .table("limits", &["jobs"], |f| f.optional("jobs", fields::integer(0..=MOST_JOBS)))?;
-    let max_jobs = max_jobs.unwrap_or(100_000);
     let zone = fields.table("cron", &["time_zone"], |f| f.optional("time_zone", time_zone))?;
-    let time_zone = zone.unwrap_or_else(|| default_time_zone(environment));
-    let defaults = Defaults { directory: &environment.directory, time_zone: &time_zone };
-    let jobs = fields.optional("job", |value| jobs(value, max_jobs, defaults))?;
-    Ok(Settings {
+    let settings = Settings {
         http,
         shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(9)),
         forward,
@@ -321,10 +357,56 @@ fn settings(
         output_disk_bytes: disk,
         log_format: log_format.unwrap_or(LogFormat::Text),
         log_level: log_level.unwrap_or(LogLevel::Info),
-        max_jobs,
-        time_zone,
-        jobs: jobs.unwrap_or_default(),
-    })
+        max_jobs: max_jobs.unwrap_or(100_000),
+        time_zone: zone.unwrap_or_else(|| zone_of(environment).unwrap_or("UTC").to_owned()),
+        jobs: Vec::new(),
+        sources: BTreeMap::new(),
+    };
+    Ok(Main { settings, include, tables: job_tables(&mut fields)? })
+}
+
+/// The tables of an included file.
+fn tables(value: Value) -> Parsed<Tables> {
+    let Value::Table(entries) = &value else { return fields::wrong("a table", &value) };
+    let is_known = |name: &String| JOB_TABLES.contains(&name.as_str());
+    if let Some((name, _)) = entries.iter().find(|(name, _)| !is_known(name)) {
+        return Err(FieldError::new(
+            name,
+            "an included file holds [job.ID] and [defaults] alone; this belongs into the file that \
+             includes it, if anywhere",
+        ));
+    }
+    job_tables(&mut Fields::of(value, &JOB_TABLES, Spelling::Camel)?)
+}
+
+fn job_tables(fields: &mut Fields) -> Parsed<Tables> {
+    let [jobs, defaults] = JOB_TABLES;
+    Ok(Tables { defaults: fields.optional(defaults, Ok)?, jobs: fields.optional(jobs, Ok)? })
+}
+
+/// Where the keys come from that are not about jobs: their tables are one level deep.
+fn sources(
+    document: &Document,
+    value: &Value,
+    environment: &Environment,
+) -> BTreeMap<String, String> {
+    let mut sources = BTreeMap::new();
+    let Value::Table(tables) = value else { return sources };
+    if zone_of(environment).is_some() {
+        sources.insert("cron.time_zone".to_owned(), "TZ in the environment".to_owned());
+    }
+    let file = document.file().into();
+    for (table, value) in tables.iter().filter(|(name, _)| !JOB_TABLES.contains(&name.as_str())) {
+        let Value::Table(entries) = value else { continue };
+        for (key, _) in entries {
+            let place = Place::new(&file, document.line(&[table, key]));
+            sources.insert(format!("{table}.{key}"), place.to_string());
+        }
+    }
+    if environment.port.is_some() {
+        sources.insert("http.port".to_owned(), "PORT in the environment".to_owned());
+    }
+    sources
 }
 
 fn http(
@@ -415,11 +497,11 @@ fn time_zone(value: Value) -> Parsed<String> {
     }
 }
 
-/// `TZ` may contain something else than an IANA name (tzset(3)); then it is UTC.
-fn default_time_zone(environment: &Environment) -> String {
+/// `TZ` may contain something else than an IANA name (tzset(3)).
+fn zone_of(environment: &Environment) -> Option<&str> {
     let name = environment.time_zone.as_ref().and_then(|name| name.to_str());
     let name = name.map(|name| name.strip_prefix(':').unwrap_or(name));
-    name.filter(|name| knows_time_zone(name)).unwrap_or("UTC").to_owned()
+    name.filter(|name| knows_time_zone(name))
 }
 
 fn host(value: Value) -> Parsed<IpAddr> {
@@ -434,27 +516,6 @@ fn host(value: Value) -> Parsed<IpAddr> {
     }
 }
 
-fn jobs(value: Value, most: usize, defaults: Defaults) -> Parsed<Vec<(JobId, JobSpec)>> {
-    let Value::Table(entries) = value else {
-        return fields::wrong("a table of jobs, [job.ID]", &value);
-    };
-    if entries.len() > most {
-        let count = entries.len();
-        return fields::fail(format!("{count} jobs are more than `limits.jobs`, {most}"));
-    }
-    entries
-        .into_iter()
-        .map(|(name, value)| {
-            let id = JobId::parse(&name).or_else(fields::fail);
-            let job = id.and_then(|id| {
-                let spec = crate::job::parse_with(value, defaults, Spelling::CamelOrSnake)?;
-                Ok((id, spec))
-            });
-            job.map_err(|error| error.under(&name))
-        })
-        .collect()
-}
-
 /// Reads a whole file, unless it is too large.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -465,6 +526,46 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
     Ok(bytes)
+}
+
+/// The names in a directory, unless there are too many.
+fn list_directory(path: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        names.push(entry?.file_name());
+        if names.len() > LARGEST_DIRECTORY {
+            let message = format!("holds more than {LARGEST_DIRECTORY} names");
+            return Err(io::Error::other(message));
+        }
+    }
+    Ok(names)
+}
+
+/// The line, from 1, in which bytes are not UTF-8.
+fn line_of_error(bytes: &[u8], error: Utf8Error) -> usize {
+    let (before, _) = bytes.split_at(error.valid_up_to());
+    1 + before.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// A key in TOML, bare if possible (<https://toml.io/en/v1.0.0#keys>).
+fn key(name: &str) -> String {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if !name.is_empty() && name.bytes().all(is_bare) { name.to_owned() } else { quoted(name) }
+}
+
+/// A basic string (<https://toml.io/en/v1.0.0#string>).
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            _ if letter.is_control() => {
+                quoted.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            }
+            _ => quoted.push(letter),
+        }
+    }
+    quoted + "\""
 }
 
 /// The name of a choice.
@@ -482,10 +583,15 @@ const MOST_MEMORY: i64 = 1 << 40;
 const MOST_DISK: i64 = 1 << 50;
 const MOST_JOBS: i64 = 10_000_000;
 const LONGEST_TOKEN: usize = 4096;
-/// The most that a config or a token file may contain, in bytes.
+/// The most names in a directory of included files.
+const LARGEST_DIRECTORY: usize = 65_536;
+/// The most that a config or a token file may contain, and all included files together, in bytes.
 pub const LARGEST_FILE: u64 = 64 * MIB as u64;
 
-const TABLES: [&str; 7] = ["http", "shutdown", "output", "log", "limits", "cron", "job"];
+const TABLES: [&str; 9] =
+    ["http", "shutdown", "output", "log", "limits", "cron", "job", "defaults", "include"];
+/// What declares jobs, in every file.
+const JOB_TABLES: [&str; 2] = ["job", "defaults"];
 const HTTP_KEYS: [&str; 13] = [
     "host",
     "port",

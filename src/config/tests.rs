@@ -12,6 +12,12 @@ fn environment() -> Environment {
             Some("/empty") => Ok(b"\n".to_vec()),
             Some("/k1s.toml") => Ok(b"http.port = 7\n".to_vec()),
             Some("/latin1.toml") => Ok(b"[http]\nport = 7 # \xe9\n".to_vec()),
+            Some(path) => text_of(path).ok_or(io::ErrorKind::NotFound.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        },
+        list: |path| match path.to_str() {
+            Some("conf.d/" | "conf.d") => Ok(names_in_conf_d()),
+            Some(".") => Ok(vec!["k1s.toml".into(), "web.toml".into()]),
             _ => Err(io::ErrorKind::NotFound.into()),
         },
     }
@@ -134,10 +140,9 @@ fn every_key_is_read() {
     assert_eq!(settings.log_format, LogFormat::Json);
     assert_eq!(settings.log_level, LogLevel::Debug);
     assert_eq!(settings.max_jobs, 2);
-    let jobs: Vec<_> = settings.jobs.iter().map(|(id, _)| id.as_str()).collect();
+    let jobs: Vec<_> = settings.jobs.iter().map(|job| job.id.as_str()).collect();
     assert_eq!(jobs, ["web", "backup"], "in the order of the file");
-    let (_, backup) = &settings.jobs[1];
-    assert_eq!(backup.command.working_directory, "/srv/data");
+    assert_eq!(settings.jobs[1].spec.command.working_directory, "/srv/data");
 }
 
 #[test]
@@ -330,7 +335,7 @@ fn jobs_that_are_wrong_are_named_with_their_place() {
     );
     check("[job.\"a b\"]", "k1s.toml:4: job.\"a b\": Invalid job id");
     check("[job.b]\ntype = \"cron\"", "k1s.toml:4: job.b.executable: is required");
-    check("[limits]\njobs = 0", "k1s.toml:1: job: 1 jobs are more than `limits.jobs`, 0");
+    check("[limits]\njobs = 0", "k1s.toml:1: job.web: is more than `limits.jobs` allows, 0");
     super::tests::check("job = []", "k1s.toml:1: job: must be a table of jobs");
 }
 
@@ -362,7 +367,8 @@ fn the_path_of_a_token_file_is_described_as_toml() {
     let text = r#"http.auth_token_file = "/\u001b\"\\'\u007f\u0085\u2028é""#;
     let environment = Environment { read: |_| Ok(b"secret".to_vec()), ..environment() };
     let settings = parse(text, "f", &environment).unwrap();
-    assert_eq!(parse(&describe(&settings), "described", &environment), Ok(settings));
+    let again = parse(&describe(&settings), "described", &environment).unwrap();
+    assert_eq!(again.without_places(), settings.without_places());
 }
 
 #[test]
@@ -400,7 +406,7 @@ fn check_description(settings: &Settings) {
     let mut again = parse(&text, "described", &environment()).unwrap();
     again.http.token = settings.http.token.clone();
     again.http.token_origin = settings.http.token_origin.clone();
-    assert_eq!(&again, settings, "{text}");
+    assert_eq!(again.without_places(), settings.clone().without_places(), "{text}");
 }
 
 #[test]
@@ -409,9 +415,12 @@ fn a_description_means_the_same_again() {
     check_description(&read(EVERYTHING));
     check_description(&read("http.auth_token_file = \"/token\""));
     let text = describe(&read(EVERYTHING));
-    assert!(text.contains("\n[job.web]\ntype = \"continuous\"\n"), "{text}");
     assert!(
-        text.contains("\nlimits = {}\n") && text.contains(", timeout_seconds = 10, "),
+        text.contains("\n[job.web]  # k1s.toml:34\ntype = \"continuous\"  # k1s.toml:35\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nlimits = {}  # default\n") && text.contains(", timeout_seconds = 10, "),
         "{text}"
     );
     check_description(&read(
@@ -484,4 +493,203 @@ fn deep_nests_are_answered() {
     };
     let main_thread = std::thread::Builder::new().stack_size(8 << 20);
     main_thread.spawn(answer).unwrap().join().unwrap();
+}
+
+/// A file that [`environment`] has.
+fn text_of(path: &str) -> Option<Vec<u8>> {
+    let job = |id: &str| format!("[job.{id}]\ntype = \"continuous\"\nexecutable = \"x\"\n");
+    let text = match path {
+        "conf.d/10-web.toml" => format!("[defaults]\nuser = \"www\"\n{}", job("web")),
+        "conf.d/20-db.toml" => job("db"),
+        "conf.d/twice.conf" => job("db"),
+        "conf.d/late.conf" => format!("\n\n{}nice = 99\n", job("late")),
+        "conf.d/http.conf" => "[http]\nport = 1\n".to_owned(),
+        "conf.d/nested.conf" => "include = [\"x\"]\n".to_owned(),
+        "conf.d/bad.conf" => "[job\n".to_owned(),
+        "conf.d/wrong.conf" => format!("[defaults]\nnice = \"x\"\n{}", job("web")),
+        "web.toml" => job("web"),
+        _ => return None,
+    };
+    Some(text.into_bytes())
+}
+
+fn names_in_conf_d() -> Vec<OsString> {
+    ["20-db.toml", ".hidden.toml", "10-web.toml", "late.conf", "README"].map(Into::into).into()
+}
+
+fn ids(settings: &Settings) -> Vec<&str> {
+    settings.jobs.iter().map(|job| job.id.as_str()).collect()
+}
+
+#[test]
+fn included_files_come_in_the_order_of_their_names_after_the_config() {
+    let own = "[job.own]\ntype = \"continuous\"\nexecutable = \"x\"\n";
+    for (include, expected) in [
+        ("[\"conf.d/*.toml\"]", &["own", "web", "db"][..]),
+        ("[\"conf.d/20*\", \"conf.d/*.toml\"]", &["own", "db", "web"]),
+        ("[\"conf.d/2?-db.toml\"]", &["own", "db"]),
+        ("[\"conf.d/10-web.toml\", \"conf.d/10-web.toml\"]", &["own", "web"]),
+        ("[\"conf.d/none*\"]", &["own"]),
+        ("[\"conf.d/.h*ml~\"]", &["own"]),
+        ("[\"*.toml\"]", &["own", "web"]),
+        ("[]", &["own"]),
+    ] {
+        let settings = read(&format!("include = {include}\n{own}"));
+        assert_eq!(ids(&settings), expected, "{include}");
+    }
+    let settings = read("include = [\"conf.d/*.toml\"]\n[defaults]\nuser = \"own\"");
+    let users: Vec<_> = settings.jobs.iter().map(|job| job.spec.command.user.clone()).collect();
+    assert_eq!(users, [Some("www".to_owned()), None], "defaults are those of the file");
+    let places: Vec<_> = settings.jobs.iter().map(|job| job.place.to_string()).collect();
+    assert_eq!(places, ["conf.d/10-web.toml:3", "conf.d/20-db.toml:1"]);
+}
+
+#[test]
+fn paths_of_included_files_begin_where_that_of_the_config_does() {
+    let environment = Environment {
+        read: |path| match path.to_str() {
+            Some("/etc/k1s/more.toml") => Ok(b"[job.x]\n".to_vec()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        },
+        ..environment()
+    };
+    for include in ["more.toml", "/etc/k1s/more.toml"] {
+        let text = format!("include = [\"{include}\"]");
+        let error = parse(&text, "/etc/k1s/k1s.toml", &environment).unwrap_err().to_string();
+        assert!(error.starts_with("/etc/k1s/more.toml:1: job.x.type: is required"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_included_files_is_named_with_its_place() {
+    let job = "[job.db]\ntype = \"continuous\"\nexecutable = \"x\"";
+    let include = |pattern: &str| format!("\ninclude = [\"conf.d/*.toml\", \"{pattern}\"]\n");
+    for (pattern, error) in [
+        ("none.toml", "k1s.toml:2: include.1: \"none.toml\" cannot be read: "),
+        ("none/*.toml", "k1s.toml:2: include.1: the directory \"none/\" cannot be read: "),
+        ("conf.d/?", "k1s.toml:2: include.1: \"conf.d/?\" matches no file"),
+        ("*/x.toml", "k1s.toml:2: include.1: must have `*` and `?` after the last `/` alone, not"),
+        ("conf.d/", "k1s.toml:2: include.1: must be the path of files, not \"conf.d/\""),
+        ("", "k1s.toml:2: include.1: must not be empty"),
+        (
+            "conf.d/twice.conf",
+            "conf.d/twice.conf:1: job.db: job db is declared already, at conf.d/20-db.toml:1",
+        ),
+        ("conf.d/l*.conf", "conf.d/late.conf:6: job.late.nice: must be a whole number from -20"),
+        ("conf.d/http.conf", "conf.d/http.conf:1: http: an included file holds [job.ID] and [d"),
+        ("conf.d/nested.conf", "conf.d/nested.conf:1: include: an included file holds [job.ID] an"),
+        ("conf.d/bad.conf", "conf.d/bad.conf:1:5: "),
+        ("conf.d/wrong.conf", "conf.d/wrong.conf:2: defaults.nice: must be a whole number from "),
+    ] {
+        check(&include(pattern), error);
+    }
+    check(
+        &format!("{}{job}", include("conf.d/none*")),
+        "conf.d/20-db.toml:1: job.db: job db is declared already, at k1s.toml:3",
+    );
+    check("include = \"x\"", "k1s.toml:1: include: must be an array, not a string");
+    check(
+        "include = [\"conf.d/*.toml\"]\nlimits.jobs = 1",
+        "conf.d/20-db.toml:1: job.db: is more than `limits.jobs` allows, 1",
+    );
+}
+
+#[test]
+fn defaults_lie_under_the_jobs_whose_type_has_them() {
+    let settings = read(
+        "[defaults]\ntype = \"continuous\"\nworking_directory = \"/a\"\nretries = 3\n\
+         environment = { A = \"1\", B = \"1\" }\n\
+         [job.x]\nexecutable = \"x\"\nworkingDirectory = \"/b\"\nenvironment.B = \"2\"\n\
+         [job.y]\ntype = \"one-off\"\nexecutable = \"y\"\n",
+    );
+    let [x, y] = &settings.jobs[..] else { panic!() };
+    assert_eq!(x.spec.command.working_directory, "/b");
+    let environment: Vec<_> = x.spec.command.environment.iter().collect();
+    assert_eq!(environment, [(&"A".into(), &"1".into()), (&"B".into(), &"2".into())]);
+    assert_eq!(y.spec.command.working_directory, "/a");
+    assert!(matches!(y.spec.kind, crate::job::spec::Kind::OneOff { retries: 3, .. }));
+}
+
+#[test]
+fn defaults_that_are_wrong_are_named_in_their_table() {
+    let job = "[job.x]\ntype = \"continuous\"\nexecutable = \"x\"\ninstances = 2\n";
+    let check =
+        |defaults: &str, error: &str| check(&format!("[defaults]\n{defaults}\n{job}"), error);
+    check("nice = 99", "k1s.toml:2: defaults.nice: must be a whole number from -20 to 19, not 99");
+    check("nise = 1", "k1s.toml:2: defaults.nise: unknown field; did you mean `nice`?");
+    check("instances = 1", "k1s.toml:2: defaults.instances: unknown field");
+    check("retries = -1", "k1s.toml:2: defaults.retries: must be");
+    check("\n[defaults.stop]\nsignal = \"X\"", "k1s.toml:4: defaults.stop.signal: must be");
+    check("labels.instances = \"x\"", "k1s.toml:2: defaults.labels.instances: is set by `inst");
+    check("environment.K1S_INSTANCE = \"x\"", "k1s.toml:2: defaults.environment.K1S_INSTANCE: is");
+    super::tests::check("defaults = 1", "k1s.toml:1: defaults: must be a table, not 1");
+}
+
+#[test]
+fn instances_are_jobs_with_numbers() {
+    let job = "[job.w]\ntype = \"continuous\"\nexecutable = \"x\"\n";
+    let settings = read(&format!("{job}instances = 3\nlabels.team = \"a\"\n"));
+    assert_eq!(ids(&settings), ["w:0", "w:1", "w:2"]);
+    for (number, job) in settings.jobs.iter().enumerate() {
+        assert_eq!(job.spec.command.environment["K1S_INSTANCE"], number.to_string());
+        let labels: Vec<_> = job.spec.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(labels, ["instances=w", "team=a"]);
+    }
+    check_description(&settings);
+    let check = |rest: &str, error: &str| check(&format!("{job}{rest}"), error);
+    check("instances = 0", "k1s.toml:4: job.w.instances: must be a whole number from 1 to 1000");
+    check("instances = 1001", "k1s.toml:4: job.w.instances: must be a whole number from 1 to 10");
+    check("instances = \"2\"", "k1s.toml:4: job.w.instances: must be a whole number");
+    check(
+        "instances = 2\n[job.x]\ntype = \"one-off\"\nexecutable = \"x\"\ninstances = 2",
+        "k1s.toml:8: job.x.instances: is for continuous jobs only",
+    );
+    check(
+        "instances = 2\n[job.\"w:1\"]\ntype = \"one-off\"\nexecutable = \"x\"",
+        "k1s.toml:5: job.\"w:1\": job w:1 is declared already, at k1s.toml:1",
+    );
+    check(
+        "instances = 2\nenvironment = { K1S_INSTANCE = \"7\" }",
+        "k1s.toml:5: job.w.environment.K1S_INSTANCE: is set by `instances`",
+    );
+    check("instances = 2\nlabels.instances = \"a\"", "k1s.toml:5: job.w.labels.instances: is set");
+    check("instances = 2\n[limits]\njobs = 1", "k1s.toml:1: job.w: is more than `limits.jobs`");
+    let long = "x".repeat(127);
+    super::tests::check(
+        &job.replace(".w", &format!(".{long}")).replace("\"x\"", "\"x\"\ninstances = 1"),
+        &format!("k1s.toml:4: job.{long}.instances: Invalid job id: an id is 1 to 128"),
+    );
+}
+
+#[test]
+fn a_description_says_where_each_value_comes_from() {
+    let text = "include = [\"conf.d/10-web.toml\"]\n[http]\nport = 1\n\n[defaults]\nuser = \"app\"\n\
+                environment = { A = \"1\" }\n[job.w]\ntype = \"continuous\"\nexecutable = \"x\"\n\
+                instances = 1\nenvironment.B = \"2\"\n";
+    let shown = describe(&read(text));
+    for line in [
+        "port = 1  # k1s.toml:3",
+        "host = \"0.0.0.0\"  # default",
+        "[job.\"w:0\"]  # k1s.toml:8",
+        "executable = \"x\"  # k1s.toml:10",
+        "user = \"app\"  # [defaults] k1s.toml:6",
+        "environment = { A = \"1\", B = \"2\", K1S_INSTANCE = \"0\" }  # instances k1s.toml:11, \
+         k1s.toml:12, [defaults] k1s.toml:7",
+        "labels = { instances = \"w\" }  # instances k1s.toml:11",
+        "[job.web]  # conf.d/10-web.toml:3",
+        "user = \"www\"  # [defaults] conf.d/10-web.toml:2",
+        "arguments = []  # default",
+        "time_zone = \"UTC\"  # default",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
+    let environment = Environment { time_zone: Some("Asia/Tokyo".into()), ..with(Some("7"), None) };
+    let shown = describe(&parse(text, "a\nb", &environment).unwrap());
+    for line in [
+        "port = 7  # PORT in the environment",
+        "time_zone = \"Asia/Tokyo\"  # TZ in the environment",
+        "[job.\"w:0\"]  # a\\nb:8",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
 }

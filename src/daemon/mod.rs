@@ -461,10 +461,11 @@ fn supervisor(
     if is_pid_1 {
         supervisor.own_namespace();
     }
-    if main.is_some() && settings.jobs.iter().any(|(id, _)| id.as_str() == init::MAIN) {
+    if main.is_some() && settings.jobs.iter().any(|job| job.id.as_str() == init::MAIN) {
         return Err("job.main: under `k1s init`, `main` is the command's id".to_owned());
     }
-    for (id, spec) in settings.jobs.into_iter().chain(main) {
+    let declared = settings.jobs.into_iter().map(|job| (job.id, job.spec));
+    for (id, spec) in declared.chain(main) {
         let name = id.clone();
         supervisor.declare(id, spec, now).map_err(|refusal| format!("job.{name}: {refusal:?}"))?;
     }

@@ -5,6 +5,7 @@
 pub(crate) mod fields;
 mod id;
 mod last_lines;
+mod layer;
 mod lines;
 mod log;
 pub mod notice;
@@ -24,10 +25,13 @@ mod write;
 pub use fields::{FieldError, Spelling};
 pub use id::JobId;
 pub use last_lines::LastLines;
+pub use layer::{Layer, is_under};
 pub use lines::{CUT_BYTES, LineEnd, LineEnds};
 pub use log::{Cursor, Line, LogFilter, LogItem, RunLog, Tail};
 pub use output::{Capture, Captured};
-pub use parse::{Defaults, INVALID_TYPE, parse, parse_signal_request, parse_with, type_in};
+pub use parse::{
+    Defaults, INVALID_TYPE, field_named, parse, parse_signal_request, parse_with, type_in,
+};
 pub use read::{LogEnd, LogPlace};
 pub use run::{Ending, Reason, RunEnd, RunRecord, Trigger};
 pub use signal::Signal;

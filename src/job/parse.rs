@@ -16,7 +16,7 @@ use super::variables::check_variable_name;
 use super::{Signal, Value, words};
 use crate::schedule::{CronSchedule, Schedule, ScheduleError};
 
-type Parsed<T> = Result<T, FieldError>;
+pub(super) type Parsed<T> = Result<T, FieldError>;
 
 /// Reads a job. `directory` is k1s's own working directory, absolute: the default of
 /// `workingDirectory`, and the base of a relative one.
@@ -43,7 +43,7 @@ pub struct Defaults<'a> {
 /// Those of [`parse`].
 pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parsed<JobSpec> {
     let directory = defaults.directory;
-    let known: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
+    let known = known();
     let kind = kind_of(&value, &known, spelling)?;
     unknown(&value, &known, spelling)?;
     let mut fields = Fields::of(value, &known, spelling)?;
@@ -93,15 +93,29 @@ pub fn parse_signal_request(value: Value) -> Parsed<(Signal, bool)> {
 /// The beginning of the error for an unknown `type`.
 pub const INVALID_TYPE: &str = "Invalid job type";
 
+/// The field that a document calls `given`, as the API calls it.
+pub fn field_named(given: &str, spelling: Spelling) -> Option<&'static str> {
+    FIELDS.iter().map(|(name, _)| *name).find(|name| spelling.matches(given, name))
+}
+
+/// The names of all fields.
+pub(super) fn known() -> Vec<&'static str> {
+    FIELDS.iter().map(|(name, _)| *name).collect()
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Type {
+pub(super) enum Type {
     Continuous,
     OneOff,
     Cron,
 }
 
 impl Type {
-    fn bit(self) -> u8 {
+    pub(super) fn named(name: &str) -> Option<Type> {
+        TYPES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+    }
+
+    pub(super) fn bit(self) -> u8 {
         match self {
             Type::Continuous => CONTINUOUS,
             Type::OneOff => ONE_OFF,
@@ -118,7 +132,7 @@ pub fn type_in(value: &Value) -> Option<&'static str> {
     TYPES.iter().map(|(name, _)| *name).find(|name| is_it(name))
 }
 
-fn kind_of(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<Type> {
+pub(super) fn kind_of(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<Type> {
     let Value::Table(entries) = value else {
         return fields::wrong("an object", value);
     };
@@ -127,11 +141,7 @@ fn kind_of(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<Type> {
         FieldError::new("type", format!("{INVALID_TYPE}; must be {right}, not {given}"))
     };
     match entries.iter().find(|(name, _)| name == "type").map(|(_, value)| value) {
-        Some(Value::String(name)) => TYPES
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, t)| *t)
-            .ok_or_else(|| invalid(&format!("{name:?}"))),
+        Some(Value::String(name)) => Type::named(name).ok_or_else(|| invalid(&format!("{name:?}"))),
         None | Some(Value::Null) => {
             // A field that may be a misspelled `type` is the better error.
             let is_meant = |given: &str| {
@@ -152,7 +162,7 @@ fn kind_of(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<Type> {
 }
 
 /// An error for the first unknown field, which may be the word of another system.
-fn unknown(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<()> {
+pub(super) fn unknown(value: &Value, known: &[&str], spelling: Spelling) -> Parsed<()> {
     let Value::Table(entries) = value else { return Ok(()) };
     let is_known = |given: &str| known.iter().any(|name| spelling.matches(given, name));
     match entries.iter().find(|(given, _)| !is_known(given)) {
@@ -564,7 +574,8 @@ pub(super) const FIELDS: &[(&str, u8)] = &[
     ("labels", ALL),
 ];
 
-const BACKOFF_FIELDS: [&str; 4] = ["initialDelayMs", "maxDelayMs", "factor", "resetAfterMs"];
+pub(super) const BACKOFF_FIELDS: [&str; 4] =
+    ["initialDelayMs", "maxDelayMs", "factor", "resetAfterMs"];
 pub(super) const RESTART_FIELDS: [&str; 6] =
     ["policy", "initialDelayMs", "maxDelayMs", "factor", "resetAfterMs", "maxRestarts"];
 

@@ -294,7 +294,8 @@ fn check_shows_jobs_with_every_default_and_warns_of_what_is_not_there() {
         "environment = { A = \"***\", B = \"b\" }",
         "stop = { signal = \"SIGTERM\", timeout_seconds = 10, scope = \"group\" }",
     ] {
-        assert!(shown.stdout.lines().any(|said| said == line), "{line}: {}", shown.stdout);
+        let says = |said: &str| said.split_once("  # ").is_some_and(|(said, _)| said == line);
+        assert!(shown.stdout.lines().any(says), "{line}: {}", shown.stdout);
     }
     assert!(!shown.stderr.contains("warning"), "{}", shown.stderr);
     for (fields, warning) in [
@@ -314,7 +315,7 @@ fn check_shows_jobs_with_every_default_and_warns_of_what_is_not_there() {
             false => format!("{job}{fields}\n"),
         };
         let finished = check(&text);
-        let warning = format!("k1s: warning: job x: {warning}");
+        let warning = format!("k1s.toml:1: job x: {warning}");
         assert!(finished.stderr.contains(&warning), "{warning}: {}", finished.stderr);
     }
 }

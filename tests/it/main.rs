@@ -40,6 +40,8 @@ mod hostile;
 mod http;
 /// k1s at rest: no wake-ups, no leaked file descriptors, no zombies.
 mod idle;
+/// A config of several files, defaults in it, and jobs with instances.
+mod include;
 /// What a run gets from k1s: session, descriptors, signals, limits, user, standard input.
 mod inherit;
 /// `k1s init`: exit codes, signals, standard input, terminals, no open port.

@@ -1,0 +1,167 @@
+//! The files that a config includes: `include = ["conf.d/*.toml"]`.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::{Environment, LARGEST_FILE};
+use crate::job::Value;
+use crate::job::fields::{self, FieldError};
+
+type Parsed<T> = Result<T, FieldError>;
+
+/// A file that is included.
+pub(super) struct Included {
+    /// What errors call it: its path, from where that of the config begins.
+    pub(super) file: String,
+    pub(super) text: String,
+}
+
+/// Reads the patterns.
+pub(super) fn patterns(value: Value) -> Parsed<Vec<String>> {
+    fields::list(pattern)(value)
+}
+
+/// Reads the files that the patterns match, from the directory of the config `main`: in the order
+/// of the patterns, then of their names, each once. The config itself is not among them.
+///
+/// # Errors
+/// A directory or file cannot be read, a pattern without `*` matches nothing, or there is too much
+/// to read.
+pub(super) fn read(
+    patterns: &[String],
+    main: &str,
+    environment: &Environment,
+) -> Parsed<Vec<Included>> {
+    let base = Path::new(main).parent().unwrap_or(Path::new(""));
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let mut included = Vec::new();
+    let mut left = LARGEST_FILE;
+    for (index, pattern) in patterns.iter().enumerate() {
+        let at =
+            |message| FieldError { path: vec!["include".to_owned(), index.to_string()], message };
+        for path in matches(pattern, base, environment).map_err(at)? {
+            if paths.contains(&path) || path == Path::new(main) {
+                continue;
+            }
+            let text = text_of(&path, &mut left, environment).map_err(at)?;
+            included.push(Included { file: path.display().to_string(), text });
+            paths.push(path);
+        }
+    }
+    Ok(included)
+}
+
+fn pattern(value: Value) -> Parsed<String> {
+    let pattern = fields::nonempty(value)?;
+    let (directory, name) = split(&pattern);
+    if has_wildcard(directory) {
+        return fields::fail(format!(
+            "must have `*` and `?` after the last `/` alone, not as in {pattern:?}"
+        ));
+    }
+    if ["", ".", ".."].contains(&name) {
+        return fields::fail(format!("must be the path of files, not {pattern:?}"));
+    }
+    Ok(pattern)
+}
+
+/// The paths that a pattern matches, in the order of their names.
+fn matches(pattern: &str, base: &Path, environment: &Environment) -> Result<Vec<PathBuf>, String> {
+    let (directory, name) = split(pattern);
+    let directory = base.join(directory);
+    if !has_wildcard(name) {
+        return Ok(vec![directory.join(name)]);
+    }
+    // The path of the current directory is not empty.
+    let listed = if directory == Path::new("") { Path::new(".") } else { &directory };
+    let mut names = (environment.list)(listed)
+        .map_err(|error| format!("the directory {listed:?} cannot be read: {error}"))?;
+    // As in a shell, only a pattern with the dot finds hidden files.
+    let is_hidden = |found: &OsStr| found.as_encoded_bytes().starts_with(b".");
+    names.retain(|found| {
+        is_match(name, &found.to_string_lossy()) && (name.starts_with('.') || !is_hidden(found))
+    });
+    names.sort();
+    if names.is_empty() && !name.contains('*') {
+        return Err(format!("{pattern:?} matches no file"));
+    }
+    Ok(names.into_iter().map(|found| directory.join(found)).collect())
+}
+
+/// Reads a file of at most `left` bytes, and takes them from it.
+fn text_of(path: &Path, left: &mut u64, environment: &Environment) -> Result<String, String> {
+    let bytes =
+        (environment.read)(path).map_err(|error| format!("{path:?} cannot be read: {error}"))?;
+    *left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
+        format!("{path:?} makes the included files larger than {LARGEST_FILE} bytes together")
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = super::line_of_error(error.as_bytes(), error.utf8_error());
+        format!("{path:?} is not UTF-8 in line {line}")
+    })
+}
+
+/// Whether a name matches a pattern, in which `*` stands for any characters and `?` for one.
+fn is_match(pattern: &str, name: &str) -> bool {
+    let (mut pattern, mut name) = (pattern.chars(), name.chars());
+    // Where to go on when what follows the last `*` does not match here.
+    let mut again: Option<(std::str::Chars, std::str::Chars)> = None;
+    loop {
+        let (before, rest) = (pattern.clone(), name.clone());
+        match (pattern.next(), name.next()) {
+            (Some('*'), _) => {
+                name = rest.clone();
+                again = Some((before, rest));
+            }
+            (Some('?'), Some(_)) => {}
+            (Some(wanted), Some(found)) if wanted == found => {}
+            (None, None) => return true,
+            (Some(_) | None, _) => {
+                let Some((star, mut longer)) = again.take() else { return false };
+                if longer.next().is_none() {
+                    return false;
+                }
+                (pattern, name) = (star, longer);
+            }
+        }
+    }
+}
+
+/// The directory of a path, with its `/`, and the name.
+fn split(path: &str) -> (&str, &str) {
+    path.split_at(path.rfind('/').map_or(0, |slash| slash + 1))
+}
+
+fn has_wildcard(text: &str) -> bool {
+    text.contains(['*', '?'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_patterns() {
+        for (pattern, name, matched) in [
+            ("*.toml", "a.toml", true),
+            ("*.toml", ".toml", true),
+            ("*.toml", "a.toml~", false),
+            ("*.toml", "a.toml.toml", true),
+            ("*a*b", "xaabab", true),
+            ("*a*b", "xaaba", false),
+            ("?", "é", true),
+            ("?", "", false),
+            ("??", "a", false),
+            ("*", "", true),
+            ("**", "a", true),
+            ("a?c*", "abc", true),
+            ("a?c*", "ac", false),
+            ("[a]", "a", false),
+            ("[a]", "[a]", true),
+        ] {
+            assert_eq!(is_match(pattern, name), matched, "{pattern} {name}");
+        }
+        let stars = "*a".repeat(50) + "b";
+        assert!(!is_match(&stars, &"a".repeat(5000)));
+    }
+}
