@@ -275,11 +275,17 @@ impl Processes {
             let (pipes, ends) = outputs.watch(registry, now)?;
             (Some(pipes), os::Output::Captured(ends))
         };
+        // The command of `init` is what the manager of the container waits for.
+        let manager = stdio.and_then(|_| self.spawner.notify_socket());
+        let variables: Vec<_> =
+            manager.map(|socket| ("NOTIFY_SOCKET", socket.to_owned())).into_iter().collect();
         let tag = launch.run.tag().text(&self.instance, &launch.job_id);
         let pid = self.spawner.spawn(os::SpawnRequest {
             command: &launch.spec.command,
             job_id: launch.job_id.as_str(),
             run_tag: &tag,
+            variables: &variables,
+            extra: None,
             mark: self.leftovers.mark(launch.run),
             stdin,
             output,

@@ -45,6 +45,8 @@ pub(super) struct Plan {
     pub(super) working_directory: CString,
     /// The future descriptors 0, 1 and 2; `None` keeps k1s's own.
     pub(super) stdio: [Option<RawFd>; 3],
+    /// A descriptor that it gets besides them, and its future number, which is 3 or more.
+    pub(super) extra: Option<(RawFd, RawFd)>,
     /// If the child shares the descriptor table until now: the first descriptor that its own copy
     /// does not need.
     pub(super) unshare_from: Option<u32>,
@@ -92,7 +94,7 @@ pub(super) enum Step {
     Unshare = 1,
     /// setsid(2), setpgid(2).
     Session,
-    /// dup2(2) onto 0, 1, 2.
+    /// dup2(2) onto 0, 1, 2 or another; the index in the report says which.
     Descriptors,
     /// setpriority(2).
     Nice,
@@ -183,6 +185,8 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
             at(Step::Descriptors, Errno::result(c_long::from(result)))?;
         }
     }
+    // Only now: its number may be that of a source above.
+    pass_extra(plan)?;
     take_terminal(plan.session);
     if let Some(umask) = plan.umask {
         // SAFETY: takes a number and cannot fail. The child has a umask of its own.
@@ -212,6 +216,20 @@ fn prepare(plan: &Plan) -> Result<(), Failure> {
     at(Step::WorkingDirectory, Errno::result(c_long::from(result)))?;
     empty_mask();
     Ok(())
+}
+
+/// A descriptor that already has its number would keep CLOEXEC over dup2(2).
+fn pass_extra(plan: &Plan) -> Result<(), Failure> {
+    let Some((source, target)) = plan.extra else { return Ok(()) };
+    let result = if source == target {
+        // SAFETY: takes numbers alone.
+        unsafe { libc::fcntl(source, libc::F_SETFD, 0) }
+    } else {
+        // SAFETY: takes numbers alone; what had the number `target` is not needed any more.
+        unsafe { libc::dup2(source, target) }
+    };
+    at(Step::Descriptors, Errno::result(c_long::from(result)))
+        .map_err(|failure| Failure { index: target.unsigned_abs() as usize, ..failure })
 }
 
 /// Takes the terminal if it can. If not, the run goes on without it.

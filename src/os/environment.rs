@@ -1,8 +1,8 @@
 //! The environment of a run, as execve(2) takes it.
 //!
-//! First that of k1s without `K1S_*` (or nothing), then HOME, USER and LOGNAME of the account, then
-//! what files say, then that of the job, then `K1S_JOB` and `K1S_RUN`. Later values replace earlier
-//! ones.
+//! First that of k1s without `K1S_*` and what is for k1s alone (or nothing), then HOME, USER and
+//! LOGNAME of the account, then what files say, then that of the job, then `K1S_JOB`, `K1S_RUN` and
+//! others that k1s gives. Later values replace earlier ones.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub(super) struct Inherited(BTreeMap<Vec<u8>, CString>);
 /// The whole environment of one run.
 #[derive(Debug)]
 pub(super) struct Environment<'a> {
-    /// `NAME=value`; `K1S_JOB` and `K1S_RUN` come first, to be found quickly in
+    /// `NAME=value`; those that k1s gives come first, so that `K1S_RUN` is found quickly in
     /// `/proc/PID/environ`.
     pub(super) entries: Vec<Cow<'a, CStr>>,
     /// The value of PATH, if there is one.
@@ -30,11 +30,12 @@ pub(super) struct Environment<'a> {
 }
 
 impl Inherited {
-    /// Keeps the variables that jobs may see: all but `K1S_*`, which may be secret.
+    /// Keeps the variables that jobs may see: all but `K1S_*`, which may be secret, and those by
+    /// which a service manager addresses the process that it has started, which is k1s.
     pub(super) fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Inherited {
         let visible = variables
             .map(|(name, value)| (name.into_vec(), value.into_vec()))
-            .filter(|(name, _)| !name.starts_with(b"K1S_"));
+            .filter(|(name, _)| !name.starts_with(b"K1S_") && !OWN.contains(&name.as_slice()));
         // What came through execve contains no NUL, so nothing is dropped here.
         let entries = visible.filter_map(|(name, value)| {
             let entry = entry(&name, &value).ok()?;
@@ -43,7 +44,8 @@ impl Inherited {
         Inherited(entries.collect())
     }
 
-    /// The environment of the run `run_tag` of `job`, with the variables that its files have.
+    /// The environment of a run, with the variables that its files have and those that k1s has
+    /// `given`.
     ///
     /// # Errors
     /// A value contains a NUL byte, which the checks of a job refuse.
@@ -52,8 +54,7 @@ impl Inherited {
         command: &Command,
         account: Option<&Account>,
         from_files: &Variables,
-        job: &str,
-        run_tag: &str,
+        given: &[(&str, &str)],
     ) -> Result<Environment<'a>, NulError> {
         let mut variables: BTreeMap<Cow<'a, [u8]>, Cow<'a, CStr>> = BTreeMap::new();
         if !command.clear_environment {
@@ -65,9 +66,9 @@ impl Inherited {
         let login = account.map(Account::variables).unwrap_or_default();
         let login = login.into_iter().map(|(name, value)| (name, value.as_bytes()));
         let read = from_files.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        let given = command.environment.iter();
-        let given = given.map(|(name, value)| (name.as_str(), value.as_bytes()));
-        for (name, value) in login.chain(read).chain(given) {
+        let declared = command.environment.iter();
+        let declared = declared.map(|(name, value)| (name.as_str(), value.as_bytes()));
+        for (name, value) in login.chain(read).chain(declared) {
             let entry = entry(name.as_bytes(), value)?;
             variables.insert(Cow::from(name.as_bytes().to_vec()), Cow::from(entry));
         }
@@ -75,8 +76,8 @@ impl Inherited {
             .get(&b"PATH"[..])
             .and_then(|entry| entry.to_bytes().strip_prefix(b"PATH="))
             .map(<[u8]>::to_vec);
-        let mut entries = Vec::with_capacity(variables.len() + 2);
-        for (name, value) in [("K1S_JOB", job), ("K1S_RUN", run_tag)] {
+        let mut entries = Vec::with_capacity(variables.len() + given.len());
+        for (name, value) in given {
             entries.push(Cow::from(entry(name.as_bytes(), value.as_bytes())?));
             variables.remove(name.as_bytes());
         }
@@ -91,10 +92,23 @@ fn entry(name: &[u8], value: &[u8]) -> Result<CString, NulError> {
     CString::new([name, b"=", value].concat())
 }
 
+/// The variables of sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3).
+const OWN: [&[u8]; 7] = [
+    b"NOTIFY_SOCKET",
+    b"WATCHDOG_USEC",
+    b"WATCHDOG_PID",
+    b"LISTEN_FDS",
+    b"LISTEN_FDNAMES",
+    b"LISTEN_PID",
+    b"LISTEN_PIDFDID",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::os::testing::command;
+
+    const GIVEN: [(&str, &str); 2] = [("K1S_JOB", "j"), ("K1S_RUN", "i.j.1")];
 
     fn check(own: &str, clear: bool, job: &[(&str, &str)], account: bool, expected: &str) {
         check_with(own, clear, &[], job, account, expected);
@@ -122,7 +136,7 @@ mod tests {
             groups: Vec::new(),
         };
         let environment =
-            inherited.for_run(&command, account.then_some(&bob), &files, "j", "i.j.1").unwrap();
+            inherited.for_run(&command, account.then_some(&bob), &files, &GIVEN).unwrap();
         let entries: Vec<_> = environment.entries.iter().map(|e| e.to_str().unwrap()).collect();
         assert_eq!(entries.join(" "), format!("K1S_JOB=j K1S_RUN=i.j.1{expected}"));
     }
@@ -153,6 +167,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_service_manager_tells_k1s_is_not_for_jobs() {
+        let own = "LISTEN_FDS=1 LISTEN_FDNAMES=x LISTEN_PID=1 LISTEN_PIDFDID=1 LISTEN_PORT=80 \
+                   NOTIFY_SOCKET=/run/x WATCHDOG_PID=1 WATCHDOG_USEC=1";
+        check(own, false, &[], false, " LISTEN_PORT=80");
+        // But a job may be given one, and what k1s gives comes last.
+        check(own, false, &[("NOTIFY_SOCKET", "/y")], false, " LISTEN_PORT=80 NOTIFY_SOCKET=/y");
+        let mut command = command("true", &[]);
+        command.environment = [("NOTIFY_SOCKET".into(), "/y".into())].into();
+        let inherited = Inherited::new([].into_iter());
+        let given = [GIVEN[0], ("NOTIFY_SOCKET", "@k1s")];
+        let environment = inherited.for_run(&command, None, &Vec::new(), &given).unwrap();
+        let entries: Vec<_> = environment.entries.iter().map(|e| e.to_str().unwrap()).collect();
+        assert_eq!(entries, ["K1S_JOB=j", "NOTIFY_SOCKET=@k1s"]);
+    }
+
+    #[test]
     fn the_path_is_that_of_the_final_environment() {
         let own = || [("PATH".into(), "/own".into())].into_iter();
         let path = |clear, given: Option<&str>| {
@@ -160,7 +190,7 @@ mod tests {
             command.clear_environment = clear;
             command.environment = given.map(|p| ("PATH".into(), p.into())).into_iter().collect();
             let inherited = Inherited::new(own());
-            let environment = inherited.for_run(&command, None, &Vec::new(), "j", "r").unwrap();
+            let environment = inherited.for_run(&command, None, &Vec::new(), &GIVEN).unwrap();
             environment.path.map(|p| String::from_utf8(p).unwrap())
         };
         assert_eq!(path(false, None).as_deref(), Some("/own"));

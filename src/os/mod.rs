@@ -7,6 +7,7 @@
 //!            executable: whether it can be executed without a wait
 //!            environment, variables, stdio, user, limits: what it inherits
 //!  reap      a process → its exit status
+//!  notify    the socket on which a run reports by sd_notify(3)
 //!  looking   the descendants of k1s, and the run that each belongs to
 //!            proc: what /proc says about a process; mark: the number that marks a run
 //!  usage     memory, CPU time and descriptors of processes; listing: /proc in small pieces
@@ -38,6 +39,7 @@ mod looking;
 mod mark;
 pub mod memory;
 mod missing;
+pub mod notify;
 pub mod pipe;
 mod proc;
 mod random;

@@ -8,13 +8,13 @@
 //! The clone shares memory (see [`child`]). If the kernel can (close_range(2), Linux 5.9), it also
 //! shares the descriptor table until the child copies only the lowest few: a spawn costs the same
 //! with 3 open descriptors as with 20,000. For that the child's ends of the pipes are moved to
-//! three *slots*, low numbers that are reserved at the start and hold `/dev/null` between spawns.
+//! four *slots*, low numbers that are reserved at the start and hold `/dev/null` between spawns.
 //!
 //! If a step of [`Spawner::spawn`] fails, all descriptors are closed and the child is collected
 //! before it returns.
 
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -44,6 +44,10 @@ pub struct SpawnRequest<'a> {
     pub job_id: &'a str,
     /// The value of `K1S_RUN`, which is unique.
     pub run_tag: &'a str,
+    /// Variables that replace those of the same name, whoever has given them.
+    pub variables: &'a [(&'static str, String)],
+    /// A descriptor besides 0, 1 and 2, and its number there: 3 or more.
+    pub extra: Option<(OwnedFd, RawFd)>,
     /// The mark of the run, a value for RLIMIT_LOCKS: [`Tags::mark`](super::Tags::mark).
     pub mark: Option<u64>,
     /// Its standard input.
@@ -76,6 +80,7 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Spawner {
     inherited: Inherited,
+    notify_socket: Option<String>,
     nofile: Option<libc::rlimit64>,
     slots: Slots,
     stack: Stack,
@@ -83,7 +88,7 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Prepares what every spawn needs: k1s's environment, `/dev/null`, three low descriptors, a
+    /// Prepares what every spawn needs: k1s's environment, `/dev/null`, four low descriptors, a
     /// stack. To be called early, while low descriptors are free.
     ///
     /// # Errors
@@ -91,11 +96,17 @@ impl Spawner {
     pub fn new(startup: &Startup) -> std::io::Result<Spawner> {
         Ok(Spawner {
             inherited: Inherited::new(std::env::vars_os()),
+            notify_socket: std::env::var("NOTIFY_SOCKET").ok(),
             nofile: startup.nofile,
             slots: Slots::new(open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?)?,
             stack: Stack::new()?,
             shares_descriptors: true,
         })
+    }
+
+    /// Where what has started k1s listens to sd_notify(3).
+    pub fn notify_socket(&self) -> Option<&str> {
+        self.notify_socket.as_deref()
     }
 
     /// A reserved descriptor: closing it frees one for something else. `None` when there is none
@@ -105,8 +116,8 @@ impl Spawner {
     }
 
     /// Starts a process. It leads its own group and, unless it is in k1s's session, its own
-    /// session; it has only the descriptors 0, 1 and 2, default dispositions, and no signal
-    /// blocked.
+    /// session; it has only the descriptors 0, 1, 2 and the one that is asked for, default
+    /// dispositions, and no signal blocked.
     ///
     /// k1s is suspended until the process has executed its program, or failed to.
     ///
@@ -118,7 +129,7 @@ impl Spawner {
         let read = variables::from_files(command)?;
         let environment = self
             .inherited
-            .for_run(command, account.as_ref(), &read, request.job_id, request.run_tag)
+            .for_run(command, account.as_ref(), &read, &given_variables(&request))
             .map_err(|_| holds_nul("environment"))?;
         let path = environment.path.as_deref().unwrap_or(DEFAULT_PATH);
         let arguments = arguments(command)?;
@@ -128,6 +139,7 @@ impl Spawner {
             envp: pointers(environment.entries.iter().map(AsRef::as_ref)),
             working_directory: string(command.working_directory.as_str(), "working directory")?,
             stdio: [None; 3],
+            extra: None,
             unshare_from: None,
             session: request.session,
             umask: command.umask,
@@ -139,8 +151,11 @@ impl Spawner {
             report: Report::default(),
         };
         executable::is_free(&plan.candidates, command.working_directory.as_str())?;
+        let number = request.extra.as_ref().map(|(_, number)| *number);
         let ends = child_ends(request, &self.slots.null, &plan.ids)?;
-        plan.stdio = self.slots.fill(ends).map_err(at("descriptors"))?;
+        let [stdin, stdout, stderr, extra] = self.slots.fill(ends).map_err(at("descriptors"))?;
+        plan.stdio = [stdin, stdout, stderr];
+        plan.extra = extra.zip(number);
         let is_dumpable = plan.ids.is_change() && prctl::get_dumpable() == Ok(true);
         let started = start(&mut plan, &self.stack, &self.slots, &mut self.shares_descriptors);
         if is_dumpable {
@@ -263,6 +278,13 @@ impl Drop for Stack {
     }
 }
 
+/// The variables that every run gets, which come first, and those of this one.
+fn given_variables<'a>(request: &SpawnRequest<'a>) -> Vec<(&'a str, &'a str)> {
+    let own = [("K1S_JOB", request.job_id), ("K1S_RUN", request.run_tag)];
+    let more = request.variables.iter().map(|(name, value)| (*name, value.as_str()));
+    own.into_iter().chain(more).collect()
+}
+
 fn child_ends(
     request: SpawnRequest<'_>,
     null: &OwnedFd,
@@ -275,16 +297,18 @@ fn child_ends(
             null.try_clone().map_err(|error| SpawnError::at("standard input", errno_of(&error)))?,
         ),
     };
-    let Output::Captured(WriteEnds { stdout, stderr }) = request.output else {
-        return Ok([stdin, None, None]);
+    let (stdout, stderr) = match request.output {
+        Output::Inherited => (None, None),
+        Output::Captured(WriteEnds { stdout, stderr }) => (Some(stdout), Some(stderr)),
     };
+    let extra = request.extra.map(|(descriptor, _)| descriptor);
     if let Some(uid) = ids.uid {
-        for end in [&stdout, &stderr] {
+        for end in [&stdout, &stderr, &extra].into_iter().flatten() {
             // So that the user can open /dev/stdout. If that fails, writing still works.
             let _ = fchown(end, Some(Uid::from_raw(uid)), ids.gid.map(Gid::from_raw));
         }
     }
-    Ok([stdin, Some(stdout), Some(stderr)])
+    Ok([stdin, stdout, stderr, extra])
 }
 
 /// The user and the groups that the child changes to. k1s without privileges can still be asked
@@ -362,6 +386,9 @@ fn explain(failure: Failure, command: &Command, plan: &Plan, path: Option<&[u8]>
     let subject = match step {
         Step::Unshare => "descriptor table".to_owned(),
         Step::Session => "session".to_owned(),
+        Step::Descriptors if index > 2 => {
+            format!("descriptor {index}, if k1s's own limit of them permits that")
+        }
         Step::Descriptors => "descriptors".to_owned(),
         Step::Nice => format!("nice {}", command.nice.unwrap_or_default()),
         Step::OomScoreAdj => {

@@ -1,4 +1,4 @@
-//! The future descriptors 0, 1 and 2 of a child.
+//! The future descriptors 0, 1 and 2 of a child, and the one that it reports on, if it does.
 //!
 //! They are opened one after another, closed when a later step fails, and otherwise moved to the
 //! [`Slots`], from which the child takes them.
@@ -15,16 +15,16 @@ use nix::unistd::dup3;
 
 use super::errno_of;
 
-/// The future descriptors 0, 1 and 2 of the child; `None` keeps k1s's own.
-pub(super) type ChildEnds = [Option<OwnedFd>; 3];
+/// The future descriptors 0, 1 and 2 of the child, of which `None` keeps k1s's own, and another
+/// one, of which `None` is none.
+pub(super) type ChildEnds = [Option<OwnedFd>; 4];
 
-/// Low descriptors that hold the child's standard input, output and error during a spawn, and
-/// `/dev/null` between spawns.
+/// Low descriptors that hold the child's ends during a spawn, and `/dev/null` between spawns.
 #[derive(Debug)]
 pub(super) struct Slots {
     /// `/dev/null`, to read and write.
     pub(super) null: OwnedFd,
-    slots: [OwnedFd; 3],
+    slots: [OwnedFd; 4],
 }
 
 impl Slots {
@@ -35,13 +35,13 @@ impl Slots {
             // SAFETY: the descriptor is new and nobody else's.
             Ok(unsafe { OwnedFd::from_raw_fd(raw) })
         };
-        let slots = [slot()?, slot()?, slot()?];
+        let slots = [slot()?, slot()?, slot()?, slot()?];
         Ok(Slots { null, slots })
     }
 
     /// Moves the child's ends here, all of them or none; returns their numbers in the same order.
-    pub(super) fn fill(&mut self, ends: ChildEnds) -> nix::Result<[Option<RawFd>; 3]> {
-        let mut numbers = [None; 3];
+    pub(super) fn fill(&mut self, ends: ChildEnds) -> nix::Result<[Option<RawFd>; 4]> {
+        let mut numbers = [None; 4];
         for ((slot, end), number) in self.slots.iter_mut().zip(ends).zip(&mut numbers) {
             let Some(end) = end else { continue };
             if let Err(errno) = dup3(end, slot, OFlag::O_CLOEXEC) {
@@ -104,9 +104,9 @@ mod tests {
             let (reader, first) = pipe().unwrap();
             let second = first.try_clone().unwrap();
             let mut limit = limits::nofile().unwrap();
-            limit.rlim_cur = u64::from(slots.end()) - 2;
+            limit.rlim_cur = u64::from(slots.end()) - 3;
             limits::set_nofile(limit).unwrap();
-            assert_eq!(slots.fill([Some(first), Some(second), None]), Err(Errno::EBADF));
+            assert_eq!(slots.fill([Some(first), Some(second), None, None]), Err(Errno::EBADF));
             assert_eq!(read(&reader, &mut [0]), Ok(0), "nobody can write any more");
         });
     }

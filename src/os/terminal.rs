@@ -130,6 +130,8 @@ mod tests {
             command: &command,
             job_id: "main",
             run_tag: "instance.main.1",
+            variables: &[],
+            extra: None,
             mark: None,
             stdin: Stdin::Inherited,
             output: Output::Inherited,

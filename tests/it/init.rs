@@ -77,6 +77,21 @@ fn what_cannot_be_started_is_127_or_126(start: Builder) {
     }
 }
 
+/// Podman gives a container NOTIFY_SOCKET, on which its command is to report (`--sdnotify`).
+#[test]
+fn the_command_reports_to_the_manager_of_the_container_and_no_other_job_does() {
+    let manager = |start: Builder| {
+        let start = start.env("NOTIFY_SOCKET", "@manager").env("WATCHDOG_USEC", "1");
+        start.env("WATCHDOG_PID", "1").env("LISTEN_FDS", "1").env("LISTEN_PORT", "80")
+    };
+    let script = "env | grep -E 'NOTIFY|WATCHDOG|LISTEN' | sort";
+    let finished = init(manager(K1s::with()), script).run();
+    assert_eq!(finished.stdout, "LISTEN_PORT=80\nNOTIFY_SOCKET=@manager\n");
+    let k1s = manager(K1s::with()).start();
+    let result = k1s.run("x", &one_off(script));
+    assert_eq!(result["stdout"], "LISTEN_PORT=80\n");
+}
+
 // ---- Signals ----
 
 fn every_signal_that_can_be_is_forwarded(start: Builder) {

@@ -4,6 +4,7 @@ use super::*;
 use crate::job::ExitStatus;
 use crate::job::spec::{Resource, ResourceLimit};
 use crate::os::failure::MOST_ERROR_BYTES;
+use crate::os::pipe::captured;
 use crate::os::testing::*;
 use crate::os::{prepare, signals};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -73,6 +74,80 @@ fn check_clean(spawner: &mut Spawner) {
     let environment = stdout_of(spawner, &command("env", &[]));
     let own = environment.lines().filter(|line| line.starts_with("K1S_"));
     assert_eq!(own.collect::<Vec<_>>(), ["K1S_JOB=job", "K1S_RUN=instance.job.1"]);
+}
+
+/// The descriptor that a run reports on may have any number, also that of one that k1s has open.
+#[test]
+fn a_run_gets_one_descriptor_more_if_it_is_asked_for() {
+    in_own_process("os::spawn::tests::a_run_gets_one_descriptor_more_if_it_is_asked_for", || {
+        let mut spawner = Spawner::new(&prepare()).unwrap();
+        let _many: Vec<_> = (0..50).map(|_| spawner.slots.null.try_clone().unwrap()).collect();
+        for shares_descriptors in [true, false] {
+            spawner.shares_descriptors = shares_descriptors;
+            for number in (3..20).chain([254, 255]) {
+                let script =
+                    format!("echo /proc/self/fd/* | tr -d a-z/; echo > /proc/self/fd/{number}");
+                let (output, reported) = spawn_with_extra(&mut spawner, &shell(&script), number);
+                // The first unused one is that of the directory which the shell reads.
+                let own = if number == 3 { 4 } else { 3 };
+                let mut numbers = [0, 1, 2, number, own];
+                numbers.sort_unstable_by_key(i32::to_string);
+                let numbers = numbers.map(|number| number.to_string()).join(" ");
+                assert_eq!((output.trim(), &*reported), (&*numbers, "\n"), "{number}");
+            }
+            check_clean(&mut spawner);
+        }
+    });
+}
+
+/// What a command writes to its standard output, and to the descriptor of this number.
+fn spawn_with_extra(spawner: &mut Spawner, command: &Command, number: RawFd) -> (String, String) {
+    let (output, ends) = captured().unwrap();
+    let (reported, report) = captured().map(|(read, write)| (read.stdout, write.stdout)).unwrap();
+    let pid = spawner
+        .spawn(SpawnRequest {
+            command,
+            job_id: "job",
+            run_tag: "instance.job.1",
+            variables: &[],
+            extra: Some((report, number)),
+            mark: None,
+            stdin: Stdin::Given,
+            output: Output::Captured(ends),
+            session: Session::Own,
+        })
+        .unwrap();
+    let texts = (read_all(output.stdout), read_all(reported));
+    assert_eq!((read_all(output.stderr).as_str(), wait(pid)), ("", ExitStatus::Code(0)));
+    texts
+}
+
+#[test]
+fn a_descriptor_that_cannot_be_had_is_named() {
+    in_own_process("os::spawn::tests::a_descriptor_that_cannot_be_had_is_named", || {
+        let limit = crate::os::limits::nofile().unwrap();
+        let few = libc::rlimit64 { rlim_cur: 64, ..limit };
+        crate::os::limits::set_nofile(few).unwrap();
+        let mut spawner = spawner();
+        let (_output, ends) = captured().unwrap();
+        let (_reported, report) = captured().unwrap();
+        let result = spawner.spawn(SpawnRequest {
+            command: &command("true", &[]),
+            job_id: "job",
+            run_tag: "instance.job.1",
+            variables: &[],
+            extra: Some((report.stdout, 100)),
+            mark: None,
+            stdin: Stdin::Given,
+            output: Output::Captured(ends),
+            session: Session::Own,
+        });
+        let error =
+            "descriptor 100, if k1s's own limit of them permits that: Bad file number (EBADF)"
+                .to_owned();
+        let failure = SpawnFailure { exit_code: 126, error };
+        assert_eq!(result, Err(SpawnError::Failed(failure)));
+    });
 }
 
 fn check_failure(command: &Command, exit_code: u8, error: &str) {
