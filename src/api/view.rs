@@ -251,7 +251,8 @@ pub const READ_ONLY: [&str; 13] = [
     "results",
 ];
 
-pub(super) const STATES: [&str; 9] = [
+pub(super) const STATES: [&str; 10] = [
+    "idle",
     "waiting",
     "starting",
     "running",

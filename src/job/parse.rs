@@ -53,6 +53,7 @@ pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parse
     let spec = JobSpec {
         command: command(&mut fields, directory)?,
         kind: kind_spec(&mut fields, kind, defaults.time_zone)?,
+        autostart: fields.optional("autostart", fields::boolean)?.unwrap_or(true),
         timeout: fields.optional("timeoutSeconds", fields::seconds(0.001))?,
         readiness: fields
             .optional("readiness", |value| probe(value, ProbeRole::Readiness, spelling))?,
@@ -545,6 +546,7 @@ pub(super) const FIELDS: &[(&str, u8)] = &[
     ("environmentFile", ALL),
     ("environmentFromFile", ALL),
     ("secretEnvironment", ALL),
+    ("autostart", ALL),
     ("restartOnFailure", CONTINUOUS),
     ("restart", CONTINUOUS | ONE_OFF),
     ("scheduleInSeconds", CRON),

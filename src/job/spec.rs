@@ -18,6 +18,8 @@ pub struct JobSpec {
     pub kind: Kind,
     /// What to execute, and what it inherits.
     pub command: Command,
+    /// Whether it starts when it is registered; otherwise it is idle until a request.
+    pub autostart: bool,
     /// How long a run may take before it is stopped; `None`: no limit.
     pub timeout: Option<Duration>,
     /// How it is found out whether a run is ready; `None`: it is as soon as it has a process. Not

@@ -35,7 +35,7 @@ const WORDS: &[(&[&str], &str)] = &[
         "no job waits for another: one that ends because what it needs is not there yet is \
          started again, see `restart`",
     ),
-    (&["autostart", "enabled"], "a job starts when it is created; a cron job can `suspend`"),
+    (&["enabled", "enable", "disabled"], "here it is `autostart`; a cron job can also `suspend`"),
     (
         &["autorestart", "restartpolicy", "unexpected"],
         "here it is `restart`, with the policy \"always\", \"on-failure\" or \"never\"",

@@ -72,6 +72,7 @@ pub fn write(spec: &JobSpec, secrets: Secrets) -> Vec<(&str, Field<'_>)> {
     let mut table = Table(Vec::with_capacity(32));
     table.put("type", type_name(&spec.kind));
     command(&mut table, spec, secrets);
+    table.put("autostart", spec.autostart);
     kind(&mut table, spec);
     table.put_some("timeoutSeconds", spec.timeout.map(seconds));
     table.put_some("readiness", spec.readiness.as_ref().map(|it| probe(it, ProbeRole::Readiness)));
@@ -387,7 +388,7 @@ mod tests {
                     r#"{"type":"cron","executable":"x","arguments":[],"workingDirectory":"/srv","#,
                     r#""environment":{},"environmentFile":[],"environmentFromFile":{},"#,
                     r#""clearEnvironment":false,"secretEnvironment":[],"#,
-                    r#""limits":{},"schedule":60,"concurrencyPolicy":"forbid","suspend":false,"#,
+                    r#""limits":{},"autostart":true,"schedule":60,"concurrencyPolicy":"forbid","suspend":false,"#,
                     r#""startingDeadlineSeconds":10,"jitterSeconds":0,"successExitCodes":[0],"#,
                     r#""stop":{"signal":"SIGTERM","timeoutSeconds":10,"scope":"group"},"#,
                     r#""output":{"limitBytes":65536,"historyLimit":20,"forward":true},"labels":{}}"#
@@ -438,6 +439,7 @@ mod tests {
                 r#""type":"one-off","environmentFile":["-./a","/b"],"environmentFromFile":{"A":"x"}"#,
                 r#""environmentFile":["-/srv/a","/b"],"environmentFromFile":{"A":"/srv/x"}"#,
             ),
+            (r#""type":"one-off","autostart":false"#, r#""autostart":false,"retries":0,"#),
             (r#""type":"one-off","critical":"on-failure""#, r#""critical":"on-failure""#),
             (r#""type":"cron","oomScoreAdj":-1000"#, r#""oomScoreAdj":-1000"#),
             (

@@ -128,9 +128,12 @@ struct JobModel {
     period: u64,
     replaces: bool,
     allows: bool,
+    is_cron: bool,
     /// How often it was started, and how often a request or a clock step gave a reason to.
     starts: u64,
     reasons: u64,
+    /// Until it is asked to start: how many runs it was asked for. No other may start.
+    idle: Option<u64>,
     /// What was said to come no more, and how many reasons there were then to do anything.
     never: BTreeMap<Milestone, u64>,
 }
@@ -420,7 +423,10 @@ impl Sim {
         let is_main = self.is_main(id);
         let job = self.jobs.get_mut(&key).unwrap();
         job.is_removed |= name == "remove" && !is_main;
-        job.reasons += u64::from(matches!(name, "start" | "restart" | "run"));
+        job.reasons += u64::from(matches!(name, "start" | "restart" | "run" | "kill"));
+        if answer.is_ok() {
+            job.rouse(name);
+        }
         if answer.is_ok() && matches!(name, "kill" | "remove" | "restart") {
             self.ask(Some(key));
         }
@@ -469,8 +475,11 @@ impl Sim {
                 }
             }
             Ok(Put::Unchanged) => {
-                let critical = if self.is_main(id) { Critical::Yes } else { spec.critical };
-                assert_eq!(old.unwrap().1, JobSpec { critical, ..spec });
+                let spec = match self.is_main(id) {
+                    true => JobSpec { critical: Critical::Yes, autostart: true, ..spec },
+                    false => spec,
+                };
+                assert_eq!(old.unwrap().1, spec);
             }
             Err(Refusal::ShuttingDown) => assert!(self.shutdown.is_some()),
             Err(Refusal::TooManyJobs) => assert!(old.is_none()),
@@ -500,8 +509,10 @@ impl Sim {
             period: u64::MAX,
             replaces: false,
             allows: false,
+            is_cron: matches!(job.spec().kind, Kind::Cron(_)),
             starts: 0,
             reasons: 2,
+            idle: (!job.spec().autostart).then_some(0),
             never: BTreeMap::new(),
         };
         model.learn(job.spec());
@@ -532,6 +543,7 @@ impl Sim {
         if self.shutdown.is_none() {
             let deadline = self.now.mono.0 + self.settings.shutdown_timeout.as_millis() as u64;
             self.shutdown = Some(ShutdownModel { deadline, killed_at: None });
+            self.jobs.values_mut().for_each(|job| job.reasons += 1);
             self.ask(None);
         }
     }
@@ -676,7 +688,12 @@ impl Sim {
         let run = launch.run;
         self.check_spawn(&launch);
         let job = self.jobs.get_mut(&run.job).unwrap();
-        job.starts += u64::from(!job.deferred.remove(&run.number));
+        let is_new = !job.deferred.remove(&run.number);
+        job.starts += u64::from(is_new);
+        if let Some(asked) = job.idle.as_mut().filter(|_| is_new) {
+            assert!(*asked > 0, "{run:?} of an idle job is started, and nobody asked for it");
+            *asked -= 1;
+        }
         job.last_launched = job.last_launched.max(run.number);
         let outcome = if self.is_winding_up { 99 } else { self.rng.below(100) };
         match outcome {
@@ -883,6 +900,16 @@ impl JobModel {
         }
     }
 
+    /// A user has asked for something: a job may be idle until then. A cron job that is run stays
+    /// so.
+    fn rouse(&mut self, request: &str) {
+        match (request, self.is_cron) {
+            ("run", true) => self.idle = self.idle.map(|asked| asked + 1),
+            ("start" | "restart" | "run", _) => self.idle = None,
+            _ => {}
+        }
+    }
+
     /// Forgets the results that its history has no room for.
     fn trim(&mut self, spec: &JobSpec) {
         while self.results.len() > spec.output.history_limit {
@@ -901,6 +928,7 @@ impl JobModel {
             assert!(next > now.wall, "{} was due at {next:?}, and it is {now:?}", self.id);
         }
         self.check_progress(job);
+        assert!(self.idle.is_some() || job.state() != State::Idle, "{} was started", self.id);
         match &job.spec().kind {
             Kind::Cron(_) => {
                 let elapsed = now.mono.0 - self.created;
@@ -957,6 +985,7 @@ impl JobModel {
 fn check_message(job: &Job, message: &str) {
     let state = job.state();
     let says: &[&str] = match state {
+        State::Idle => &["only by request"],
         State::Waiting => &["as soon as the removed job of the same id is gone"],
         State::Starting => &["is about to be started", "cannot be started yet"],
         State::Running => &["has been running for", "the last of its output is being read"],

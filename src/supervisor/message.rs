@@ -38,8 +38,13 @@ impl Display for Message<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let runs = &self.job.runs;
         match (&self.job.phase, runs.last()) {
-            (Phase::Waiting { .. }, _) => self.waiting(f)?,
-            (Phase::Active | Phase::Scheduled { .. }, Some(run)) => self.run(run, f)?,
+            (Phase::Idle { pending: None }, None) => self.idle(f)?,
+            (Phase::Waiting { .. }, _) | (Phase::Idle { pending: Some(_) }, None) => {
+                self.waiting(f)?
+            }
+            (Phase::Active | Phase::Scheduled { .. } | Phase::Idle { .. }, Some(run)) => {
+                self.run(run, f)?
+            }
             (Phase::Active, None) => f.write_str("is about to be started")?,
             (Phase::Backoff { until }, _) => self.backoff(*until, f)?,
             (Phase::Scheduled { due, .. }, None) => self.scheduled(*due, f)?,
@@ -56,9 +61,18 @@ impl Display for Message<'_> {
 
 // The subject of each clause is the job, unless it names another.
 impl Message<'_> {
+    fn idle(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.job.spec.kind {
+            Kind::Continuous { .. } | Kind::OneOff { .. } => "is idle: it starts only by request",
+            Kind::Cron(_) => "is idle: it follows its schedule only by request",
+        })?;
+        self.last(f)
+    }
+
     fn waiting(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.job.spec.kind {
             Kind::Continuous { .. } | Kind::OneOff { .. } => "starts",
+            Kind::Cron(_) if matches!(self.job.phase, Phase::Idle { .. }) => "runs once",
             Kind::Cron(_) => "follows its schedule",
         })?;
         f.write_str(" as soon as the removed job of the same id is gone")?;
@@ -111,13 +125,14 @@ impl Message<'_> {
             write!(f, "; its timeout comes in {left}")?;
         }
         match &self.job.phase {
-            Phase::Scheduled { pending: Some(_), .. } => {
+            Phase::Scheduled { pending: Some(_), .. } | Phase::Idle { pending: Some(_) } => {
                 f.write_str("; the next run waits for its end")
             }
             Phase::Scheduled { due: Some(due), .. } => {
                 write!(f, "; the next run is due in {}", self.until_due(*due))
             }
-            Phase::Waiting { .. }
+            Phase::Idle { pending: None }
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { due: None, pending: None }
@@ -181,6 +196,7 @@ impl Message<'_> {
             Then::End(_) => "is being stopped, because k1s is shutting down",
             Then::StayEnded(_) => "had ended before",
             Then::Begin(_) => "is being stopped, and then starts again",
+            Then::Idle => "is being stopped, and then is idle again",
             Then::Gone => "is being removed",
         })?;
         self.rest(": ", self.job, f)
@@ -269,11 +285,12 @@ impl Message<'_> {
         match (&self.job.phase, self.job.next(end)) {
             (Phase::Active, Next::Restart) => f.write_str("; then it starts again"),
             (Phase::Active, Next::End(_)) => f.write_str("; then it is over"),
-            (Phase::Scheduled { pending: Some(_), .. }, _) => {
+            (Phase::Scheduled { pending: Some(_), .. } | Phase::Idle { pending: Some(_) }, _) => {
                 f.write_str("; then the next run starts")
             }
             (
-                Phase::Waiting { .. }
+                Phase::Idle { pending: None }
+                | Phase::Waiting { .. }
                 | Phase::Backoff { .. }
                 | Phase::Scheduled { pending: None, .. }
                 | Phase::Stopping { .. }

@@ -40,12 +40,16 @@ impl Job {
             Phase::Stopping { then: Then::Gone } | Phase::Expired | Phase::Gone => {
                 (Some(Outcome::Killed), false)
             }
-            Phase::Waiting { .. }
+            Phase::Idle { .. }
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
-            | Phase::Stopping { then: Then::Begin(_) } => (None, false),
+            | Phase::Stopping { then: Then::Begin(_) | Then::Idle } => (None, false),
         };
+        if self.is_idle() {
+            return Progress::Never;
+        }
         match (milestone, outcome) {
             (Milestone::Ended, _) | (_, Some(Outcome::Succeeded)) if is_over => Progress::Reached,
             (Milestone::Ended, _) | (_, Some(Outcome::Succeeded)) => Progress::NotYet,
@@ -54,6 +58,11 @@ impl Job {
             (Milestone::Succeeded, None) => Progress::NotYet,
             (Milestone::Ready, None) => self.readiness(),
         }
+    }
+
+    /// Whether it has no run, and will have none without a request.
+    fn is_idle(&self) -> bool {
+        matches!(&self.phase, Phase::Idle { pending: None } if self.runs.is_empty())
     }
 
     /// Whether it may still succeed without a request.
@@ -75,7 +84,8 @@ impl Job {
             Phase::Scheduled { due: None, pending: None } if self.runs.is_empty() => {
                 Progress::Never
             }
-            Phase::Waiting { .. }
+            Phase::Idle { .. }
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }

@@ -76,7 +76,8 @@ pub enum Put {
 }
 
 impl Supervisor {
-    /// Registers a job. It starts as soon as no process of a removed job of the same id is left.
+    /// Registers a job. If it is not to be idle, it starts as soon as no process of a removed job of
+    /// the same id is left.
     ///
     /// # Errors
     /// `Exists`, `TooManyJobs`, `ShuttingDown`.
@@ -116,13 +117,14 @@ impl Supervisor {
         self.jobs.insert(key, Box::new(Job::new(key, id, spec, origin, now)));
         self.update(key, now, |job, core| {
             job.tell(Happened::Created, core, now);
-            job.begin(origin.trigger(), core, now);
+            job.begin_life(core, now);
         });
         Ok(())
     }
 
     /// Registers a job, or gives the job of this id a new specification. It keeps its results, run
-    /// numbers and time of creation; the main job stays critical.
+    /// numbers and time of creation; the main job stays critical. An idle job stays idle, and no
+    /// other becomes so.
     ///
     /// # Errors
     /// `OtherType`, `TooManyJobs`, `ShuttingDown`.
@@ -134,8 +136,10 @@ impl Supervisor {
             return self.create(id, spec, now).map(|()| Put::Created);
         }
         // k1s ends with the main job, whatever its specification becomes.
-        let critical = if self.is_main(id.as_str()) { Critical::Yes } else { spec.critical };
-        let spec = JobSpec { critical, ..spec };
+        let spec = match self.is_main(id.as_str()) {
+            true => JobSpec { critical: Critical::Yes, autostart: true, ..spec },
+            false => spec,
+        };
         let key = self.key(id.as_str())?;
         let job = self.jobs.get(&key).ok_or(Refusal::NotFound)?;
         if spec.kind.job_type() != job.spec().kind.job_type() {

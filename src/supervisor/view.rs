@@ -12,6 +12,8 @@ use crate::time::{Now, Wall};
 /// What the API calls the state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
+    /// It starts only by request.
+    Idle,
     /// Processes of a removed job of the same id are still there.
     Waiting,
     /// A process is about to be spawned.
@@ -36,6 +38,7 @@ impl State {
     /// The name that the API shows.
     pub fn name(self) -> &'static str {
         match self {
+            State::Idle => "idle",
             State::Waiting => "waiting",
             State::Starting => "starting",
             State::Running => "running",
@@ -194,7 +197,8 @@ impl Job {
         let wait = match &self.phase {
             Phase::Backoff { until } => until.since(now.mono),
             Phase::Scheduled { due, .. } => self.timetable()?.wait((*due)?, now),
-            Phase::Waiting { .. }
+            Phase::Idle { .. }
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Stopping { .. }
             | Phase::Ended { .. }
@@ -207,6 +211,8 @@ impl Job {
     /// What the API calls its state.
     pub fn state(&self) -> State {
         match &self.phase {
+            Phase::Idle { pending: None } => self.run_state().unwrap_or(State::Idle),
+            Phase::Idle { pending: Some(_) } => self.run_state().unwrap_or(State::Waiting),
             Phase::Waiting { .. } => State::Waiting,
             Phase::Active => self.run_state().unwrap_or(State::Starting),
             Phase::Backoff { .. } => State::Backoff,

@@ -1,11 +1,11 @@
-//! Variables from files.
+//! Variables from files, and jobs that start only by request.
 
 use std::fs;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Builder, K1s, continuous, one_off, with};
+use crate::harness::{Builder, K1s, continuous, cron, one_off, with};
 
 // ---- Variables from files ----
 
@@ -140,4 +140,60 @@ fn check_says_which_files_are_missing_or_wrong_and_shows_no_value() {
     let warning = format!("environmentFile {here}/x.env: line 1: must be NAME=VALUE");
     assert!(finished.stderr.contains(&warning), "{}", finished.stderr);
     assert!(!finished.stderr.contains("s3cret"));
+}
+
+// ---- autostart ----
+
+#[test]
+fn what_is_idle_starts_by_request_only() {
+    let idle = |payload| with(payload, json!({"autostart": false}));
+    let k1s = K1s::with()
+        .config("[job.declared]\ntype = \"continuous\"\nexecutable = \"sleep\"\narguments = [\"1000\"]\nautostart = false\n")
+        .start();
+    k1s.create("web", &idle(continuous("exec sleep 1000")));
+    k1s.create("task", &idle(one_off("echo done")));
+    k1s.create("tick", &idle(cron("echo tick", 1)));
+    for id in ["declared", "web", "task", "tick"] {
+        let job = k1s.job(id);
+        assert_eq!((&job["state"], &job["pid"]), (&json!("idle"), &Value::Null), "{id}");
+        assert_eq!((&job["autostart"], &job["nextRunAt"]), (&json!(false), &Value::Null), "{id}");
+        for goal in ["ready", "ended", "succeeded"] {
+            let reply = k1s.get(&format!("/job/{id}?wait=60&for={goal}"));
+            assert_eq!(reply.status, 202, "{id} is never {goal} without a request");
+        }
+    }
+    let listed = k1s.get("/?state=idle").json().as_array().unwrap().len();
+    assert_eq!((listed, k1s.get("/?state=running").json()), (4, json!([])));
+    assert_eq!(k1s.put("/job/web/run").status, 400);
+    assert_eq!(k1s.put("/job/web/start").status, 200);
+    assert_eq!(k1s.put("/job/declared/restart").status, 200);
+    assert_eq!(k1s.put("/job/task/run").status, 200);
+    assert_eq!(k1s.put("/job/tick/run").status, 200);
+    k1s.in_state("web", "running");
+    k1s.in_state("declared", "running");
+    assert_eq!(k1s.in_state("task", "succeeded")["results"][0]["trigger"], "request");
+    assert_eq!(k1s.results("tick", 1)[0]["stdout"], "tick\n");
+    assert_eq!(k1s.in_state("tick", "idle")["results"].as_array().unwrap().len(), 1);
+    k1s.put("/job/tick/start");
+    assert_eq!(k1s.results("tick", 2)[1]["trigger"], "schedule");
+}
+
+#[test]
+fn a_change_of_autostart_changes_no_state() {
+    let k1s = K1s::start();
+    k1s.create("web", &continuous("exec sleep 1000"));
+    let pid = k1s.pid_of("web");
+    let patch = |id: &str, text: &str| {
+        let reply = k1s.request("PATCH", &format!("/job/{id}"), text.as_bytes());
+        assert_eq!(reply.json()["message"], "Job replaced");
+    };
+    patch("web", r#"{"autostart": false}"#);
+    assert_eq!(k1s.pid_of("web"), pid);
+    k1s.create("idle", &with(one_off("true"), json!({"autostart": false})));
+    patch("idle", r#"{"autostart": true, "arguments": []}"#);
+    let job = k1s.job("idle");
+    assert_eq!((&job["state"], &job["results"]), (&json!("idle"), &json!([])));
+    // Nothing of a first run will come without a request.
+    let payload = with(one_off("true"), json!({"autostart": false}));
+    assert_eq!(k1s.post("/job/late?wait=60", &payload).status, 202);
 }

@@ -32,7 +32,7 @@ mod events;
 mod faults;
 /// Log files of jobs: rotation, errors, and which files are refused.
 mod files;
-/// Variables from files.
+/// Variables from files, and jobs that start only by request.
 mod hooks;
 /// Malformed and hostile requests, each with the answers that the RFCs permit.
 mod hostile;

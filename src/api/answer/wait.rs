@@ -4,7 +4,7 @@ use super::{Pending, Want, show};
 use crate::api::ApiError;
 use crate::api::view::Shown;
 use crate::http::{Connection, Status};
-use crate::supervisor::{Job, JobKey, Milestone, Progress, Supervisor, Topic};
+use crate::supervisor::{Job, JobKey, Milestone, Progress, State, Supervisor, Topic};
 use crate::time::{Mono, Now};
 
 /// An answer to `?wait=`.
@@ -55,6 +55,7 @@ impl Goal {
     fn progress(self, job: &Job) -> Progress {
         match self {
             Goal::FirstRun if job.last_exit_code().is_some() => Progress::Reached,
+            Goal::FirstRun if job.state() == State::Idle => Progress::Never,
             Goal::FirstRun => Progress::NotYet,
             Goal::Milestone(milestone) => job.progress(milestone),
         }

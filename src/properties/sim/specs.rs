@@ -73,6 +73,9 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
     if rng.percent(30) {
         fields.push(format!(r#""timeoutSeconds":{}"#, rng.pick(&["0.05", "1", "30"])));
     }
+    if rng.percent(15) {
+        fields.push(r#""autostart":false"#.to_owned());
+    }
     match kind {
         "continuous" => continuous(&mut fields, rng),
         "one-off" => one_off(&mut fields, rng),

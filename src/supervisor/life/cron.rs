@@ -68,13 +68,15 @@ impl Job {
 
     /// Why the policy would skip a run now; `None` when it may start or wait.
     pub(super) fn skip(&self) -> Option<Skip> {
-        let (Kind::Cron(cron), Phase::Scheduled { pending, .. }) = (&self.spec.kind, &self.phase)
+        let (Kind::Cron(cron), Phase::Scheduled { pending, .. } | Phase::Idle { pending }) =
+            (&self.spec.kind, &self.phase)
         else {
             return Some(Skip::Forbidden);
         };
         match cron.concurrency {
-            _ if self.runs.is_empty() => None,
-            Concurrency::Allow => None,
+            _ if pending.is_none() && self.runs.is_empty() => None,
+            Concurrency::Allow if pending.is_none() => None,
+            Concurrency::Allow => Some(Skip::QueueFull),
             Concurrency::Forbid => Some(Skip::Forbidden),
             Concurrency::Queue | Concurrency::Replace => pending.map(|_| Skip::QueueFull),
         }
@@ -82,27 +84,37 @@ impl Job {
 
     /// Starts a run of a cron job, or lets it wait, as its policy says.
     pub(super) fn fire(&mut self, trigger: Trigger, core: &mut Core, now: Now) -> Result<(), Skip> {
-        let (Kind::Cron(cron), Phase::Scheduled { due, .. }) = (&self.spec.kind, &self.phase)
-        else {
+        let Kind::Cron(cron) = &self.spec.kind else {
             return Err(Skip::Forbidden);
         };
-        let (concurrency, due) = (cron.concurrency, *due);
+        let concurrency = cron.concurrency;
         if let Some(skip) = self.skip() {
             return Err(skip);
+        }
+        if core.leaving.contains_key(&self.id) {
+            self.let_wait(Some(trigger));
+            return Ok(());
         }
         if self.runs.is_empty() || concurrency == Concurrency::Allow {
             self.add_run(trigger, core, now);
             return Ok(());
         }
-        self.enter(Phase::Scheduled { due, pending: Some(trigger) }, core, now);
+        self.let_wait(Some(trigger));
         if concurrency == Concurrency::Replace {
             self.stop_runs(None, core, now);
             if self.runs.is_empty() {
-                self.enter(Phase::Scheduled { due, pending: None }, core, now);
+                self.let_wait(None);
                 self.add_run(trigger, core, now);
             }
         }
         Ok(())
+    }
+
+    /// Lets one more run wait for the end of the last, or none.
+    pub(super) fn let_wait(&mut self, trigger: Option<Trigger>) {
+        if let Phase::Scheduled { pending, .. } | Phase::Idle { pending } = &mut self.phase {
+            *pending = trigger;
+        }
     }
 
     pub(in crate::supervisor) fn handle_clock_step(&mut self, core: &mut Core, now: Now) {

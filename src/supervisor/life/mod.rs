@@ -1,6 +1,8 @@
 //! The life of one job.
 //!
 //! ```text
+//!              Idle (autostart is false: until a request)
+//!                │
 //!             Waiting (until processes of a removed job of the same id are gone)
 //!                │
 //!                ▼ begin
@@ -80,6 +82,11 @@ pub struct Job {
 
 #[derive(Debug)]
 pub(super) enum Phase {
+    /// It is started only by request. A cron job may have runs by request, and is idle still.
+    Idle {
+        /// Why one more run waits, for the end of the last, or as [`Phase::Waiting`].
+        pending: Option<Trigger>,
+    },
     Waiting {
         trigger: Trigger,
     },
@@ -112,6 +119,8 @@ pub(super) enum Then {
     /// It had ended already, and that stays its end.
     StayEnded(Outcome),
     Begin(Trigger),
+    /// It was idle, and is again.
+    Idle,
     Gone,
 }
 
@@ -131,7 +140,7 @@ impl Job {
             spec: Rc::new(spec),
             origin,
             created: now,
-            phase: Phase::Waiting { trigger: origin.trigger() },
+            phase: Phase::Idle { pending: None },
             runs: Vec::new(),
             results: VecDeque::new(),
             log_end: LogEnd::default(),
@@ -216,10 +225,29 @@ impl Job {
         }
     }
 
+    /// It was registered: starts it, unless it is to be idle.
+    pub(super) fn begin_life(&mut self, core: &mut Core, now: Now) {
+        if self.spec.autostart {
+            self.begin(self.origin.trigger(), core, now);
+        }
+    }
+
     /// The removed job that it waited for is gone.
     pub(super) fn handle_predecessor_gone(&mut self, core: &mut Core, now: Now) {
-        if let Phase::Waiting { trigger } = self.phase {
-            self.begin(trigger, core, now);
+        match self.phase {
+            Phase::Waiting { trigger } => self.begin(trigger, core, now),
+            Phase::Idle { pending: Some(trigger) } => {
+                self.let_wait(None);
+                self.add_run(trigger, core, now);
+            }
+            Phase::Idle { pending: None }
+            | Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Scheduled { .. }
+            | Phase::Stopping { .. }
+            | Phase::Ended { .. }
+            | Phase::Expired
+            | Phase::Gone => {}
         }
     }
 
@@ -232,7 +260,8 @@ impl Job {
                 self.handle_due(due, core, now);
             }
             Phase::Ended { .. } => self.enter(Phase::Expired, core, now),
-            Phase::Waiting { .. }
+            Phase::Idle { .. }
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Scheduled { due: None, .. }
             | Phase::Stopping { .. }
@@ -251,12 +280,15 @@ impl Job {
                 }
             }
             Phase::Active => self.run_again_or_end(end, core, now),
-            Phase::Scheduled { due, pending: Some(trigger) } if self.runs.is_empty() => {
-                let (due, trigger) = (*due, *trigger);
-                self.enter(Phase::Scheduled { due, pending: None }, core, now);
+            Phase::Scheduled { pending: Some(trigger), .. }
+            | Phase::Idle { pending: Some(trigger) }
+                if self.runs.is_empty() =>
+            {
+                let trigger = *trigger;
+                self.let_wait(None);
                 self.add_run(trigger, core, now);
             }
-            Phase::Scheduled { .. } => {}
+            Phase::Scheduled { .. } | Phase::Idle { .. } => {}
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Ended { .. }
@@ -287,7 +319,8 @@ impl Job {
                 }
                 Kind::Continuous { .. } | Kind::Cron(_) => None,
             },
-            Phase::Waiting { .. }
+            Phase::Idle { .. }
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Stopping { .. }
             | Phase::Expired

@@ -26,7 +26,8 @@ impl Job {
         match &self.phase {
             Phase::Ended { .. } if is_one_off => Err(Refusal::Over),
             Phase::Expired | Phase::Gone => Err(Refusal::NotFound),
-            Phase::Waiting { .. }
+            Phase::Idle { .. }
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
@@ -42,8 +43,10 @@ impl Job {
         match &self.phase {
             Phase::Ended { outcome: Outcome::Killed, .. } => Err(Refusal::Killed),
             Phase::Ended { .. } => Ok(()),
-            Phase::Scheduled { .. } if self.skip().is_none() => Ok(()),
+            Phase::Idle { .. } if matches!(self.spec.kind, Kind::OneOff { .. }) => Ok(()),
+            Phase::Scheduled { .. } | Phase::Idle { .. } if self.skip().is_none() => Ok(()),
             Phase::Scheduled { .. }
+            | Phase::Idle { .. }
             | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
@@ -57,7 +60,8 @@ impl Job {
             Phase::Stopping { then: Then::End(_) | Then::StayEnded(_) } if self.kill_requested => {
                 self.force(core);
             }
-            Phase::Waiting { .. }
+            Phase::Idle { .. }
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
@@ -73,8 +77,13 @@ impl Job {
         self.forget_kill();
         match &mut self.phase {
             Phase::Ended { .. } => self.begin(Trigger::Request, core, now),
+            Phase::Idle { pending } => {
+                let pending = *pending;
+                self.begin(Trigger::Request, core, now);
+                self.let_wait(pending);
+            }
             Phase::Backoff { .. } => self.restart_now(Trigger::Request, core, now),
-            Phase::Stopping { then: then @ (Then::End(_) | Then::StayEnded(_)) } => {
+            Phase::Stopping { then: then @ (Then::End(_) | Then::StayEnded(_) | Then::Idle) } => {
                 *then = Then::Begin(Trigger::Request);
             }
             Phase::Waiting { .. }
@@ -91,7 +100,8 @@ impl Job {
         match &self.phase {
             Phase::Waiting { .. } | Phase::Expired | Phase::Gone => {}
             // One that has ended may have leftovers: a daemon that holds the port, perhaps.
-            Phase::Active
+            Phase::Idle { .. }
+            | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
             | Phase::Stopping { .. }
@@ -103,11 +113,15 @@ impl Job {
 
     pub(in crate::supervisor) fn run_by_hand(&mut self, core: &mut Core, now: Now) {
         match &self.phase {
+            Phase::Idle { .. } if matches!(self.spec.kind, Kind::OneOff { .. }) => {
+                self.begin(Trigger::Request, core, now);
+            }
             Phase::Ended { .. } => {
                 self.forget_kill();
                 self.begin(Trigger::Request, core, now);
             }
-            Phase::Scheduled { .. } => {
+            // Also an idle one: its schedule starts nothing still.
+            Phase::Scheduled { .. } | Phase::Idle { .. } => {
                 // `may` has checked that the policy does not skip it.
                 let _ = self.fire(Trigger::Request, core, now);
             }
@@ -130,7 +144,8 @@ impl Job {
     pub(in crate::supervisor) fn remove(&mut self, core: &mut Core, now: Now) {
         match &self.phase {
             Phase::Waiting { .. } => self.enter(Phase::Gone, core, now),
-            Phase::Active
+            Phase::Idle { .. }
+            | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
             | Phase::Stopping { .. }
@@ -155,6 +170,7 @@ impl Job {
         match &self.phase {
             Phase::Waiting { .. } | Phase::Expired | Phase::Gone => {}
             Phase::Ended { outcome: Outcome::Killed, .. } | Phase::Stopping { .. } => {}
+            Phase::Idle { .. } => self.stop(Then::Idle, core, now),
             Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }

@@ -22,11 +22,14 @@ impl Job {
         let then = match &self.phase {
             Phase::Ended { outcome, .. } => Then::StayEnded(*outcome),
             Phase::Stopping { then: then @ (Then::End(_) | Then::StayEnded(_)) } => *then,
-            Phase::Waiting { .. }
+            Phase::Idle { .. }
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
-            | Phase::Stopping { then: Then::Begin(_) | Then::Gone } => Then::End(Outcome::Killed),
+            | Phase::Stopping { then: Then::Begin(_) | Then::Idle | Then::Gone } => {
+                Then::End(Outcome::Killed)
+            }
             Phase::Expired | Phase::Gone => return,
         };
         self.stop(then, core, now);
@@ -61,6 +64,7 @@ impl Job {
                 self.enter(Phase::Ended { outcome, since: now.mono }, core, now);
             }
             Then::Begin(trigger) => self.begin(trigger, core, now),
+            Then::Idle => self.enter(Phase::Idle { pending: None }, core, now),
             Then::Gone => self.enter(Phase::Gone, core, now),
         }
     }
