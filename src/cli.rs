@@ -5,12 +5,13 @@
 //! k1s check -c FILE                                            Check
 //! k1s init [-c FILE] [--] CMD [ARG…]                           Init
 //! k1s schedule EXPR [--tz ZONE] [--after RFC3339] [-n N]       Schedule
+//! k1s [--url URL] [--token-file FILE] [--json] ps …            Client: see `client`
 //! k1s --version                                                Version
 //! k1s [COMMAND] --help                                         Help
 //! ```
 //!
 //! [`main`] does it. A usage error, or an error in the config, is one line on stderr and exit
-//! code 2.
+//! code 2. The options of the client may stand after its command, too.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -20,9 +21,10 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{FromArgs, SubCommands};
 
 use crate::calendar::{format_rfc3339_seconds, parse_rfc3339};
+use crate::client::{self, Options};
 use crate::config;
 use crate::daemon::{self, Clock, Daemon, Role, Startup};
 use crate::schedule::{CronSchedule, ScheduleError};
@@ -49,6 +51,8 @@ pub enum Invocation {
     },
     /// Print the next times of a schedule.
     Schedule(ScheduleQuery),
+    /// Ask a running k1s.
+    Client(client::Command, Options),
     /// Print `VERSION`.
     Version,
     /// Print this help.
@@ -62,6 +66,7 @@ impl Invocation {
             Invocation::Run { .. } | Invocation::Init { .. } => true,
             Invocation::Check { .. }
             | Invocation::Schedule(_)
+            | Invocation::Client(..)
             | Invocation::Version
             | Invocation::Help(_) => false,
         }
@@ -96,6 +101,7 @@ pub fn main() -> ExitCode {
             supervise(config.as_deref(), Some(command), &startup)
         }
         Ok(Invocation::Schedule(query)) => schedule(&query),
+        Ok(Invocation::Client(command, options)) => Ok(ask(&command, &options)),
         Ok(Invocation::Version) => show(&format!("{VERSION}\n")),
         Ok(Invocation::Help(text)) => show(&text),
         Err(error) => Err(error),
@@ -187,6 +193,15 @@ fn schedule(query: &ScheduleQuery) -> Result<ExitCode, String> {
     shown(print_lines(times))
 }
 
+/// Does what a command of the client says.
+fn ask(command: &client::Command, options: &Options) -> ExitCode {
+    let (code, said) = client::run(command, options);
+    if let Some(said) = said {
+        say(&said);
+    }
+    code
+}
+
 fn show(text: &str) -> Result<ExitCode, String> {
     shown(print(text))
 }
@@ -217,12 +232,42 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 .map_err(|argument| format!("an argument is not UTF-8: {argument:?}"))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let arguments = options_first(arguments.iter().map(String::as_str).collect())?;
     match TopLevel::from_args(&["k1s"], &arguments) {
         Ok(top) => top.invocation(),
         Err(exit) if exit.status.is_ok() => Ok(Invocation::Help(exit.output)),
         Err(exit) => Err(usage(&exit.output)),
     }
+}
+
+/// Moves the options of the client before its command, where they are read. What follows `--` is
+/// not k1s's own.
+fn options_first(mut arguments: Vec<&str>) -> Result<Vec<&str>, String> {
+    let is_command = |word: &str| Subcommand::COMMANDS.iter().any(|known| known.name == word);
+    let Some(command) = arguments.iter().position(|word| is_command(word)) else {
+        return Ok(arguments);
+    };
+    if arguments.get(command).is_some_and(|name| OWN_COMMANDS.contains(name)) {
+        return Ok(arguments);
+    }
+    let mut rest = arguments.split_off(command).into_iter();
+    let mut after = Vec::new();
+    while let Some(word) = rest.next() {
+        match word {
+            "--" => {
+                after.push(word);
+                after.extend(rest.by_ref());
+            }
+            "--json" => arguments.push(word),
+            "--url" | "--token-file" => {
+                let value = rest.next().ok_or_else(|| usage(&format!("{word} needs a value")))?;
+                arguments.extend([word, value]);
+            }
+            _ => after.push(word),
+        }
+    }
+    arguments.extend(after);
+    Ok(arguments)
 }
 
 /// Writes to stdout. A reader that has gone is no error: `k1s schedule … | head -1`.
@@ -262,6 +307,15 @@ struct TopLevel {
     /// print the version
     #[argh(switch, short = 'V')]
     version: bool,
+    /// where k1s is, for the commands that ask it: http://HOST:PORT or unix:///PATH
+    #[argh(option, arg_name = "URL")]
+    url: Option<String>,
+    /// a file that holds the token for it (default: K1S_AUTH_TOKEN)
+    #[argh(option, arg_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// print what it said, as JSON
+    #[argh(switch)]
+    json: bool,
     #[argh(subcommand)]
     command: Option<Subcommand>,
 }
@@ -272,6 +326,16 @@ enum Subcommand {
     Check(Check),
     Init(Init),
     Schedule(Schedule),
+    Ps(client::Ps),
+    Show(client::Show),
+    Start(client::Start),
+    Kill(client::Kill),
+    Restart(client::Restart),
+    Run(client::Run),
+    Remove(client::Remove),
+    Signal(client::Signal),
+    Events(client::Events),
+    Wait(client::Wait),
 }
 
 /// Show what a config means, or what is wrong with it; start nothing.
@@ -336,31 +400,65 @@ impl TopLevel {
         if self.version {
             return Ok(Invocation::Version);
         }
-        match self.command {
+        let options = Options { url: self.url, token_file: self.token_file, json: self.json };
+        let is_for_client = options != Options::default();
+        let has_config = self.config.is_some();
+        let ask = |command| Ok(Invocation::Client(command, options));
+        let invocation = match self.command {
             None => Ok(Invocation::Run { config: self.config }),
-            Some(Subcommand::Check(check)) => {
-                let config = one_config(self.config, check.config)?
-                    .ok_or_else(|| usage("check needs a config: k1s check -c FILE"))?;
-                Ok(Invocation::Check { config })
+            Some(Subcommand::Check(check)) => check.invocation(self.config),
+            Some(Subcommand::Init(init)) => init.invocation(self.config),
+            Some(Subcommand::Schedule(_)) if has_config => Err(usage("schedule reads no config")),
+            Some(Subcommand::Schedule(query)) => Ok(query.invocation()),
+            Some(Subcommand::Ps(it)) => ask(client::Command::Ps(it)),
+            Some(Subcommand::Show(it)) => ask(client::Command::Show(it)),
+            Some(Subcommand::Start(it)) => ask(client::Command::Start(it)),
+            Some(Subcommand::Kill(it)) => ask(client::Command::Kill(it)),
+            Some(Subcommand::Restart(it)) => ask(client::Command::Restart(it)),
+            Some(Subcommand::Run(it)) => ask(client::Command::Run(it)),
+            Some(Subcommand::Remove(it)) => ask(client::Command::Remove(it)),
+            Some(Subcommand::Signal(it)) => ask(client::Command::Signal(it)),
+            Some(Subcommand::Events(it)) => ask(client::Command::Events(it)),
+            Some(Subcommand::Wait(it)) => ask(client::Command::Wait(it)),
+        }?;
+        match invocation {
+            Invocation::Client(..) if has_config => {
+                Err(usage("-c is for k1s itself; the client finds k1s by --url"))
             }
-            Some(Subcommand::Init(init)) => {
-                let config = one_config(self.config, init.config)?;
-                let command = init.command;
-                if command.first().is_none_or(String::is_empty) {
-                    return Err(usage("init needs a command: k1s init -- CMD [ARG…]"));
-                }
-                Ok(Invocation::Init { config, command })
-            }
-            Some(Subcommand::Schedule(_)) if self.config.is_some() => {
-                Err(usage("schedule reads no config"))
-            }
-            Some(Subcommand::Schedule(query)) => Ok(Invocation::Schedule(ScheduleQuery {
-                expression: query.expression,
-                zone: query.tz,
-                after: query.after,
-                count: query.count,
-            })),
+            Invocation::Client(..) => Ok(invocation),
+            _ if is_for_client => Err(usage("--url, --token-file and --json are for the client")),
+            _ => Ok(invocation),
         }
+    }
+}
+
+impl Check {
+    fn invocation(self, config: Option<PathBuf>) -> Result<Invocation, String> {
+        let config = one_config(config, self.config)?
+            .ok_or_else(|| usage("check needs a config: k1s check -c FILE"))?;
+        Ok(Invocation::Check { config })
+    }
+}
+
+impl Init {
+    fn invocation(self, config: Option<PathBuf>) -> Result<Invocation, String> {
+        let config = one_config(config, self.config)?;
+        let command = self.command;
+        if command.first().is_none_or(String::is_empty) {
+            return Err(usage("init needs a command: k1s init -- CMD [ARG…]"));
+        }
+        Ok(Invocation::Init { config, command })
+    }
+}
+
+impl Schedule {
+    fn invocation(self) -> Invocation {
+        Invocation::Schedule(ScheduleQuery {
+            expression: self.expression,
+            zone: self.tz,
+            after: self.after,
+            count: self.count,
+        })
     }
 }
 
@@ -381,6 +479,9 @@ fn usage(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
     format!("{} (see k1s --help)", words.join(" "))
 }
+
+/// The commands that are not the client's.
+const OWN_COMMANDS: [&str; 3] = ["check", "init", "schedule"];
 
 const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
 
@@ -472,6 +573,21 @@ mod tests {
     }
 
     #[test]
+    fn the_options_of_the_client_may_stand_after_its_command() {
+        let wanted = parsed(&["--json", "--url", "u", "--token-file", "t", "ps", "web"]);
+        let Ok(Invocation::Client(client::Command::Ps(_), options)) = &wanted else {
+            panic!("{wanted:?}");
+        };
+        let all = Options { url: Some("u".into()), token_file: Some("t".into()), json: true };
+        assert_eq!(*options, all);
+        assert_eq!(parsed(&["ps", "web", "--json", "--url", "u", "--token-file", "t"]), wanted);
+        assert_eq!(parsed(&["--url", "u", "ps", "--token-file", "t", "web", "--json"]), wanted);
+        check(&["init", "ps", "--json"], init(None, &["ps", "--json"]));
+        check(&["init", "--", "ps", "--json"], init(None, &["ps", "--json"]));
+        check_refused(&["ps", "--url"], "--url needs a value");
+    }
+
+    #[test]
     fn what_is_wrong_is_one_clear_line() {
         check_refused(&["frobnicate"], "frobnicate");
         check_refused(&["--frobnicate"], "--frobnicate");
@@ -488,6 +604,9 @@ mod tests {
         check_refused(&["schedule", "@daily", "-n", "0"], "whole number from 1");
         check_refused(&["schedule", "@daily", "-n", "x"], "whole number from 1");
         check_refused(&["-c", "a", "schedule", "@daily"], "reads no config");
+        check_refused(&["--json"], "are for the client");
+        check_refused(&["--url", "x", "check", "-c", "a"], "are for the client");
+        check_refused(&["-c", "a", "ps"], "-c is for k1s itself");
         let bytes = OsString::from_vec(vec![b'a', 0xff]);
         assert!(parse([bytes]).unwrap_err().contains("not UTF-8"));
     }

@@ -24,8 +24,8 @@
 //! ```text
 //!  main ─▶ cli ─▶ daemon ─▶ api ─▶ supervisor ─▶ job ─▶ schedule      a room may use those to
 //!           │       ├──▶ os ─▶ job      └──▶ timer                    its right, never back;
-//!           └───────┴──▶ config ─▶ job, http's limits                 all may use time, and
-//!                                                                     calendar to read or write
+//!           ├───────┴──▶ config ─▶ job, http's limits                 all may use time, and
+//!           └──▶ client ─▶ os                                         calendar to read or write
 //!                                                                     times
 //! ```
 //!
@@ -50,6 +50,7 @@
 //!
 //! - [`os`]: spawning, reaping, signals, limits, k1s's own output. The only room with `unsafe`.
 //! - [`daemon`]: the poll loop: waits, reads, feeds, drains, acts.
+//! - [`client`]: commands that ask a running k1s over its API, for people and scripts.
 //! - [`cli`]: the command line → what is done, and the exit code.
 //!
 //! And only for tests and fuzzing: `properties`, which hold for any bytes. The feature of that name
@@ -118,6 +119,8 @@
 //!   according to the topics.
 //! - Reload: `config` reads everything again, and `supervisor` applies the difference with put and
 //!   remove (`supervisor/request.rs`); `config` says which settings can change without a restart.
+//! - A command of the client: its file in `client/`, its line in `client::Command` and in `cli`,
+//!   the README's table.
 //! - A system call: `os`, as a function that does one thing and returns its outcome; then an
 //!   `Action` of the supervisor, or a call in [`daemon`].
 //! - A source of events: a token and an arm in the loop of [`daemon`], with its share of a turn.
@@ -129,6 +132,7 @@
 pub mod api;
 pub mod calendar;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod http;

@@ -68,6 +68,7 @@ pub use reap::{ChildState, Reaped, child_state, reap};
 pub use spawn::{Output, SpawnRequest, Spawner, Stdin};
 pub use startup::{Startup, prepare};
 pub use usage::{Descriptors, Met, Walk, own_usage};
+pub use user::is_root;
 
 use nix::errno::Errno;
 

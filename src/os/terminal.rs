@@ -1,4 +1,5 @@
-//! The terminal that k1s was started on, which `k1s init` hands to its command.
+//! The terminal that k1s was started on, which `k1s init` hands to its command, and on which the
+//! client shows what k1s says.
 
 use std::io::{self, IsTerminal};
 
@@ -12,6 +13,15 @@ use super::Session;
 /// Whether k1s's own standard input is a terminal.
 pub fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
+}
+
+/// The columns and lines of the window that standard output is; `None` if it is no terminal, or one
+/// that does not say: TIOCGWINSZ(2const).
+pub fn window_size() -> Option<(usize, usize)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes a winsize.
+    Errno::result(unsafe { libc::ioctl(1, libc::TIOCGWINSZ, &raw mut size) }).ok()?;
+    (size.ws_col > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
 }
 
 /// Which session a run must be in to get the terminal, which must be standard input. To be called

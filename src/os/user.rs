@@ -31,6 +31,11 @@ impl Account {
     }
 }
 
+/// Whether k1s runs as root.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
 /// The account of a user, by name or number.
 ///
 /// # Errors

@@ -7,6 +7,7 @@
 //! K1s::with()…launch()    a k1s that does not listen: `k1s init` without an API
 //! k1s.get("/job/x")       a request on its own connection
 //! k1s.connect()           raw bytes, replies in order
+//! k1s.client(&["ps"])     a command of the client, to its end: exit code and output
 //! wait_until("what", …)   polls what can be seen; the only pause in all tests
 //! ```
 //!
@@ -162,6 +163,42 @@ impl K1s {
     /// The header line that shows the token.
     pub(crate) fn authorization(&self) -> String {
         format!("Authorization: Bearer {}\r\n", self.token)
+    }
+
+    /// The token that requests send.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A command of the client that finds this k1s, to be changed and started.
+    pub(crate) fn client_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .args(arguments)
+            .current_dir(self.dir())
+            .env("K1S_URL", format!("http://{}", self.address))
+            .env("K1S_AUTH_TOKEN", &self.token)
+            .env_remove("PORT")
+            .env_remove("COLUMNS")
+            .env_remove("NO_COLOR");
+        command
+    }
+
+    /// Starts a command of the client.
+    pub(crate) fn start_client(&self, arguments: &[&str]) -> Asking {
+        Asking::start(self.client_command(arguments))
+    }
+
+    /// A command of the client, to its end.
+    pub(crate) fn client(&self, arguments: &[&str]) -> Finished {
+        self.start_client(arguments).end()
+    }
+
+    /// The same, which must succeed; returns what it printed.
+    pub(crate) fn told(&self, arguments: &[&str]) -> String {
+        let finished = self.client(arguments);
+        assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:?}");
+        finished.stdout
     }
 
     /// A connection on which nothing has been sent.
@@ -648,6 +685,41 @@ impl Terminal {
     fn slave(&self) -> fs::File {
         let flags = OFlag::O_NOCTTY.bits();
         fs::File::options().read(true).write(true).custom_flags(flags).open(&self.path).unwrap()
+    }
+}
+
+/// A command of the client that is under way.
+pub(crate) struct Asking {
+    child: Owned,
+    stdout: Captured,
+    stderr: Captured,
+}
+
+impl Asking {
+    /// Starts it, and reads what it prints.
+    pub(crate) fn start(mut command: Command) -> Asking {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary can be started");
+        let stdout = Captured::from(child.stdout.take().unwrap());
+        let stderr = Captured::from(child.stderr.take().unwrap());
+        Asking { child: Owned(child), stdout, stderr }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// What it wrote to stdout so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn end(mut self) -> Finished {
+        let status = wait_for("the client ends", || self.child.0.try_wait().unwrap());
+        wait_until("its output is closed", || self.stdout.is_closed() && self.stderr.is_closed());
+        Finished { code: status.code(), stdout: self.stdout.text(), stderr: self.stderr.text() }
     }
 }
 

@@ -20,6 +20,8 @@ mod harness;
 mod answers;
 /// The command line, the environment and the config: output, errors, exit codes.
 mod cli;
+/// The client: each of its commands, against a k1s, and what they say when there is none.
+mod client;
 /// `[job.ID]` tables of the config: jobs that start with k1s, and errors in them.
 mod config_jobs;
 /// The corpus of each fuzz target, through its property.

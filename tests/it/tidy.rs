@@ -742,7 +742,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["daemon", "client", "config", "schedule", "calendar"]),
     ("daemon", &["api", "os", "config", "supervisor", "http", "job", "timer", "calendar"]),
-    ("client", &[]),
+    ("client", &["os", "calendar"]),
     ("api", &["supervisor", "http", "job", "calendar"]),
     ("config", &["job", "schedule", "http"]),
     ("os", &["job"]),
@@ -762,7 +762,7 @@ const PURE: &[&str] = &["time", "calendar", "timer", "job", "schedule", "supervi
 
 /// Where each crate is named; serde's derive is free.
 const CRATES: &[(&str, &[&str])] = &[
-    ("argh", &["cli"]),
+    ("argh", &["cli", "client"]),
     ("httparse", &["http"]),
     ("jiff", &["calendar", "schedule"]),
     ("libc", &["os"]),

@@ -1,0 +1,168 @@
+//! What a command needs: a k1s to ask, and a screen to show the answers on.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::http::{Answer, Client, Request, encode};
+use super::text::Escaped;
+use super::{Failure, Options, place};
+use crate::os;
+
+/// A k1s, and how its answers are shown.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) json: bool,
+    pub(super) screen: Screen,
+}
+
+/// What stdout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Screen {
+    /// How many characters a line may have; `None`: any number.
+    pub(super) width: Option<usize>,
+    /// How many lines are shown at once.
+    pub(super) height: usize,
+    /// Whether to use colours.
+    pub(super) has_colours: bool,
+}
+
+impl Screen {
+    /// What stdout is now: a window may change its size.
+    pub(super) fn of_stdout() -> Screen {
+        let number = |name| std::env::var(name).ok()?.parse().ok().filter(|number| *number > 0);
+        let size = os::terminal::window_size();
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
+        Screen {
+            width: number("COLUMNS").or(size.map(|(columns, _)| columns)),
+            height: size.map_or(FEWEST_LINES, |(_, lines)| lines.max(FEWEST_LINES)),
+            has_colours: io::stdout().is_terminal() && !set("NO_COLOR") && !is_dumb,
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn begin(options: &Options) -> Result<Session, Failure> {
+        let client = place::find(options.url.as_deref(), options.token_file.as_deref())?;
+        Ok(Session { client, json: options.json, screen: Screen::of_stdout() })
+    }
+
+    /// Asks, and returns the answer if k1s does not refuse. `about` is the job that it is about.
+    pub(super) fn ask(&self, about: &str, request: &Request<'_>) -> Result<Answer, Failure> {
+        let answer = self.client.send(request)?;
+        if answer.is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status;
+        let body = self.read(answer)?;
+        Err(Failure::Refused(match about {
+            "" => refusal(status, &body),
+            about => format!("{}: {}", Escaped(about), refusal(status, &body)),
+        }))
+    }
+
+    /// Asks again, after a connection has broken off: k1s may be about to come back.
+    pub(super) fn ask_again(&self, about: &str, request: &Request<'_>) -> Result<Answer, Failure> {
+        let began = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            thread::sleep(pause);
+            match self.ask(about, request) {
+                Err(Failure::Unreachable(_)) if began.elapsed() < COMES_BACK => {
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Says something on stderr, for people.
+    pub(super) fn note(&self, what: impl fmt::Display) {
+        let _ = writeln!(io::stderr(), "k1s: {what}");
+    }
+
+    /// The whole answer to a GET.
+    pub(super) fn get(&self, about: &str, target: &str) -> Result<Vec<u8>, Failure> {
+        let answer = self.ask(about, &Request::new("GET", target))?;
+        self.read(answer)
+    }
+
+    /// The same, understood.
+    pub(super) fn get_as<T: DeserializeOwned>(
+        &self,
+        about: &str,
+        target: &str,
+    ) -> Result<T, Failure> {
+        self.understand(&self.get(about, target)?)
+    }
+
+    /// What a job or another part of the API has said in JSON.
+    pub(super) fn understand<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
+        serde_json::from_slice(body).map_err(|error| {
+            let place = self.client.place();
+            Failure::Unreachable(format!(
+                "what answers at {place} does not speak like k1s: {error}"
+            ))
+        })
+    }
+
+    /// Reads an answer to its end.
+    pub(super) fn read(&self, answer: Answer) -> Result<Vec<u8>, Failure> {
+        answer.bytes().map_err(|error| self.client.unreachable(&error))
+    }
+}
+
+/// What k1s says when it has done what it was asked.
+#[derive(Debug, Deserialize)]
+pub(super) struct Said {
+    pub(super) message: String,
+}
+
+/// Writes to stdout.
+pub(super) fn print(text: impl fmt::Display) -> Result<(), Failure> {
+    print_bytes(text.to_string().as_bytes())
+}
+
+/// Writes to stdout.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::of_writing(&error))
+}
+
+/// The path of a job.
+pub(super) fn path(id: &str) -> String {
+    format!("/job/{}", encode(id))
+}
+
+/// What the body of a refusal says, in one line.
+fn refusal(status: u16, body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+        hint: Option<String>,
+    }
+    match (serde_json::from_slice(body), status) {
+        (Ok(Refusal { error, .. }), 403) if error == "Unauthorized" => format!(
+            "{error}: the token is missing or wrong; give it in K1S_AUTH_TOKEN or by --token-file"
+        ),
+        (Ok(Refusal { error, hint: Some(hint) }), _) => {
+            format!("{}; {}", Escaped(&error), Escaped(&hint))
+        }
+        (Ok(Refusal { error, hint: None }), _) => Escaped(&error).to_string(),
+        (Err(_), status) => format!("the answer is {status}, and does not say why"),
+    }
+}
+
+/// For how long a k1s that has gone is asked again.
+const COMES_BACK: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The height of a screen that does not say it.
+const FEWEST_LINES: usize = 10;

@@ -1,0 +1,190 @@
+//! Tables that fit the terminal.
+//!
+//! ```text
+//!   rows ─▶ how wide is each column? ─▶ too wide: cut those that may be cut, the last first ─▶ lines
+//! ```
+//!
+//! Where there is no terminal, nothing is cut.
+
+use std::fmt::Write;
+
+use super::session::Screen;
+use super::text::{Colour, Escaped, OFF};
+
+/// A column.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    /// Its heading.
+    pub(super) title: &'static str,
+    /// Numbers are aligned to the right.
+    pub(super) is_number: bool,
+    /// How few characters it may be cut to; `None`: it is never cut.
+    pub(super) least: Option<usize>,
+}
+
+impl Column {
+    pub(super) const fn text(title: &'static str) -> Column {
+        Column { title, is_number: false, least: None }
+    }
+
+    pub(super) const fn number(title: &'static str) -> Column {
+        Column { title, is_number: true, least: None }
+    }
+
+    pub(super) const fn cut_to(self, least: usize) -> Column {
+        Column { least: Some(least), ..self }
+    }
+}
+
+/// What stands in a row below a column.
+#[derive(Clone, Debug)]
+pub(super) struct Cell {
+    text: String,
+    colour: Option<Colour>,
+}
+
+impl Cell {
+    /// A cell with a text of anybody.
+    pub(super) fn new(text: &str) -> Cell {
+        Cell { text: Escaped(text).to_string(), colour: None }
+    }
+
+    /// In a colour.
+    pub(super) fn painted(self, colour: Option<Colour>) -> Cell {
+        Cell { colour, ..self }
+    }
+
+    fn width(&self) -> usize {
+        self.text.chars().count()
+    }
+}
+
+/// Writes a table: the headings, and a line for each row.
+pub(super) fn draw<const N: usize>(
+    columns: &[Column; N],
+    rows: &[[Cell; N]],
+    screen: Screen,
+) -> String {
+    let widths = widths(columns, rows, screen.width);
+    let mut out = String::new();
+    let headings = columns.map(|column| Cell { text: column.title.to_owned(), colour: None });
+    for (index, row) in std::iter::once(&headings).chain(rows).enumerate() {
+        let mut line = String::new();
+        let mut plain = 0;
+        for ((cell, column), width) in row.iter().zip(columns).zip(widths) {
+            if width == 0 {
+                continue;
+            }
+            let gap = if plain == 0 { 0 } else { GAP };
+            plain = 1;
+            let colour = if index == 0 { Some(Colour::Bold) } else { cell.colour };
+            write_cell(&mut line, cell, column, width, gap, colour.filter(|_| screen.has_colours));
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+fn write_cell(
+    line: &mut String,
+    cell: &Cell,
+    column: &Column,
+    width: usize,
+    gap: usize,
+    colour: Option<Colour>,
+) {
+    let length = cell.width();
+    let pad = width.saturating_sub(length);
+    let (before, after) = if column.is_number { (pad, 0) } else { (0, pad) };
+    let _ = write!(line, "{:1$}", "", gap + before);
+    let on = colour.filter(|_| length > 0).map_or("", Colour::on);
+    line.push_str(on);
+    if length <= width {
+        line.push_str(&cell.text);
+    } else {
+        line.extend(cell.text.chars().take(width.saturating_sub(1)));
+        line.push('…');
+    }
+    line.push_str(if on.is_empty() { "" } else { OFF });
+    let _ = write!(line, "{:1$}", "", after);
+}
+
+/// How wide each column is. One that is empty in all rows, or that is cut away, has no width.
+fn widths<const N: usize>(
+    columns: &[Column; N],
+    rows: &[[Cell; N]],
+    most: Option<usize>,
+) -> [usize; N] {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.width().max(*width);
+        }
+    }
+    for (width, column) in widths.iter_mut().zip(columns) {
+        if *width > 0 || column.least.is_none() {
+            *width = column.title.len().max(*width);
+        }
+    }
+    let Some(most) = most else { return widths };
+    for (index, column) in columns.iter().enumerate().rev() {
+        let shown = widths.iter().filter(|width| **width > 0).count();
+        let total = widths.iter().sum::<usize>() + GAP * shown.saturating_sub(1);
+        let (Some(least), Some(width)) = (column.least, widths.get_mut(index)) else { continue };
+        let cut = width.saturating_sub(total.saturating_sub(most));
+        *width = if cut < least { least.min(*width) } else { cut };
+    }
+    widths
+}
+
+/// Blanks between two columns.
+const GAP: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 3] =
+        [Column::text("ID").cut_to(4), Column::number("PID"), Column::text("WHY").cut_to(0)];
+
+    fn drawn(width: Option<usize>, has_colours: bool) -> String {
+        let row = |id: &str, pid: &str, why: &str| {
+            [Cell::new(id), Cell::new(pid).painted(Some(Colour::Red)), Cell::new(why)]
+        };
+        let rows = [row("web", "7", ""), row("a-long-one", "4711", "it is\tso")];
+        draw(&COLUMNS, &rows, Screen { width, height: 10, has_colours })
+    }
+
+    #[track_caller]
+    fn check(width: Option<usize>, lines: [&str; 3]) {
+        let drawn = drawn(width, false);
+        assert_eq!(drawn.lines().collect::<Vec<_>>(), lines);
+        assert!(width.is_none_or(|width| drawn.lines().all(|line| line.chars().count() <= width)));
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal() {
+        let whole = ["ID           PID  WHY", "web            7", "a-long-one  4711  it is\\tso"];
+        check(None, whole);
+        check(Some(27), whole);
+        check(Some(23), ["ID           PID  WHY", "web            7", "a-long-one  4711  it i…"]);
+        check(Some(16), ["ID           PID", "web            7", "a-long-one  4711"]);
+        check(Some(12), ["ID       PID", "web        7", "a-lon…  4711"]);
+    }
+
+    #[test]
+    fn colours_change_no_widths() {
+        let coloured = drawn(None, true);
+        assert!(coloured.contains("\x1b[31m4711\x1b[0m"), "{coloured:?}");
+        let plain = coloured.replace("\x1b[31m", "").replace("\x1b[1m", "").replace(OFF, "");
+        assert_eq!(plain, drawn(None, false));
+    }
+
+    #[test]
+    fn a_column_that_may_be_cut_and_is_empty_is_not_there() {
+        let rows = [[Cell::new("web"), Cell::new("7"), Cell::new("")]];
+        let screen = Screen { width: None, height: 10, has_colours: false };
+        assert_eq!(draw(&COLUMNS, &rows, screen), "ID   PID\nweb    7\n");
+    }
+}
