@@ -27,6 +27,9 @@ ABOUT_STATE = (
     "was killed; start it first",
     "has an active run",
     "has no running process",
+    "does not run before",
+    "cannot wait for itself",
+    "is a circle",
 )
 
 created = []
@@ -67,6 +70,9 @@ def keep_valid(body):
             body.pop("scheduleInSeconds", None)
         if not isinstance(body.get("schedule"), str):
             body.pop("timeZone", None)
+        for on in (body.get("dependsOn") or {}).values():
+            if isinstance(on, dict):
+                on.pop("restart", None)
     if not isinstance(body.get("readiness"), dict):
         body.pop("startTimeoutSeconds", None)
     for name in PROBES:

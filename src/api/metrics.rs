@@ -356,10 +356,13 @@ fn by_outcome(lines: &mut Lines<'_>, count: impl Fn(RunOutcome) -> u64) {
 }
 
 fn by_reason(lines: &mut Lines<'_>, skipped: Skipped) {
-    let Skipped { forbidden, queue_full, missed } = skipped;
-    for (reason, count) in
-        [("forbidden", forbidden), ("queue-full", queue_full), ("missed", missed)]
-    {
+    let Skipped { forbidden, queue_full, missed, blocked } = skipped;
+    for (reason, count) in [
+        ("forbidden", forbidden),
+        ("queue-full", queue_full),
+        ("missed", missed),
+        ("blocked", blocked),
+    ] {
         lines.labelled(&[("reason", reason)], count);
     }
 }

@@ -295,7 +295,12 @@ impl Api {
     fn spec(&self, id: &str, given: Value, supervisor: &Supervisor) -> Result<JobSpec, ApiError> {
         let old = supervisor.job(id).map(|job| job.spec());
         let defaults = Defaults { directory: &self.directory, time_zone: &self.time_zone };
-        Ok(change::specification(given, id, old, defaults)?)
+        let spec = change::specification(given, id, old, defaults)?;
+        let job_id = JobId::parse(id).map_err(|why| ApiError::new(Status::BadRequest, why))?;
+        match supervisor.tangle(&job_id, &spec) {
+            Some(tangle) => Err(FieldError::new("dependsOn", tangle.to_string()).into()),
+            None => Ok(spec),
+        }
     }
 }
 
@@ -426,6 +431,10 @@ impl ApiError {
             Refusal::Forbidden => {
                 bad(&format!("Job {id} has an active run, and its policy allows no other"))
             }
+            Refusal::Blocked => bad(&format!(
+                "Job {id} does not run before the jobs in its dependsOn are where they must be"
+            )),
+            Refusal::Tangled => bad("dependsOn: the job would wait for itself"),
             Refusal::NotRunning => bad(&format!("Job {id} has no running process")),
         }
     }

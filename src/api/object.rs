@@ -17,7 +17,7 @@
 
 use super::json::{TEXT_BYTES, close_object, open_object, slice_of_text, write_text};
 use super::specification::{Specification, room_after};
-use super::view::{JobView, OutputView, ResultView, Shown};
+use super::view::{AwaitedView, JobView, OutputView, ResultView, Shown};
 use crate::job::{Captured, RunRecord, Stream};
 use crate::supervisor::{Job, JobKey, Supervisor};
 use crate::time::Now;
@@ -87,7 +87,11 @@ impl Object {
         now: Now,
     ) -> Option<Object> {
         let message = supervisor.message(job, now);
-        open_object(out, &JobView { job, message: &message, now });
+        let waiting_for = supervisor
+            .waiting_for(job)
+            .map(|(id, condition)| AwaitedView { job: id.as_str(), condition: condition.name() });
+        let waiting_for = waiting_for.collect();
+        open_object(out, &JobView { job, message: &message, waiting_for, now });
         let left_out = shown.left_out(job);
         let before = |index: usize| {
             let index = index.checked_sub(1)?;

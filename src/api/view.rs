@@ -19,7 +19,16 @@ pub(super) struct JobView<'a> {
     pub(super) job: &'a Job,
     /// Why it is in its state.
     pub(super) message: &'a str,
+    /// What it waits for in other jobs.
+    pub(super) waiting_for: Vec<AwaitedView<'a>>,
     pub(super) now: Now,
+}
+
+/// What a job waits for in another.
+#[derive(Serialize)]
+pub(super) struct AwaitedView<'a> {
+    pub(super) job: &'a str,
+    pub(super) condition: &'static str,
 }
 
 /// The part of a result before its output.
@@ -146,6 +155,9 @@ impl Serialize for JobView<'_> {
         map.serialize_entry("type", type_name(&job.spec().kind))?;
         map.serialize_entry("state", job.state().name())?;
         map.serialize_entry("message", self.message)?;
+        if !self.waiting_for.is_empty() {
+            map.serialize_entry("waitingFor", &self.waiting_for)?;
+        }
         map.serialize_entry("pid", &job.pid().map(|pid| pid.0))?;
         map.serialize_entry("origin", origin_name(job.origin()))?;
         self.kind_entries(&mut map)?;
@@ -199,12 +211,13 @@ struct SkippedView {
     forbidden: u64,
     queue_full: u64,
     missed: u64,
+    blocked: u64,
 }
 
 impl SkippedView {
     fn of(skipped: Skipped) -> SkippedView {
-        let Skipped { forbidden, queue_full, missed } = skipped;
-        SkippedView { forbidden, queue_full, missed }
+        let Skipped { forbidden, queue_full, missed, blocked } = skipped;
+        SkippedView { forbidden, queue_full, missed, blocked }
     }
 }
 
@@ -235,10 +248,11 @@ fn origin_name(origin: Origin) -> &'static str {
 
 /// What a job object shows besides the specification, now or in a later version; ignored when it is
 /// sent back.
-pub const READ_ONLY: [&str; 13] = [
+pub const READ_ONLY: [&str; 14] = [
     "id",
     "state",
     "message",
+    "waitingFor",
     "origin",
     "pid",
     "killRequested",

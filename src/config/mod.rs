@@ -13,6 +13,7 @@
 //! [`Environment::list`], so [`parse`] is pure if those are.
 
 mod declared;
+mod depend;
 mod describe;
 mod document;
 mod include;
@@ -200,6 +201,7 @@ pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<Settin
         declared.add(&document, tables)?;
     }
     let jobs = declared.jobs();
+    depend::check(&jobs)?;
     Ok(Settings { jobs, sources, ..main.settings })
 }
 

@@ -456,6 +456,44 @@ fn the_time_zone_of_expressions_is_the_configs_or_that_of_tz() {
     );
 }
 
+#[test]
+fn what_jobs_wait_for_is_declared_and_no_circle() {
+    let jobs = |entries: &[(&str, &str)]| {
+        let job = |(id, on): &(&str, &str)| {
+            format!("[job.{id}]\ntype = \"one-off\"\nexecutable = \"x\"\n{on}\n")
+        };
+        entries.iter().map(job).collect::<String>()
+    };
+    let on = |on: &str| format!("depends_on = {{{on}}}");
+    let (on_b, on_c) = (on("b = \"ready\""), on("c = \"ended\", b = \"started\""));
+    let right = jobs(&[("a", &on_c), ("b", ""), ("c", &on_b)]);
+    let settings = parse(&right, "k1s.toml", &environment()).unwrap();
+    let names: Vec<_> = settings.jobs[0].spec.depends_on.keys().map(|id| id.as_str()).collect();
+    assert_eq!(names, ["b", "c"]);
+    check(&jobs(&[("a", &on_b)]), "k1s.toml:4: job.a.depends_on: the config declares no job b");
+    check(
+        &jobs(&[("web", ""), ("a", "dependsOn.wed = \"ready\"")]),
+        "k1s.toml:8: job.a.depends_on: the config declares no job wed; did you mean \"web\"?",
+    );
+    let on_a = on("a = {condition = \"succeeded\", restart = true}");
+    check(&jobs(&[("a", &on_a)]), "k1s.toml:4: job.a.depends_on: a job cannot wait for itself");
+    check(
+        &jobs(&[("x", &on_b), ("b", &on("c = \"ready\"")), ("c", &on_a), ("a", &on_b)]),
+        "k1s.toml:16: job.a.depends_on: b → c → a → b is a circle: none of them would ever start",
+    );
+}
+
+/// As many as there may be, each waiting for the next: the check walks, it does not recurse.
+#[test]
+fn a_long_chain_of_declared_jobs_is_no_circle() {
+    let job = |n: usize| {
+        let on = if n == 0 { String::new() } else { format!("dependsOn.j{} = \"ready\"", n - 1) };
+        format!("[job.j{n}]\ntype = \"one-off\"\nexecutable = \"x\"\n{on}\n")
+    };
+    let text: String = (0..10_000).rev().map(job).collect();
+    assert_eq!(parse(&text, "f", &environment()).unwrap().jobs.len(), 10_000);
+}
+
 /// Any file is either settings or an error on one line.
 #[test]
 fn damaged_configs_are_answered() {

@@ -65,6 +65,7 @@ fn level(kind: &EventKind) -> LogLevel {
             Request::Start | Request::Restart | Request::Kill | Request::Remove => Info,
             Request::Run | Request::Signal(_) => Debug,
         },
+        Happened::Waits { .. } | Happened::Renewed { .. } => Info,
         Happened::Started { run, streak, .. } => {
             if is_continuous && (*run == 1 || *streak > 0) {
                 Info
@@ -90,7 +91,9 @@ fn level(kind: &EventKind) -> LogLevel {
             }
         }
         Happened::Skipped(SkipReason::Missed(_)) => Info,
-        Happened::Skipped(SkipReason::Forbidden | SkipReason::QueueFull) => Debug,
+        Happened::Skipped(SkipReason::Forbidden | SkipReason::QueueFull | SkipReason::Blocked) => {
+            Debug
+        }
         Happened::LogFile { .. } => Warn,
         Happened::Finished(state) => {
             if is_continuous && *state == State::Failed {

@@ -310,7 +310,7 @@ pub(crate) fn wrong<T>(right: &str, value: &Value) -> Parsed<T> {
 
 /// The name among `known` that is most similar to `given`, if at most a third of its letters are
 /// wrong.
-pub(super) fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     // Names are short, but a field of a request may be as long as its body.
     let given: String = given.chars().take(MOST_COMPARED).collect();
     let lower = given.to_lowercase();

@@ -2,6 +2,7 @@
 //!
 //! This room is data only: it uses no clock, process or file.
 
+mod circle;
 pub(crate) mod fields;
 mod id;
 mod last_lines;
@@ -22,6 +23,7 @@ mod variables;
 mod words;
 mod write;
 
+pub use circle::Circle;
 pub use fields::{FieldError, Spelling};
 pub use id::JobId;
 pub use last_lines::LastLines;

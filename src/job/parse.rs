@@ -3,17 +3,19 @@
 //! One table lists the fields and the types of job that have them; then each field is read by its
 //! own rule. The first error counts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use super::fields::{self, FieldError, Fields, Spelling};
 use super::probe::{ProbeRole, probe};
 use super::spec::{
-    Backoff, Command, Concurrency, Critical, CronSpec, JobSpec, Kind, LogFileSpec, OutputSpec,
-    Resource, ResourceLimit, Restart, RestartPolicy, StopScope, StopSpec,
+    Backoff, Command, Concurrency, Condition, Critical, CronSpec, Dependency, JobSpec, Kind,
+    LogFileSpec, MOST_DEPENDENCIES, OutputSpec, Resource, ResourceLimit, Restart, RestartPolicy,
+    StopScope, StopSpec,
 };
 use super::variables::check_variable_name;
-use super::{Signal, Value, words};
+use super::{JobId, Signal, Value, words};
 use crate::schedule::{CronSchedule, Schedule, ScheduleError};
 
 pub(super) type Parsed<T> = Result<T, FieldError>;
@@ -64,6 +66,9 @@ pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parse
             .optional("successExitCodes", success_exit_codes)?
             .unwrap_or_else(|| [0].into()),
         critical: fields.optional("critical", critical)?.unwrap_or(Critical::No),
+        depends_on: fields
+            .optional("dependsOn", |value| depends_on(value, kind))?
+            .unwrap_or_default(),
         stop: fields.table("stop", &STOP_FIELDS, stop)?,
         output: fields.table("output", &OUTPUT_FIELDS, output)?,
         labels: fields.optional("labels", fields::strings(label))?.unwrap_or_default(),
@@ -311,6 +316,38 @@ fn critical(value: Value) -> Parsed<Critical> {
         Value::String(text) => fields::fail(format!("must be {right}, not {text:?}")),
         other => fields::wrong(right, &other),
     }
+}
+
+/// `{"db": "ready", "migrate": {"condition": "succeeded", "restart": true}}`.
+fn depends_on(value: Value, kind: Type) -> Parsed<BTreeMap<JobId, Dependency>> {
+    let Value::Table(entries) = value else {
+        return fields::wrong("an object of ids and conditions", &value);
+    };
+    if entries.len() > MOST_DEPENDENCIES {
+        let count = entries.len();
+        return fields::fail(format!("{count} jobs are more than {MOST_DEPENDENCIES}"));
+    }
+    let entry = |(name, value): (String, Value)| {
+        let id = JobId::parse(&name).or_else(fields::fail);
+        let entry = id.and_then(|id| Ok((id, dependency(value, kind)?)));
+        entry.map_err(|error| error.under(&name))
+    };
+    entries.into_iter().map(entry).collect()
+}
+
+fn dependency(value: Value, kind: Type) -> Parsed<Dependency> {
+    if !matches!(value, Value::Table(_)) {
+        let condition = fields::choice(&CONDITIONS)(value)?;
+        return Ok(Dependency { condition, restart: false });
+    }
+    let mut fields = Fields::of(value, &["condition", "restart"], Spelling::Camel)?;
+    let condition = fields.required("condition", fields::choice(&CONDITIONS))?;
+    let restart = fields.optional("restart", fields::boolean)?.unwrap_or(false);
+    if restart && kind == Type::Cron {
+        let error = "is for continuous and one-off jobs only; a cron job runs when it is due";
+        return Err(FieldError::new("restart", error));
+    }
+    Ok(Dependency { condition, restart })
 }
 
 /// The value of `schedule`.
@@ -564,6 +601,7 @@ pub(super) const FIELDS: &[(&str, u8)] = &[
     ("ttlSecondsAfterFinished", ONE_OFF),
     ("successExitCodes", ALL),
     ("critical", CONTINUOUS | ONE_OFF),
+    ("dependsOn", ALL),
     ("stop", ALL),
     ("stdin", ALL),
     ("user", ALL),
@@ -589,6 +627,13 @@ pub(super) const POLICIES: [(&str, RestartPolicy); 3] = [
     ("always", RestartPolicy::Always),
     ("on-failure", RestartPolicy::OnFailure),
     ("never", RestartPolicy::Never),
+];
+
+const CONDITIONS: [(&str, Condition); 4] = [
+    (Condition::Started.name(), Condition::Started),
+    (Condition::Ready.name(), Condition::Ready),
+    (Condition::Succeeded.name(), Condition::Succeeded),
+    (Condition::Ended.name(), Condition::Ended),
 ];
 
 pub(super) const SCOPES: [(&str, StopScope); 2] =
@@ -795,6 +840,20 @@ mod tests {
             r#""type":"cron","oomScoreAdj":1001"#,
             "oomScoreAdj: must be a whole number from -1000",
         );
+        let after = |jobs: &str| format!(r#""type":"cron","dependsOn":{jobs}"#);
+        let right = "must be one of \"started\", \"ready\", \"succeeded\", \"ended\", not";
+        check(&after("[]"), "dependsOn: must be an object of ids and conditions, not a list");
+        check(&after(r#"{"a b":"ready"}"#), "dependsOn.a b: Invalid job id: an id is 1 to 128");
+        check(&after(r#"{"a":"up"}"#), &format!("dependsOn.a: {right} \"up\""));
+        check(&after(r#"{"a":null}"#), &format!("dependsOn.a: {right} null"));
+        check(&after(r#"{"a":{"restart":true}}"#), "dependsOn.a.condition: is required");
+        check(&after(r#"{"a":{"when":"ready"}}"#), "dependsOn.a.when: unknown field; known are");
+        check(
+            &after(r#"{"a":{"condition":"ready","restart":true}}"#),
+            "dependsOn.a.restart: is for continuous and one-off jobs only",
+        );
+        let many: Vec<_> = (0..101).map(|n| format!(r#""j{n}":"ready""#)).collect();
+        check(&after(&format!("{{{}}}", many.join(","))), "dependsOn: 101 jobs are more than 100");
         check(r#""type":"cron","successExitCodes":[]"#, "successExitCodes: must contain at least");
         check(
             r#""type":"cron","successExitCodes":[256]"#,

@@ -34,6 +34,8 @@ pub struct JobSpec {
     pub success_exit_codes: BTreeSet<u8>,
     /// Whether k1s shuts down, with the exit code of the job, when the job has ended for good.
     pub critical: Critical,
+    /// The jobs that it waits for before each start, and for what; at most 100.
+    pub depends_on: BTreeMap<JobId, Dependency>,
     /// How a run is asked to end.
     pub stop: StopSpec,
     /// What is kept of the output.
@@ -64,6 +66,28 @@ pub enum Critical {
     OnFailure,
     /// Any end.
     Yes,
+}
+
+/// An entry of `dependsOn`: what another job must have reached before this one starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// What it must have reached.
+    pub condition: Condition,
+    /// Whether this job is restarted when another run of that job has reached it.
+    pub restart: bool,
+}
+
+/// What a job waits for in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// It has a process.
+    Started,
+    /// It is ready.
+    Ready,
+    /// It is over, with success.
+    Succeeded,
+    /// It is over.
+    Ended,
 }
 
 /// The three types of job.
@@ -270,6 +294,28 @@ pub struct LogFileSpec {
     pub max_files: usize,
 }
 
+impl Condition {
+    /// The name that it has in `dependsOn`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Condition::Started => "started",
+            Condition::Ready => "ready",
+            Condition::Succeeded => "succeeded",
+            Condition::Ended => "ended",
+        }
+    }
+
+    /// What a job does to reach it, after "waits for it to".
+    pub fn verb(self) -> &'static str {
+        match self {
+            Condition::Started => "start",
+            Condition::Ready => "be ready",
+            Condition::Succeeded => "succeed",
+            Condition::Ended => "end",
+        }
+    }
+}
+
 impl Kind {
     /// The type without its fields.
     pub fn job_type(&self) -> JobType {
@@ -297,14 +343,15 @@ impl LogFileSpec {
 }
 
 impl JobSpec {
-    /// How many arguments, variables and labels there are.
+    /// How many arguments, variables, labels and dependencies there are.
     pub fn entries(&self) -> usize {
         let command = &self.command;
         let lists = command.arguments.len()
             + command.environment.len()
             + command.environment_files.len()
             + command.environment_from_file.len();
-        lists + self.labels.len() + self.secret_environment.len()
+        let names = self.labels.len() + self.secret_environment.len();
+        lists + names + self.depends_on.len()
     }
 
     /// The probe of a role.
@@ -345,6 +392,9 @@ impl JobSpec {
         u8::try_from(exit_code).is_ok_and(|code| self.success_exit_codes.contains(&code))
     }
 }
+
+/// How many entries `dependsOn` may have: all of them are looked at before each start.
+pub(super) const MOST_DEPENDENCIES: usize = 100;
 
 #[cfg(test)]
 mod tests {

@@ -32,8 +32,7 @@ const WORDS: &[(&[&str], &str)] = &[
     (&["envfile", "dotenv", "environmentfiles"], "here it is `environmentFile`, a path or a list"),
     (
         &["dependson", "depends", "after", "requires", "wants", "links"],
-        "no job waits for another: one that ends because what it needs is not there yet is \
-         started again, see `restart`",
+        "here it is `dependsOn`, with what each job waits for: {\"db\": \"ready\"}",
     ),
     (&["enabled", "enable", "disabled"], "here it is `autostart`; a cron job can also `suspend`"),
     (
@@ -132,7 +131,10 @@ mod tests {
     #[test]
     fn words_are_found_however_they_are_spelled() {
         for word in ["depends_on", "dependsOn", "DEPENDS-ON"] {
-            assert!(answer(word).is_some_and(|said| said.starts_with("no job waits")), "{word}");
+            assert!(
+                answer(word).is_some_and(|said| said.starts_with("here it is `dependsOn`")),
+                "{word}"
+            );
         }
         assert_eq!(answer("colour"), None);
     }

@@ -19,8 +19,8 @@ use serde::{Serialize, Serializer};
 use super::Value;
 use super::parse::{CONCURRENCY, POLICIES, RESOURCES, SCOPES};
 use super::spec::{
-    Backoff, Check, Command, Critical, CronSpec, JobSpec, Kind, LogFileSpec, OutputSpec, Probe,
-    ProbeRole, ResourceLimit, Restart, RestartPolicy, StopSpec,
+    Backoff, Check, Command, Critical, CronSpec, Dependency, JobSpec, Kind, LogFileSpec,
+    OutputSpec, Probe, ProbeRole, ResourceLimit, Restart, RestartPolicy, StopSpec,
 };
 use crate::schedule::Schedule;
 
@@ -80,6 +80,8 @@ pub fn write(spec: &JobSpec, secrets: Secrets) -> Vec<(&str, Field<'_>)> {
     table.put_some("startTimeoutSeconds", spec.start_timeout.map(seconds));
     let codes = spec.success_exit_codes.iter().map(|code| Field::Integer((*code).into()));
     table.put("successExitCodes", Field::List(codes.collect()));
+    let jobs = spec.depends_on.iter().map(|(id, on)| (id.as_str(), dependency(*on)));
+    table.put("dependsOn", Field::Table(jobs.collect()));
     table.put("stop", stop(&spec.stop));
     table.put("output", output(&spec.output));
     let labels = TextTable { entries: &spec.labels, hidden: None };
@@ -136,6 +138,14 @@ fn kind<'a>(table: &mut Table<'a>, spec: &'a JobSpec) {
             table.put("critical", critical(spec.critical));
         }
         Kind::Cron(spec) => cron(table, spec),
+    }
+}
+
+fn dependency(on: Dependency) -> Field<'static> {
+    let condition = Field::from(on.condition.name());
+    match on.restart {
+        false => condition,
+        true => Field::Table(vec![("condition", condition), ("restart", true.into())]),
     }
 }
 
@@ -390,6 +400,7 @@ mod tests {
                     r#""clearEnvironment":false,"secretEnvironment":[],"#,
                     r#""limits":{},"autostart":true,"schedule":60,"concurrencyPolicy":"forbid","suspend":false,"#,
                     r#""startingDeadlineSeconds":10,"jitterSeconds":0,"successExitCodes":[0],"#,
+                    r#""dependsOn":{},"#,
                     r#""stop":{"signal":"SIGTERM","timeoutSeconds":10,"scope":"group"},"#,
                     r#""output":{"limitBytes":65536,"historyLimit":20,"forward":true},"labels":{}}"#
                 ),
@@ -440,6 +451,10 @@ mod tests {
                 r#""environmentFile":["-/srv/a","/b"],"environmentFromFile":{"A":"/srv/x"}"#,
             ),
             (r#""type":"one-off","autostart":false"#, r#""autostart":false,"retries":0,"#),
+            (
+                r#""type":"one-off","dependsOn":{"b":{"condition":"ended"},"a":{"condition":"ready","restart":true}}"#,
+                r#""dependsOn":{"a":{"condition":"ready","restart":true},"b":"ended"},"stop":"#,
+            ),
             (r#""type":"one-off","critical":"on-failure""#, r#""critical":"on-failure""#),
             (r#""type":"cron","oomScoreAdj":-1000"#, r#""oomScoreAdj":-1000"#),
             (

@@ -15,6 +15,8 @@
 //! Clients follow the jobs' logs and the events meanwhile: `followers`, held against what was written
 //! by `readers`.
 //!
+//! What jobs wait for in others is checked in `depend`.
+//!
 //! Chance comes from a seed, or from the bytes of a fuzzer.
 
 #![allow(
@@ -24,6 +26,7 @@
     reason = "a property that does not hold panics"
 )]
 
+mod depend;
 mod followers;
 mod readers;
 mod rng;
@@ -84,6 +87,8 @@ struct Sim {
     settings: Settings,
     world: World,
     followers: Followers,
+    /// The number of the next event that is counted.
+    events_read: u64,
     /// How often somebody has written something.
     writes: u64,
     jobs: BTreeMap<JobKey, JobModel>,
@@ -129,6 +134,8 @@ struct JobModel {
     replaces: bool,
     allows: bool,
     is_cron: bool,
+    /// It is restarted when another job has a new run.
+    renews: bool,
     /// How often it was started, and how often a request or a clock step gave a reason to.
     starts: u64,
     reasons: u64,
@@ -179,6 +186,7 @@ impl Sim {
             settings,
             world: World::default(),
             followers,
+            events_read: 0,
             writes: 0,
             jobs: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -208,6 +216,7 @@ impl Sim {
         self.drain();
         self.fire_timers();
         self.follow();
+        self.count_events();
         self.check();
         self.is_signalled = false;
     }
@@ -444,9 +453,13 @@ impl Sim {
         let answer = self.supervisor.create(parsed, spec.clone(), self.now);
         self.note("create", |_| format!("{id} {}: {answer:?}", specs::text(&spec)));
         match answer {
-            Ok(()) => self.register(id),
+            Ok(()) => {
+                self.check_no_tangle(id);
+                self.register(id);
+            }
             Err(Refusal::Exists) => assert!(there),
             Err(Refusal::ShuttingDown) => assert!(self.shutdown.is_some()),
+            Err(Refusal::Tangled) => self.check_tangle(id, &spec),
             Err(refusal) => assert_eq!(refusal, Refusal::TooManyJobs),
         }
     }
@@ -464,8 +477,12 @@ impl Sim {
         let answer = self.supervisor.put(parsed, spec.clone(), self.now);
         self.note("put", |_| format!("{id} {}: {answer:?}", specs::text(&spec)));
         match answer {
-            Ok(Put::Created) => self.register(id),
+            Ok(Put::Created) => {
+                self.check_no_tangle(id);
+                self.register(id);
+            }
             Ok(Put::Replaced) => {
+                self.check_no_tangle(id);
                 let (key, old) = old.unwrap();
                 let job = self.jobs.get_mut(&key).unwrap();
                 job.is_replaced = true;
@@ -483,6 +500,7 @@ impl Sim {
             }
             Err(Refusal::ShuttingDown) => assert!(self.shutdown.is_some()),
             Err(Refusal::TooManyJobs) => assert!(old.is_none()),
+            Err(Refusal::Tangled) => self.check_tangle(id, &spec),
             Err(refusal) => {
                 assert_eq!(refusal, Refusal::OtherType);
                 assert_ne!(specs::type_of(&old.unwrap().1), specs::type_of(&spec));
@@ -510,6 +528,7 @@ impl Sim {
             replaces: false,
             allows: false,
             is_cron: matches!(job.spec().kind, Kind::Cron(_)),
+            renews: false,
             starts: 0,
             reasons: 2,
             idle: (!job.spec().autostart).then_some(0),
@@ -666,6 +685,7 @@ impl Sim {
         model.is_over
             || model.is_asked
             || job.replaces
+            || job.renews
             || job.timeout.is_some_and(|timeout| lived >= timeout)
     }
 
@@ -728,6 +748,7 @@ impl Sim {
         let listed = self.supervisor.job(job.id.as_str()).unwrap();
         assert_eq!(listed.key(), run.job);
         assert!(!listed.is_kill_requested(), "{run:?} of a killed job is started");
+        self.check_conditions(listed);
         assert_eq!(launch.job_id, job.id);
         if !job.deferred.contains(&run.number) {
             assert!(run.number > job.last_launched, "{run:?} after {}", job.last_launched);
@@ -777,6 +798,7 @@ impl Sim {
             assert!(!model.is_removed, "{} is listed", model.id);
             model.check(job, self.now, self.is_step_unseen);
             check_message(job, &self.supervisor.message(job, self.now));
+            depend::check_waiting(&self.supervisor, job, self.now);
             assert!(self.shutdown.is_some() || model.may_be(job), "{} is over", model.id);
             kept +=
                 job.results().map(|r| r.stdout.allocated() + r.stderr.allocated()).sum::<usize>();
@@ -893,6 +915,7 @@ impl JobModel {
         let timeout = spec.timeout.map(|timeout| timeout.as_millis() as u64);
         self.timeout = [self.timeout, timeout].into_iter().flatten().min();
         self.reasons += 1;
+        self.renews |= spec.depends_on.values().any(|on| on.restart);
         if let Kind::Cron(cron) = &spec.kind {
             self.period = self.period.min(specs::period(&cron.schedule));
             self.replaces |= cron.concurrency == Concurrency::Replace;
@@ -986,7 +1009,7 @@ fn check_message(job: &Job, message: &str) {
     let state = job.state();
     let says: &[&str] = match state {
         State::Idle => &["only by request"],
-        State::Waiting => &["as soon as the removed job of the same id is gone"],
+        State::Waiting => &["as soon as the removed job of the same id is gone", "waits for "],
         State::Starting => &["is about to be started", "cannot be started yet"],
         State::Running => &["has been running for", "the last of its output is being read"],
         State::Backoff => &["starts again in"],
@@ -1060,8 +1083,9 @@ impl Tally {
 }
 
 /// All of these must happen in a run of many seeds, or it has not tested everything.
-pub const EVENTS: [&str; 33] = [
+pub const EVENTS: [&str; 37] = [
     "action",
+    "blocked",
     "collected",
     "create",
     "cut",
@@ -1082,6 +1106,7 @@ pub const EVENTS: [&str; 33] = [
     "pass",
     "put",
     "remove",
+    "renewed",
     "restart",
     "resume events",
     "reused pids",
@@ -1093,7 +1118,9 @@ pub const EVENTS: [&str; 33] = [
     "start",
     "step",
     "survey",
+    "tangled",
     "unknown orphan",
+    "waits",
 ];
 
 const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];

@@ -136,6 +136,7 @@ impl Skipped {
             SkipReason::Forbidden => self.forbidden += 1,
             SkipReason::QueueFull => self.queue_full += 1,
             SkipReason::Missed(count) => self.missed += count,
+            SkipReason::Blocked => self.blocked += 1,
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Skipped {
     pub queue_full: u64,
     /// It was late by more than the starting deadline.
     pub missed: u64,
+    /// What the job depends on was not there.
+    pub blocked: u64,
 }
 
 /// A time of the clock that a schedule follows, in milliseconds: elapsed time for an interval, the

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{JobKey, LogFileEvent, Request, State};
-use crate::job::spec::JobType;
+use crate::job::spec::{Condition, JobType};
 use crate::job::{Ending, JobId, LastLines, Pid};
 use crate::time::Wall;
 
@@ -90,6 +90,20 @@ pub enum Happened {
         /// events have them.
         output: Option<LastLines>,
     },
+    /// It waits for other jobs before it starts.
+    Waits {
+        /// The first of them, by id.
+        dependency: JobId,
+        /// What it waits for.
+        condition: Condition,
+        /// For how many others it waits.
+        others: usize,
+    },
+    /// It is restarted, because another run of a job has reached what it depends on.
+    Renewed {
+        /// That job.
+        dependency: JobId,
+    },
     /// A run cannot be started yet because of a shortage.
     Deferred {
         /// Which run.
@@ -151,6 +165,8 @@ pub enum SkipReason {
     QueueFull,
     /// So many runs were late by more than the starting deadline.
     Missed(u64),
+    /// What the job depends on is not there.
+    Blocked,
 }
 
 /// The newest events, by number.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::due::Due;
 use super::life::{Job, Next, Outcome, Phase, Then};
 use super::run::{End, Kill, Leader, Run, RunState};
-use super::{Supervisor, Timer};
-use crate::job::spec::Kind;
+use super::{Milestone, Progress, Supervisor, Timer};
+use crate::job::spec::{Condition, Kind};
 use crate::job::{Pid, Reason, Signal};
 use crate::time::{Mono, Now, Span};
 
@@ -21,11 +21,12 @@ impl Supervisor {
         let before =
             self.core.leaving.get(job.id()).and_then(|key| self.jobs.get(key)).map(Box::as_ref);
         let removal = self.core.timers.deadline(&Timer::Job(job.key()));
-        Message { job, before, removal, now }.to_string()
+        Message { supervisor: self, job, before, removal, now }.to_string()
     }
 }
 
 struct Message<'a> {
+    supervisor: &'a Supervisor,
     job: &'a Job,
     /// The removed job of the same id whose processes are still there.
     before: Option<&'a Job>,
@@ -70,13 +71,34 @@ impl Message<'_> {
     }
 
     fn waiting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(before) = self.before else { return self.waits_for(f) };
         f.write_str(match &self.job.spec.kind {
             Kind::Continuous { .. } | Kind::OneOff { .. } => "starts",
             Kind::Cron(_) if matches!(self.job.phase, Phase::Idle { .. }) => "runs once",
             Kind::Cron(_) => "follows its schedule",
         })?;
         f.write_str(" as soon as the removed job of the same id is gone")?;
-        self.before.map_or(Ok(()), |before| self.rest(": ", before, f))
+        self.rest(": ", before, f)
+    }
+
+    /// What it waits for in others, and why that has not come yet where that is not plain.
+    fn waits_for(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("waits")?;
+        let unmet = || self.supervisor.core.dependencies.unmet(&self.job.spec.depends_on);
+        for (index, (id, condition)) in unmet().take(NAMED).enumerate() {
+            write!(f, "{} for {id}", if index == 0 { "" } else { ", and" })?;
+            match self.supervisor.ids.get(id).and_then(|key| self.supervisor.jobs.get(key)) {
+                None => f.write_str(", which does not exist")?,
+                Some(job) => {
+                    write!(f, " to {}", condition.verb())?;
+                    why_not_yet(job, condition, f)?;
+                }
+            }
+        }
+        match unmet().count().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, ", and for {more} more"),
+        }
     }
 
     /// The newest run of a job that is not being stopped by request.
@@ -181,7 +203,13 @@ impl Message<'_> {
     fn scheduled(&self, due: Option<Due>, f: &mut Formatter<'_>) -> fmt::Result {
         let is_suspended = matches!(&self.job.spec.kind, Kind::Cron(cron) if cron.suspend);
         match due {
-            Some(due) => write!(f, "its next run is due in {}", self.until_due(due))?,
+            Some(due) => {
+                write!(f, "its next run is due in {}", self.until_due(due))?;
+                if !self.supervisor.core.dependencies.hold(&self.job.spec.depends_on) {
+                    f.write_str(", and is skipped as long as it ")?;
+                    self.waits_for(f)?;
+                }
+            }
             None if is_suspended => {
                 f.write_str("is suspended: its schedule starts nothing until suspend is false")?
             }
@@ -311,4 +339,28 @@ impl Message<'_> {
     }
 }
 
+/// Why a job has not reached what another waits for, unless it is on its way.
+fn why_not_yet(job: &Job, condition: Condition, f: &mut Formatter<'_>) -> fmt::Result {
+    let milestone = match condition {
+        Condition::Started => Milestone::Started,
+        Condition::Ready => Milestone::Ready,
+        Condition::Succeeded => Milestone::Succeeded,
+        Condition::Ended => Milestone::Ended,
+    };
+    match (&job.phase, job.progress(milestone)) {
+        (Phase::Ended { outcome: Outcome::Killed, .. }, _) => f.write_str(", which was killed"),
+        (Phase::Ended { outcome: Outcome::Failed, .. }, _) => match job.last_exit_code() {
+            Some(code) => write!(f, ", which has failed: exit code {code}"),
+            None => f.write_str(", which has failed"),
+        },
+        (Phase::Idle { .. }, _) => f.write_str(", which is idle"),
+        (Phase::Waiting { .. }, _) => f.write_str(", which waits itself"),
+        (Phase::Backoff { .. }, _) => f.write_str(", which has ended, and starts again"),
+        (_, Progress::Never) => f.write_str(", which it never does by itself"),
+        (_, Progress::NotYet | Progress::Reached) => Ok(()),
+    }
+}
+
+/// How many jobs are named that a job waits for.
+const NAMED: usize = 3;
 const OUTPUT_IS_READ: &str = "has ended, and the last of its output is being read";

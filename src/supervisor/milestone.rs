@@ -3,6 +3,8 @@
 //! The answer is about the present state, not the past: `Reached` may be followed by `NotYet`, and
 //! `Never` by either when a user starts or changes the job.
 
+use super::RunKey;
+use super::depend::Standing;
 use super::life::{Job, Outcome, Phase, Then};
 use super::run::RunState;
 use crate::job::spec::{Kind, RestartPolicy};
@@ -10,6 +12,8 @@ use crate::job::spec::{Kind, RestartPolicy};
 /// What can be waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Milestone {
+    /// It has a process that was not asked to end, or has ended for good with success.
+    Started,
     /// It has a process that was not asked to end, or has ended for good with success.
     Ready,
     /// It has ended for good, with success.
@@ -56,7 +60,25 @@ impl Job {
             (_, Some(Outcome::Failed | Outcome::Killed)) => Progress::Never,
             (Milestone::Succeeded, None) if !self.may_succeed() => Progress::Never,
             (Milestone::Succeeded, None) => Progress::NotYet,
-            (Milestone::Ready, None) => self.readiness(),
+            (Milestone::Started | Milestone::Ready, None) => self.readiness(),
+        }
+    }
+
+    /// What it has reached, and with which run: with the newest that runs, or has ended.
+    pub(super) fn standing(&self) -> Standing {
+        let is_running = |state: &RunState| matches!(state, RunState::Running { .. });
+        let running = self.runs.iter().rev().find(|run| is_running(&run.state));
+        let ended = self.last.as_ref().map_or(0, |last| last.run);
+        let with = |milestone, number| {
+            let is_reached = self.progress(milestone) == Progress::Reached;
+            is_reached.then_some(RunKey { job: self.key, number })
+        };
+        let newest = running.map_or(ended, |run| run.key.number);
+        Standing {
+            started: with(Milestone::Started, newest),
+            ready: with(Milestone::Ready, newest),
+            succeeded: with(Milestone::Succeeded, ended),
+            ended: with(Milestone::Ended, ended),
         }
     }
 

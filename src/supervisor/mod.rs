@@ -19,6 +19,7 @@
 //! - `request.rs` holds what users ask of jobs, `shutdown.rs` how everything is stopped,
 //!   `action.rs` what the supervisor wants done, `event.rs` what it reports.
 //! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
+//! - `Dependencies` (`depend.rs`) is the graph of which job waits for which.
 //! - [`Counts`] (`counts.rs`) are the counters for metrics, [`Usage`] (`measure.rs`) the memory and
 //!   CPU time of runs.
 //! - [`LogFileEvent`] (`logfile.rs`) is what the caller reports about the log files of jobs.
@@ -28,7 +29,7 @@
 //!
 //! `Supervisor::update` makes every change to a job. What follows from it for other jobs happens
 //! in one loop, `Supervisor::settle`: a removed job goes, its successor starts, the end of a
-//! critical job begins the shutdown.
+//! critical job begins the shutdown, jobs are told of others that they depend on.
 //!
 //! The caller keeps three rules. After [`Supervisor::poll_spawn`] has returned a launch, the next
 //! call reports its outcome. Each end of a child is reported exactly once: to
@@ -39,6 +40,7 @@
 mod action;
 mod backoff;
 mod counts;
+mod depend;
 mod due;
 mod event;
 mod histogram;
@@ -68,6 +70,8 @@ use crate::timer::TimerWheel;
 
 pub use action::{Action, Launch, Left, Owner, Target};
 pub use counts::{Counts, RUN_BOUNDS, RunOutcome, Totals};
+use depend::Dependencies;
+pub use depend::Tangle;
 pub use due::Skipped;
 pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
 pub use histogram::Histogram;
@@ -157,6 +161,8 @@ struct Core {
     unsettled: VecDeque<JobKey>,
     /// Runs to be spawned; one that was stopped meanwhile is skipped.
     starts: VecDeque<RunKey>,
+    /// Which job waits for which.
+    dependencies: Dependencies,
     /// Removed jobs that still have live processes, at most one for each id. The id is free, but
     /// a new job of that id starts only when they are gone.
     leaving: BTreeMap<JobId, JobKey>,
@@ -215,6 +221,7 @@ impl Supervisor {
                 changed: Changed::default(),
                 unsettled: VecDeque::new(),
                 starts: VecDeque::new(),
+                dependencies: Dependencies::default(),
                 leaving: BTreeMap::new(),
                 pids: BTreeMap::new(),
                 groups: BTreeMap::new(),
@@ -437,6 +444,7 @@ impl Supervisor {
     /// [`poll_timeout`](Self::poll_timeout) returns a time in the past.
     pub fn handle_timeout(&mut self, now: Now) {
         self.tell_of_step(now);
+        self.tell_dependents(now);
         for _ in 0..TIMERS_A_TURN {
             let Some(timer) = self.core.timers.expire(now.mono) else { return };
             match timer {
@@ -487,9 +495,14 @@ impl Supervisor {
     /// The next process to start. The next call must report its outcome.
     pub fn poll_spawn(&mut self) -> Option<Launch> {
         while let Some(run) = self.core.starts.pop_front() {
-            let launch = self.jobs.get(&run.job).and_then(|job| job.launch(run));
-            if launch.is_some() {
-                return launch;
+            let Some(job) = self.jobs.get_mut(&run.job) else { continue };
+            let Some(launch) = job.launch(run) else { continue };
+            match self.core.dependencies.bases(&job.spec.depends_on) {
+                Some(bases) => {
+                    job.bases = bases;
+                    return Some(launch);
+                }
+                None => self.core.dependencies.withhold(run),
             }
         }
         None
@@ -502,7 +515,8 @@ impl Supervisor {
 
     /// By when [`Supervisor::handle_timeout`] must be called.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        if self.told_of_step.is_some() { Some(Mono(0)) } else { self.core.timers.next() }
+        let is_due = self.told_of_step.is_some() || self.core.dependencies.has_news();
+        if is_due { Some(Mono(0)) } else { self.core.timers.next() }
     }
 
     /// Changes one job, and then does what follows from it for others.
@@ -532,6 +546,7 @@ impl Supervisor {
                 job.remove(&mut self.core, now);
             }
         }
+        self.learn_standing(key);
         let Some(job) = self.jobs.get(&key) else { return };
         let end = job.critical_end().map(|exit_code| (exit_code, job.id().clone()));
         if job.is_gone() {
@@ -557,8 +572,10 @@ impl Supervisor {
         let Some(job) = self.jobs.get(&key) else {
             return;
         };
-        let id = job.id().clone();
+        let (id, spec) = (job.id().clone(), job.shared_spec());
         self.ids.remove(&id);
+        self.core.dependencies.unlink(key, &spec.depends_on);
+        self.core.dependencies.forget_standing(&id);
         self.core.changed.note(Topic::Output(key));
         // A job that waits for an older one to go has never run: it is gone at once.
         self.core.leaving.entry(id).or_insert(key);
@@ -583,7 +600,7 @@ impl Supervisor {
         if let Some(key) = self.ids.get(&id).copied()
             && let Some(successor) = self.jobs.get_mut(&key)
         {
-            successor.handle_predecessor_gone(&mut self.core, now);
+            successor.handle_dependencies(&mut self.core, now);
             self.core.note_change(key);
         }
     }

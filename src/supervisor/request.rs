@@ -4,7 +4,7 @@
 //! as actions and events.
 
 use super::{Core, Happened, Job, JobKey, Supervisor};
-use crate::job::spec::Critical;
+use crate::job::spec::{Critical, Kind};
 use crate::job::{JobId, JobSpec, Signal, Trigger};
 use crate::time::Now;
 
@@ -43,6 +43,10 @@ pub enum Refusal {
     Forbidden,
     /// No process of the job is running.
     NotRunning,
+    /// A cron job is not run while what it depends on is not there.
+    Blocked,
+    /// The job would wait for itself: [`Supervisor::tangle`] says how.
+    Tangled,
 }
 
 /// Who registered a job.
@@ -80,7 +84,7 @@ impl Supervisor {
     /// the same id is left.
     ///
     /// # Errors
-    /// `Exists`, `TooManyJobs`, `ShuttingDown`.
+    /// `Exists`, `TooManyJobs`, `ShuttingDown`, `Tangled`.
     pub fn create(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<(), Refusal> {
         self.register(id, spec, Origin::Api, now)
     }
@@ -106,6 +110,9 @@ impl Supervisor {
         if self.ids.contains_key(&id) {
             return Err(Refusal::Exists);
         }
+        if self.tangle(&id, &spec).is_some() {
+            return Err(Refusal::Tangled);
+        }
         // A removed job no longer counts, even while its processes are still ending.
         let limit = self.core.settings.job_limit;
         if self.ids.len() >= limit || self.jobs.len() >= limit.saturating_mul(2) {
@@ -114,6 +121,7 @@ impl Supervisor {
         self.last_key += 1;
         let key = JobKey(self.last_key);
         self.ids.insert(id.clone(), key);
+        self.link(key, &spec.depends_on);
         self.jobs.insert(key, Box::new(Job::new(key, id, spec, origin, now)));
         self.update(key, now, |job, core| {
             job.tell(Happened::Created, core, now);
@@ -127,7 +135,7 @@ impl Supervisor {
     /// other becomes so.
     ///
     /// # Errors
-    /// `OtherType`, `TooManyJobs`, `ShuttingDown`.
+    /// `OtherType`, `TooManyJobs`, `ShuttingDown`, `Tangled`.
     pub fn put(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<Put, Refusal> {
         if self.is_shutting_down() {
             return Err(Refusal::ShuttingDown);
@@ -148,7 +156,18 @@ impl Supervisor {
         if spec == *job.spec() {
             return Ok(Put::Unchanged);
         }
-        self.update(key, now, |job, core| job.replace(spec, core, now));
+        if self.tangle(&id, &spec).is_some() {
+            return Err(Refusal::Tangled);
+        }
+        let old = job.shared_spec();
+        if old.depends_on != spec.depends_on {
+            self.core.dependencies.unlink(key, &old.depends_on);
+            self.link(key, &spec.depends_on);
+        }
+        self.update(key, now, |job, core| {
+            job.replace(spec, core, now);
+            job.handle_dependencies(core, now);
+        });
         Ok(Put::Replaced)
     }
 
@@ -187,9 +206,16 @@ impl Supervisor {
     ///
     /// # Errors
     /// `NotFound`, `ShuttingDown`, `NotRunnable` for continuous jobs, `Killed`, and `Forbidden`
-    /// when a run is active and the policy allows only one.
+    /// when a run is active and the policy allows only one; `Blocked` for a cron job while what it
+    /// depends on is not there.
     pub fn run(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         self.refuse_in_shutdown(id)?;
+        let job = self.jobs.get(&self.key(id)?).ok_or(Refusal::NotFound)?;
+        job.may(Request::Run)?;
+        let is_cron = matches!(job.spec.kind, Kind::Cron(_));
+        if is_cron && !self.core.dependencies.hold(&job.spec.depends_on) {
+            return Err(Refusal::Blocked);
+        }
         self.request(id, Request::Run, now, |job, core| job.run_by_hand(core, now))
     }
 

@@ -142,6 +142,11 @@ impl Run {
         matches!(self.state, RunState::Running { .. } | RunState::Stopping { .. })
     }
 
+    /// Whether its turn to be spawned is still to come.
+    pub(super) fn is_queued(&self) -> bool {
+        matches!(self.state, RunState::Queued)
+    }
+
     /// Whether it is still to be spawned.
     pub(super) fn is_to_spawn(&self) -> bool {
         matches!(self.state, RunState::Queued | RunState::Deferred { .. })

@@ -30,6 +30,8 @@ impl Happened {
             Happened::Created
             | Happened::Replaced
             | Happened::Asked(_)
+            | Happened::Waits { .. }
+            | Happened::Renewed { .. }
             | Happened::Restarting { .. }
             | Happened::ExitsAtOnce
             | Happened::Skipped(_)
@@ -74,6 +76,16 @@ impl Display for Happened {
                 write!(f, "started as process {pid}, after restart {streak} in a row")
             }
             Happened::Ended { ending, .. } => ending.fmt(f),
+            Happened::Waits { dependency, condition, others: 0 } => {
+                write!(f, "waits for {dependency} to {}", condition.verb())
+            }
+            Happened::Waits { dependency, condition, others } => {
+                let verb = condition.verb();
+                write!(f, "waits for {dependency} to {verb}, and for {others} more")
+            }
+            Happened::Renewed { dependency } => {
+                write!(f, "restarting, because of a new run of {dependency}")
+            }
             Happened::Deferred { error, .. } => {
                 write!(f, "deferred, because this machine is short of something: {error}")
             }
@@ -114,6 +126,9 @@ impl Display for SkipReason {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             SkipReason::Forbidden => f.write_str("a run is skipped: another is active"),
+            SkipReason::Blocked => {
+                f.write_str("a run is skipped: what the job depends on is not there")
+            }
             SkipReason::QueueFull => f.write_str("a run is skipped: another is already waiting"),
             SkipReason::Missed(count) => {
                 write!(f, "runs skipped, because they were too late: {count}")

@@ -140,7 +140,9 @@ fn the_tables_of_what_jobs_show_are_complete() {
         "ttlSecondsAfterFinished": 3600,
         "readiness": {"log": "x"}, "liveness": {"exec": ["true"]}, "startTimeoutSeconds": 60});
     k1s.create("given", &given);
-    let jobs = ["daemon", "calendar", "failed", "given"].map(|id| k1s.job(id));
+    let waits = json!({"type": "one-off", "executable": "true", "dependsOn": {"nobody": "ready"}});
+    k1s.create("waits", &waits);
+    let jobs = ["daemon", "calendar", "failed", "given", "waits"].map(|id| k1s.job(id));
     let mut keys: BTreeSet<String> = jobs.iter().flat_map(keys_of).collect();
     // It is there only while a run is deferred.
     keys.insert("error".to_owned());

@@ -302,9 +302,17 @@ impl Stage {
             while let Some(action) = self.supervisor.poll_action() {
                 self.act(action);
             }
-            if matches!(self.spawns, Spawns::Held) || !self.spawn() {
+            if !matches!(self.spawns, Spawns::Held) && self.spawn() {
+                continue;
+            }
+            // Who depends on a job is told of its change in the next turn, which comes at once.
+            let mut jobs = self.supervisor.jobs_after(None);
+            let any_depends = jobs.any(|job| !job.spec().depends_on.is_empty());
+            drop(jobs);
+            if !any_depends || self.supervisor.poll_timeout() != Some(Mono(0)) {
                 break;
             }
+            self.supervisor.handle_timeout(self.now);
         }
         self.supervisor.forget_departed(|_| false);
         self.tell_changes();
@@ -434,13 +442,18 @@ impl Stage {
         let skipped = job.skipped();
         lines.push(format!(
             "{id}: last code {:?}, restarts {}, kill requested {}, forbidden {}, queue full {}, \
-             missed {}",
+             missed {}{}",
             job.last_exit_code(),
             job.restarts(),
             job.is_kill_requested(),
             skipped.forbidden,
             skipped.queue_full,
             skipped.missed,
+            if skipped.blocked > 0 {
+                format!(", blocked {}", skipped.blocked)
+            } else {
+                String::new()
+            },
         ));
         lines.into_iter().for_each(|line| self.say(line));
     }

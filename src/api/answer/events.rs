@@ -175,6 +175,8 @@ fn name(kind: &EventKind) -> &'static str {
             Happened::Asked(_) => "requested",
             Happened::Started { .. } => "started",
             Happened::Ended { .. } => "exited",
+            Happened::Waits { .. } => "waiting",
+            Happened::Renewed { .. } => "renewed",
             Happened::Deferred { .. } => "deferred",
             Happened::Overdue { .. } => "killing",
             Happened::Unseen { .. } | Happened::ExitsAtOnce => "warning",
@@ -232,6 +234,12 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
         Happened::Removed { has_successor } => map.serialize_entry("successor", has_successor),
         Happened::Started { pid: Pid(pid), .. } => map.serialize_entry("pid", pid),
         Happened::Ended { ending, output } => ending_entries(ending, output.as_ref(), map),
+        Happened::Waits { dependency, condition, others } => {
+            map.serialize_entry("dependency", dependency.as_str())?;
+            map.serialize_entry("condition", condition.name())?;
+            map.serialize_entry("others", others)
+        }
+        Happened::Renewed { dependency } => map.serialize_entry("dependency", dependency.as_str()),
         Happened::Deferred { error, .. } => map.serialize_entry("error", error),
         Happened::Restarting { after, streak } => {
             let delay = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -243,6 +251,7 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
                 SkipReason::Forbidden => ("forbidden", 1),
                 SkipReason::QueueFull => ("queueFull", 1),
                 SkipReason::Missed(count) => ("missed", *count),
+                SkipReason::Blocked => ("blocked", 1),
             };
             map.serialize_entry("reason", reason)?;
             map.serialize_entry("runs", &count)

@@ -447,6 +447,8 @@ fn name_of(what: &Happened) -> &'static str {
         Happened::Asked(_) => "requested",
         Happened::Started { .. } => "started",
         Happened::Ended { .. } => "exited",
+        Happened::Waits { .. } => "waiting",
+        Happened::Renewed { .. } => "renewed",
         Happened::Deferred { .. } => "deferred",
         Happened::Overdue { .. } => "killing",
         Happened::Unseen { .. } | Happened::ExitsAtOnce => "warning",

@@ -1,5 +1,7 @@
 //! Random specifications.
 
+use std::collections::BTreeMap;
+
 use crate::job::spec::Kind;
 use crate::job::{JobSpec, Spelling, Value};
 use crate::schedule::Schedule;
@@ -23,6 +25,9 @@ pub(super) fn variant(old: &JobSpec, rng: &mut Rng) -> JobSpec {
     }
     if rng.percent(40) {
         new.kind = old.kind.clone();
+    }
+    if rng.percent(50) {
+        new.depends_on = old.depends_on.clone();
     }
     new
 }
@@ -54,7 +59,11 @@ pub(super) fn period(schedule: &Schedule) -> u64 {
 pub(super) fn text(spec: &JobSpec) -> String {
     let arguments = &spec.command.arguments;
     let (grace, timeout) = (spec.stop.timeout, spec.timeout);
-    format!("{:?} {arguments:?} grace {grace:?} timeout {timeout:?} {:?}", spec.kind, spec.output)
+    let on = &spec.depends_on;
+    format!(
+        "{:?} {arguments:?} grace {grace:?} timeout {timeout:?} on {on:?} {:?}",
+        spec.kind, spec.output
+    )
 }
 
 fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
@@ -76,6 +85,9 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
     if rng.percent(15) {
         fields.push(r#""autostart":false"#.to_owned());
     }
+    if rng.percent(25) {
+        fields.push(depends_on(kind, rng));
+    }
     match kind {
         "continuous" => continuous(&mut fields, rng),
         "one-off" => one_off(&mut fields, rng),
@@ -86,6 +98,19 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
     }
     let value: Value = serde_json::from_str(&format!("{{{}}}", fields.join(","))).unwrap();
     crate::job::parse(value, "/", Spelling::Camel).unwrap()
+}
+
+/// Mostly on jobs that there are.
+fn depends_on(kind: &str, rng: &mut Rng) -> String {
+    let mut entries = BTreeMap::new();
+    for _ in 0..rng.pick(&[1, 1, 2, 3]) {
+        let condition = rng.pick(&["started", "ready", "succeeded", "ended"]);
+        let restart = kind != "cron" && rng.percent(30);
+        let on = format!(r#"{{"condition":"{condition}","restart":{restart}}}"#);
+        entries.insert(rng.pick(&["a", "a", "b", "b", "c", "d", "nobody"]), on);
+    }
+    let entries = entries.iter().map(|(id, on)| format!(r#""{id}":{on}"#));
+    format!(r#""dependsOn":{{{}}}"#, entries.collect::<Vec<_>>().join(","))
 }
 
 fn continuous(fields: &mut Vec<String>, rng: &mut Rng) {

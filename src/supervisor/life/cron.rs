@@ -13,6 +13,8 @@ use crate::time::Now;
 pub(super) enum Skip {
     Forbidden,
     QueueFull,
+    /// What it depends on is not there.
+    Blocked,
 }
 
 impl Job {
@@ -45,12 +47,13 @@ impl Job {
             let reason = match skip {
                 Skip::Forbidden => SkipReason::Forbidden,
                 Skip::QueueFull => SkipReason::QueueFull,
+                Skip::Blocked => SkipReason::Blocked,
             };
             self.skip_runs(reason, core, now);
         }
     }
 
-    fn skip_runs(&mut self, reason: SkipReason, core: &mut Core, now: Now) {
+    pub(super) fn skip_runs(&mut self, reason: SkipReason, core: &mut Core, now: Now) {
         self.skipped.count(reason);
         core.totals.skipped.count(reason);
         self.tell(Happened::Skipped(reason), core, now);
@@ -88,6 +91,9 @@ impl Job {
             return Err(Skip::Forbidden);
         };
         let concurrency = cron.concurrency;
+        if !core.dependencies.hold(&self.spec.depends_on) {
+            return Err(Skip::Blocked);
+        }
         if let Some(skip) = self.skip() {
             return Err(skip);
         }
@@ -114,6 +120,16 @@ impl Job {
     pub(super) fn let_wait(&mut self, trigger: Option<Trigger>) {
         if let Phase::Scheduled { pending, .. } | Phase::Idle { pending } = &mut self.phase {
             *pending = trigger;
+        }
+    }
+
+    /// Starts the run that has waited for the end of the last.
+    pub(super) fn run_pending(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
+        self.let_wait(None);
+        if core.dependencies.hold(&self.spec.depends_on) {
+            self.add_run(trigger, core, now);
+        } else {
+            self.skip_runs(SkipReason::Blocked, core, now);
         }
     }
 

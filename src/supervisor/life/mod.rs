@@ -3,9 +3,9 @@
 //! ```text
 //!              Idle (autostart is false: until a request)
 //!                │
-//!             Waiting (until processes of a removed job of the same id are gone)
-//!                │
-//!                ▼ begin
+//!             Waiting (until processes of a removed job of the same id are gone, and, before each
+//!                │ ▲      start, for what other jobs must have reached)
+//!                ▼ │ begin, restart, retry
 //!   continuous, one-off: Active ◄────────── Backoff
 //!                cron: Scheduled   restart     ▲
 //!                │         │       or retry    │
@@ -20,11 +20,13 @@
 //! - `request.rs`: what users ask of it.
 //! - `runs.rs`: what happens to its runs, until their last process is gone.
 //! - `restart.rs`: whether it is started again, and how soon.
+//! - `depend.rs`: how it waits for what it depends on.
 //! - `cron.rs`: which scheduled run is next, and whether it may start.
 //! - `stop.rs`: how all of its processes are stopped.
 //! - `results.rs`: what is kept of runs that have ended.
 
 mod cron;
+mod depend;
 mod request;
 mod restart;
 mod results;
@@ -35,6 +37,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::depend::Bases;
 use super::due::{Due, Moment, Skipped};
 use super::memory::OutputMemory;
 use super::run::{End, Run, RunState};
@@ -78,6 +81,8 @@ pub struct Job {
     pub(super) counts: Option<Box<Counts>>,
     /// Up to which nominal time runs of the schedule have been dealt with.
     kept: Option<Moment>,
+    /// The runs of other jobs that the newest run was started upon, for those with `restart`.
+    pub(super) bases: Bases,
 }
 
 #[derive(Debug)]
@@ -89,6 +94,8 @@ pub(super) enum Phase {
     },
     Waiting {
         trigger: Trigger,
+        /// What follows is a restart or a retry, and is counted as one.
+        is_restart: bool,
     },
     /// It has a run.
     Active,
@@ -156,7 +163,13 @@ impl Job {
             skipped: Skipped::default(),
             counts: None,
             kept: None,
+            bases: Bases::default(),
         }
+    }
+
+    /// Whether it has ever had a run, which may have left processes.
+    fn has_run(&self) -> bool {
+        self.last_run > 0
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -215,7 +228,7 @@ impl Job {
             return self.end(Outcome::Killed, core, now);
         }
         if core.leaving.contains_key(&self.id) {
-            return self.enter(Phase::Waiting { trigger }, core, now);
+            return self.enter(Phase::Waiting { trigger, is_restart: false }, core, now);
         }
         match &self.spec.kind {
             Kind::Continuous { .. } | Kind::OneOff { .. } => self.run_now(trigger, core, now),
@@ -229,25 +242,6 @@ impl Job {
     pub(super) fn begin_life(&mut self, core: &mut Core, now: Now) {
         if self.spec.autostart {
             self.begin(self.origin.trigger(), core, now);
-        }
-    }
-
-    /// The removed job that it waited for is gone.
-    pub(super) fn handle_predecessor_gone(&mut self, core: &mut Core, now: Now) {
-        match self.phase {
-            Phase::Waiting { trigger } => self.begin(trigger, core, now),
-            Phase::Idle { pending: Some(trigger) } => {
-                self.let_wait(None);
-                self.add_run(trigger, core, now);
-            }
-            Phase::Idle { pending: None }
-            | Phase::Active
-            | Phase::Backoff { .. }
-            | Phase::Scheduled { .. }
-            | Phase::Stopping { .. }
-            | Phase::Ended { .. }
-            | Phase::Expired
-            | Phase::Gone => {}
         }
     }
 
@@ -285,8 +279,7 @@ impl Job {
                 if self.runs.is_empty() =>
             {
                 let trigger = *trigger;
-                self.let_wait(None);
-                self.add_run(trigger, core, now);
+                self.run_pending(trigger, core, now);
             }
             Phase::Scheduled { .. } | Phase::Idle { .. } => {}
             Phase::Waiting { .. }

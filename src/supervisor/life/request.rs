@@ -45,6 +45,7 @@ impl Job {
             Phase::Ended { .. } => Ok(()),
             Phase::Idle { .. } if matches!(self.spec.kind, Kind::OneOff { .. }) => Ok(()),
             Phase::Scheduled { .. } | Phase::Idle { .. } if self.skip().is_none() => Ok(()),
+            Phase::Waiting { .. } if matches!(self.spec.kind, Kind::OneOff { .. }) => Ok(()),
             Phase::Scheduled { .. }
             | Phase::Idle { .. }
             | Phase::Waiting { .. }
@@ -98,9 +99,11 @@ impl Job {
     pub(in crate::supervisor) fn restart(&mut self, core: &mut Core, now: Now) {
         self.forget_kill();
         match &self.phase {
-            Phase::Waiting { .. } | Phase::Expired | Phase::Gone => {}
+            Phase::Waiting { .. } if !self.has_run() => {}
+            Phase::Expired | Phase::Gone => {}
             // One that has ended may have leftovers: a daemon that holds the port, perhaps.
             Phase::Idle { .. }
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
@@ -143,8 +146,9 @@ impl Job {
 
     pub(in crate::supervisor) fn remove(&mut self, core: &mut Core, now: Now) {
         match &self.phase {
-            Phase::Waiting { .. } => self.enter(Phase::Gone, core, now),
+            Phase::Waiting { .. } if !self.has_run() => self.enter(Phase::Gone, core, now),
             Phase::Idle { .. }
+            | Phase::Waiting { .. }
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
@@ -168,10 +172,12 @@ impl Job {
             return self.take_over(&old, core, now);
         }
         match &self.phase {
-            Phase::Waiting { .. } | Phase::Expired | Phase::Gone => {}
+            Phase::Waiting { .. } if !self.has_run() => {}
+            Phase::Expired | Phase::Gone => {}
             Phase::Ended { outcome: Outcome::Killed, .. } | Phase::Stopping { .. } => {}
             Phase::Idle { .. } => self.stop(Then::Idle, core, now),
-            Phase::Active
+            Phase::Waiting { .. }
+            | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
             | Phase::Ended { .. } => {

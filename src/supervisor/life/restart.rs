@@ -109,10 +109,17 @@ impl Job {
     }
 
     pub(super) fn restart_now(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
+        self.has_backed_off |= matches!(self.phase, Phase::Backoff { .. });
+        if self.waits(trigger, true, core, now) {
+            return;
+        }
+        self.count_restart(core);
+        self.run_at_once(trigger, core, now);
+    }
+
+    pub(super) fn count_restart(&mut self, core: &mut Core) {
         self.restarts += 1;
         core.totals.restarts += 1;
-        self.has_backed_off = matches!(self.phase, Phase::Backoff { .. });
-        self.run_now(trigger, core, now);
     }
 
     /// What a run says why it was started, when the supervisor restarts the job.
@@ -124,6 +131,12 @@ impl Job {
     }
 
     pub(super) fn run_now(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
+        if !self.waits(trigger, false, core, now) {
+            self.run_at_once(trigger, core, now);
+        }
+    }
+
+    fn run_at_once(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
         self.enter(Phase::Active, core, now);
         self.add_run(trigger, core, now);
     }

@@ -97,7 +97,7 @@ impl Job {
     }
 
     /// A run was stopped before it was spawned: its number can be used again.
-    fn cancel_run(&mut self, index: usize, core: &mut Core) {
+    pub(super) fn cancel_run(&mut self, index: usize, core: &mut Core) {
         if let Some(run) = self.runs.get(index)
             && run.key.number == self.last_run
         {
