@@ -404,6 +404,9 @@ fn print_head(head: &Head) -> Vec<u8> {
     if !head.accept.is_empty() {
         text += &format!("Accept: {}\r\n", head.accept);
     }
+    if head.accepts_gzip {
+        text += "Accept-Encoding: gzip\r\n";
+    }
     if let Some(id) = &head.last_event_id {
         text += &format!("Last-Event-ID: {id}\r\n");
     }

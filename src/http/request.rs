@@ -6,6 +6,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::accept::AcceptedCodings;
 use super::target::{Path, is_authority, parse_target};
 use super::{Limits, ProtocolError, Status};
 
@@ -28,6 +29,8 @@ pub struct Head {
     /// The values of all `Accept` lines, for [`media_ranges`](super::media_ranges). Empty when the
     /// client accepts any type.
     pub accept: String,
+    /// Whether the client accepts an answer that is compressed with gzip.
+    pub accepts_gzip: bool,
     /// The value of `Last-Event-ID`, if it is UTF-8 (WHATWG HTML, 9.2).
     pub last_event_id: Option<String>,
     /// How long the body is.
@@ -165,6 +168,7 @@ pub(super) fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Head, Protocol
         keep_alive: fields.keep_alive(version),
         authorization: fields.authorization.map(<[u8]>::to_vec),
         last_event_id: fields.last_event_id(),
+        accepts_gzip: fields.accepted_codings.has_gzip(),
         accept: fields.accept,
     })
 }
@@ -176,6 +180,7 @@ struct Fields<'a> {
     authorization: Option<&'a [u8]>,
     last_event_id: Option<&'a [u8]>,
     accept: String,
+    accepted_codings: AcceptedCodings,
     content_length: Option<&'a [u8]>,
     codings: Option<Codings>,
     expectation: Option<&'a [u8]>,
@@ -217,6 +222,8 @@ impl<'a> Fields<'a> {
             self.last_event_id = Some(value);
         } else if name.eq_ignore_ascii_case("accept") {
             self.add_accept(value);
+        } else if name.eq_ignore_ascii_case("accept-encoding") {
+            self.accepted_codings.add(str::from_utf8(value).unwrap_or_default());
         }
         Ok(())
     }

@@ -21,12 +21,14 @@ pub struct Reply<'a> {
     pub is_live: bool,
     /// Whether the connection ends with this answer, whatever the client wants.
     pub close: bool,
+    /// Further headers, as names and values.
+    pub fields: &'a [(&'a str, &'a str)],
 }
 
 impl<'a> Reply<'a> {
     /// An answer with a status and a type, after which the connection does what the client wants.
     pub fn new(status: Status, content_type: ContentType) -> Reply<'a> {
-        Reply { status, content_type, allow: None, is_live: false, close: false }
+        Reply { status, content_type, allow: None, is_live: false, close: false, fields: &[] }
     }
 
     /// An answer in JSON.
@@ -102,6 +104,8 @@ pub enum ContentType {
     Ndjson,
     /// Text in UTF-8.
     Text,
+    /// A page in UTF-8.
+    Html,
     /// Bytes of any kind.
     Bytes,
     /// Server-Sent Events (WHATWG HTML, 9.2).
@@ -119,6 +123,7 @@ impl ContentType {
             ContentType::Json => "application/json",
             ContentType::Ndjson => "application/x-ndjson",
             ContentType::Text => "text/plain; charset=utf-8",
+            ContentType::Html => "text/html; charset=utf-8",
             ContentType::Bytes => "application/octet-stream",
             ContentType::EventStream => "text/event-stream",
             ContentType::Metrics => "text/plain; version=0.0.4; charset=utf-8",
@@ -233,6 +238,11 @@ fn write_fields(output: &mut Vec<u8>, reply: &Reply<'_>, persistence: Persistenc
     }
     if reply.is_live {
         output.extend_from_slice(b"X-Accel-Buffering: no\r\n");
+    }
+    for (name, value) in reply.fields {
+        for part in [*name, ": ", *value, "\r\n"] {
+            output.extend_from_slice(part.as_bytes());
+        }
     }
     output.extend_from_slice(match persistence {
         Persistence::Default => b"".as_slice(),
