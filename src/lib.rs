@@ -98,6 +98,8 @@
 //! - A field of a job: `job/spec.rs`, the table in `job/parse.rs`, `job/write.rs`, the code that
 //!   uses it, `api/openapi.json`, the README's table (tests compare them).
 //! - A route: [`api::ROUTES`], a handler next to it, `api/openapi.json`, the README's table.
+//! - The page for people: `ui/index.html`; then `K1S_PAGE_UPDATE=1 cargo test --test it -- page::`
+//!   compresses it, and `.ci/page` looks at it in a browser.
 //! - A metric: `api/metrics.rs`, the README's table. Counters of a job are in
 //!   `supervisor/counts.rs`; what is looked up about its processes, or reported by the daemon about
 //!   itself, is in `supervisor/measure.rs`.

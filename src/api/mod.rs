@@ -14,6 +14,7 @@ mod exposition;
 mod json;
 mod metrics;
 mod object;
+mod page;
 mod query;
 mod specification;
 mod view;
@@ -49,8 +50,9 @@ pub struct Route {
 }
 
 /// All routes of the API.
-pub const ROUTES: [Route; 17] = [
+pub const ROUTES: [Route; 18] = [
     route(Method::Get, "/healthz", Handler::Health),
+    route(Method::Get, "/ui", Handler::Page),
     route(Method::Get, "/openapi.json", Handler::OpenApi),
     route(Method::Get, "/metrics", Handler::Metrics),
     route(Method::Get, "/", Handler::List),
@@ -75,13 +77,19 @@ pub struct Api {
     token: Vec<u8>,
     directory: String,
     time_zone: String,
+    has_page: bool,
 }
 
 impl Api {
     /// An API for clients that send `token`. `directory` is k1s's own working directory, absolute;
     /// `time_zone` is the default for cron expressions, a known one.
     pub fn new(token: Vec<u8>, directory: String, time_zone: String) -> Api {
-        Api { token, directory, time_zone }
+        Api { token, directory, time_zone, has_page: true }
+    }
+
+    /// The same API, without the page for people.
+    pub fn without_page(self) -> Api {
+        Api { has_page: false, ..self }
     }
 
     /// Handles what was received on `connection`: reads the body, answers, or returns what answers
@@ -97,9 +105,7 @@ impl Api {
             Incoming::Head(head) => {
                 match self.admit(&head) {
                     // Without a token no body is read, because it would take memory.
-                    Ok(()) if !self.knows(&head) => {
-                        respond_json(connection, Status::Ok, &ALIVE, now)
-                    }
+                    Ok(()) if !self.knows(&head) => self.answer_stranger(&head, connection, now),
                     Ok(()) => connection.proceed(head, now),
                     Err(error) => error.respond(connection, now),
                 }
@@ -115,7 +121,7 @@ impl Api {
         let mut effort = REQUEST_EFFORT + request.body.len() * BODY_EFFORT;
         // The specification is written, changed and read again.
         if let Ok(Found { handler: Handler::Patch, id }) =
-            find(request.head.method, &request.head.path)
+            self.find(request.head.method, &request.head.path)
             && let Some(job) = supervisor.job(id)
         {
             effort += job.spec().entries() * ENTRY_EFFORT;
@@ -130,14 +136,46 @@ impl Api {
     }
 
     fn admit(&self, head: &Head) -> Result<(), ApiError> {
-        let found = find(head.method, &head.path);
-        if matches!(&found, Ok(Found { handler: Handler::Health, .. })) {
+        let found = self.find(head.method, &head.path);
+        if matches!(&found, Ok(Found { handler: Handler::Health | Handler::Page, .. })) {
             return Ok(());
         }
         if !self.knows(head) {
             return Err(ApiError::closing(Status::Forbidden, "Unauthorized"));
         }
         found.map(|_| ()).map_err(|missing| missing.error())
+    }
+
+    /// The handler for a method and a path.
+    fn find<'a>(&self, method: Method, path: &'a Path) -> Result<Found<'a>, Missing> {
+        let method = if method == Method::Head { Method::Get } else { method };
+        let mut allowed = Vec::new();
+        for route in ROUTES.iter().filter(|route| self.serves(route.handler)) {
+            let Some(id) = matches(route.path, path) else { continue };
+            if route.method == method {
+                return Ok(Found { handler: route.handler, id });
+            }
+            allowed.push(route.method.name());
+            if route.method == Method::Get {
+                allowed.push(Method::Head.name());
+            }
+        }
+        if allowed.is_empty() {
+            return Err(Missing::Path);
+        }
+        Err(Missing::Method { allowed: allowed.join(", ") })
+    }
+
+    fn serves(&self, handler: Handler) -> bool {
+        self.has_page || handler != Handler::Page
+    }
+
+    /// Answers a request that needs no token, from its head.
+    fn answer_stranger(&self, head: &Head, connection: &mut Connection, now: Now) {
+        match self.find(head.method, &head.path) {
+            Ok(Found { handler: Handler::Page, .. }) => page::respond(head, connection, now),
+            Ok(_) | Err(_) => respond_json(connection, Status::Ok, &ALIVE, now),
+        }
     }
 
     fn answer(
@@ -147,7 +185,8 @@ impl Api {
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Option<Pending> {
-        let answer = find(request.head.method, &request.head.path)
+        let answer = self
+            .find(request.head.method, &request.head.path)
             .map_err(|missing| missing.error())
             .and_then(|found| self.carry_out(found, request, supervisor, now));
         match answer {
@@ -156,6 +195,7 @@ impl Api {
             Ok(Answer::Text(text)) => connection.respond(Reply::json(Status::Ok), now, |out| {
                 out.extend_from_slice(text.as_bytes())
             }),
+            Ok(Answer::Page) => page::respond(&request.head, connection, now),
             Ok(Answer::Show(job, shown)) => {
                 let job = supervisor.job(job)?;
                 return answer::show(supervisor, job, shown, Status::Ok, connection, now);
@@ -188,6 +228,7 @@ impl Api {
         };
         match found.handler {
             Handler::Health => Ok(Answer::Alive),
+            Handler::Page => Ok(Answer::Page),
             Handler::OpenApi => Ok(Answer::Text(OPENAPI)),
             Handler::Metrics => Ok(Answer::Metrics(Format::of(&request.head.accept))),
             Handler::List => Ok(Answer::List(Filter::of(&request.head)?)),
@@ -307,6 +348,7 @@ impl Api {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Handler {
     Health,
+    Page,
     OpenApi,
     Metrics,
     List,
@@ -328,6 +370,7 @@ enum Handler {
 enum Answer<'a> {
     Said(Said<'a>),
     Alive,
+    Page,
     Text(&'static str),
     Show(&'a str, Shown),
     List(Filter),
@@ -463,26 +506,6 @@ const fn route(method: Method, path: &'static str, handler: Handler) -> Route {
     Route { method, path, handler }
 }
 
-/// The handler for a method and a path.
-fn find(method: Method, path: &Path) -> Result<Found<'_>, Missing> {
-    let method = if method == Method::Head { Method::Get } else { method };
-    let mut allowed = Vec::new();
-    for route in &ROUTES {
-        let Some(id) = matches(route.path, path) else { continue };
-        if route.method == method {
-            return Ok(Found { handler: route.handler, id });
-        }
-        allowed.push(route.method.name());
-        if route.method == Method::Get {
-            allowed.push(Method::Head.name());
-        }
-    }
-    if allowed.is_empty() {
-        return Err(Missing::Path);
-    }
-    Err(Missing::Method { allowed: allowed.join(", ") })
-}
-
 /// The id in the path, or an empty string; `None` if the path does not match.
 fn matches<'a>(pattern: &str, path: &'a Path) -> Option<&'a str> {
     let mut id = "";
@@ -539,7 +562,7 @@ fn milestone(head: &Head) -> Result<Milestone, ApiError> {
 /// Refuses `wait` where no answer waits. Other parameters without a meaning are ignored.
 fn refuse_query(handler: Handler, head: &Head) -> Result<(), ApiError> {
     let waits = match handler {
-        Handler::Health | Handler::OpenApi | Handler::Show => return Ok(()),
+        Handler::Health | Handler::Page | Handler::OpenApi | Handler::Show => return Ok(()),
         Handler::Create => true,
         Handler::Metrics
         | Handler::List

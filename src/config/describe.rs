@@ -20,6 +20,7 @@ pub fn describe(settings: &Settings) -> String {
     text.string("host", &settings.http.host.to_string());
     text.key("port", settings.http.port);
     token(&mut text, &settings.http.token_origin);
+    text.key("ui", settings.http.ui);
     limits(&mut text, &settings.http.limits);
     text.table("shutdown");
     text.seconds("timeout_seconds", settings.shutdown_timeout);

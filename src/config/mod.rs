@@ -79,6 +79,8 @@ pub struct Http {
     pub token: Token,
     /// Where the token comes from.
     pub token_origin: TokenOrigin,
+    /// Whether there is the page for people, `GET /ui`.
+    pub ui: bool,
     /// The limits for clients.
     pub limits: Limits,
 }
@@ -425,6 +427,7 @@ fn http(
         port: port.or(port_key).unwrap_or(DEFAULT_PORT),
         token,
         token_origin,
+        ui: fields.optional("ui", fields::boolean)?.unwrap_or(true),
         limits: limits(fields)?,
     })
 }
@@ -594,11 +597,12 @@ const TABLES: [&str; 9] =
     ["http", "shutdown", "output", "log", "limits", "cron", "job", "defaults", "include"];
 /// What declares jobs, in every file.
 const JOB_TABLES: [&str; 2] = ["job", "defaults"];
-const HTTP_KEYS: [&str; 13] = [
+const HTTP_KEYS: [&str; 14] = [
     "host",
     "port",
     "auth_token",
     "auth_token_file",
+    "ui",
     "max_head_bytes",
     "max_headers",
     "max_body_bytes",

@@ -56,6 +56,7 @@ fn an_empty_config_is_the_contracts_defaults() {
     assert_eq!(settings.http.port, 1298);
     assert_eq!(settings.http.token.as_bytes(), b"abc123");
     assert_eq!(settings.http.token_origin, TokenOrigin::Default);
+    assert!(settings.http.ui);
     assert_eq!(settings.http.limits, Limits::default());
     assert_eq!(settings.shutdown_timeout, Duration::from_secs(9));
     assert_eq!(settings.forward, None);
@@ -72,6 +73,7 @@ const EVERYTHING: &str = r#"
 host = "::1"
 port = 8080
 auth_token = "secret"
+ui = false
 max_head_bytes = 2048
 max_headers = 50
 max_body_bytes = 4096
@@ -129,6 +131,7 @@ fn every_key_is_read() {
         write_timeout: Duration::from_millis(250),
     };
     assert_eq!(settings.http.limits, wanted);
+    assert!(!settings.http.ui);
     assert_eq!(settings.http.host.to_string(), "::1");
     assert_eq!(settings.http.port, 8080);
     assert_eq!(settings.http.token.as_bytes(), b"secret");
@@ -416,7 +419,7 @@ fn a_description_means_the_same_again() {
     check_description(&read("http.auth_token_file = \"/token\""));
     let text = describe(&read(EVERYTHING));
     assert!(
-        text.contains("\n[job.web]  # k1s.toml:34\ntype = \"continuous\"  # k1s.toml:35\n"),
+        text.contains("\n[job.web]  # k1s.toml:35\ntype = \"continuous\"  # k1s.toml:36\n"),
         "{text}"
     );
     assert!(

@@ -437,7 +437,8 @@ pub fn missing(id: &JobId, spec: &JobSpec) -> Vec<String> {
 
 fn api(settings: &config::Settings, directory: String) -> Api {
     let token = settings.http.token.as_bytes().to_vec();
-    Api::new(token, directory, settings.time_zone.clone())
+    let api = Api::new(token, directory, settings.time_zone.clone());
+    if settings.http.ui { api } else { api.without_page() }
 }
 
 /// The supervisor with its first jobs: those of the config, in the order of the file, then the

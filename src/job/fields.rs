@@ -161,7 +161,7 @@ impl Fields {
 }
 
 /// A boolean.
-pub(super) fn boolean(value: Value) -> Parsed<bool> {
+pub(crate) fn boolean(value: Value) -> Parsed<bool> {
     match value {
         Value::Bool(flag) => Ok(flag),
         other => wrong("true or false", &other),

@@ -58,6 +58,8 @@ mod metrics;
 mod openapi;
 /// k1s's own stdout and stderr: forwarded output of jobs, and its own messages.
 mod output;
+/// The page for people: its headers, its compressed copy, and how it is switched off.
+mod page;
 /// Signals to k1s itself, shutdown, and k1s as the first process of a PID namespace.
 mod pid1;
 /// README.md: its tour, command by command, and its tables.

@@ -1,0 +1,173 @@
+//! `GET /ui` as bytes and headers. What the page does in a browser is tested by `.ci/page`.
+//!
+//! `K1S_PAGE_UPDATE=1` makes the compressed copy and the policy anew, after a change of the page.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
+
+use crate::harness::{K1s, Reply};
+
+#[test]
+fn its_copy_and_its_policy_are_those_of_the_page() {
+    let page = fs::read(of_page("index.html")).unwrap();
+    let policy = policy_for(&String::from_utf8(page.clone()).unwrap());
+    if std::env::var_os("K1S_PAGE_UPDATE").is_some() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&page).unwrap();
+        fs::write(of_page("index.html.gz"), encoder.finish().unwrap()).unwrap();
+        fs::write(of_page("content-security-policy"), &policy).unwrap();
+    }
+    let update = "K1S_PAGE_UPDATE=1 cargo test --test it -- page::";
+    assert!(unpacked(&fs::read(of_page("index.html.gz")).unwrap()) == page, "run {update}");
+    assert_eq!(fs::read_to_string(of_page("content-security-policy")).unwrap(), policy, "{update}");
+    assert!(page.len() < 100_000, "{} bytes", page.len());
+}
+
+#[test]
+fn it_is_there_without_a_token_plain_or_compressed() {
+    let k1s = K1s::start();
+    let plain = ask(&k1s, "GET", "");
+    assert_eq!((plain.status, plain.header("content-encoding")), (200, None));
+    assert!(plain.body == fs::read(of_page("index.html")).unwrap());
+    let packed = ask(&k1s, "GET", "Accept-Encoding: br, gzip\r\n");
+    assert_eq!((packed.status, packed.header("content-encoding")), (200, Some("gzip")));
+    assert!(packed.body.len() * 3 < plain.body.len());
+    assert!(unpacked(&packed.body) == plain.body);
+    let refused = ask(&k1s, "GET", "Accept-Encoding: gzip;q=0, *\r\n");
+    assert_eq!(refused.header("content-encoding"), None);
+    let with_token = ask(&k1s, "GET", &k1s.authorization());
+    assert!(with_token.body == plain.body);
+}
+
+#[test]
+fn its_headers_forbid_everything_from_elsewhere() {
+    let k1s = K1s::start();
+    for accepted in ["", "Accept-Encoding: gzip\r\n"] {
+        let page = ask(&k1s, "GET", accepted);
+        let header = |name| page.header(name).unwrap_or_else(|| panic!("no {name}"));
+        assert_eq!(header("content-type"), "text/html; charset=utf-8");
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("referrer-policy"), "no-referrer");
+        assert_eq!(header("cache-control"), "no-store");
+        assert_eq!(header("vary"), "Accept-Encoding");
+        let policy = header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+    }
+}
+
+#[test]
+fn head_has_the_headers_alone() {
+    let k1s = K1s::start();
+    for fields in ["", "Accept-Encoding: gzip\r\n", &k1s.authorization()] {
+        let (page, head) = (ask(&k1s, "GET", fields), ask(&k1s, "HEAD", fields));
+        let without_date = |reply: &Reply| {
+            let headers = reply.headers.iter().filter(|(name, _)| name != "date");
+            headers.cloned().collect::<Vec<_>>()
+        };
+        assert_eq!((head.status, head.body.len()), (200, 0));
+        assert_eq!(without_date(&head), without_date(&page));
+    }
+}
+
+#[test]
+fn other_methods_are_refused_and_strangers_learn_nothing_by_them() {
+    let k1s = K1s::start();
+    assert_eq!(ask(&k1s, "POST", "").status, 403);
+    let refused = ask(&k1s, "DELETE", &k1s.authorization());
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
+}
+
+#[test]
+fn it_can_be_switched_off() {
+    let k1s = K1s::with().http("ui = false").start();
+    for method in ["GET", "PUT"] {
+        let missing = ask(&k1s, method, &k1s.authorization());
+        assert_eq!((missing.status, missing.error()), (404, "Not found".to_owned()));
+        let refused = ask(&k1s, method, "");
+        assert_eq!((refused.status, refused.error()), (403, "Unauthorized".to_owned()));
+    }
+}
+
+#[test]
+fn it_names_nothing_that_is_elsewhere() {
+    let page = fs::read_to_string(of_page("index.html")).unwrap();
+    // The name of the namespace of SVG is not an address.
+    let page = page.replace("http://www.w3.org/2000/svg", "");
+    for forbidden in [
+        "http:",
+        "https:",
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacent",
+        "eval(",
+        " style=",
+        " onclick=",
+    ] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+}
+
+fn ask(k1s: &K1s, method: &str, fields: &str) -> Reply {
+    let mut client = k1s.connect();
+    client.send(format!("{method} /ui HTTP/1.1\r\nHost: k1s\r\n{fields}\r\n"));
+    client.reply_to(method)
+}
+
+fn of_page(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "src/ui", name].iter().collect()
+}
+
+fn unpacked(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    GzDecoder::new(bytes).read_to_end(&mut text).unwrap();
+    text
+}
+
+/// Nothing but the script and the style of the page, requests to k1s itself, and images that are
+/// part of the page; no text ever becomes markup (`trusted-types`).
+fn policy_for(page: &str) -> String {
+    let hash = |tag: &str| {
+        let (_, rest) = page.split_once(&format!("<{tag}>")).unwrap();
+        let (content, rest) = rest.split_once(&format!("</{tag}>")).unwrap();
+        assert!(!rest.contains(&format!("<{tag}")), "one {tag} is enough");
+        format!("'sha256-{}'", base64(&Sha256::digest(content.as_bytes())))
+    };
+    format!(
+        "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         require-trusted-types-for 'script'; trusted-types 'none'",
+        hash("script"),
+        hash("style")
+    )
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let number = group.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+        let number = number << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let digit = digits[(number >> (18 - 6 * place)) as usize & 63];
+            text.push(if place <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[test]
+fn base64_is_that_of_the_rfc() {
+    for (bytes, text) in
+        [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+    {
+        assert_eq!(base64(bytes.as_bytes()), text);
+    }
+}
