@@ -2,8 +2,8 @@
 //!
 //! | level | what |
 //! |---|---|
-//! | warn | a run has failed, with its last lines of output: the first in a row, and the last; one cannot be started or is deferred, a job is given up, something had to be killed; a log file cannot be written or rotated, or can be again |
-//! | info | requests; the first start of a continuous job, and its starts after a backoff; how one-off and cron runs ended; other failures; shutdown |
+//! | warn | a run has failed, with its last lines of output: the first in a row, and the last; one cannot be started or is deferred, a job is given up, something had to be killed; a log file cannot be written or rotated, or can be again; a handler cannot be called |
+//! | info | requests; the first start of a continuous job, and its starts after a backoff; how one-off and cron runs ended; other failures, and the handlers that they call; shutdown |
 //! | debug | everything else, such as starts and ends without a backoff |
 
 use super::console::Console;
@@ -94,7 +94,9 @@ fn level(kind: &EventKind) -> LogLevel {
         Happened::Skipped(SkipReason::Forbidden | SkipReason::QueueFull | SkipReason::Blocked) => {
             Debug
         }
-        Happened::LogFile { .. } => Warn,
+        Happened::LogFile { .. } | Happened::Calls { refused: Some(_), .. } => Warn,
+        Happened::Calls { refused: None, .. } => Info,
+        Happened::Called { .. } => Debug,
         Happened::Finished(state) => {
             if is_continuous && *state == State::Failed {
                 Warn

@@ -277,8 +277,9 @@ impl Processes {
         };
         // The command of `init` is what the manager of the container waits for.
         let manager = stdio.and_then(|_| self.spawner.notify_socket());
-        let variables: Vec<_> =
+        let mut variables: Vec<_> =
             manager.map(|socket| ("NOTIFY_SOCKET", socket.to_owned())).into_iter().collect();
+        variables.extend(launch.call.iter().flat_map(|call| call.variables()));
         let tag = launch.run.tag().text(&self.instance, &launch.job_id);
         let pid = self.spawner.spawn(os::SpawnRequest {
             command: &launch.spec.command,

@@ -69,6 +69,7 @@ pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parse
         depends_on: fields
             .optional("dependsOn", |value| depends_on(value, kind))?
             .unwrap_or_default(),
+        on_failure: fields.optional("onFailure", job_id)?,
         stop: fields.table("stop", &STOP_FIELDS, stop)?,
         output: fields.table("output", &OUTPUT_FIELDS, output)?,
         labels: fields.optional("labels", fields::strings(label))?.unwrap_or_default(),
@@ -350,6 +351,10 @@ fn dependency(value: Value, kind: Type) -> Parsed<Dependency> {
     Ok(Dependency { condition, restart })
 }
 
+fn job_id(value: Value) -> Parsed<JobId> {
+    JobId::parse(&fields::any_text(value)?).or_else(fields::fail)
+}
+
 /// The value of `schedule`.
 enum When {
     /// An interval in seconds, as the job object shows it.
@@ -602,6 +607,7 @@ pub(super) const FIELDS: &[(&str, u8)] = &[
     ("successExitCodes", ALL),
     ("critical", CONTINUOUS | ONE_OFF),
     ("dependsOn", ALL),
+    ("onFailure", ALL),
     ("stop", ALL),
     ("stdin", ALL),
     ("user", ALL),
@@ -798,6 +804,8 @@ mod tests {
             r#""type":"cron","environment":{"K1S_RUN":"c"}"#,
             "environment.K1S_RUN: is set by k1s",
         );
+        check(r#""type":"cron","onFailure":1"#, "onFailure: must be a string, not a whole number");
+        check(r#""type":"cron","onFailure":"a b""#, "onFailure: Invalid job id: an id is 1 to 128");
         check(r#""type":"cron","environment":{"A":1}"#, "environment.A: must be a string");
         for (files, error) in [
             ("1", ": must be a path or a list of paths, not a whole number"),

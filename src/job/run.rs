@@ -54,6 +54,8 @@ pub enum Trigger {
     Retry,
     /// A user asked to start, restart or run the job, or gave it another specification.
     Request,
+    /// Another job had failed, and this one is its handler.
+    Failure,
 }
 
 /// How a run ended.
@@ -182,6 +184,7 @@ impl Trigger {
             Trigger::Restart => "restart",
             Trigger::Retry => "retry",
             Trigger::Request => "request",
+            Trigger::Failure => "failure",
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct JobSpec {
     pub critical: Critical,
     /// The jobs that it waits for before each start, and for what; at most 100.
     pub depends_on: BTreeMap<JobId, Dependency>,
+    /// The one-off job that is run when this one fails.
+    pub on_failure: Option<JobId>,
     /// How a run is asked to end.
     pub stop: StopSpec,
     /// What is kept of the output.

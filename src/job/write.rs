@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::Value;
 use super::parse::{CONCURRENCY, POLICIES, RESOURCES, SCOPES};
 use super::spec::{
     Backoff, Check, Command, Critical, CronSpec, Dependency, JobSpec, Kind, LogFileSpec,
     OutputSpec, Probe, ProbeRole, ResourceLimit, Restart, RestartPolicy, StopSpec,
 };
+use super::{JobId, Value};
 use crate::schedule::Schedule;
 
 /// What is shown instead of the value of a secret.
@@ -82,6 +82,7 @@ pub fn write(spec: &JobSpec, secrets: Secrets) -> Vec<(&str, Field<'_>)> {
     table.put("successExitCodes", Field::List(codes.collect()));
     let jobs = spec.depends_on.iter().map(|(id, on)| (id.as_str(), dependency(*on)));
     table.put("dependsOn", Field::Table(jobs.collect()));
+    table.put_some("onFailure", spec.on_failure.as_ref().map(JobId::as_str));
     table.put("stop", stop(&spec.stop));
     table.put("output", output(&spec.output));
     let labels = TextTable { entries: &spec.labels, hidden: None };
@@ -455,6 +456,7 @@ mod tests {
                 r#""type":"one-off","dependsOn":{"b":{"condition":"ended"},"a":{"condition":"ready","restart":true}}"#,
                 r#""dependsOn":{"a":{"condition":"ready","restart":true},"b":"ended"},"stop":"#,
             ),
+            (r#""type":"cron","onFailure":"alert""#, r#""onFailure":"alert","stop":{"#),
             (r#""type":"one-off","critical":"on-failure""#, r#""critical":"on-failure""#),
             (r#""type":"cron","oomScoreAdj":-1000"#, r#""oomScoreAdj":-1000"#),
             (

@@ -26,6 +26,7 @@
     reason = "a property that does not hold panics"
 )]
 
+mod calls;
 mod depend;
 mod followers;
 mod readers;
@@ -45,6 +46,7 @@ use crate::supervisor::{
 };
 use crate::time::{Mono, Now, Wall};
 
+use calls::Calls;
 use followers::{Followers, Scene};
 use rng::Rng;
 use world::World;
@@ -89,6 +91,7 @@ struct Sim {
     followers: Followers,
     /// The number of the next event that is counted.
     events_read: u64,
+    calls: Calls,
     /// How often somebody has written something.
     writes: u64,
     jobs: BTreeMap<JobKey, JobModel>,
@@ -187,6 +190,7 @@ impl Sim {
             world: World::default(),
             followers,
             events_read: 0,
+            calls: Calls::default(),
             writes: 0,
             jobs: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -374,6 +378,7 @@ impl Sim {
             self.note("exit", |_| format!("{pid:?} {status:?}, group {has_group}, {run:?}"));
             self.runs.get_mut(&run).unwrap().is_over = true;
             self.record(run, exit_code(status));
+            self.heed_calls();
             self.notice_shutdown();
         }
     }
@@ -435,6 +440,9 @@ impl Sim {
         job.reasons += u64::from(matches!(name, "start" | "restart" | "run" | "kill"));
         if answer.is_ok() {
             job.rouse(name);
+            if matches!(name, "kill" | "remove") {
+                self.calls.forget(key);
+            }
         }
         if answer.is_ok() && matches!(name, "kill" | "remove" | "restart") {
             self.ask(Some(key));
@@ -707,6 +715,8 @@ impl Sim {
     fn spawn(&mut self, launch: Launch) {
         let run = launch.run;
         self.check_spawn(&launch);
+        self.heed_calls();
+        self.calls.check_launch(&launch);
         let job = self.jobs.get_mut(&run.job).unwrap();
         let is_new = !job.deferred.remove(&run.number);
         job.starts += u64::from(is_new);
@@ -726,6 +736,7 @@ impl Sim {
                 let failure = SpawnFailure { exit_code: 127, error: "gone".into() };
                 self.record(run, 127);
                 self.supervisor.handle_spawn_failed(launch, failure, self.now);
+                self.heed_calls();
                 self.note("spawn failed", |_| format!("{run:?}"));
             }
             _ => {
@@ -791,7 +802,9 @@ impl Sim {
 
     fn check_jobs(&mut self) {
         let (mut after, mut kept, mut is_pending) = (None, 0, self.supervisor.live_runs() > 0);
+        self.heed_calls();
         while let Some(job) = self.supervisor.job_after(after) {
+            self.calls.check(job);
             assert!(after.is_none_or(|after| job.key() > after), "the order of the list");
             after = Some(job.key());
             let model = self.jobs.get_mut(&job.key()).unwrap();
@@ -897,6 +910,12 @@ impl Sim {
         assert_eq!(self.supervisor.poll_timeout(), None);
         assert!(self.supervisor.poll_spawn().is_none());
         assert_eq!(self.world.living().count(), 0, "something is left");
+    }
+
+    /// Checks what was told of calls since the last time.
+    fn heed_calls(&mut self) {
+        let Sim { calls, supervisor, jobs, tally, .. } = self;
+        calls.heed(supervisor, jobs, tally);
     }
 
     fn note(&mut self, event: &'static str, text: impl FnOnce(&Sim) -> String) {
@@ -1083,9 +1102,11 @@ impl Tally {
 }
 
 /// All of these must happen in a run of many seeds, or it has not tested everything.
-pub const EVENTS: [&str; 37] = [
+pub const EVENTS: [&str; 39] = [
     "action",
     "blocked",
+    "call refused",
+    "called",
     "collected",
     "create",
     "cut",

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use super::handler::Call;
 use super::{JobKey, RunKey};
 use crate::job::{JobId, JobSpec, Pid, Signal};
 
@@ -116,4 +117,6 @@ pub struct Launch {
     pub job_id: JobId,
     /// What to execute.
     pub spec: Rc<JobSpec>,
+    /// The failure of another job that it handles.
+    pub call: Option<Rc<Call>>,
 }

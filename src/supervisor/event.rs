@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{JobKey, LogFileEvent, Request, State};
+use super::{JobKey, LogFileEvent, NotCalled, Request, State};
 use crate::job::spec::{Condition, JobType};
 use crate::job::{Ending, JobId, LastLines, Pid};
 use crate::time::Wall;
@@ -144,6 +144,22 @@ pub enum Happened {
         path: Rc<str>,
         /// What.
         what: LogFileEvent,
+    },
+    /// Its failure calls its handler.
+    Calls {
+        /// The run that has failed.
+        run: u64,
+        /// The handler.
+        handler: JobId,
+        /// Why that is not called, if it is not.
+        refused: Option<NotCalled>,
+    },
+    /// It is the handler of a job that has failed, and starts.
+    Called {
+        /// The job that has failed.
+        by: JobId,
+        /// The run of that job.
+        failed: u64,
     },
     /// It starts nothing more without a request: `Succeeded`, `Failed` or `Killed`.
     Finished(State),

@@ -18,6 +18,7 @@
 //! - `Run` (`run.rs`) is one process and its descendants, from the spawn until none is left.
 //! - `request.rs` holds what users ask of jobs, `shutdown.rs` how everything is stopped,
 //!   `action.rs` what the supervisor wants done, `event.rs` what it reports.
+//! - [`Call`] (`handler.rs`) is the failure of a job for the job that handles it.
 //! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
 //! - `Dependencies` (`depend.rs`) is the graph of which job waits for which.
 //! - [`Counts`] (`counts.rs`) are the counters for metrics, [`Usage`] (`measure.rs`) the memory and
@@ -29,7 +30,8 @@
 //!
 //! `Supervisor::update` makes every change to a job. What follows from it for other jobs happens
 //! in one loop, `Supervisor::settle`: a removed job goes, its successor starts, the end of a
-//! critical job begins the shutdown, jobs are told of others that they depend on.
+//! critical job begins the shutdown, jobs are told of others that they depend on, a failure calls
+//! its handler.
 //!
 //! The caller keeps three rules. After [`Supervisor::poll_spawn`] has returned a launch, the next
 //! call reports its outcome. Each end of a child is reported exactly once: to
@@ -43,6 +45,7 @@ mod counts;
 mod depend;
 mod due;
 mod event;
+mod handler;
 mod histogram;
 mod life;
 mod logfile;
@@ -74,6 +77,7 @@ use depend::Dependencies;
 pub use depend::Tangle;
 pub use due::Skipped;
 pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
+pub use handler::{Call, NotCalled};
 pub use histogram::Histogram;
 pub use life::Job;
 use logfile::Reopenings;
@@ -555,6 +559,7 @@ impl Supervisor {
         if let Some((exit_code, id)) = end.filter(|_| self.core.shutdown.is_none()) {
             self.begin_shutdown(exit_code, Some(id), now);
         }
+        self.settle_calls(key, now);
     }
 
     fn tell_of_step(&mut self, now: Now) {

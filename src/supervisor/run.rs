@@ -18,6 +18,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::handler::Call;
 use super::measure::Told;
 use super::memory::Place;
 use super::{Action, Core, Owner, RunKey, Target, Timer};
@@ -31,6 +32,8 @@ pub(super) struct Run {
     pub(super) key: RunKey,
     /// Why it is started.
     pub(super) trigger: Trigger,
+    /// The failure of another job that it handles.
+    pub(super) call: Option<Rc<Call>>,
     /// The specification that it was started with.
     pub(super) spec: Rc<JobSpec>,
     pub(super) state: RunState,
@@ -114,6 +117,7 @@ impl Run {
         Run {
             key,
             trigger,
+            call: None,
             spec,
             state: RunState::Queued,
             leader: Leader::Alive,

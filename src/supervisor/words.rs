@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{EventKind, Happened, Request, SkipReason, State};
+use super::{EventKind, Happened, NotCalled, Request, SkipReason, State};
 use crate::job::{JobId, Pid};
 
 impl EventKind {
@@ -25,6 +25,7 @@ impl Happened {
             | Happened::Deferred { run, .. }
             | Happened::Overdue { run }
             | Happened::Unseen { run }
+            | Happened::Calls { run, .. }
             | Happened::LogFile { run, .. } => Some(*run),
             Happened::Ended { ending, .. } => Some(ending.run),
             Happened::Created
@@ -35,6 +36,7 @@ impl Happened {
             | Happened::Restarting { .. }
             | Happened::ExitsAtOnce
             | Happened::Skipped(_)
+            | Happened::Called { .. }
             | Happened::Finished(_)
             | Happened::Expired
             | Happened::Removed { .. } => None,
@@ -101,6 +103,13 @@ impl Display for Happened {
             Happened::ExitsAtOnce => f.write_str(BACKGROUND_HINT),
             Happened::Skipped(reason) => reason.fmt(f),
             Happened::LogFile { path, what, .. } => write!(f, "log file {path} {what}"),
+            Happened::Calls { handler, refused: None, .. } => write!(f, "calls job {handler}"),
+            Happened::Calls { handler, refused: Some(why), .. } => {
+                write!(f, "cannot call job {handler}: {why}")
+            }
+            Happened::Called { by, failed } => {
+                write!(f, "called by job {by}, whose run {failed} has failed")
+            }
             Happened::Finished(State::Failed) => f.write_str("failed, and is not started again"),
             Happened::Finished(state) => f.write_str(state.name()),
             Happened::Expired => f.write_str("removes itself: its time to live is over"),
@@ -119,6 +128,17 @@ impl Display for Request {
             Request::Kill => f.write_str("kill"),
             Request::Remove => f.write_str("removal"),
         }
+    }
+}
+
+impl Display for NotCalled {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotCalled::Missing => "there is no such job",
+            NotCalled::OtherType => "it is not a one-off job",
+            NotCalled::Killed => "it was killed; start it first",
+            NotCalled::Circle => "its own failure has led to this one",
+        })
     }
 }
 

@@ -1,11 +1,11 @@
-//! Variables from files, and jobs that start only by request.
+//! Variables from files, jobs that start only by request, and handlers of failures.
 
 use std::fs;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Builder, K1s, continuous, cron, one_off, with};
+use crate::harness::{Builder, K1s, continuous, cron, one_off, wait_until, with};
 
 // ---- Variables from files ----
 
@@ -54,11 +54,15 @@ fn variables_are_read_anew_for_each_run() {
     let k1s = with_files(&[("x.env", "A=1\n")]).start();
     let fields = json!({"environmentFile": "x.env", "restart": {"initialDelayMs": 1}});
     k1s.create("x", &with(continuous("echo $A; exec sleep 1000"), fields));
-    k1s.in_state("x", "running");
+    let has_said = |run: usize, text: &str| {
+        let logs = format!("/job/x/logs?run={run}");
+        wait_until(text, || k1s.get(&logs).text() == text);
+    };
+    has_said(1, "1\n");
     fs::write(k1s.dir().join("x.env"), "A=2\n").unwrap();
     assert_eq!(k1s.put("/job/x/restart").status, 200);
     k1s.results("x", 1);
-    k1s.in_state("x", "running");
+    has_said(2, "2\n");
     assert_eq!(k1s.put("/job/x/kill").status, 200);
     let results = k1s.results("x", 2);
     assert_eq!((&results[0]["stdout"], &results[1]["stdout"]), (&json!("1\n"), &json!("2\n")));
@@ -196,4 +200,90 @@ fn a_change_of_autostart_changes_no_state() {
     // Nothing of a first run will come without a request.
     let payload = with(one_off("true"), json!({"autostart": false}));
     assert_eq!(k1s.post("/job/late?wait=60", &payload).status, 202);
+}
+
+// ---- Handlers ----
+
+const TELL: &str = "echo $K1S_TRIGGER_JOB $K1S_TRIGGER_RUN $K1S_TRIGGER_EXIT_CODE \
+                    $K1S_TRIGGER_REASON; echo ${K1S_TRIGGER-none}";
+
+#[test]
+fn a_failure_runs_its_handler_which_finds_what_has_failed() {
+    let k1s = K1s::start();
+    let given = json!({"autostart": false, "environment": {"K1S_TRIGGER_JOB": "nobody"}});
+    k1s.create("alert", &with(one_off(TELL), given));
+    let fields = json!({"onFailure": "alert"});
+    k1s.create("nightly", &with(cron("exit 3", 1000), fields.clone()));
+    assert_eq!(k1s.put("/job/nightly/run").status, 200);
+    let result = k1s.results("alert", 1).remove(0);
+    assert_eq!(result["stdout"], "nightly 1 3 exited\nnone\n");
+    assert_eq!(result["trigger"], "failure");
+    let broken = json!({"type": "one-off", "executable": "/nowhere", "onFailure": "alert"});
+    k1s.create("broken", &broken);
+    assert_eq!(k1s.results("alert", 2)[1]["stdout"], "broken 1 127 spawn-failed\nnone\n");
+    assert_eq!(k1s.job("broken")["onFailure"], "alert");
+    // A run by hand is for no failure.
+    k1s.in_state("alert", "succeeded");
+    assert_eq!(k1s.put("/job/alert/run").status, 200);
+    let result = k1s.results("alert", 3).remove(2);
+    assert_eq!(
+        (&result["trigger"], &result["stdout"]),
+        (&json!("request"), &json!("nobody\nnone\n"))
+    );
+    let (_, log) = k1s.end();
+    assert!(log.contains("job nightly, run 1: calls job alert"), "{log}");
+}
+
+#[test]
+fn failures_while_a_handler_runs_are_one_more_run() {
+    let k1s = K1s::start();
+    let script = format!("{TELL}; until test -e go; do sleep 0.01; done");
+    k1s.create("alert", &with(one_off(&script), json!({"autostart": false})));
+    let failing = |code: u8| with(one_off(&format!("exit {code}")), json!({"onFailure": "alert"}));
+    k1s.create("first", &failing(1));
+    k1s.in_state("alert", "running");
+    for code in 2..=4 {
+        k1s.run(&format!("next-{code}"), &failing(code));
+    }
+    fs::write(k1s.dir().join("go"), "").unwrap();
+    let results = k1s.results("alert", 2);
+    k1s.in_state("alert", "succeeded");
+    assert_eq!(k1s.results("alert", 2).len(), 2);
+    assert_eq!(results[0]["stdout"], "first 1 1 exited\nnone\n");
+    assert_eq!(results[1]["stdout"], "next-4 1 4 exited\nnone\n");
+}
+
+#[test]
+fn a_handler_that_cannot_be_called_is_told_in_the_log_and_as_an_event() {
+    let k1s = K1s::start();
+    k1s.create("web", &continuous("exec sleep 1000"));
+    k1s.create("killed", &with(one_off("true"), json!({"autostart": false})));
+    assert_eq!(k1s.put("/job/killed/kill").status, 200);
+    let cases = [
+        ("a", "gone", "there is no such job"),
+        ("b", "web", "it is not a one-off job"),
+        ("c", "killed", "it was killed; start it first"),
+        ("d", "d", "its own failure has led to this one"),
+    ];
+    let mut followed = k1s.connect();
+    followed.send(format!("GET /events HTTP/1.1\r\nHost: k1s\r\n{}\r\n", k1s.authorization()));
+    followed.chunked_head();
+    for (id, handler, _) in cases {
+        k1s.run(id, &with(one_off("false"), json!({"onFailure": handler})));
+    }
+    let mut told = String::new();
+    while told.matches("event: calls\n").count() < cases.len() {
+        told += &String::from_utf8(followed.chunk().unwrap()).unwrap();
+    }
+    for (id, handler, why) in cases {
+        let entries = format!(r#""handler":"{handler}","error":"{why}""#);
+        assert!(told.contains(&entries), "{entries} is not in {told}");
+        assert_eq!(k1s.job(id)["state"], "failed");
+    }
+    assert_eq!(k1s.job("killed")["state"], "killed");
+    let (_, log) = k1s.end();
+    for (id, handler, why) in cases {
+        let line = format!("warning: job {id}, run 1: cannot call job {handler}: {why}");
+        assert_eq!(log.matches(&line).count(), 1, "{line}: {log}");
+    }
 }

@@ -34,7 +34,7 @@ mod events;
 mod faults;
 /// Log files of jobs: rotation, errors, and which files are refused.
 mod files;
-/// Variables from files, and jobs that start only by request.
+/// Variables from files, jobs that start only by request, and handlers of failures.
 mod hooks;
 /// Malformed and hostile requests, each with the answers that the RFCs permit.
 mod hostile;

@@ -137,7 +137,7 @@ fn the_tables_of_what_jobs_show_are_complete() {
     let failed = k1s.run("failed", &json!({"type": "one-off", "executable": "/nowhere"}));
     let given = json!({"type": "one-off", "executable": "true", "stdin": "", "user": "0",
         "group": "0", "umask": "022", "nice": 0, "oomScoreAdj": 0, "timeoutSeconds": 1,
-        "ttlSecondsAfterFinished": 3600,
+        "ttlSecondsAfterFinished": 3600, "onFailure": "failed",
         "readiness": {"log": "x"}, "liveness": {"exec": ["true"]}, "startTimeoutSeconds": 60});
     k1s.create("given", &given);
     let waits = json!({"type": "one-off", "executable": "true", "dependsOn": {"nobody": "ready"}});

@@ -377,11 +377,15 @@ impl Stage {
         };
         self.ids.insert(launch.run.job, launch.job_id.clone());
         let name = self.name(launch.run);
+        let call = launch.call.as_ref().map_or_else(String::new, |call| {
+            let values = call.variables().map(|(_, value)| value);
+            format!(" for {}", values.join(" "))
+        });
         match self.spawns {
             Spawns::Succeed | Spawns::Held => {
                 let pid = Pid(self.next_pid);
                 self.next_pid += 1;
-                self.say(format!("spawn {name}: {}", pid.0));
+                self.say(format!("spawn {name}: {}{call}", pid.0));
                 self.processes.insert(name, pid);
                 self.supervisor.handle_spawned(launch, pid, self.now);
             }

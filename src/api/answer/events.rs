@@ -183,6 +183,8 @@ fn name(kind: &EventKind) -> &'static str {
             Happened::Restarting { .. } => "restarting",
             Happened::Skipped(_) => "skipped",
             Happened::LogFile { .. } => "logfile",
+            Happened::Calls { .. } => "calls",
+            Happened::Called { .. } => "called",
             Happened::Finished(_) => "finished",
             Happened::Expired => "expired",
             Happened::Removed { .. } => "removed",
@@ -263,6 +265,14 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
                 Some(missing) => map.serialize_entry("missingBytes", &missing),
                 None => Ok(()),
             }
+        }
+        Happened::Calls { handler, refused, .. } => {
+            map.serialize_entry("handler", handler.as_str())?;
+            map.serialize_entry("error", &refused.map(Shows))
+        }
+        Happened::Called { by, failed } => {
+            map.serialize_entry("by", by.as_str())?;
+            map.serialize_entry("failed", failed)
         }
         Happened::Finished(state) => map.serialize_entry("state", state.name()),
     }

@@ -392,7 +392,9 @@ impl Sent {
             "shutdown" => rows.values_mut().for_each(|row| row.finished = None),
             "started" => set(Row { pid: data["pid"].as_i64(), finished: None }),
             // Of a job that was removed, it tells nothing about its successor.
-            "exited" | "requested" | "restarting" | "replaced" if rows.contains_key(job) => {
+            "exited" | "requested" | "called" | "restarting" | "replaced"
+                if rows.contains_key(job) =>
+            {
                 let row = rows.get_mut(job).unwrap();
                 row.finished = None;
                 if name == "exited" {
@@ -455,6 +457,8 @@ fn name_of(what: &Happened) -> &'static str {
         Happened::Restarting { .. } => "restarting",
         Happened::Skipped(_) => "skipped",
         Happened::LogFile { .. } => "logfile",
+        Happened::Calls { .. } => "calls",
+        Happened::Called { .. } => "called",
         Happened::Finished(_) => "finished",
         Happened::Expired => "expired",
         Happened::Removed { .. } => "removed",

@@ -88,6 +88,9 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
     if rng.percent(25) {
         fields.push(depends_on(kind, rng));
     }
+    if rng.percent(40) {
+        fields.push(format!(r#""onFailure":"{}""#, rng.pick(&["a", "b", "b", "c"])));
+    }
     match kind {
         "continuous" => continuous(&mut fields, rng),
         "one-off" => one_off(&mut fields, rng),
@@ -103,11 +106,11 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
 /// Mostly on jobs that there are.
 fn depends_on(kind: &str, rng: &mut Rng) -> String {
     let mut entries = BTreeMap::new();
-    for _ in 0..rng.pick(&[1, 1, 2, 3]) {
-        let condition = rng.pick(&["started", "ready", "succeeded", "ended"]);
-        let restart = kind != "cron" && rng.percent(30);
+    for _ in 0..rng.pick(&[1, 1, 1, 2, 3]) {
+        let condition = rng.pick(&["started", "started", "ready", "succeeded", "ended"]);
+        let restart = kind != "cron" && rng.percent(70);
         let on = format!(r#"{{"condition":"{condition}","restart":{restart}}}"#);
-        entries.insert(rng.pick(&["a", "a", "b", "b", "c", "d", "nobody"]), on);
+        entries.insert(rng.pick(&["a", "a", "a", "b", "b", "c", "nobody"]), on);
     }
     let entries = entries.iter().map(|(id, on)| format!(r#""{id}":{on}"#));
     format!(r#""dependsOn":{{{}}}"#, entries.collect::<Vec<_>>().join(","))

@@ -19,6 +19,7 @@
 //!
 //! - `request.rs`: what users ask of it.
 //! - `runs.rs`: what happens to its runs, until their last process is gone.
+//! - `handler.rs`: how its failure calls a handler, and how it is one itself.
 //! - `restart.rs`: whether it is started again, and how soon.
 //! - `depend.rs`: how it waits for what it depends on.
 //! - `cron.rs`: which scheduled run is next, and whether it may start.
@@ -27,6 +28,7 @@
 
 mod cron;
 mod depend;
+mod handler;
 mod request;
 mod restart;
 mod results;
@@ -39,6 +41,7 @@ use std::time::Duration;
 
 use super::depend::Bases;
 use super::due::{Due, Moment, Skipped};
+use super::handler::{Call, Failure};
 use super::memory::OutputMemory;
 use super::run::{End, Run, RunState};
 use super::{Core, Counts, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
@@ -83,6 +86,12 @@ pub struct Job {
     kept: Option<Moment>,
     /// The runs of other jobs that the newest run was started upon, for those with `restart`.
     pub(super) bases: Bases,
+    /// A failure that is still to call the handler.
+    pub(super) failure: Option<Box<Failure>>,
+    /// The call for which it runs, until it is over.
+    call: Option<Rc<Call>>,
+    /// The newest call that came meanwhile.
+    next_call: Option<Rc<Call>>,
 }
 
 #[derive(Debug)]
@@ -164,6 +173,9 @@ impl Job {
             counts: None,
             kept: None,
             bases: Bases::default(),
+            failure: None,
+            call: None,
+            next_call: None,
         }
     }
 
@@ -209,6 +221,7 @@ impl Job {
             run: run.key,
             job_id: self.id.clone(),
             spec: run.spec.clone(),
+            call: run.call.clone(),
         })
     }
 
@@ -293,6 +306,9 @@ impl Job {
     /// Enters a phase: sets its timer, and cancels that of the old phase.
     fn enter(&mut self, phase: Phase, core: &mut Core, now: Now) {
         self.phase = phase;
+        if matches!(self.phase, Phase::Idle { .. } | Phase::Ended { .. }) {
+            self.call = None;
+        }
         self.arm(core, now);
     }
 

@@ -198,7 +198,7 @@ impl Job {
         }
     }
 
-    fn forget_kill(&mut self) {
+    pub(super) fn forget_kill(&mut self) {
         self.kill_requested = false;
         self.streak = Streak::default();
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Job, Outcome, Phase};
-use crate::job::Trigger;
 use crate::job::spec::{Kind, Restart, RestartPolicy};
+use crate::job::{Reason, Trigger};
 use crate::supervisor::run::End;
 use crate::supervisor::{Core, Happened, backoff};
 use crate::time::Now;
@@ -27,25 +27,41 @@ pub(in crate::supervisor) struct Streak {
     has_reported: bool,
 }
 
+/// What the end of a run is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Weight {
+    /// It is a failure to report with its output.
+    pub(super) is_reported: bool,
+    /// It is a failure that calls the handler.
+    pub(super) calls: bool,
+}
+
 impl Job {
-    /// Counts the end of a run among those in a row. Returns whether it is a failure to report with
-    /// its output: the first in a row is, and the last, after which there is no restart. Not the
-    /// end of the main job: k1s's own exit code reports it.
-    pub(super) fn count_end(&mut self, end: End, core: &Core) -> bool {
+    /// Counts the end of a run among those in a row. A failure is reported with its output if it is
+    /// the first in a row or the last, after which there is no restart; but not that of the main
+    /// job, which k1s's own exit code reports. The handler is called for each of a cron job, and for
+    /// the last of the others; for a continuous job also for the first.
+    pub(super) fn count_end(&mut self, end: End, reason: Reason, core: &Core) -> Weight {
         if let Kind::Continuous { restart, .. } = &self.spec.kind
             && end.lived >= restart.backoff.reset_after
             && !end.spawn_failed
         {
             self.streak = Streak::default();
         }
+        let is_given_up = self.next(end) == Next::End(Outcome::Failed) && reason != Reason::Killed;
+        let is_continuous = matches!(self.spec.kind, Kind::Continuous { .. });
         if end.success {
             self.streak.failures = 0;
-            return false;
+            return Weight { is_reported: false, calls: is_given_up && is_continuous };
         }
         self.streak.failures = self.streak.failures.saturating_add(1);
         let is_main = core.settings.main.as_ref() == Some(&self.id);
         let is_first = !std::mem::replace(&mut self.streak.has_reported, true);
-        !is_main && (is_first || self.next(end) != Next::Restart)
+        let is_last = self.next(end) != Next::Restart;
+        Weight {
+            is_reported: !is_main && (is_first || is_last),
+            calls: is_given_up || (is_continuous && is_first),
+        }
     }
 
     /// What follows a run that has ended by itself.

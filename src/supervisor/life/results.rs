@@ -34,6 +34,7 @@ impl Job {
         };
         let lived = now.mono.since(run.started.mono);
         let ending = Ending { run: run.key.number, end: end.clone(), reason, lived, success };
+        let call = run.call.clone();
         core.memory.release(run.place.take());
         let (stdout, stderr) = run.take_output();
         let stdout = stdout.finish(&mut self.log_end, now.wall);
@@ -57,8 +58,11 @@ impl Job {
         let place = core.memory.hold(None, run.key, false, bytes);
         self.count_record(&record, core);
         let end = End { success, spawn_failed, lived };
-        let is_reported = self.count_end(end, core);
-        let output = is_reported.then(|| LastLines::of(&record, self.log_end));
+        let weight = self.count_end(end, reason, core);
+        if weight.calls {
+            self.note_failure(&ending, call.as_ref().map_or(&[], |call| &call.callers));
+        }
+        let output = weight.is_reported.then(|| LastLines::of(&record, self.log_end));
         self.make_room_for_result();
         self.results.push_back(Finished { record, place });
         self.trim_results(core);

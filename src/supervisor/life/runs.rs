@@ -19,7 +19,9 @@ impl Job {
         self.last_run += 1;
         self.may_have_unseen_leftovers = false;
         let key = RunKey { job: self.key, number: self.last_run };
-        self.runs.push(Run::new(key, trigger, self.spec.clone(), self.log_end.place(), now));
+        let mut run = Run::new(key, trigger, self.spec.clone(), self.log_end.place(), now);
+        run.call = self.call.clone();
+        self.runs.push(run);
         core.starts.push_back(key);
         core.live_runs += 1;
     }

@@ -32,6 +32,7 @@ impl Job {
             }
             Phase::Expired | Phase::Gone => return,
         };
+        self.next_call = None;
         self.stop(then, core, now);
     }
 
