@@ -2,7 +2,7 @@
 //! client of the API like others.
 //!
 //! ```text
-//!   src/ui/index.html ─▶ index.html.gz               what most browsers get
+//!   src/ui/index.html ─▶ index.html.gz               what the binary contains
 //!                    └─▶ content-security-policy     with the hashes of its script and its style
 //! ```
 //!
@@ -11,15 +11,18 @@
 //! load nothing from elsewhere, and run nothing but the script of the page: what a job prints or is
 //! called can become neither markup nor script.
 
+use super::ApiError;
 use crate::http::{Connection, ContentType, Head, Reply, Status};
 use crate::time::Now;
 
-/// Answers with the page, compressed if the client accepts that.
+/// Answers with the page. It is in the binary once, compressed, as all browsers take it; other
+/// clients learn how to ask for it.
 pub(super) fn respond(head: &Head, connection: &mut Connection, now: Now) {
-    let page = if head.accepts_gzip { COMPRESSED } else { PAGE };
-    let fields = if head.accepts_gzip { &FIELDS[..] } else { &FIELDS[1..] };
-    let reply = Reply { fields, ..Reply::new(Status::Ok, ContentType::Html) };
-    connection.respond(reply, now, |out| out.extend_from_slice(page));
+    if !head.accepts_gzip {
+        return ApiError::new(Status::NotAcceptable, ONLY_COMPRESSED).respond(connection, now);
+    }
+    let reply = Reply { fields: &FIELDS, ..Reply::new(Status::Ok, ContentType::Html) };
+    connection.respond(reply, now, |out| out.extend_from_slice(PAGE));
 }
 
 const FIELDS: [(&str, &str); 4] = [
@@ -29,5 +32,7 @@ const FIELDS: [(&str, &str); 4] = [
     ("Referrer-Policy", "no-referrer"),
 ];
 
-const PAGE: &[u8] = include_bytes!("../ui/index.html");
-const COMPRESSED: &[u8] = include_bytes!("../ui/index.html.gz");
+const PAGE: &[u8] = include_bytes!("../ui/index.html.gz");
+
+const ONLY_COMPRESSED: &str =
+    "The page is compressed: send Accept-Encoding: gzip, as browsers and curl --compressed do";

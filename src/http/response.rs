@@ -52,6 +52,8 @@ pub enum Status {
     NotFound,
     /// 405
     MethodNotAllowed,
+    /// 406
+    NotAcceptable,
     /// 408
     RequestTimeout,
     /// 409
@@ -82,6 +84,7 @@ impl Status {
             Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
+            Status::NotAcceptable => "406 Not Acceptable",
             Status::RequestTimeout => "408 Request Timeout",
             Status::Conflict => "409 Conflict",
             Status::ContentTooLarge => "413 Content Too Large",
