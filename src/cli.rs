@@ -336,6 +336,10 @@ enum Subcommand {
     Signal(client::Signal),
     Events(client::Events),
     Wait(client::Wait),
+    Logs(client::Logs),
+    Exec(client::Exec),
+    Apply(client::Apply),
+    Set(client::Set),
 }
 
 /// Show what a config means, or what is wrong with it; start nothing.
@@ -420,6 +424,10 @@ impl TopLevel {
             Some(Subcommand::Signal(it)) => ask(client::Command::Signal(it)),
             Some(Subcommand::Events(it)) => ask(client::Command::Events(it)),
             Some(Subcommand::Wait(it)) => ask(client::Command::Wait(it)),
+            Some(Subcommand::Logs(it)) => ask(client::Command::Logs(it)),
+            Some(Subcommand::Exec(it)) => ask(client::Command::Exec(it)),
+            Some(Subcommand::Apply(it)) => ask(client::Command::Apply(it)),
+            Some(Subcommand::Set(it)) => ask(client::Command::Set(it)),
         }?;
         match invocation {
             Invocation::Client(..) if has_config => {

@@ -25,7 +25,7 @@
 //!  main ─▶ cli ─▶ daemon ─▶ api ─▶ supervisor ─▶ job ─▶ schedule      a room may use those to
 //!           │       ├──▶ os ─▶ job      └──▶ timer                    its right, never back;
 //!           ├───────┴──▶ config ─▶ job, http's limits                 all may use time, and
-//!           └──▶ client ─▶ os                                         calendar to read or write
+//!           └──▶ client ─▶ os, config                                  calendar to read or write
 //!                                                                     times
 //! ```
 //!

@@ -294,7 +294,7 @@ impl Api {
         now: Now,
     ) -> Result<Answer<'a>, ApiError> {
         let given = document(&request.body)?;
-        self.replace(id, given, supervisor, now)
+        self.replace(id, given, dry_run(&request.head)?, supervisor, now)
     }
 
     fn patch<'a>(
@@ -311,20 +311,25 @@ impl Api {
             return Err(ApiError::by(Refusal::OtherType, id));
         }
         let given = change::merged(job.spec(), patch);
-        self.replace(id, given, supervisor, now)
+        self.replace(id, given, dry_run(&request.head)?, supervisor, now)
     }
 
-    /// Gives the job a new specification, or creates the job.
+    /// Gives the job a new specification, or creates the job; or only says what it would do.
     fn replace<'a>(
         &self,
         id: &'a str,
         given: Value,
+        is_dry_run: bool,
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Result<Answer<'a>, ApiError> {
         let job_id = JobId::parse(id).map_err(|why| ApiError::new(Status::BadRequest, why))?;
         let spec = self.spec(id, given, supervisor)?;
-        let message = match supervisor.put(job_id, spec, now) {
+        let done = match is_dry_run {
+            true => supervisor.would_put(&job_id, spec),
+            false => supervisor.put(job_id, spec, now),
+        };
+        let message = match done {
             Ok(Put::Created) => "Job created",
             Ok(Put::Replaced) => "Job replaced",
             Ok(Put::Unchanged) => "Job unchanged",
@@ -591,6 +596,11 @@ fn refuse_query(handler: Handler, head: &Head) -> Result<(), ApiError> {
         ));
     }
     Ok(())
+}
+
+/// Whether only to say what would be done.
+fn dry_run(head: &Head) -> Result<bool, ApiError> {
+    Ok(query::flag(head, "dryRun")?.unwrap_or(false))
 }
 
 fn wait_seconds(head: &Head) -> Result<Option<Duration>, ApiError> {

@@ -313,6 +313,14 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Whether reading more may have to wait for k1s. It may be that more is there.
+    pub(super) fn would_wait(&self) -> bool {
+        let is_between = matches!(self.framing, Framing::Chunks { left: 0, .. });
+        is_between || self.stream.buffer().is_empty()
+    }
+}
+
 impl BufRead for Body {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         let room = self.room()?;

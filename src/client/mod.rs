@@ -12,12 +12,16 @@
 //!
 //! Exit codes: 0; 1 if k1s refuses; 2 for errors in the command line; 3 if k1s cannot be reached.
 
+mod apply;
 mod events;
+mod exec;
 mod http;
 mod job;
+mod logs;
 mod place;
 mod ps;
 mod session;
+mod set;
 mod show;
 mod table;
 mod text;
@@ -29,10 +33,14 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub use apply::Apply;
 pub use events::Events;
+pub use exec::Exec;
 pub use http::{Answer, Body, Client, Place, Request};
+pub use logs::Logs;
 pub use ps::Ps;
 use session::Session;
+pub use set::Set;
 pub use show::Show;
 pub use verbs::{Kill, Remove, Restart, Run, Signal, Start};
 pub use wait::Wait;
@@ -60,6 +68,14 @@ pub enum Command {
     Events(Events),
     /// `k1s wait`
     Wait(Wait),
+    /// `k1s logs`
+    Logs(Logs),
+    /// `k1s exec`
+    Exec(Exec),
+    /// `k1s apply`
+    Apply(Apply),
+    /// `k1s set`
+    Set(Set),
 }
 
 /// What all commands have in common.
@@ -131,6 +147,10 @@ pub fn run(command: &Command, options: &Options) -> (ExitCode, Option<String>) {
         Command::Signal(signal) => signal.run(&session),
         Command::Events(events) => events.run(&session),
         Command::Wait(wait) => wait.run(&session),
+        Command::Logs(logs) => logs.run(&session),
+        Command::Exec(exec) => exec.run(&session),
+        Command::Apply(apply) => apply.run(&session),
+        Command::Set(set) => set.run(&session),
     });
     match done {
         Ok(code) => (code, None),

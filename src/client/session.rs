@@ -1,7 +1,7 @@
 //! What a command needs: a k1s to ask, and a screen to show the answers on.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::{Failure, Options, place};
 use crate::os;
 
 /// A k1s, and how its answers are shown.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) json: bool,
@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// What a job or another part of the API has said in JSON.
-    pub(super) fn understand<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
+    pub(super) fn understand<'a, T: Deserialize<'a>>(&self, body: &'a [u8]) -> Result<T, Failure> {
         serde_json::from_slice(body).map_err(|error| {
             let place = self.client.place();
             Failure::Unreachable(format!(
@@ -115,6 +115,26 @@ impl Session {
     /// Reads an answer to its end.
     pub(super) fn read(&self, answer: Answer) -> Result<Vec<u8>, Failure> {
         answer.bytes().map_err(|error| self.client.unreachable(&error))
+    }
+
+    /// Passes an answer on to stdout, as it comes. Returns how many bytes it had.
+    pub(super) fn pass_on(
+        &self,
+        mut body: impl BufRead,
+        mut out: impl Write,
+    ) -> Result<u64, Failure> {
+        let mut passed = 0;
+        loop {
+            let bytes = body.fill_buf().map_err(|error| self.client.unreachable(&error))?;
+            if bytes.is_empty() {
+                return Ok(passed);
+            }
+            let length = bytes.len();
+            let written = out.write_all(bytes).and_then(|()| out.flush());
+            written.map_err(|error| Failure::of_writing(&error))?;
+            body.consume(length);
+            passed += length as u64;
+        }
     }
 }
 

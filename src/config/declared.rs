@@ -85,6 +85,11 @@ impl Declaration {
         ConfigError::new(format!("{}:{line}: {table}{key}", self.place.file), message)
     }
 
+    /// Whether the field that the API calls so is given, or its default counts.
+    pub fn gives(&self, field: &str) -> bool {
+        self.sources.iter().any(|source| source.field == field)
+    }
+
     /// Where the value of a field comes from: `FILE:LINE`, `[defaults] FILE:LINE`, `instances`, or
     /// several of them; empty for a default.
     pub(super) fn source_of(&self, field: &str) -> String {

@@ -51,6 +51,28 @@ pub fn drain(signals: &mut Signals) -> Vec<Signal> {
     came
 }
 
+/// INT, TERM and HUP, which a command holds back to ask for an end in its own way.
+#[derive(Debug)]
+pub struct Interrupts(SigSet);
+
+impl Interrupts {
+    /// Blocks them in this thread, and in those that it starts from now on.
+    ///
+    /// # Errors
+    /// Those of pthread_sigmask(3).
+    pub fn hold() -> std::io::Result<Interrupts> {
+        let signals = [NixSignal::SIGINT, NixSignal::SIGTERM, NixSignal::SIGHUP];
+        let signals: SigSet = signals.into_iter().collect();
+        signals.thread_block()?;
+        Ok(Interrupts(signals))
+    }
+
+    /// Waits for the next one: sigwait(3). Returns whether there was one.
+    pub fn wait(&self) -> bool {
+        self.0.wait().is_ok()
+    }
+}
+
 /// CHLD, PIPE and XFSZ, through a signalfd: signalfd(2). Non-blocking, close-on-exec.
 #[derive(Debug)]
 pub struct SignalFd(NixSignalFd);

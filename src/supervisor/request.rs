@@ -110,14 +110,8 @@ impl Supervisor {
         if self.ids.contains_key(&id) {
             return Err(Refusal::Exists);
         }
-        if self.tangle(&id, &spec).is_some() {
-            return Err(Refusal::Tangled);
-        }
-        // A removed job no longer counts, even while its processes are still ending.
-        let limit = self.core.settings.job_limit;
-        if self.ids.len() >= limit || self.jobs.len() >= limit.saturating_mul(2) {
-            return Err(Refusal::TooManyJobs);
-        }
+        self.refuse_tangle(&id, &spec)?;
+        self.has_room()?;
         self.last_key += 1;
         let key = JobKey(self.last_key);
         self.ids.insert(id.clone(), key);
@@ -137,38 +131,75 @@ impl Supervisor {
     /// # Errors
     /// `OtherType`, `TooManyJobs`, `ShuttingDown`, `Tangled`.
     pub fn put(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<Put, Refusal> {
+        let (put, spec) = self.compare(&id, spec)?;
+        match put {
+            Put::Created => self.create(id, spec, now)?,
+            Put::Replaced => {
+                let key = self.key(id.as_str())?;
+                let job = self.jobs.get(&key).ok_or(Refusal::NotFound)?;
+                let old = job.shared_spec();
+                if old.depends_on != spec.depends_on {
+                    self.core.dependencies.unlink(key, &old.depends_on);
+                    self.link(key, &spec.depends_on);
+                }
+                self.update(key, now, |job, core| {
+                    job.replace(spec, core, now);
+                    job.handle_dependencies(core, now);
+                });
+            }
+            Put::Unchanged => {}
+        }
+        Ok(put)
+    }
+
+    /// What [`Supervisor::put`] would do.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn would_put(&self, id: &JobId, spec: JobSpec) -> Result<Put, Refusal> {
+        self.compare(id, spec).map(|(put, _)| put)
+    }
+
+    /// What a specification would change, and as it would be for this job.
+    fn compare(&self, id: &JobId, spec: JobSpec) -> Result<(Put, JobSpec), Refusal> {
         if self.is_shutting_down() {
             return Err(Refusal::ShuttingDown);
         }
-        if !self.ids.contains_key(&id) {
-            return self.create(id, spec, now).map(|()| Put::Created);
-        }
+        let Some(job) = self.job(id.as_str()) else {
+            self.refuse_tangle(id, &spec)?;
+            self.has_room()?;
+            return Ok((Put::Created, spec));
+        };
         // k1s ends with the main job, whatever its specification becomes.
         let spec = match self.is_main(id.as_str()) {
             true => JobSpec { critical: Critical::Yes, autostart: true, ..spec },
             false => spec,
         };
-        let key = self.key(id.as_str())?;
-        let job = self.jobs.get(&key).ok_or(Refusal::NotFound)?;
         if spec.kind.job_type() != job.spec().kind.job_type() {
             return Err(Refusal::OtherType);
         }
         if spec == *job.spec() {
-            return Ok(Put::Unchanged);
+            return Ok((Put::Unchanged, spec));
         }
-        if self.tangle(&id, &spec).is_some() {
-            return Err(Refusal::Tangled);
+        self.refuse_tangle(id, &spec)?;
+        Ok((Put::Replaced, spec))
+    }
+
+    fn refuse_tangle(&self, id: &JobId, spec: &JobSpec) -> Result<(), Refusal> {
+        match self.tangle(id, spec) {
+            Some(_) => Err(Refusal::Tangled),
+            None => Ok(()),
         }
-        let old = job.shared_spec();
-        if old.depends_on != spec.depends_on {
-            self.core.dependencies.unlink(key, &old.depends_on);
-            self.link(key, &spec.depends_on);
+    }
+
+    /// An error if there are as many jobs as there may be. A removed job no longer counts, even
+    /// while its processes are still ending.
+    fn has_room(&self) -> Result<(), Refusal> {
+        let limit = self.core.settings.job_limit;
+        match self.ids.len() >= limit || self.jobs.len() >= limit.saturating_mul(2) {
+            true => Err(Refusal::TooManyJobs),
+            false => Ok(()),
         }
-        self.update(key, now, |job, core| {
-            job.replace(spec, core, now);
-            job.handle_dependencies(core, now);
-        });
-        Ok(Put::Replaced)
     }
 
     /// Stops the job until it is started by request. A second request while it is being stopped

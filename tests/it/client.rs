@@ -2,7 +2,10 @@
 //! not there.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::thread;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -295,4 +298,292 @@ fn events_are_shown_as_they_happen() {
     k1s.end();
     wait_until("the end is said", || json.stdout().contains("\"event\":\"shutdown\""));
     check_refused(&json.end(), 3, "connection refused");
+}
+
+// ---- Logs ----
+
+#[test]
+fn logs_of_one_job_are_its_bytes() {
+    let k1s = K1s::start();
+    let script = "printf 'run %s\\n\\377\\033[2Jx' \"${K1S_RUN##*.}\"; echo e >&2";
+    k1s.create("tick", &cron(script, 3600));
+    for run in 1..=2 {
+        k1s.told(&["run", "tick"]);
+        k1s.results("tick", run);
+    }
+    let bytes = |arguments: &[&str]| k1s.client_command(arguments).output().unwrap().stdout;
+    assert_eq!(bytes(&["logs", "tick", "--stream", "stdout"]), b"run 2\n\xff\x1b[2Jx");
+    assert_eq!(bytes(&["logs", "tick", "--stream", "stderr"]), b"e\n");
+    let first = bytes(&["logs", "tick", "--run", "1", "--stream", "stdout"]);
+    assert_eq!(first, b"run 1\n\xff\x1b[2Jx");
+    let last = bytes(&["logs", "tick", "--stream", "stdout", "-n", "1"]);
+    assert_eq!(last, b"\xff\x1b[2Jx");
+    let said = k1s.told(&["logs", "tick", "--run", "1", "--json", "-n", "1"]);
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["run"], 1);
+    check_refused(&k1s.client(&["logs", "tick", "--run", "9"]), 1, "tick: The output of run 9");
+    check_refused(&k1s.client(&["logs", "tick", "--stream", "x"]), 1, "stream: must be one of");
+    check_refused(&k1s.client(&["logs", "none"]), 1, "none: Job not found");
+    check_refused(&k1s.client(&["logs"]), 2, "whose logs?");
+}
+
+#[test]
+fn logs_of_several_jobs_are_in_the_order_of_time() {
+    let k1s = K1s::start();
+    k1s.run("one", &one_off("echo first"));
+    k1s.run("three", &one_off("echo second; printf rest"));
+    k1s.run("one-more", &one_off("echo third"));
+    let told = k1s.told(&["logs", "one-more", "one", "three"]);
+    let wanted = "one      | first\nthree    | second\nthree    | rest\none-more | third\n";
+    assert_eq!(told, wanted);
+    let told = k1s.told(&["logs", "one", "three", "--json"]);
+    let said: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&said[0]["job"], &said[0]["line"]), (&json!("one"), &json!("first")));
+    assert_eq!(said.len(), 3);
+}
+
+#[test]
+fn logs_are_followed_over_restarts_until_the_job_is_removed() {
+    let k1s = K1s::start();
+    let script = "echo run ${K1S_RUN##*.}; while [ ! -e go ]; do sleep 0.01; done; rm go";
+    k1s.create("web", &continuous(script));
+    let following = k1s.start_client(&["logs", "-f", "web"]);
+    for run in 1..=3 {
+        let line = format!("run {run}\n");
+        wait_until(&line, || following.stdout().ends_with(&line));
+        fs::write(k1s.dir().join("go"), "").unwrap();
+    }
+    wait_until("run 4", || following.stdout().ends_with("run 4\n"));
+    k1s.delete("/job/web");
+    let finished = following.end();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(finished.stdout, "run 1\nrun 2\nrun 3\nrun 4\n");
+    // One run alone ends by itself.
+    k1s.create("task", &one_off("echo 1; while [ ! -e go ]; do sleep 0.01; done; echo 2"));
+    k1s.pid_of("task");
+    let one = k1s.start_client(&["logs", "-f", "--run", "1", "task"]);
+    let json = k1s.start_client(&["logs", "-f", "--run", "1", "--json", "task"]);
+    let other = k1s.start_client(&["logs", "-f", "-n", "0", "task", "none"]);
+    for asking in [&one, &json] {
+        wait_until("its first line is shown", || asking.stdout().contains('1'));
+    }
+    fs::write(k1s.dir().join("go"), "").unwrap();
+    assert_eq!(one.end().stdout, "1\n2\n");
+    assert_eq!(json.end().stdout.lines().count(), 2);
+    k1s.results("task", 1);
+    k1s.delete("/job/task");
+    check_refused(&other.end(), 1, "none: Job not found");
+}
+
+/// Between the client and k1s; it ends each connection after so many bytes of an answer.
+fn breaking_proxy(k1s: &K1s, after: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, to) = (listener.local_addr().unwrap(), k1s.address());
+    let pass = move |mut client: TcpStream| {
+        let mut server = TcpStream::connect(to).unwrap();
+        let (mut asking, mut asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        thread::spawn(move || std::io::copy(&mut asking, &mut asked));
+        let (mut buffer, mut passed) = ([0; 256], 0);
+        while passed < after
+            && let Ok(length @ 1..) = server.read(&mut buffer)
+            && client.write_all(&buffer[..length]).is_ok()
+        {
+            passed += length;
+        }
+        let _ = client.shutdown(Shutdown::Both);
+        let _ = server.shutdown(Shutdown::Both);
+    };
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            thread::spawn(move || pass(client.unwrap()));
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn what_is_followed_goes_on_after_a_connection_has_broken_off() {
+    let k1s = K1s::start();
+    let script = "i=0; while [ $i -lt 300 ]; do i=$((i + 1)); echo line $i; sleep 0.001; done;
+        exec sleep 1000";
+    k1s.create("web", &continuous(script));
+    let url = breaking_proxy(&k1s, 4000);
+    let logs = k1s.start_client(&["logs", "-f", "web", "--url", &url]);
+    let events = k1s.start_client(&["events", "--json", "--url", &url]);
+    let expected: String = (1..=300).map(|number| format!("line {number}\n")).collect();
+    wait_until("each line is there once", || logs.stdout() == expected);
+    wait_until("it listens", || events.stdout().contains("snapshot"));
+    for _ in 0..40 {
+        k1s.put("/job/web/start");
+    }
+    let count = |event: &str| events.stdout().lines().filter(|line| line.contains(event)).count();
+    wait_until("each event is there", || count("\"requested\"") >= 40);
+    assert_eq!((count("\"requested\""), count("\"snapshot\"")), (40, 1));
+}
+
+// ---- Exec ----
+
+#[test]
+fn exec_is_as_if_the_command_were_run_here() {
+    let k1s = K1s::start();
+    let script = "printf 'out\\377'; printf 'err\\0' >&2; printf %s \"$A\"; exit 7";
+    let arguments = ["exec", "--rm", "-e", "A=b=c", "-e", "B=", "--", "sh", "-c", script];
+    let output = k1s.client_command(&arguments).output().unwrap();
+    assert_eq!(output.stdout, b"out\xffb=c");
+    assert_eq!(output.stderr, b"err\0");
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(k1s.get("/").json(), json!([]));
+    // What it prints is not passed on to k1s's own output.
+    assert!(!k1s.stdout().contains("out"));
+    // A lot of output, and none of it lost.
+    let mut command = k1s.client_command(&["exec", "--", "head", "-c", "6000000", "/dev/zero"]);
+    let output = command.output().unwrap();
+    assert_eq!((output.stdout.len(), output.stderr.len()), (6_000_000, 0));
+    let jobs = k1s.get("/?output=false").json();
+    let id = jobs[0]["id"].as_str().unwrap();
+    assert!(id.starts_with("exec-"), "{id}");
+    // With a name, and what cannot be started.
+    let finished = k1s.client(&["exec", "--name", "x", "--", "/no/where"]);
+    check_refused(&finished, 127, "x: executable /no/where: ");
+    check_refused(&k1s.client(&["exec", "--name", "x", "true"]), 1, "x: Job with id x already");
+    check_refused(&k1s.client(&["exec"]), 2, "exec needs a command");
+    check_refused(&k1s.client(&["exec", "-e", "A", "true"]), 2, "\"A\" must be NAME=VALUE");
+    let said = k1s.told(&["exec", "--json", "--name", "y", "--", "echo", "hi"]);
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["results"][0]["exitCode"], 0);
+    // In the background.
+    assert_eq!(k1s.told(&["exec", "-d", "--name", "z", "--", "sleep", "1000"]), "z\n");
+    assert_eq!(k1s.in_state("z", "running")["output"]["forward"], true);
+}
+
+#[test]
+fn exec_shows_output_as_it_comes() {
+    let k1s = K1s::start();
+    let script = "printf 'no newline'; while [ ! -e go ]; do sleep 0.01; done; echo ' yet'";
+    let asking = k1s.start_client(&["exec", "--", "sh", "-c", script]);
+    wait_until("it is shown", || asking.stdout() == "no newline");
+    fs::write(k1s.dir().join("go"), "").unwrap();
+    assert_eq!(asking.end().stdout, "no newline yet\n");
+}
+
+#[test]
+fn an_interrupt_of_exec_stops_the_command_and_a_second_kills_it() {
+    let k1s = K1s::start();
+    let start = |id: &str, trap: &str| {
+        let script = format!("trap {trap} TERM; echo up; while :; do sleep 0.02; done");
+        let asking = k1s.start_client(&["exec", "--name", id, "--", "sh", "-c", &script]);
+        wait_until("it is up", || asking.stdout().contains("up"));
+        asking
+    };
+    let polite = start("polite", "'echo bye; exit 3'");
+    send_signal(polite.pid(), Signal::SIGINT);
+    let finished = polite.end();
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(3), "up\nbye\n"));
+    let stubborn = start("stubborn", "'echo no'");
+    send_signal(stubborn.pid(), Signal::SIGTERM);
+    wait_until("it was asked", || stubborn.stdout().contains("no"));
+    send_signal(stubborn.pid(), Signal::SIGINT);
+    assert_eq!(stubborn.end().code, Some(137));
+}
+
+#[test]
+fn exec_ends_with_the_reader_of_its_output() {
+    let k1s = K1s::start();
+    let mut command = k1s.client_command(&["exec", "--name", "yes", "--", "yes"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let pipe = child.stdout.take().unwrap();
+    let output = Command::new("head").args(["-n", "1"]).stdin(pipe).output().unwrap();
+    assert_eq!(output.stdout, b"y\n");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    k1s.in_state("yes", "killed");
+}
+
+// ---- Changing jobs ----
+
+const JOBS: &str = r#"
+[http]
+port = 1
+[defaults]
+environment = { LEVEL = "info" }
+[job.web]
+type = "continuous"
+executable = "sleep"
+arguments = ["1000"]
+working_directory = "sub"
+[job.worker]
+type = "continuous"
+executable = "sleep"
+arguments = ["1000"]
+instances = 2
+"#;
+
+#[test]
+fn apply_creates_and_replaces_the_jobs_of_a_file() {
+    let k1s = K1s::start();
+    fs::create_dir(k1s.dir().join("sub")).unwrap();
+    // Directories are those of k1s, wherever the client is.
+    let elsewhere = TempDir::new();
+    let file = elsewhere.path().join("jobs.toml");
+    fs::write(&file, JOBS).unwrap();
+    let apply = |arguments: &[&str]| {
+        let mut command = k1s.client_command(&["apply", "-f", "jobs.toml"]);
+        command.args(arguments).current_dir(elsewhere.path());
+        Asking::start(command).end()
+    };
+    let dry = "web: created (dry run)\nworker:0: created (dry run)\nworker:1: created (dry run)\n";
+    assert_eq!(apply(&["--dry-run"]).stdout, dry);
+    assert_eq!(k1s.get("/").json(), json!([]));
+    assert_eq!(apply(&[]).stdout, "web: created\nworker:0: created\nworker:1: created\n");
+    let web = k1s.in_state("web", "running");
+    assert_eq!(web["workingDirectory"], k1s.dir().join("sub").to_str().unwrap());
+    assert_eq!(web["environment"], json!({"LEVEL": "info"}));
+    let worker = k1s.in_state("worker:1", "running");
+    assert_eq!(worker["workingDirectory"], k1s.dir().to_str().unwrap());
+    assert_eq!(worker["labels"], json!({"instances": "worker"}));
+    fs::write(&file, JOBS.replace("[\"1000\"]\nworking", "[\"2000\"]\nworking")).unwrap();
+    assert_eq!(apply(&[]).stdout, "web: replaced\nworker:0: unchanged\nworker:1: unchanged\n");
+    fs::write(&file, JOBS.replace("executable", "excutable")).unwrap();
+    check_refused(&apply(&[]), 2, "jobs.toml:8: job.web.excutable: unknown field; did you mean");
+}
+
+#[test]
+fn apply_takes_what_the_api_shows() {
+    let k1s = K1s::start();
+    k1s.create("a", &continuous("exec sleep 1000"));
+    k1s.create("b", &one_off("true"));
+    let file = |name: &str, text: &str| fs::write(k1s.dir().join(name), text).unwrap();
+    file("jobs.json", &k1s.told(&["ps", "--json"]));
+    assert_eq!(k1s.told(&["apply", "-f", "jobs.json"]), "a: unchanged\nb: unchanged\n");
+    file("one.json", &k1s.told(&["show", "a", "--json"]).replace("sleep 1000", "sleep 999"));
+    assert_eq!(k1s.told(&["apply", "-f", "one.json"]), "a: replaced\n");
+    let said = k1s.told(&["apply", "-f", "one.json", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["message"], "Job unchanged");
+    // One is refused, and the others are done.
+    file("some.json", r#"[{"id": "x"}, {"id": "b", "type": "one-off", "executable": "false"}]"#);
+    let finished = k1s.client(&["apply", "-f", "some.json"]);
+    check_refused(&finished, 1, "x: type: is required: ");
+    assert_eq!(finished.stdout, "b: replaced\n");
+    for (text, wanted) in [
+        ("[{}]", "some.json: job 1 has no id"),
+        ("{", "some.json: EOF while parsing"),
+        ("x", "some.json:1:"),
+    ] {
+        file("some.json", text);
+        check_refused(&k1s.client(&["apply", "-f", "some.json"]), 2, wanted);
+    }
+    check_refused(&k1s.client(&["apply", "-f", "none.json"]), 2, "none.json: No such file");
+}
+
+#[test]
+fn set_changes_variables_and_nothing_else() {
+    let k1s = K1s::start();
+    let payload = with(continuous("exec sleep 1000"), json!({"environment": {"A": "1", "B": "2"}}));
+    k1s.create("web", &payload);
+    let before = k1s.in_state("web", "running");
+    assert_eq!(k1s.told(&["set", "web", "A=3", "--dry-run"]), "web: replaced (dry run)\n");
+    assert_eq!(k1s.told(&["set", "web", "A=1"]), "web: unchanged\n");
+    assert_eq!(k1s.job("web")["pid"], before["pid"]);
+    assert_eq!(k1s.told(&["set", "web", "A=x=y", "C="]), "web: replaced\n");
+    assert_eq!(k1s.job("web")["environment"], json!({"A": "x=y", "B": "2", "C": ""}));
+    check_refused(&k1s.client(&["set", "web"]), 2, "which variables?");
+    check_refused(&k1s.client(&["set", "web", "=x"]), 2, "must be NAME=VALUE");
+    check_refused(&k1s.client(&["set", "none", "A=1"]), 1, "none: Job not found");
 }

@@ -742,7 +742,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["daemon", "client", "config", "schedule", "calendar"]),
     ("daemon", &["api", "os", "config", "supervisor", "http", "job", "timer", "calendar"]),
-    ("client", &["os", "calendar"]),
+    ("client", &["os", "config", "job", "calendar"]),
     ("api", &["supervisor", "http", "job", "calendar"]),
     ("config", &["job", "schedule", "http"]),
     ("os", &["job"]),

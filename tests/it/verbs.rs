@@ -12,6 +12,7 @@ use crate::harness::{
 };
 
 both_ways! {
+    a_dry_run_only_says_what_would_be_done
     put_creates_replaces_and_leaves_unchanged
     what_a_process_cannot_see_is_taken_over_in_place
     results_run_numbers_and_creation_stay_when_a_job_is_replaced
@@ -39,6 +40,30 @@ fn patch(k1s: &K1s, id: &str, body: &Value) -> Reply {
 }
 
 // ---- PUT ----
+
+fn a_dry_run_only_says_what_would_be_done(start: Builder) {
+    let k1s = start.start();
+    let payload = continuous("exec sleep 1000");
+    let dry = |method: &str, body: &Value| {
+        k1s.request(method, "/job/x?dryRun=true", body.to_string().as_bytes())
+    };
+    says(&dry("PUT", &payload), "Job created");
+    assert_eq!(k1s.get("/job/x").status, 404);
+    says(&put(&k1s, "x", &payload), "Job created");
+    let before = k1s.in_state("x", "running");
+    says(&dry("PUT", &payload), "Job unchanged");
+    says(&dry("PUT", &with(payload.clone(), json!({"nice": 1}))), "Job replaced");
+    says(&dry("PATCH", &json!({"nice": 1})), "Job replaced");
+    says(&dry("PATCH", &json!({"nice": null})), "Job unchanged");
+    let refused = dry("PUT", &one_off("true"));
+    assert_eq!(refused.status, 400);
+    assert!(refused.error().contains("is of another type"), "{}", refused.text());
+    assert_eq!(dry("PATCH", &json!({"nice": 99})).status, 400);
+    assert_eq!(k1s.job("x")["pid"], before["pid"]);
+    assert!(k1s.job("x").get("nice").is_none());
+    let reply = k1s.request("PUT", "/job/x?dryRun=x", payload.to_string().as_bytes());
+    assert_eq!(reply.error(), "dryRun: must be true or false, not \"x\"");
+}
 
 fn put_creates_replaces_and_leaves_unchanged(start: Builder) {
     let k1s = start.start();

@@ -1,0 +1,108 @@
+//! `k1s apply`: creates or replaces the jobs of a file.
+//!
+//! ```text
+//!   TOML: [job.ID], [defaults], instances…, as in a config ─┐
+//!   JSON: a job object, or a list of them ──────────────────┴─▶ PUT, one after the other
+//! ```
+//!
+//! Only what is given is sent, so that the defaults are those of the k1s that is asked. Jobs that
+//! the file does not name are left alone.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use argh::FromArgs;
+use serde_json::{Map, Value};
+
+use super::Failure;
+use super::session::Session;
+use super::set::change;
+use crate::config;
+use crate::job::{self, Secrets};
+
+/// Create or replace the jobs of a file, TOML as in a config, or JSON as the API shows them.
+#[derive(Clone, Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand, name = "apply", help_triggers("-h", "--help"))]
+pub struct Apply {
+    /// the file; -: JSON from standard input
+    #[argh(option, short = 'f', arg_name = "FILE")]
+    file: PathBuf,
+    /// only say what would be done
+    #[argh(switch)]
+    dry_run: bool,
+}
+
+impl Apply {
+    pub(super) fn run(&self, session: &Session) -> Result<ExitCode, Failure> {
+        let mut failed = None;
+        for (id, body) in self.jobs()? {
+            match change(session, "PUT", &id, body.as_bytes(), self.dry_run) {
+                Err(refused @ Failure::Refused(_)) => {
+                    if let Some(before) = failed.replace(refused) {
+                        session.note(before);
+                    }
+                }
+                done => done?,
+            }
+        }
+        failed.map_or(Ok(ExitCode::SUCCESS), Err)
+    }
+
+    /// The ids and specifications of the jobs.
+    fn jobs(&self) -> Result<Vec<(String, String)>, Failure> {
+        let wrong = |why: String| Failure::Usage(format!("{}: {why}", self.file.display()));
+        let mut text = String::new();
+        let is_stdin = self.file == Path::new("-");
+        let read = match is_stdin {
+            true => io::stdin().read_to_string(&mut text),
+            false => fs::File::open(&self.file).and_then(|mut file| file.read_to_string(&mut text)),
+        };
+        read.map_err(|error| wrong(error.to_string()))?;
+        match is_stdin || text.trim_start().starts_with(['{', '[']) && !is_toml(&self.file) {
+            true => from_json(&text).map_err(wrong),
+            false => from_toml(&self.file),
+        }
+    }
+}
+
+fn is_toml(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "toml")
+}
+
+/// The jobs of a config; everything else that it holds is checked, and not needed.
+fn from_toml(path: &Path) -> Result<Vec<(String, String)>, Failure> {
+    // Relative directories are those of k1s, not of this process.
+    let environment = config::Environment {
+        port: None,
+        token: None,
+        directory: String::new(),
+        ..config::Environment::of_process()
+    };
+    let settings = config::load(Some(path), &environment);
+    let settings = settings.map_err(|error| Failure::Usage(error.to_string()))?;
+    let given = |declared: &config::Declaration| {
+        let fields = job::write(&declared.spec, Secrets::Plain);
+        let given = fields.into_iter().filter(|(name, _)| *name == "type" || declared.gives(name));
+        let body: Map<String, Value> = given
+            .filter_map(|(name, field)| Some((name.to_owned(), serde_json::to_value(field).ok()?)))
+            .collect();
+        (declared.id.as_str().to_owned(), Value::Object(body).to_string())
+    };
+    Ok(settings.jobs.iter().map(given).collect())
+}
+
+/// One job object, or a list of them, each with its `id`.
+fn from_json(text: &str) -> Result<Vec<(String, String)>, String> {
+    let given: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let jobs = match given {
+        Value::Array(jobs) => jobs,
+        job => vec![job],
+    };
+    let id = |(index, job): (usize, Value)| match job.get("id").and_then(Value::as_str) {
+        Some(id) => Ok((id.to_owned(), job.to_string())),
+        None => Err(format!("job {} has no id; it must be an object with \"id\"", index + 1)),
+    };
+    jobs.into_iter().enumerate().map(id).collect()
+}
