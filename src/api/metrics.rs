@@ -42,7 +42,7 @@ pub(super) struct Sight<'a> {
 pub(super) type ByState = [u64; STATES.len()];
 
 /// All metrics, in the order of the answer.
-pub static METRICS: [Metric; 42] = [
+pub static METRICS: [Metric; 43] = [
     own("k1s_build_info", Kind::Info, "The version of k1s", |_, lines| {
         lines.labelled(&[("version", env!("CARGO_PKG_VERSION"))], 1u64);
     }),
@@ -182,6 +182,12 @@ pub static METRICS: [Metric; 42] = [
     ),
     of_jobs("k1s_job_info", Kind::Info, "The job's type and labels", job_info),
     of_jobs("k1s_job_state", Kind::Gauge, "1 for the state that the job is in", job_state),
+    of_jobs(
+        "k1s_job_ready",
+        Kind::Gauge,
+        "1 if the newest run of the job has a process and is ready, otherwise 0",
+        |job, _, lines| lines.value(u64::from(job.ready() == Some(true))),
+    ),
     own("k1s_jobs", Kind::Gauge, "Jobs in each state", |sight, lines| {
         for (state, count) in STATES.iter().zip(sight.by_state.iter()) {
             lines.labelled(&[("state", state)], *count);

@@ -5,8 +5,8 @@
 //!   Request ─▶ route ─▶ command or view ─▶ answered, or `Pending`: it takes more than one turn
 //! ```
 //!
-//! All routes are in one table, [`ROUTES`]. Clients without a token learn only that k1s is alive:
-//! the token is checked before the path and the job.
+//! All routes are in one table, [`ROUTES`]. Clients without a token learn only whether k1s is alive
+//! and ready: the token is checked before the path and the job.
 
 mod answer;
 mod change;
@@ -50,9 +50,10 @@ pub struct Route {
 }
 
 /// All routes of the API.
-pub const ROUTES: [Route; 18] = [
+pub const ROUTES: [Route; 19] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/ui", Handler::Page),
+    route(Method::Get, "/readyz", Handler::Readiness),
     route(Method::Get, "/openapi.json", Handler::OpenApi),
     route(Method::Get, "/metrics", Handler::Metrics),
     route(Method::Get, "/", Handler::List),
@@ -105,7 +106,9 @@ impl Api {
             Incoming::Head(head) => {
                 match self.admit(&head) {
                     // Without a token no body is read, because it would take memory.
-                    Ok(()) if !self.knows(&head) => self.answer_stranger(&head, connection, now),
+                    Ok(()) if !self.knows(&head) => {
+                        self.answer_stranger(&head, connection, supervisor, now)
+                    }
                     Ok(()) => connection.proceed(head, now),
                     Err(error) => error.respond(connection, now),
                 }
@@ -137,7 +140,10 @@ impl Api {
 
     fn admit(&self, head: &Head) -> Result<(), ApiError> {
         let found = self.find(head.method, &head.path);
-        if matches!(&found, Ok(Found { handler: Handler::Health | Handler::Page, .. })) {
+        let is_open = |found: &Found| {
+            matches!(found.handler, Handler::Health | Handler::Readiness | Handler::Page)
+        };
+        if found.as_ref().is_ok_and(is_open) {
             return Ok(());
         }
         if !self.knows(head) {
@@ -171,9 +177,18 @@ impl Api {
     }
 
     /// Answers a request that needs no token, from its head.
-    fn answer_stranger(&self, head: &Head, connection: &mut Connection, now: Now) {
+    fn answer_stranger(
+        &self,
+        head: &Head,
+        connection: &mut Connection,
+        supervisor: &Supervisor,
+        now: Now,
+    ) {
         match self.find(head.method, &head.path) {
             Ok(Found { handler: Handler::Page, .. }) => page::respond(head, connection, now),
+            Ok(Found { handler: Handler::Readiness, .. }) => {
+                respond_ready(connection, supervisor, now)
+            }
             Ok(_) | Err(_) => respond_json(connection, Status::Ok, &ALIVE, now),
         }
     }
@@ -192,6 +207,7 @@ impl Api {
         match answer {
             Ok(Answer::Said(said)) => respond_json(connection, Status::Ok, &said, now),
             Ok(Answer::Alive) => respond_json(connection, Status::Ok, &ALIVE, now),
+            Ok(Answer::Readiness) => respond_ready(connection, supervisor, now),
             Ok(Answer::Text(text)) => connection.respond(Reply::json(Status::Ok), now, |out| {
                 out.extend_from_slice(text.as_bytes())
             }),
@@ -229,6 +245,7 @@ impl Api {
         match found.handler {
             Handler::Health => Ok(Answer::Alive),
             Handler::Page => Ok(Answer::Page),
+            Handler::Readiness => Ok(Answer::Readiness),
             Handler::OpenApi => Ok(Answer::Text(OPENAPI)),
             Handler::Metrics => Ok(Answer::Metrics(Format::of(&request.head.accept))),
             Handler::List => Ok(Answer::List(Filter::of(&request.head)?)),
@@ -354,6 +371,7 @@ impl Api {
 enum Handler {
     Health,
     Page,
+    Readiness,
     OpenApi,
     Metrics,
     List,
@@ -376,6 +394,7 @@ enum Answer<'a> {
     Said(Said<'a>),
     Alive,
     Page,
+    Readiness,
     Text(&'static str),
     Show(&'a str, Shown),
     List(Filter),
@@ -567,7 +586,9 @@ fn milestone(head: &Head) -> Result<Milestone, ApiError> {
 /// Refuses `wait` where no answer waits. Other parameters without a meaning are ignored.
 fn refuse_query(handler: Handler, head: &Head) -> Result<(), ApiError> {
     let waits = match handler {
-        Handler::Health | Handler::Page | Handler::OpenApi | Handler::Show => return Ok(()),
+        Handler::Health | Handler::Readiness | Handler::Page | Handler::OpenApi | Handler::Show => {
+            return Ok(());
+        }
         Handler::Create => true,
         Handler::Metrics
         | Handler::List
@@ -617,6 +638,14 @@ fn wait_seconds(head: &Head) -> Result<Option<Duration>, ApiError> {
 
 fn respond_json(connection: &mut Connection, status: Status, body: &impl Serialize, now: Now) {
     connection.respond(Reply::json(status), now, |out| write_line(out, body));
+}
+
+fn respond_ready(connection: &mut Connection, supervisor: &Supervisor, now: Now) {
+    let (status, body) = match supervisor.is_ready() {
+        true => (Status::Ok, Alive { status: "ready" }),
+        false => (Status::ServiceUnavailable, Alive { status: "not ready" }),
+    };
+    respond_json(connection, status, &body, now);
 }
 
 const ALIVE: Alive = Alive { status: "ok" };

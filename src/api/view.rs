@@ -11,7 +11,7 @@ use crate::calendar::format_rfc3339;
 use crate::http::Head;
 use crate::job::spec::Kind;
 use crate::job::{JobId, RunRecord, Signal, type_name};
-use crate::supervisor::{Job, Origin, Skipped};
+use crate::supervisor::{Job, LastProbe, Origin, Skipped};
 use crate::time::{Now, Wall};
 
 /// The part of a job object before the specification.
@@ -165,6 +165,13 @@ impl Serialize for JobView<'_> {
         map.serialize_entry("startedAt", &job.started_at().map(Time))?;
         map.serialize_entry("nextRunAt", &job.next_run_at(self.now).map(Time))?;
         map.serialize_entry("restarts", &job.restarts())?;
+        map.serialize_entry("ready", &job.ready())?;
+        if let Some(status) = job.status() {
+            map.serialize_entry("status", status)?;
+        }
+        if let Some(last) = job.last_probe() {
+            map.serialize_entry("lastProbe", &ProbeView::of(last))?;
+        }
         if let Some(error) = job.error() {
             map.serialize_entry("error", error)?;
         }
@@ -221,6 +228,20 @@ impl SkippedView {
     }
 }
 
+#[derive(Serialize)]
+struct ProbeView<'a> {
+    kind: &'static str,
+    ok: bool,
+    at: Time,
+    message: &'a str,
+}
+
+impl ProbeView<'_> {
+    fn of(last: &LastProbe) -> ProbeView<'_> {
+        ProbeView { kind: last.kind, ok: last.ok, at: Time(last.at), message: &last.message }
+    }
+}
+
 /// A time, as RFC 3339 in UTC with milliseconds.
 pub(super) struct Time(pub(super) Wall);
 
@@ -248,7 +269,7 @@ fn origin_name(origin: Origin) -> &'static str {
 
 /// What a job object shows besides the specification, now or in a later version; ignored when it is
 /// sent back.
-pub const READ_ONLY: [&str; 14] = [
+pub const READ_ONLY: [&str; 17] = [
     "id",
     "state",
     "message",
@@ -261,6 +282,9 @@ pub const READ_ONLY: [&str; 14] = [
     "startedAt",
     "nextRunAt",
     "restarts",
+    "ready",
+    "status",
+    "lastProbe",
     "error",
     "results",
 ];

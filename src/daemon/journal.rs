@@ -2,8 +2,8 @@
 //!
 //! | level | what |
 //! |---|---|
-//! | warn | a run has failed, with its last lines of output: the first in a row, and the last; one cannot be started or is deferred, a job is given up, something had to be killed; a log file cannot be written or rotated, or can be again; a handler cannot be called |
-//! | info | requests; the first start of a continuous job, and its starts after a backoff; how one-off and cron runs ended; other failures, and the handlers that they call; shutdown |
+//! | warn | a run has failed, with its last lines of output: the first in a row, and the last; one cannot be started or is deferred, is unhealthy or not ready any more, a job is given up, something had to be killed; a log file cannot be written or rotated, or can be again; a handler cannot be called |
+//! | info | requests; that a run is ready; the first start of a continuous job, and its starts after a backoff; how one-off and cron runs ended; other failures, and the handlers that they call; shutdown |
 //! | debug | everything else, such as starts and ends without a backoff |
 
 use super::console::Console;
@@ -60,7 +60,7 @@ fn level(kind: &EventKind) -> LogLevel {
     let is_continuous = job_type == JobType::Continuous;
     match what {
         Happened::Created | Happened::Expired | Happened::Removed { .. } => Debug,
-        Happened::Replaced => Info,
+        Happened::Replaced | Happened::Ready { .. } => Info,
         Happened::Asked(request) => match request {
             Request::Start | Request::Restart | Request::Kill | Request::Remove => Info,
             Request::Run | Request::Signal(_) => Debug,
@@ -82,6 +82,7 @@ fn level(kind: &EventKind) -> LogLevel {
                 Debug
             }
         }
+        Happened::Unready { .. } | Happened::Unhealthy { .. } => Warn,
         Happened::Overdue { .. } | Happened::Unseen { .. } | Happened::ExitsAtOnce => Warn,
         Happened::Restarting { after, .. } => {
             if after.is_zero() {
@@ -112,7 +113,8 @@ fn level_of_ending(ending: &Ending, job_type: JobType) -> LogLevel {
         (Reason::SpawnFailed, ..) => Warn,
         (Reason::Killed, ..) | (_, true, JobType::Continuous) => Debug,
         (_, true, JobType::OneOff | JobType::Cron) => Info,
-        (Reason::Exited | Reason::Signaled | Reason::TimedOut, false, _) => Info,
+        (Reason::Exited | Reason::Signaled, false, _) => Info,
+        (Reason::TimedOut | Reason::Unhealthy | Reason::NotReady, false, _) => Info,
     }
 }
 
@@ -129,6 +131,8 @@ mod tests {
             (Reason::Exited, false, [Info, Info, Info]),
             (Reason::Signaled, false, [Info, Info, Info]),
             (Reason::TimedOut, false, [Info, Info, Info]),
+            (Reason::Unhealthy, false, [Info, Info, Info]),
+            (Reason::NotReady, false, [Info, Info, Info]),
             (Reason::Killed, true, [Debug, Debug, Debug]),
             (Reason::SpawnFailed, false, [Warn, Warn, Warn]),
         ] {

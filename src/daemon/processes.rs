@@ -177,6 +177,11 @@ impl Processes {
                     };
                     supervisor.handle_rest(is_left.unwrap_or(false), now);
                 }
+                Action::Probe { key, check } => {
+                    let error = format!("probes of the kind {} are not built yet", check.kind());
+                    supervisor.handle_probe(key, Err(error), now);
+                }
+                Action::EndProbe { .. } => {}
                 Action::Measure => self.meter.begin(),
                 Action::ReopenLogFiles { number } => files.reopen(number),
                 Action::Exit { code } => exit = Some(code),

@@ -15,6 +15,7 @@ mod parse;
 mod probe;
 mod read;
 mod run;
+mod search;
 mod signal;
 pub mod spec;
 pub mod tag;
@@ -36,6 +37,7 @@ pub use parse::{
 };
 pub use read::{LogEnd, LogPlace};
 pub use run::{Ending, Reason, RunEnd, RunRecord, Trigger};
+pub use search::TextSearch;
 pub use signal::Signal;
 pub use spec::JobSpec;
 pub use value::Value;

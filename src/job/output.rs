@@ -109,6 +109,13 @@ impl Capture {
         self.kept = None;
     }
 
+    /// The newest bytes that are kept, so many at most.
+    pub fn newest(&self, most: usize) -> Vec<u8> {
+        let Some(kept) = &self.kept else { return Vec::new() };
+        let skipped = kept.bytes.len().saturating_sub(most);
+        kept.bytes.iter().skip(skipped).copied().collect()
+    }
+
     /// The memory, in bytes, that what is kept takes.
     pub fn allocated(&self) -> usize {
         self.kept.as_ref().map_or(0, |kept| kept.allocated())

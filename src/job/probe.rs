@@ -109,6 +109,14 @@ impl Check {
         }
     }
 
+    /// Whether k1s asks, again and again; otherwise the run reports by itself.
+    pub fn is_asked(&self) -> bool {
+        match self {
+            Check::Http { .. } | Check::Tcp(_) | Check::Exec { .. } => true,
+            Check::Log { .. } | Check::Notify | Check::Fd { .. } => false,
+        }
+    }
+
     /// The fields besides the kind that have an effect.
     pub(super) fn fields(&self, role: ProbeRole) -> &'static [&'static str] {
         match (self, role) {
@@ -131,7 +139,7 @@ impl Probe {
     }
 
     /// As the watchdog: how long a run may say nothing.
-    pub(super) fn watchdog(&self) -> Duration {
+    pub fn watchdog(&self) -> Duration {
         self.period(true).saturating_mul(self.failure_threshold)
     }
 }

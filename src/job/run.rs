@@ -19,7 +19,7 @@ pub struct RunRecord {
     /// Why it ended.
     pub reason: Reason,
     /// Whether it succeeded: k1s was asked to stop it, or its exit code is in `successExitCodes`
-    /// and it did not exceed its timeout.
+    /// and it neither exceeded a timeout nor was unhealthy.
     pub success: bool,
     /// When it was started.
     pub started_at: Wall,
@@ -91,6 +91,10 @@ pub enum Reason {
     Signaled,
     /// k1s stopped it, because it exceeded its timeout.
     TimedOut,
+    /// k1s stopped it, because it failed its liveness probe.
+    Unhealthy,
+    /// k1s stopped it, because it was not ready in time.
+    NotReady,
     /// k1s was asked to stop it.
     Killed,
     /// It could not be started.
@@ -145,8 +149,11 @@ impl RunRecord {
 
 impl Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.reason == Reason::TimedOut {
-            f.write_str("exceeded its timeout, and ")?;
+        match self.reason {
+            Reason::TimedOut => f.write_str("exceeded its timeout, and ")?,
+            Reason::Unhealthy => f.write_str("was unhealthy, and ")?,
+            Reason::NotReady => f.write_str("was not ready in time, and ")?,
+            Reason::Exited | Reason::Signaled | Reason::Killed | Reason::SpawnFailed => {}
         }
         match (&self.end, self.reason) {
             (RunEnd::NotSpawned(failure), _) => {
@@ -190,12 +197,21 @@ impl Trigger {
 }
 
 impl Reason {
+    /// Whether k1s stopped the run for a fault of its own: however it ends then, it has failed.
+    pub fn is_fault(self) -> bool {
+        match self {
+            Reason::TimedOut | Reason::Unhealthy | Reason::NotReady => true,
+            Reason::Exited | Reason::Signaled | Reason::Killed | Reason::SpawnFailed => false,
+        }
+    }
+
     /// The name that the API shows.
     pub fn name(self) -> &'static str {
         match self {
             Reason::Exited => "exited",
             Reason::Signaled => "signaled",
             Reason::TimedOut => "timed-out",
+            Reason::Unhealthy | Reason::NotReady => "unhealthy",
             Reason::Killed => "killed",
             Reason::SpawnFailed => "spawn-failed",
         }
@@ -241,6 +257,18 @@ mod tests {
                 Reason::TimedOut,
                 bad,
                 "exceeded its timeout, and ended with exit code 0 after 1.2 s",
+            ),
+            (
+                code(0),
+                Reason::Unhealthy,
+                bad,
+                "was unhealthy, and ended with exit code 0 after 1.2 s",
+            ),
+            (
+                signal(),
+                Reason::NotReady,
+                bad,
+                "was not ready in time, and was ended by SIGTERM after 1.2 s",
             ),
             (
                 RunEnd::NotSpawned(Rc::new(failure)),

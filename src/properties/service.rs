@@ -197,6 +197,10 @@ impl Service {
                     self.supervisor.handle_exit(pid, ExitStatus::Signal(signal), false, self.now);
                 }
             }
+            Action::Probe { key, .. } => {
+                self.supervisor.handle_probe(key, Ok("well".to_owned()), self.now);
+            }
+            Action::EndProbe { .. } => {}
             Action::Rest { .. } => self.supervisor.handle_rest(false, self.now),
             Action::Survey { run, .. } => {
                 self.supervisor.handle_survey(run, Left::Nothing, self.now)

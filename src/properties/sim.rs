@@ -29,6 +29,7 @@
 mod calls;
 mod depend;
 mod followers;
+mod probes;
 mod readers;
 mod rng;
 mod specs;
@@ -48,6 +49,7 @@ use crate::time::{Mono, Now, Wall};
 
 use calls::Calls;
 use followers::{Followers, Scene};
+use probes::{Patience, Probes, SIGN, Signs};
 use rng::Rng;
 use world::World;
 use written::Written;
@@ -100,6 +102,7 @@ struct Sim {
     leaders: BTreeSet<Pid>,
     /// Runs whose first process was collected, and whose end was not reported yet.
     draining: Vec<(RunKey, Pid, ExitStatus)>,
+    probes: Probes,
     shutdown: Option<ShutdownModel>,
     exited: bool,
     /// The core does not know of the last clock step yet.
@@ -133,6 +136,7 @@ struct JobModel {
     /// The longest grace period, the shortest timeout and the shortest period that it ever had.
     grace: u64,
     timeout: Option<u64>,
+    patience: Patience,
     period: u64,
     replaces: bool,
     allows: bool,
@@ -159,6 +163,7 @@ struct RunModel {
     told: u64,
     /// What was told last was not all.
     was_part: bool,
+    signs: Signs,
 }
 
 struct ShutdownModel {
@@ -196,6 +201,7 @@ impl Sim {
             runs: BTreeMap::new(),
             leaders: BTreeSet::new(),
             draining: Vec::new(),
+            probes: Probes::default(),
             shutdown: None,
             exited: false,
             is_step_unseen: false,
@@ -308,7 +314,8 @@ impl Sim {
         match self.rng.below(100) {
             0..=34 => self.reap(),
             35..=39 => self.report_ends(),
-            40..=49 => self.write(),
+            40..=46 => self.write(),
+            47..=49 => self.hear(),
             50..=52 => self.step_clock(),
             53..=55 if self.is_step_unseen => {
                 self.is_step_unseen = false;
@@ -399,6 +406,8 @@ impl Sim {
         let run = self.rng.pick(&runs);
         let bytes = written::something(&mut self.writes, &mut self.rng);
         let stream = self.rng.pick(&STREAMS);
+        let text = String::from_utf8_lossy(&bytes);
+        self.runs.get_mut(&run).unwrap().signs.good |= text.contains(SIGN);
         self.supervisor.handle_output(run, stream, &bytes, self.now);
         let job = self.jobs.get_mut(&run.job).unwrap();
         job.written += bytes.len() as u64;
@@ -492,6 +501,7 @@ impl Sim {
             Ok(Put::Replaced) => {
                 self.check_no_tangle(id);
                 let (key, old) = old.unwrap();
+                self.forget_failures(key);
                 let job = self.jobs.get_mut(&key).unwrap();
                 job.is_replaced = true;
                 job.learn(&spec);
@@ -532,6 +542,7 @@ impl Sim {
             deferred: BTreeSet::new(),
             grace: 0,
             timeout: None,
+            patience: Patience::default(),
             period: u64::MAX,
             replaces: false,
             allows: false,
@@ -632,6 +643,8 @@ impl Sim {
                     self.notice_shutdown();
                 }
             }
+            Action::Probe { key, check } => self.begin_attempt(key, &check),
+            Action::EndProbe { key } => self.end_attempt(key),
             Action::Rest { .. } => panic!("k1s is not the first process"),
             Action::Measure => self.tell_usage(),
             Action::ReopenLogFiles { number } => {
@@ -695,6 +708,7 @@ impl Sim {
             || job.replaces
             || job.renews
             || job.timeout.is_some_and(|timeout| lived >= timeout)
+            || job.patience.may_be_over(&model.signs, lived)
     }
 
     fn exit(&mut self) {
@@ -795,6 +809,7 @@ impl Sim {
         assert!(self.supervisor.live_runs() >= self.leaders.len());
         assert!(self.supervisor.output_memory() <= self.settings.output_memory);
         self.check_jobs();
+        self.check_health();
         self.check_totals();
         self.check_grace();
         self.check_shutdown();
@@ -933,6 +948,7 @@ impl JobModel {
         self.grace = self.grace.max(spec.stop.timeout.as_millis() as u64);
         let timeout = spec.timeout.map(|timeout| timeout.as_millis() as u64);
         self.timeout = [self.timeout, timeout].into_iter().flatten().min();
+        self.patience.learn(spec);
         self.reasons += 1;
         self.renews |= spec.depends_on.values().any(|on| on.restart);
         if let Kind::Cron(cron) = &spec.kind {
@@ -991,7 +1007,8 @@ impl JobModel {
         ] {
             let progress = job.progress(milestone);
             // Beside a run that is still to start, or is being stopped, another may be running.
-            let is_beside = milestone == Milestone::Ready && self.allows;
+            let may_wait = self.allows || job.spec().readiness.is_some();
+            let is_beside = milestone == Milestone::Ready && may_wait;
             let is_reached = progress == Progress::Reached;
             assert!(is_reached == is_so || is_beside, "{}, {state:?}: {milestone:?}", self.id);
             let before = self.never.get(&milestone).copied();
@@ -1102,8 +1119,11 @@ impl Tally {
 }
 
 /// All of these must happen in a run of many seeds, or it has not tested everything.
-pub const EVENTS: [&str; 39] = [
+pub const EVENTS: [&str; 45] = [
     "action",
+    "answer",
+    "attempt",
+    "attempt given up",
     "blocked",
     "call refused",
     "called",
@@ -1123,9 +1143,11 @@ pub const EVENTS: [&str; 39] = [
     "look not whole",
     "lost told",
     "measure",
+    "notice",
     "orphans",
     "pass",
     "put",
+    "ready",
     "remove",
     "renewed",
     "restart",
@@ -1140,6 +1162,7 @@ pub const EVENTS: [&str; 39] = [
     "step",
     "survey",
     "tangled",
+    "unhealthy",
     "unknown orphan",
     "waits",
 ];

@@ -4,7 +4,8 @@
 use std::rc::Rc;
 
 use super::handler::Call;
-use super::{JobKey, RunKey};
+use super::{JobKey, ProbeKey, RunKey};
+use crate::job::spec::Check;
 use crate::job::{JobId, JobSpec, Pid, Signal};
 
 /// Something to do to processes.
@@ -48,6 +49,21 @@ pub enum Action {
         /// Whether to ask them to end first, by SIGTERM and SIGCONT; later only whether any is
         /// left.
         ask: bool,
+    },
+    /// Make one attempt of a probe: a request by HTTP, or a connection by TCP. Answer with
+    /// [`Supervisor::handle_probe`](super::Supervisor::handle_probe), unless
+    /// [`Action::EndProbe`] comes first.
+    Probe {
+        /// Whose attempt it is.
+        key: ProbeKey,
+        /// What to ask: of the kinds `http` and `tcp` alone.
+        check: Check,
+    },
+    /// Give up the attempt: it has timed out, or its run has ended. No answer is expected. It may
+    /// have been answered since.
+    EndProbe {
+        /// Whose attempt it is.
+        key: ProbeKey,
     },
     /// Find out what all runs use. Report each with
     /// [`Supervisor::handle_usage`](super::Supervisor::handle_usage), and finish with

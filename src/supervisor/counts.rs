@@ -25,6 +25,8 @@ pub enum RunOutcome {
     Failed,
     /// It exceeded its timeout.
     TimedOut,
+    /// It was not ready in time, or failed its liveness probe.
+    Unhealthy,
     /// k1s was asked to stop it.
     Killed,
     /// It could not be started.
@@ -61,10 +63,11 @@ type Written = [u64; 2];
 
 impl RunOutcome {
     /// Each of them once.
-    pub const ALL: [RunOutcome; 5] = [
+    pub const ALL: [RunOutcome; 6] = [
         RunOutcome::Succeeded,
         RunOutcome::Failed,
         RunOutcome::TimedOut,
+        RunOutcome::Unhealthy,
         RunOutcome::Killed,
         RunOutcome::SpawnFailed,
     ];
@@ -75,6 +78,7 @@ impl RunOutcome {
             RunOutcome::Succeeded => "succeeded",
             RunOutcome::Failed => "failed",
             RunOutcome::TimedOut => "timed-out",
+            RunOutcome::Unhealthy => "unhealthy",
             RunOutcome::Killed => "killed",
             RunOutcome::SpawnFailed => "spawn-failed",
         }
@@ -85,6 +89,7 @@ impl RunOutcome {
             Reason::Exited | Reason::Signaled if record.success => RunOutcome::Succeeded,
             Reason::Exited | Reason::Signaled => RunOutcome::Failed,
             Reason::TimedOut => RunOutcome::TimedOut,
+            Reason::Unhealthy | Reason::NotReady => RunOutcome::Unhealthy,
             Reason::Killed => RunOutcome::Killed,
             Reason::SpawnFailed => RunOutcome::SpawnFailed,
         }
@@ -260,7 +265,7 @@ mod tests {
         run(&mut supervisor, ExitStatus::Signal(Signal::KILL), &mut now);
         let counts = supervisor.job("a").unwrap().counts().unwrap().clone();
         let outcomes = |of: &dyn Fn(RunOutcome) -> u64| RunOutcome::ALL.map(of);
-        assert_eq!(outcomes(&|outcome| counts.runs(outcome)), [1, 1, 0, 0, 0]);
+        assert_eq!(outcomes(&|outcome| counts.runs(outcome)), [1, 1, 0, 0, 0, 0]);
         assert_eq!(counts.output(Stream::Stderr), 6);
         assert_eq!(counts.last_success(), Some(success));
         assert_eq!(counts.durations().sum(), Duration::from_secs(4));
@@ -269,7 +274,7 @@ mod tests {
         supervisor.create(id, spec("x"), now).unwrap();
         assert_eq!(supervisor.job("a").unwrap().counts(), None, "it is another one");
         let totals = supervisor.totals();
-        assert_eq!(outcomes(&|outcome| totals.runs(outcome)), [1, 1, 0, 0, 0]);
+        assert_eq!(outcomes(&|outcome| totals.runs(outcome)), [1, 1, 0, 0, 0, 0]);
         assert_eq!(totals.output(Stream::Stderr), 6);
     }
 }

@@ -123,6 +123,25 @@ pub enum Happened {
         /// Which run.
         run: u64,
     },
+    /// A run with `readiness` is ready.
+    Ready {
+        /// Which run.
+        run: u64,
+    },
+    /// A run that was ready is not any more.
+    Unready {
+        /// Which run.
+        run: u64,
+        /// Why.
+        why: String,
+    },
+    /// A run was not ready in time or is not well, and is stopped.
+    Unhealthy {
+        /// Which run.
+        run: u64,
+        /// Why.
+        why: String,
+    },
     /// It will be started again.
     Restarting {
         /// The delay.

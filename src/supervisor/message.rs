@@ -10,7 +10,7 @@ use super::due::Due;
 use super::life::{Job, Next, Outcome, Phase, Then};
 use super::run::{End, Kill, Leader, Run, RunState};
 use super::{Milestone, Progress, Supervisor, Timer};
-use crate::job::spec::{Condition, Kind};
+use crate::job::spec::{Check, Condition, Kind};
 use crate::job::{Pid, Reason, Signal};
 use crate::time::{Mono, Now, Span};
 
@@ -21,7 +21,9 @@ impl Supervisor {
         let before =
             self.core.leaving.get(job.id()).and_then(|key| self.jobs.get(key)).map(Box::as_ref);
         let removal = self.core.timers.deadline(&Timer::Job(job.key()));
-        Message { supervisor: self, job, before, removal, now }.to_string()
+        let newest = job.runs.last().map(|run| Timer::Ready(run.key));
+        let start_timeout = newest.and_then(|timer| self.core.timers.deadline(&timer));
+        Message { supervisor: self, job, before, removal, start_timeout, now }.to_string()
     }
 }
 
@@ -32,6 +34,8 @@ struct Message<'a> {
     before: Option<&'a Job>,
     /// When a job that has ended removes itself.
     removal: Option<Mono>,
+    /// By when its newest run must be ready.
+    start_timeout: Option<Mono>,
     now: Now,
 }
 
@@ -116,6 +120,8 @@ impl Message<'_> {
             RunState::Stopping { why, .. } => {
                 f.write_str(match why {
                     Reason::TimedOut => "has exceeded its timeout, and is being stopped",
+                    Reason::Unhealthy => "is unhealthy, and is being stopped",
+                    Reason::NotReady => "was not ready in time, and is being stopped",
                     Reason::Exited | Reason::Signaled | Reason::Killed | Reason::SpawnFailed => {
                         "is being stopped, because the next run replaces it"
                     }
@@ -142,6 +148,7 @@ impl Message<'_> {
             runs => write!(f, ", next to {} other runs", runs - 1)?,
         }
         self.history(lived, f)?;
+        self.health(run, f)?;
         if let Some(timeout) = run.spec.timeout {
             let left = self.until(run.started.mono + timeout);
             write!(f, "; its timeout comes in {left}")?;
@@ -162,6 +169,37 @@ impl Message<'_> {
             | Phase::Ended { .. }
             | Phase::Expired
             | Phase::Gone => Ok(()),
+        }
+    }
+
+    /// What is to be said of its health, and what it says itself.
+    fn health(&self, run: &Run, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(health) = &run.health else { return Ok(()) };
+        if health.is_ending() {
+            f.write_str("; it is about to end")?;
+        } else if !run.is_ready() {
+            f.write_str("; is not ready yet: ")?;
+            match (self.job.last_probe().filter(|last| !last.ok), &run.spec.readiness) {
+                (Some(last), _) => f.write_str(first_line(&last.message))?,
+                (None, Some(readiness)) => f.write_str(match &readiness.check {
+                    Check::Http { .. } | Check::Tcp(_) | Check::Exec { .. } => {
+                        "too few attempts have succeeded so far"
+                    }
+                    Check::Log { .. } => "no line contains the text that it waits for",
+                    Check::Notify => "it has not said READY=1",
+                    Check::Fd { .. } => "it has written no newline to its descriptor",
+                })?,
+                (None, None) => {}
+            }
+            if let Some(at) = self.start_timeout {
+                write!(f, "; it has {} left to become ready", self.until(at))?;
+            }
+        } else if health.is_reloading() {
+            f.write_str("; it loads its configuration again")?;
+        }
+        match health.status() {
+            Some(status) => write!(f, "; it says: {}", first_line(status)),
+            None => Ok(()),
         }
     }
 
@@ -339,6 +377,14 @@ impl Message<'_> {
     }
 }
 
+/// The beginning of what others have written: a part of a sentence.
+fn first_line(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    let end = line.find(char::is_control).unwrap_or(line.len());
+    let end = end.min(line.floor_char_boundary(LONGEST_QUOTE));
+    line.get(..end).unwrap_or_default()
+}
+
 /// Why a job has not reached what another waits for, unless it is on its way.
 fn why_not_yet(job: &Job, condition: Condition, f: &mut Formatter<'_>) -> fmt::Result {
     let milestone = match condition {
@@ -363,4 +409,6 @@ fn why_not_yet(job: &Job, condition: Condition, f: &mut Formatter<'_>) -> fmt::R
 
 /// How many jobs are named that a job waits for.
 const NAMED: usize = 3;
+/// Of what others have written, in bytes.
+const LONGEST_QUOTE: usize = 100;
 const OUTPUT_IS_READ: &str = "has ended, and the last of its output is being read";

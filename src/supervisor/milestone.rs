@@ -6,7 +6,7 @@
 use super::RunKey;
 use super::depend::Standing;
 use super::life::{Job, Outcome, Phase, Then};
-use super::run::RunState;
+use super::run::Run;
 use crate::job::spec::{Kind, RestartPolicy};
 
 /// What can be waited for.
@@ -14,7 +14,7 @@ use crate::job::spec::{Kind, RestartPolicy};
 pub enum Milestone {
     /// It has a process that was not asked to end, or has ended for good with success.
     Started,
-    /// It has a process that was not asked to end, or has ended for good with success.
+    /// It has a process that was not asked to end and is ready, or has ended for good with success.
     Ready,
     /// It has ended for good, with success.
     Succeeded,
@@ -60,23 +60,24 @@ impl Job {
             (_, Some(Outcome::Failed | Outcome::Killed)) => Progress::Never,
             (Milestone::Succeeded, None) if !self.may_succeed() => Progress::Never,
             (Milestone::Succeeded, None) => Progress::NotYet,
-            (Milestone::Started | Milestone::Ready, None) => self.readiness(),
+            (Milestone::Started, None) => self.some_run(Run::is_running),
+            (Milestone::Ready, None) => self.some_run(Run::is_ready),
         }
     }
 
     /// What it has reached, and with which run: with the newest that runs, or has ended.
     pub(super) fn standing(&self) -> Standing {
-        let is_running = |state: &RunState| matches!(state, RunState::Running { .. });
-        let running = self.runs.iter().rev().find(|run| is_running(&run.state));
         let ended = self.last.as_ref().map_or(0, |last| last.run);
         let with = |milestone, number| {
             let is_reached = self.progress(milestone) == Progress::Reached;
             is_reached.then_some(RunKey { job: self.key, number })
         };
-        let newest = running.map_or(ended, |run| run.key.number);
+        let newest = |is_it: fn(&Run) -> bool| {
+            self.runs.iter().rev().find(|run| is_it(run)).map_or(ended, |run| run.key.number)
+        };
         Standing {
-            started: with(Milestone::Started, newest),
-            ready: with(Milestone::Ready, newest),
+            started: with(Milestone::Started, newest(Run::is_running)),
+            ready: with(Milestone::Ready, newest(Run::is_ready)),
             succeeded: with(Milestone::Succeeded, ended),
             ended: with(Milestone::Ended, ended),
         }
@@ -85,6 +86,28 @@ impl Job {
     /// Whether it has no run, and will have none without a request.
     fn is_idle(&self) -> bool {
         matches!(&self.phase, Phase::Idle { pending: None } if self.runs.is_empty())
+    }
+
+    /// Whether k1s is not ready because of it: it has `readiness`, is meant to run, and is not
+    /// ready. One that was given up is still meant to.
+    pub(super) fn is_missing(&self) -> bool {
+        let is_meant = match &self.phase {
+            Phase::Waiting { .. }
+            | Phase::Active
+            | Phase::Backoff { .. }
+            | Phase::Scheduled { .. }
+            | Phase::Idle { pending: Some(_) }
+            | Phase::Stopping { then: Then::Begin(_) | Then::StayEnded(Outcome::Failed) }
+            | Phase::Ended { outcome: Outcome::Failed, .. } => !self.kill_requested,
+            Phase::Stopping {
+                then: Then::End(_) | Then::StayEnded(_) | Then::Idle | Then::Gone,
+            }
+            | Phase::Ended { outcome: Outcome::Succeeded | Outcome::Killed, .. }
+            | Phase::Idle { pending: None }
+            | Phase::Expired
+            | Phase::Gone => false,
+        };
+        is_meant && self.spec.readiness.is_some() && !self.runs.iter().any(Run::is_ready)
     }
 
     /// Whether it may still succeed without a request.
@@ -99,10 +122,9 @@ impl Job {
         }
     }
 
-    fn readiness(&self) -> Progress {
-        let is_running = |state: &RunState| matches!(state, RunState::Running { .. });
+    fn some_run(&self, is_it: impl Fn(&Run) -> bool) -> Progress {
         match &self.phase {
-            _ if self.runs.iter().any(|run| is_running(&run.state)) => Progress::Reached,
+            _ if self.runs.iter().any(is_it) => Progress::Reached,
             Phase::Scheduled { due: None, pending: None } if self.runs.is_empty() => {
                 Progress::Never
             }

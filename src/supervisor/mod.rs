@@ -19,6 +19,7 @@
 //! - `request.rs` holds what users ask of jobs, `shutdown.rs` how everything is stopped,
 //!   `action.rs` what the supervisor wants done, `event.rs` what it reports.
 //! - [`Call`] (`handler.rs`) is the failure of a job for the job that handles it.
+//! - `Health` (`health.rs`) is whether a run is ready and well, as its probes find out.
 //! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
 //! - `Dependencies` (`depend.rs`) is the graph of which job waits for which.
 //! - [`Counts`] (`counts.rs`) are the counters for metrics, [`Usage`] (`measure.rs`) the memory and
@@ -37,7 +38,8 @@
 //! call reports its outcome. Each end of a child is reported exactly once: to
 //! [`Supervisor::handle_collected`], and if it was the first process of a run, after all of its
 //! output, to [`Supervisor::handle_run_ended`]. Every [`Action::Survey`],
-//! [`Action::Measure`] and [`Action::ReopenLogFiles`] is answered.
+//! [`Action::Measure`] and [`Action::ReopenLogFiles`] is answered, and every [`Action::Probe`]
+//! unless [`Action::EndProbe`] comes first.
 
 mod action;
 mod backoff;
@@ -46,6 +48,7 @@ mod depend;
 mod due;
 mod event;
 mod handler;
+mod health;
 mod histogram;
 mod life;
 mod logfile;
@@ -66,6 +69,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
+use crate::job::notice::Notice;
 use crate::job::tag::RunTag;
 use crate::job::{ExitStatus, JobId, Pid, SpawnFailure, Stream};
 use crate::time::{Mono, Now};
@@ -78,6 +82,7 @@ pub use depend::Tangle;
 pub use due::Skipped;
 pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
 pub use handler::{Call, NotCalled};
+pub use health::{LastProbe, ProbeKey};
 pub use histogram::Histogram;
 pub use life::Job;
 use logfile::Reopenings;
@@ -183,6 +188,8 @@ struct Core {
     measurements: Measurements,
     reopenings: Reopenings,
     live_runs: usize,
+    /// The jobs because of which k1s is not ready.
+    missing: BTreeSet<JobKey>,
     /// Something was freed since deferred runs were last tried.
     has_freed: bool,
     shutdown: Option<Shutdown>,
@@ -199,6 +206,10 @@ enum Timer {
     Retry(RunKey),
     /// A run has exceeded its timeout.
     Timeout(RunKey),
+    /// A run is not ready in time.
+    Ready(RunKey),
+    /// The next attempt of a probe, the time-out of an attempt, or the end of a watchdog's patience.
+    Probe(ProbeKey),
     /// The grace period of a run is over.
     Kill(RunKey),
     /// It is time to look again for leftovers of a run.
@@ -237,6 +248,7 @@ impl Supervisor {
                 measurements: Measurements::default(),
                 reopenings: Reopenings::default(),
                 live_runs: 0,
+                missing: BTreeSet::new(),
                 has_freed: false,
                 shutdown: None,
                 owns_namespace: false,
@@ -325,6 +337,12 @@ impl Supervisor {
         self.core.live_runs
     }
 
+    /// Whether every job that has `readiness` and is meant to run is ready, and k1s is not shutting
+    /// down.
+    pub fn is_ready(&self) -> bool {
+        self.core.missing.is_empty() && !self.is_shutting_down()
+    }
+
     /// The limit of [`Supervisor::output_memory`], in bytes.
     pub fn output_memory_limit(&self) -> usize {
         self.core.settings.output_memory
@@ -383,9 +401,23 @@ impl Supervisor {
         let Some(job) = self.jobs.get_mut(&run.job) else {
             return;
         };
-        job.handle_output(run, stream, bytes, &mut self.core, now);
+        let has_changed = job.handle_output(run, stream, bytes, &mut self.core, now);
         self.core.changed.note(Topic::Output(run.job));
         self.keep_output_budget();
+        if has_changed {
+            self.core.note_change(run.job);
+            self.settle(now);
+        }
+    }
+
+    /// The answer to an [`Action::Probe`]: what was found, or what is wrong, for people.
+    pub fn handle_probe(&mut self, key: ProbeKey, answer: Result<String, String>, now: Now) {
+        self.update(key.run.job, now, |job, core| job.handle_probe(key, answer, core, now));
+    }
+
+    /// A run says something about itself.
+    pub fn handle_notice(&mut self, run: RunKey, notice: Notice, now: Now) {
+        self.update(run.job, now, |job, core| job.handle_notice(run, notice, core, now));
     }
 
     /// Drops the oldest output beyond the budget. It grows as runs write, and a little as they end.
@@ -405,7 +437,7 @@ impl Supervisor {
     pub fn handle_collected(&mut self, pid: Pid) -> Option<RunKey> {
         let run = self.core.pids.remove(&pid)?;
         if let Some(job) = self.jobs.get_mut(&run.job) {
-            job.handle_collected(run);
+            job.handle_collected(run, &mut self.core);
             self.core.groups.insert(pid, run);
         }
         Some(run)
@@ -458,6 +490,14 @@ impl Supervisor {
                 }
                 Timer::Timeout(run) => {
                     self.update(run.job, now, |job, core| job.handle_run_timeout(run, core, now));
+                }
+                Timer::Ready(run) => {
+                    self.update(run.job, now, |job, core| job.handle_start_timeout(run, core, now));
+                }
+                Timer::Probe(key) => {
+                    self.update(key.run.job, now, |job, core| {
+                        job.handle_probe_timer(key, core, now)
+                    });
                 }
                 Timer::Kill(run) => {
                     self.update(run.job, now, |job, core| job.handle_grace_over(run, core, now));
@@ -552,6 +592,10 @@ impl Supervisor {
         }
         self.learn_standing(key);
         let Some(job) = self.jobs.get(&key) else { return };
+        match job.is_missing() {
+            true => self.core.missing.insert(key),
+            false => self.core.missing.remove(&key),
+        };
         let end = job.critical_end().map(|exit_code| (exit_code, job.id().clone()));
         if job.is_gone() {
             self.drop_job(key, now);
@@ -592,6 +636,7 @@ impl Supervisor {
             return;
         };
         self.core.timers.cancel(&Timer::Job(key));
+        self.core.missing.remove(&key);
         let has_successor = self.ids.contains_key(job.id());
         job.tell(Happened::Removed { has_successor }, &mut self.core, now);
         self.core.changed.note(Topic::Output(key));

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::handler::Call;
+use super::health::Health;
 use super::measure::Told;
 use super::memory::Place;
 use super::{Action, Core, Owner, RunKey, Target, Timer};
@@ -49,6 +50,8 @@ pub(super) struct Run {
     pub(super) place: Option<Place>,
     /// How often it was deferred.
     pub(super) deferrals: u32,
+    /// Whether it is ready and well, if that is asked, from when it has a process.
+    pub(super) health: Option<Box<Health>>,
     /// The last report about the memory and CPU time of its processes.
     pub(super) told: Told,
 }
@@ -127,6 +130,7 @@ impl Run {
             stderr: Capture::new(limit),
             place: None,
             deferrals: 0,
+            health: None,
             told: Told::default(),
         }
     }
@@ -170,6 +174,25 @@ impl Run {
         }
     }
 
+    /// Whether it has a process that was not asked to end.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.state, RunState::Running { .. })
+    }
+
+    /// The same, and that it is ready.
+    pub(super) fn is_ready(&self) -> bool {
+        let is_asked = self.spec.readiness.is_some();
+        let has_said = self.health.as_ref().is_some_and(|health| health.is_ready());
+        self.is_running() && (has_said || !is_asked)
+    }
+
+    /// Its first process has ended, or is asked to.
+    pub(super) fn end_health(&mut self, core: &mut Core) {
+        if let Some(health) = &mut self.health {
+            health.end(core);
+        }
+    }
+
     /// Enters a state: sets its timers, and cancels those of the old state.
     pub(super) fn enter(&mut self, state: RunState, core: &mut Core, now: Now) {
         self.leave(core);
@@ -202,6 +225,7 @@ impl Run {
             }
             RunState::Running { .. } => {
                 core.timers.cancel(&Timer::Timeout(self.key));
+                self.end_health(core);
             }
             RunState::Stopping { .. } => {
                 core.timers.cancel(&Timer::Kill(self.key));
@@ -214,7 +238,7 @@ impl Run {
         }
     }
 
-    /// Adopts a new specification that makes no difference to the process.
+    /// Adopts a new specification that makes no difference to the process. Its health is the job's.
     pub(super) fn take_over(&mut self, spec: Rc<JobSpec>, core: &mut Core) {
         self.stdout.set_limit(spec.output.limit_bytes);
         self.stderr.set_limit(spec.output.limit_bytes);
@@ -395,6 +419,38 @@ impl Run {
         (std::mem::replace(&mut self.stdout, none()), std::mem::replace(&mut self.stderr, none()))
     }
 
+    /// The newest output, if it is searched for a sign that the run is ready.
+    pub(super) fn newest_output(&self) -> Vec<(Stream, Vec<u8>)> {
+        if !self.health.as_ref().is_some_and(|health| health.is_searching()) {
+            return Vec::new();
+        }
+        let streams = [(Stream::Stdout, &self.stdout), (Stream::Stderr, &self.stderr)];
+        streams.map(|(stream, capture)| (stream, capture.newest(MOST_SEARCHED))).into()
+    }
+
+    /// It says that it needs time until then for what it is doing: to become ready, to do its work,
+    /// or to end.
+    pub(super) fn extend(&mut self, until: Mono, core: &mut Core) {
+        match &mut self.state {
+            RunState::Running { .. } => {
+                let timeout = Timer::Timeout(self.key);
+                let is_starting =
+                    self.health.as_mut().is_some_and(|health| health.extend(until, core));
+                if let Some(at) = core.timers.deadline(&timeout).filter(|_| !is_starting) {
+                    core.timers.set(timeout, at.max(until));
+                }
+            }
+            RunState::Stopping { kill: Kill::At(at), .. } => {
+                *at = core.bound_by_shutdown(until).max(*at);
+                core.timers.set(Timer::Kill(self.key), *at);
+            }
+            RunState::Queued
+            | RunState::Deferred { .. }
+            | RunState::Stopping { kill: Kill::Unasked | Kill::Sent, .. }
+            | RunState::Clearing { .. } => {}
+        }
+    }
+
     /// Drops its output, which has left the budget.
     pub(super) fn discard_output(&mut self) {
         self.stdout.discard();
@@ -443,6 +499,9 @@ fn survey_after(delay: Duration, now: Now) -> Mono {
     let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     Mono(due.checked_next_multiple_of(millis).unwrap_or(due))
 }
+
+/// How much of the output of a stream is searched when a new specification says what for.
+const MOST_SEARCHED: usize = 64 * 1024;
 
 /// The first delay between surveys; it doubles up to the longest.
 const FIRST_SURVEY: Duration = Duration::from_millis(5);

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::due::Skipped;
+use super::health::LastProbe;
 use super::life::{Job, Outcome, Phase};
 use super::run::{Run, RunState};
 use super::{JobKey, Origin};
@@ -91,6 +92,22 @@ impl Job {
     /// The first process of the newest run, while it lives.
     pub fn pid(&self) -> Option<Pid> {
         self.runs.iter().rev().find_map(Run::pid)
+    }
+
+    /// Whether the newest run that has a process is ready; `None` when there is none.
+    pub fn ready(&self) -> Option<bool> {
+        self.runs.iter().rev().find(|run| run.pid().is_some()).map(Run::is_ready)
+    }
+
+    /// What came of the last attempt to find out whether a run is ready or well.
+    pub fn last_probe(&self) -> Option<&LastProbe> {
+        self.last_probe.as_deref()
+    }
+
+    /// What the newest run says that it is doing.
+    pub fn status(&self) -> Option<&str> {
+        let health = self.runs.iter().rev().find_map(|run| run.health.as_ref())?;
+        health.status()
     }
 
     /// How often the supervisor has restarted it.

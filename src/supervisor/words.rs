@@ -26,6 +26,9 @@ impl Happened {
             | Happened::Overdue { run }
             | Happened::Unseen { run }
             | Happened::Calls { run, .. }
+            | Happened::Ready { run }
+            | Happened::Unready { run, .. }
+            | Happened::Unhealthy { run, .. }
             | Happened::LogFile { run, .. } => Some(*run),
             Happened::Ended { ending, .. } => Some(ending.run),
             Happened::Created
@@ -97,6 +100,9 @@ impl Display for Happened {
             Happened::Unseen { .. } => {
                 f.write_str("/proc does not show whether all of its leftovers are gone")
             }
+            Happened::Ready { .. } => f.write_str("is ready"),
+            Happened::Unready { why, .. } => write!(f, "is not ready any more: {why}"),
+            Happened::Unhealthy { why, .. } => write!(f, "is unhealthy, and is stopped: {why}"),
             Happened::Restarting { after, streak } => {
                 write!(f, "restarting in {} ms, number {streak} in a row", after.as_millis())
             }

@@ -146,6 +146,8 @@ fn the_tables_of_what_jobs_show_are_complete() {
     let mut keys: BTreeSet<String> = jobs.iter().flat_map(keys_of).collect();
     // It is there only while a run is deferred.
     keys.insert("error".to_owned());
+    // They are there only when a run has said or shown something.
+    keys.extend(["status", "lastProbe"].map(str::to_owned));
     assert_eq!(names(&rows("| key |")), keys);
     assert_eq!(names(&rows("| key of a result |")), keys_of(&failed).into_iter().collect());
     let states = k1s.get("/?state=none").error();

@@ -29,6 +29,10 @@
 //! why ID                        its message
 //! progress ID                   how far it has come
 //! memory | timers
+//! answer RUN ROLE ok|fail TEXT  the attempt of a probe is answered: readiness or liveness
+//! notice RUN WHAT               ready, reloading, stopping, watchdog, trigger, newline, TIME more
+//! print RUN STREAM TEXT         it writes a text
+//! readyz                        whether k1s is ready
 //! told                          the events since the last time
 //! ```
 //!
@@ -47,14 +51,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use k1s::calendar::format_rfc3339;
-use k1s::job::spec::Kind;
+use k1s::job::notice::Notice;
+use k1s::job::spec::{Kind, ProbeRole};
 use k1s::job::{
     ExitStatus, JobId, JobSpec, Pid, RunRecord, Signal, SpawnFailure, Spelling, Stream, Value,
 };
 use k1s::schedule::Schedule;
 use k1s::supervisor::{
-    Action, EventKind, EventRead, Job, JobKey, Left, Milestone, Owner, Put, Refusal, RunKey,
-    Settings, Supervisor, Target, Vitals,
+    Action, EventKind, EventRead, Job, JobKey, Left, Milestone, Owner, ProbeKey, Put, Refusal,
+    RunKey, Settings, Supervisor, Target, Vitals,
 };
 use k1s::time::{Mono, Now, Wall};
 
@@ -197,7 +202,17 @@ impl Stage {
             "gone" => assert!(self.left.remove(words[0]), "{} has left nothing", words[0]),
             "freed" => self.supervisor.handle_freed(now),
             "orphan" => self.supervisor.handle_orphans_reaped(now),
-            "write" => self.write(words[0], words[1], words[2].parse().unwrap()),
+            "write" => self.write(words[0], words[1], &vec![b'x'; words[2].parse().unwrap()]),
+            "print" => {
+                let text = rest.splitn(3, ' ').nth(2).unwrap();
+                self.write(words[0], words[1], text.as_bytes());
+            }
+            "answer" => self.answer(rest),
+            "notice" => {
+                let run = self.run(words[0]);
+                self.supervisor.handle_notice(run, notice(&words[1..]), now);
+            }
+            "readyz" => self.say(format!("ready {}", self.supervisor.is_ready())),
             "+" => self.pass(time(words[0])),
             "late" => {
                 self.now = later(now, time(words[0]));
@@ -276,12 +291,24 @@ impl Stage {
         self.collected.insert(name.to_owned(), run);
     }
 
-    fn write(&mut self, name: &str, stream: &str, bytes: usize) {
+    fn write(&mut self, name: &str, stream: &str, bytes: &[u8]) {
+        let run = self.run(name);
+        let stream = if stream == "stdout" { Stream::Stdout } else { Stream::Stderr };
+        self.supervisor.handle_output(run, stream, bytes, self.now);
+    }
+
+    fn answer(&mut self, rest: &str) {
+        let words: Vec<&str> = rest.splitn(4, ' ').collect();
+        let key = ProbeKey { run: self.run(words[0]), role: role(words[1]) };
+        let text = words.get(3).copied().unwrap_or_default().to_owned();
+        let answer = if words[2] == "ok" { Ok(text) } else { Err(text) };
+        self.supervisor.handle_probe(key, answer, self.now);
+    }
+
+    fn run(&self, name: &str) -> RunKey {
         let (id, number) = name.split_once('/').unwrap();
         let job = self.supervisor.job(id).unwrap().key();
-        let run = RunKey { job, number: number.parse().unwrap() };
-        let stream = if stream == "stdout" { Stream::Stdout } else { Stream::Stderr };
-        self.supervisor.handle_output(run, stream, &vec![b'x'; bytes], self.now);
+        RunKey { job, number: number.parse().unwrap() }
     }
 
     /// Lets time pass, and calls the core whenever it wants.
@@ -346,6 +373,14 @@ impl Stage {
                 if !is_left {
                     self.supervisor.handle_group_gone(run, self.now);
                 }
+            }
+            Action::Probe { key, check } => {
+                let role = format!("{:?}", key.role).to_lowercase();
+                self.say(format!("asks {} {} {role}", self.name(key.run), check.kind()));
+            }
+            Action::EndProbe { key } => {
+                let role = format!("{:?}", key.role).to_lowercase();
+                self.say(format!("gives up {} {role}", self.name(key.run)));
             }
             Action::Rest { ask } => self.say(format!("what belongs to no job, asked {ask}")),
             Action::Measure => self.supervisor.handle_measured(Vitals::default()),
@@ -532,6 +567,13 @@ fn appearance(job: &Job, now: Now) -> String {
     if let Some(Pid(pid)) = job.pid() {
         write!(text, " {pid}").unwrap();
     }
+    if job.spec().readiness.is_some() {
+        text += match job.ready() {
+            Some(true) => ", ready",
+            Some(false) => ", not ready",
+            None => "",
+        };
+    }
     if let Some(error) = job.error() {
         write!(text, " ({error})").unwrap();
     }
@@ -546,6 +588,28 @@ fn appearance(job: &Job, now: Now) -> String {
         None => {}
     }
     text
+}
+
+fn role(name: &str) -> ProbeRole {
+    match name {
+        "readiness" => ProbeRole::Readiness,
+        "liveness" => ProbeRole::Liveness,
+        other => panic!("no role: {other:?}"),
+    }
+}
+
+fn notice(words: &[&str]) -> Notice {
+    match words {
+        ["ready"] => Notice::Ready,
+        ["reloading"] => Notice::Reloading,
+        ["stopping"] => Notice::Stopping,
+        ["watchdog"] => Notice::Watchdog,
+        ["trigger"] => Notice::WatchdogTrigger,
+        ["newline"] => Notice::Newline,
+        [more, "more"] => Notice::ExtendTimeout(time(more)),
+        ["status", text @ ..] => Notice::Status(text.join(" ")),
+        other => panic!("no notice: {other:?}"),
+    }
 }
 
 fn ending(record: &RunRecord) -> String {

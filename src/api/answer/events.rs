@@ -180,6 +180,9 @@ fn name(kind: &EventKind) -> &'static str {
             Happened::Deferred { .. } => "deferred",
             Happened::Overdue { .. } => "killing",
             Happened::Unseen { .. } | Happened::ExitsAtOnce => "warning",
+            Happened::Ready { .. } => "ready",
+            Happened::Unready { .. } => "unready",
+            Happened::Unhealthy { .. } => "unhealthy",
             Happened::Restarting { .. } => "restarting",
             Happened::Skipped(_) => "skipped",
             Happened::LogFile { .. } => "logfile",
@@ -227,6 +230,9 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
         | Happened::Expired
         | Happened::Overdue { .. }
         | Happened::Unseen { .. }
+        | Happened::Ready { .. }
+        | Happened::Unready { .. }
+        | Happened::Unhealthy { .. }
         | Happened::ExitsAtOnce => Ok(()),
         Happened::Asked(Request::Signal(signal)) => {
             map.serialize_entry("request", "signal")?;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::job::spec::Kind;
+use crate::job::spec::{Kind, ProbeRole};
 use crate::job::{JobSpec, Spelling, Value};
 use crate::schedule::Schedule;
 
+use super::probes;
 use super::rng::Rng;
 
 /// A random job.
@@ -95,6 +96,14 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
         "continuous" => continuous(&mut fields, rng),
         "one-off" => one_off(&mut fields, rng),
         _ => cron(&mut fields, rng),
+    }
+    if kind != "cron" && rng.percent(40) {
+        let readiness = probes::random(ProbeRole::Readiness, rng);
+        if readiness.is_some() && rng.percent(30) {
+            fields.push(format!(r#""startTimeoutSeconds":{}"#, rng.pick(&["0.3", "5"])));
+        }
+        fields.extend(readiness);
+        fields.extend(probes::random(ProbeRole::Liveness, rng));
     }
     if kind != "cron" && rng.below(200) == 0 {
         fields.push(format!(r#""critical":{}"#, rng.pick(&["true", r#""on-failure""#])));

@@ -24,11 +24,13 @@
 //! - `depend.rs`: how it waits for what it depends on.
 //! - `cron.rs`: which scheduled run is next, and whether it may start.
 //! - `stop.rs`: how all of its processes are stopped.
+//! - `health.rs`: what follows from what is found out about the health of its runs.
 //! - `results.rs`: what is kept of runs that have ended.
 
 mod cron;
 mod depend;
 mod handler;
+mod health;
 mod request;
 mod restart;
 mod results;
@@ -42,6 +44,7 @@ use std::time::Duration;
 use super::depend::Bases;
 use super::due::{Due, Moment, Skipped};
 use super::handler::{Call, Failure};
+use super::health::LastProbe;
 use super::memory::OutputMemory;
 use super::run::{End, Run, RunState};
 use super::{Core, Counts, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
@@ -70,6 +73,8 @@ pub struct Job {
     pub(super) last_started: Option<Wall>,
     /// How the newest finished run ended.
     pub(super) last: Option<Ending>,
+    /// What was found out last about a run.
+    pub(super) last_probe: Option<Box<LastProbe>>,
     pub(super) streak: Streak,
     pub(super) restarts: u64,
     /// The newest run was started after a backoff.
@@ -163,6 +168,7 @@ impl Job {
             last_run: 0,
             last_started: None,
             last: None,
+            last_probe: None,
             streak: Streak::default(),
             restarts: 0,
             has_backed_off: false,

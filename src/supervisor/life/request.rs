@@ -191,6 +191,7 @@ impl Job {
         for run in &mut self.runs {
             run.take_over(self.spec.clone(), core);
         }
+        self.take_over_health(core, now);
         if let Phase::Scheduled { pending, .. } = self.phase
             && !has_same_times(&old.kind, &self.spec.kind)
         {

@@ -33,12 +33,14 @@ impl Job {
         core: &mut Core,
         now: Now,
     ) {
+        let run_key = run;
         let Some(run) = self.run_mut(run) else { return };
         run.started = now;
         // If it was deferred, the shortage may be over for the next deferred run, too.
         core.has_freed |= run.deferrals > 0;
         run.enter(RunState::Running { pid }, core, now);
-        let run = run.key.number;
+        self.begin_health(run_key, core, now);
+        let run = run_key.number;
         let streak =
             if std::mem::take(&mut self.has_backed_off) { self.streak.restarts } else { 0 };
         self.last_started = Some(now.wall);
@@ -81,24 +83,26 @@ impl Job {
         self.tell(Happened::Deferred { run: number, error, is_first }, core, now);
     }
 
+    /// Returns whether the job has changed: what was written may make it ready.
     pub(in crate::supervisor) fn handle_output(
         &mut self,
-        run: RunKey,
+        key: RunKey,
         stream: Stream,
         bytes: &[u8],
         core: &mut Core,
         now: Now,
-    ) {
-        if let Some(run) = self.runs.iter_mut().find(|r| r.key == run) {
-            run.append(stream, bytes, &mut self.log_end, core, now);
-            self.count_output(stream, bytes.len(), core);
-        }
+    ) -> bool {
+        let Some(run) = self.runs.iter_mut().find(|run| run.key == key) else { return false };
+        run.append(stream, bytes, &mut self.log_end, core, now);
+        self.count_output(stream, bytes.len(), core);
+        self.look_for_readiness(key, stream, bytes, core, now)
     }
 
     /// The first process of the run was collected: another process may get its pid from now on.
-    pub(in crate::supervisor) fn handle_collected(&mut self, run: RunKey) {
+    pub(in crate::supervisor) fn handle_collected(&mut self, run: RunKey, core: &mut Core) {
         if let Some(run) = self.run_mut(run) {
             run.leader = Leader::Collected;
+            run.end_health(core);
         }
     }
 
@@ -119,7 +123,7 @@ impl Job {
         };
         let (spec, end) = (run.spec.clone(), RunEnd::Process(status));
         let good = spec.is_success(end.exit_code().into());
-        let success = reason == Reason::Killed || (reason != Reason::TimedOut && good);
+        let success = reason == Reason::Killed || (!reason.is_fault() && good);
         let end = self.record(index, end, reason, success, core, now);
         let exits_at_once = reason == Reason::Exited && good && end.lived < AT_ONCE;
         self.count_exit_at_once(exits_at_once, left.is_some(), core, now);
