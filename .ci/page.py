@@ -477,6 +477,28 @@ def restarted(tab, k1s):
     expect(tab.page.locator("#detail")).to_be_hidden()
 
 
+def hidden(tab, k1s):
+    """A tab that nobody looks at gives its connections back, and goes on where it was."""
+    tab.page.clock.install()
+    tab.log_in()
+    k1s.create("ticker", sh("i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo tick $i; sleep 0.1; done; exec sleep 1000"))
+    tab.open("ticker")
+    expect(tab.lines().nth(2)).to_be_attached()
+    turn = "(is) => { Object.defineProperty(document, 'hidden', { value: is, configurable: true }); document.dispatchEvent(new Event('visibilitychange')); }"
+    tab.page.evaluate(turn, True)
+    tab.page.clock.fast_forward(61_000)
+    expect(tab.page.locator("#live")).to_contain_text("not connected")
+    before = len(tab.requests)
+    tab.page.clock.run_for(5_000)
+    assert not [url for url in tab.requests[before:] if "/events" in url], "it asks while nobody looks"
+    tab.page.evaluate(turn, False)
+    tab.page.clock.run_for(5_000)
+    expect(tab.page.locator("#live")).to_contain_text("live")
+    wait_for("lines go on", lambda: tab.page.clock.run_for(500) or tab.lines().count() > 30)
+    numbers = [int(text.split()[1]) for text in tab.lines().all_text_contents()]
+    assert numbers == list(range(1, len(numbers) + 1)), numbers
+
+
 def telephone(tab, k1s):
     tab.log_in()
     k1s.create("web", sh("i=0; while :; do i=$((i+1)); echo \"GET /index.html 200, request $i\"; sleep 0.1; done"))
@@ -518,7 +540,7 @@ def dark(tab, k1s):
 SCENES = [
     (logging_in, DESKTOP), (living_table, DESKTOP), (keyboard, DESKTOP), (output, DESKTOP), (flood, DESKTOP), (history, DESKTOP),
     (verbs, DESKTOP), (creation, DESKTOP), (removal, DESKTOP), (hostile, DESKTOP), (many_jobs, DESKTOP),
-    (restarted, DESKTOP), (telephone, PHONE), (dark, {**DESKTOP, "color_scheme": "dark"}),
+    (restarted, DESKTOP), (hidden, DESKTOP), (telephone, PHONE), (dark, {**DESKTOP, "color_scheme": "dark"}),
 ]
 
 
