@@ -16,7 +16,6 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -119,22 +118,19 @@ fn supervise(
     startup: &Startup,
 ) -> Result<ExitCode, String> {
     let environment = environment();
-    let mut settings = config::load(config, &environment).map_err(|error| error.to_string())?;
-    let has_token = settings.http.token_origin != config::TokenOrigin::Default;
+    let settings = config::load(config, &environment).map_err(|error| error.to_string())?;
+    let has_token = settings.live.token_origin != config::TokenOrigin::Default;
     let is_asked_for = config.is_some() || environment.port.is_some() || has_token;
-    let role = match command {
-        None => Role::Supervisor,
+    let (settings, role) = match command {
+        None => (settings, Role::Supervisor),
         Some(command) => {
-            if !has_token {
-                settings.http.host = Ipv4Addr::LOCALHOST.into();
-            }
             if !is_asked_for {
                 startup.reveal();
             }
-            Role::Init { command, opens_api: is_asked_for }
+            (settings.for_init(), Role::Init { command, opens_api: is_asked_for })
         }
     };
-    let format = settings.log_format;
+    let format = settings.live.log_format;
     let mut daemon = match Daemon::new(settings, role, startup, Clock::of_the_system()) {
         Ok(daemon) => daemon,
         Err(error) => {
@@ -142,6 +138,9 @@ fn supervise(
             return Ok(ExitCode::from(USAGE));
         }
     };
+    if let Some(config) = config {
+        daemon.read_again_from(config.to_owned(), environment);
+    }
     if let Some(address) = daemon.address() {
         if !has_token {
             daemon.say(config::LogLevel::Warn, &DEFAULT_TOKEN_WARNING);

@@ -119,8 +119,9 @@
 //! - State that survives a restart: a pure room `state`, plain data ↔ bytes, that writes
 //!   specifications with `job/write.rs`. Once a turn the daemon appends the jobs that have changed,
 //!   according to the topics.
-//! - Reload: `config` reads everything again, and `supervisor` applies the difference with put and
-//!   remove (`supervisor/request.rs`); `config` says which settings can change without a restart.
+//! - What a reload changes: of jobs, `supervisor/declare.rs`; of settings, those in
+//!   `config::Live`, applied in `daemon/reload.rs`. A setting that needs a restart is in
+//!   `config::Fixed`.
 //! - A command of the client: its file in `client/`, its line in `client::Command` and in `cli`,
 //!   the README's table.
 //! - A system call: `os`, as a function that does one thing and returns its outcome; then an

@@ -30,7 +30,7 @@ use crate::job::{self, Defaults, FieldError, JobId, JobSpec, Value, type_name};
 use crate::supervisor::{Milestone, Put, Refusal, Supervisor};
 use crate::time::Now;
 
-use answer::{Events, Goal, Logs, Reopen, Wait};
+use answer::{Events, Goal, Logs, Reload, Reopen, Wait};
 pub use answer::{Pending, Want};
 use exposition::Format;
 pub use exposition::{Kind, Name};
@@ -50,7 +50,7 @@ pub struct Route {
 }
 
 /// All routes of the API.
-pub const ROUTES: [Route; 19] = [
+pub const ROUTES: [Route; 20] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/ui", Handler::Page),
     route(Method::Get, "/readyz", Handler::Readiness),
@@ -59,6 +59,7 @@ pub const ROUTES: [Route; 19] = [
     route(Method::Get, "/", Handler::List),
     route(Method::Get, "/events", Handler::Events),
     route(Method::Post, "/reopen", Handler::Reopen),
+    route(Method::Post, "/reload", Handler::Reload),
     route(Method::Get, "/job/{id}", Handler::Show),
     route(Method::Post, "/job/{id}", Handler::Create),
     route(Method::Put, "/job/{id}", Handler::Put),
@@ -224,6 +225,7 @@ impl Api {
             }
             Ok(Answer::Wait(wait)) => return Some(Pending::Wait(wait)),
             Ok(Answer::Reopen(reopen)) => return Some(Pending::Reopen(reopen)),
+            Ok(Answer::Reload(reload)) => return Some(Pending::Reload(reload)),
             Err(error) => error.respond(connection, now),
         }
         None
@@ -259,6 +261,7 @@ impl Api {
                 Ok(Answer::Events(Box::new(events)))
             }
             Handler::Reopen => Ok(Answer::Reopen(Reopen::begin(supervisor))),
+            Handler::Reload => Reload::begin(&request.head, supervisor).map(Answer::Reload),
             Handler::Logs => match supervisor.job(id) {
                 Some(job) => Ok(Answer::Logs(Box::new(Logs::of(&request.head, job)?))),
                 None => Err(ApiError::by(Refusal::NotFound, id)),
@@ -383,6 +386,7 @@ enum Handler {
     Logs,
     Events,
     Reopen,
+    Reload,
     Kill,
     Start,
     Restart,
@@ -403,6 +407,7 @@ enum Answer<'a> {
     Metrics(Format),
     Wait(Wait),
     Reopen(Reopen),
+    Reload(Reload),
 }
 
 struct Found<'a> {
@@ -502,6 +507,10 @@ impl ApiError {
                 "Job {id} does not run before the jobs in its dependsOn are where they must be"
             )),
             Refusal::Tangled => bad("dependsOn: the job would wait for itself"),
+            Refusal::Busy => ApiError::new(
+                Status::ServiceUnavailable,
+                "The config is being read again, and too many requests wait for that",
+            ),
             Refusal::NotRunning => bad(&format!("Job {id} has no running process")),
         }
     }
@@ -598,6 +607,7 @@ fn refuse_query(handler: Handler, head: &Head) -> Result<(), ApiError> {
         | Handler::Logs
         | Handler::Events
         | Handler::Reopen
+        | Handler::Reload
         | Handler::Kill
         | Handler::Start
         | Handler::Restart

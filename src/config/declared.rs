@@ -10,7 +10,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::ConfigError;
-use super::document::Document;
+use super::document::{Document, Entry, Node};
 use crate::job::fields::{self, FieldError, Spelling};
 use crate::job::{Defaults, JobId, JobSpec, Layer, Value, field_named, is_under, spec::Kind};
 
@@ -57,19 +57,20 @@ enum By {
     Instances,
 }
 
-/// The tables of one file that declare jobs.
-pub(super) struct Tables {
-    pub(super) defaults: Option<Value>,
-    pub(super) jobs: Option<Value>,
-}
-
 /// Jobs, file after file.
-pub(super) struct Declared<'a> {
+pub(super) struct Declared {
     jobs: Vec<Declaration>,
-    /// Where each is declared, in `jobs`.
+    /// Where each is, in `jobs`.
     indices: BTreeMap<JobId, usize>,
     most: usize,
-    base: Defaults<'a>,
+}
+
+/// A file whose jobs are being read.
+pub(super) struct File {
+    document: Rc<Document>,
+    layer: Layer,
+    /// The number of tables `[job.ID]` that were read.
+    read: usize,
 }
 
 impl Declaration {
@@ -118,28 +119,30 @@ impl fmt::Display for Place {
     }
 }
 
-impl<'a> Declared<'a> {
-    /// At most so many.
-    pub(super) fn new(most: usize, base: Defaults<'a>) -> Declared<'a> {
-        Declared { jobs: Vec::new(), indices: BTreeMap::new(), most, base }
+impl Declared {
+    /// None so far; there may be so many.
+    pub(super) fn new(most: usize) -> Declared {
+        Declared { jobs: Vec::new(), indices: BTreeMap::new(), most }
     }
 
-    /// Adds the jobs of a file.
-    pub(super) fn add(&mut self, document: &Document, tables: Tables) -> Result<(), ConfigError> {
-        let layer = tables
-            .defaults
-            .map_or(Ok(Layer::empty(SPELLING)), |value| Layer::parse(value, self.base, SPELLING))
-            .map_err(|error| document.error(error.under("defaults")))?;
-        let file = File { document, name: document.file().into(), layer };
-        let entries = match tables.jobs {
-            None => return Ok(()),
-            Some(Value::Table(entries)) => entries,
-            Some(other) => {
-                let error = fields::wrong("a table of jobs, [job.ID]", &other);
-                return error.map_err(|error| document.error(error.under("job")));
+    /// Adds the next jobs of a file, about so many. Returns whether there are more.
+    pub(super) fn add(
+        &mut self,
+        file: &mut File,
+        share: usize,
+        base: Defaults,
+    ) -> Result<bool, ConfigError> {
+        let until = self.jobs.len().saturating_add(share);
+        let document = file.document.clone();
+        let tables = document.get(JOB).and_then(Node::entries).unwrap_or_default();
+        for table in tables.iter().skip(file.read) {
+            if self.jobs.len() >= until {
+                return Ok(true);
             }
-        };
-        entries.into_iter().try_for_each(|(name, value)| self.declare(&file, &name, value))
+            self.declare(file, table, base)?;
+            file.read += 1;
+        }
+        Ok(false)
     }
 
     /// The jobs, in order.
@@ -147,20 +150,22 @@ impl<'a> Declared<'a> {
         self.jobs
     }
 
-    fn declare(&mut self, file: &File, name: &str, value: Value) -> Result<(), ConfigError> {
-        let (value, taken) = file.layer.under(value);
+    fn declare(&mut self, file: &File, table: &Entry, base: Defaults) -> Result<(), ConfigError> {
+        let (document, name) = (&file.document, table.name.as_str());
+        let own = |error: FieldError| document.error(error.under(name).under(JOB));
+        let (value, taken) = file.layer.under(table.node.value().map_err(own)?);
         let error_of = |error: FieldError| match is_under(&error.path, &taken) {
-            true => file.document.error(error.under("defaults")),
-            false => file.document.error(error.under(name).under("job")),
+            true => document.error(error.under(DEFAULTS)),
+            false => own(error),
         };
-        let sources: Rc<[Source]> = file.sources(name, &value, &taken).into();
         let instances = || {
             let id = JobId::parse(name).or_else(fields::fail)?;
             let (value, count) = take_instances(value)?;
-            let spec = crate::job::parse_with(value, self.base, SPELLING)?;
+            let spec = crate::job::parse_with(value, base, SPELLING)?;
             instances_of(id, spec, count)
         };
-        let place = Place::new(&file.name, file.document.line(&["job", name]));
+        let place = Place::new(document.file(), document.line_of(table));
+        let sources: Rc<[Source]> = file.sources(table, &taken).into();
         for (id, spec) in instances().map_err(error_of)? {
             let job = Declaration { id, spec, place: place.clone(), sources: sources.clone() };
             self.push(job).map_err(|message| error_of(FieldError { path: Vec::new(), message }))?;
@@ -181,26 +186,35 @@ impl<'a> Declared<'a> {
     }
 }
 
-/// A file whose jobs are read.
-struct File<'d> {
-    document: &'d Document<'d>,
-    name: Rc<str>,
-    layer: Layer,
-}
+impl File {
+    /// Reads `[defaults]`; the jobs are still to be read.
+    pub(super) fn new(document: Document, base: Defaults) -> Result<File, ConfigError> {
+        let layer = match document.get(DEFAULTS) {
+            None => Ok(Layer::empty(SPELLING)),
+            Some(node) => node.value().and_then(|value| Layer::parse(value, base, SPELLING)),
+        };
+        let layer = layer.map_err(|error| document.error(error.under(DEFAULTS)))?;
+        match document.get(JOB) {
+            Some(node) if node.entries().is_none() => {
+                let wrong = fields::wrong(
+                    "a table of jobs, [job.ID]",
+                    &node.value().unwrap_or(Value::Null),
+                );
+                wrong.map_err(|error| document.error(error.under(JOB)))
+            }
+            Some(_) | None => Ok(File { document: Rc::new(document), layer, read: 0 }),
+        }
+    }
 
-impl File<'_> {
     /// Where the fields of the job come from.
-    fn sources(&self, name: &str, value: &Value, taken: &[Vec<String>]) -> Vec<Source> {
-        let Value::Table(entries) = value else { return Vec::new() };
-        let is_own = |given: &String| !is_under(std::slice::from_ref(given), taken);
-        let given = entries.iter().map(|(given, _)| given).filter(|given| is_own(given));
+    fn sources(&self, table: &Entry, taken: &[Vec<String>]) -> Vec<Source> {
         let mut sources = Vec::new();
-        for given in given {
-            let line = self.document.line(&["job", name, given]);
+        for entry in table.node.entries().unwrap_or_default() {
+            let line = self.document.line_of(entry);
             let mut add = |field, by| sources.push(Source { field, line, by });
-            match field_named(given, SPELLING) {
+            match field_named(&entry.name, SPELLING) {
                 Some(field) => add(shown_as(field), By::Job),
-                None if given == INSTANCES => {
+                None if entry.name == INSTANCES => {
                     add("environment", By::Instances);
                     add("labels", By::Instances);
                 }
@@ -208,7 +222,7 @@ impl File<'_> {
             }
         }
         for given in taken.iter().filter_map(|path| path.first()) {
-            let line = self.document.line(&["defaults", given]);
+            let line = self.document.line(&[DEFAULTS, given]);
             if let Some(field) = field_named(given, SPELLING).map(shown_as)
                 && !sources.iter().any(|source| source.field == field && source.by == By::Defaults)
             {
@@ -259,6 +273,10 @@ fn instances_of(id: JobId, spec: JobSpec, count: Option<u32>) -> Parsed<Vec<(Job
     (0..count).map(instance).collect()
 }
 
+/// The tables that declare jobs, in every file.
+pub(super) const JOB_TABLES: [&str; 2] = [JOB, DEFAULTS];
+const JOB: &str = "job";
+const DEFAULTS: &str = "defaults";
 const SPELLING: Spelling = Spelling::CamelOrSnake;
 const INSTANCES: &str = "instances";
 /// The label with the id that the instances share.

@@ -17,27 +17,27 @@ use crate::job::{self, Field, Secrets};
 pub fn describe(settings: &Settings) -> String {
     let mut text = Text { text: String::new(), table: String::new(), sources: &settings.sources };
     text.table("http");
-    text.string("host", &settings.http.host.to_string());
-    text.key("port", settings.http.port);
-    token(&mut text, &settings.http.token_origin);
-    text.key("ui", settings.http.ui);
-    limits(&mut text, &settings.http.limits);
+    text.string("host", &settings.fixed.host.to_string());
+    text.key("port", settings.fixed.port);
+    token(&mut text, &settings.live.token_origin);
+    text.key("ui", settings.live.ui);
+    limits(&mut text, &settings.live.http);
     text.table("shutdown");
-    text.seconds("timeout_seconds", settings.shutdown_timeout);
+    text.seconds("timeout_seconds", settings.live.shutdown_timeout);
     text.table("output");
-    forward(&mut text, settings.forward);
-    text.key("memory", settings.output_memory_bytes);
-    match settings.output_disk_bytes {
+    forward(&mut text, settings.live.forward);
+    text.key("memory", settings.live.output_memory_bytes);
+    match settings.live.output_disk_bytes {
         Some(bytes) => text.key("disk", bytes),
         None => text.line("# disk: no limit for log files"),
     }
     text.table("log");
-    text.string("format", name_in(&LOG_FORMATS, settings.log_format));
-    text.string("level", name_in(&LOG_LEVELS, settings.log_level));
+    text.string("format", name_in(&LOG_FORMATS, settings.live.log_format));
+    text.string("level", name_in(&LOG_LEVELS, settings.live.log_level));
     text.table("limits");
-    text.key("jobs", settings.max_jobs);
+    text.key("jobs", settings.live.max_jobs);
     text.table("cron");
-    text.string("time_zone", &settings.time_zone);
+    text.string("time_zone", &settings.live.time_zone);
     for declaration in &settings.jobs {
         job(&mut text, declaration);
     }

@@ -1,6 +1,8 @@
 //! A TOML document as neutral values, with the place of each.
 
-use toml::Spanned;
+use std::ops::Range;
+use std::rc::Rc;
+
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
@@ -8,46 +10,76 @@ use crate::job::Value;
 use crate::job::fields::{FieldError, fail, snake_case};
 
 /// A TOML document (<https://toml.io/en/v1.0.0>) that remembers the place of every key.
-pub(super) struct Document<'a> {
-    file: &'a str,
-    text: &'a str,
-    root: DeValue<'a>,
+pub(super) struct Document {
+    file: Rc<str>,
+    text: String,
+    root: Node,
     /// Where each line ends.
     newlines: Vec<usize>,
 }
 
-impl<'a> Document<'a> {
+/// A value, and where it stands.
+pub(super) struct Node {
+    span: Range<usize>,
+    content: Content,
+}
+
+/// A key of a table, and its value.
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) node: Node,
+    /// Where the key stands.
+    at: usize,
+}
+
+enum Content {
+    /// Neither a list nor a table.
+    Scalar(Value),
+    /// No setting has such a value.
+    Wrong(&'static str),
+    List(Vec<Node>),
+    /// In the order of the text.
+    Table(Vec<Entry>),
+}
+
+impl Document {
     /// Reads the syntax. `file` is what errors call the document.
     ///
     /// # Errors
     /// The first place where the text is not TOML, as `FILE:LINE:COLUMN`.
-    pub(super) fn parse(file: &'a str, text: &'a str) -> Result<Document<'a>, ConfigError> {
-        match DeTable::parse(text) {
-            Ok(root) => {
-                let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-                let newlines = newlines.map(|(at, _)| at).collect();
-                Ok(Document { file, text, root: DeValue::Table(root.into_inner()), newlines })
-            }
+    pub(super) fn parse(file: &str, text: String) -> Result<Document, ConfigError> {
+        let root = match DeTable::parse(&text) {
+            Ok(root) => Node::of(root.span(), DeValue::Table(root.into_inner()), DEEPEST),
             Err(error) => {
                 let offset = error.span().map_or(text.len(), |span| span.start);
-                let (line, column) = position(text, offset);
+                let (line, column) = position(&text, offset);
                 let found = error.span().and_then(|span| text.get(span)).unwrap_or_default();
                 let message = match found.is_empty() || found.contains('\n') {
                     true => error.message().to_owned(),
                     false => format!("{} `{found}`", error.message()),
                 };
-                Err(ConfigError::new(format!("{file}:{line}:{column}"), message))
+                return Err(ConfigError::new(format!("{file}:{line}:{column}"), message));
             }
-        }
+        };
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let newlines = newlines.map(|(at, _)| at).collect();
+        Ok(Document { file: file.into(), text, root, newlines })
     }
 
-    /// The whole document, with its tables in the order of the text.
+    /// The whole document, with its tables in the order of the text, but without this one.
     ///
     /// # Errors
     /// A value that no setting has: a date, a number of more than 64 bits, tables nested too
     /// deeply.
-    pub(super) fn value(&self) -> Result<Value, FieldError> {
-        value_of(&self.root, DEEPEST)
+    pub(super) fn value_without(&self, name: &str) -> Result<Value, FieldError> {
+        let entries = self.root.entries().unwrap_or_default().iter();
+        table_of(entries.filter(|entry| entry.name != name))
+    }
+
+    /// The value of a key of the document.
+    pub(super) fn get(&self, name: &str) -> Option<&Node> {
+        let entries = self.root.entries()?;
+        entries.iter().find(|entry| entry.name == name).map(|entry| &entry.node)
     }
 
     /// An error with the line of its field, or of the table that the field is missing in.
@@ -59,13 +91,28 @@ impl<'a> Document<'a> {
     }
 
     /// The name of the file in errors.
-    pub(super) fn file(&self) -> &'a str {
-        self.file
+    pub(super) fn file(&self) -> &Rc<str> {
+        &self.file
     }
 
     /// The line of the last part of the path that exists.
     pub(super) fn line<S: AsRef<str>>(&self, path: &[S]) -> usize {
-        let offset = self.offset(path);
+        let (mut at, mut node) = (0, &self.root);
+        for name in path {
+            let Some((start, inner)) = node.child(name.as_ref()) else {
+                break;
+            };
+            (at, node) = (start, inner);
+        }
+        self.line_at(at)
+    }
+
+    /// The line of a key.
+    pub(super) fn line_of(&self, entry: &Entry) -> usize {
+        self.line_at(entry.at)
+    }
+
+    fn line_at(&self, offset: usize) -> usize {
         1 + self.newlines.partition_point(|newline| *newline < offset)
     }
 
@@ -73,50 +120,115 @@ impl<'a> Document<'a> {
     /// float and not a whole number.
     fn as_typed(&self, message: String, path: &[String]) -> String {
         let Some((right, _)) = message.rsplit_once(", not ") else { return message };
-        let Some(value) = self.find(path) else { return message };
-        let typed = self.text.get(value.span()).unwrap_or_default();
-        match value.get_ref() {
-            DeValue::Integer(_) => format!("{right}, not {typed}"),
-            DeValue::Float(_) if right.contains("a whole number") => {
+        let mut node = &self.root;
+        for name in path {
+            let Some((_, inner)) = node.child(name) else { return message };
+            node = inner;
+        }
+        let typed = self.text.get(node.span.clone()).unwrap_or_default();
+        match node.content {
+            Content::Scalar(Value::Integer(_)) => format!("{right}, not {typed}"),
+            Content::Scalar(Value::Float(_)) if right.contains("a whole number") => {
                 format!("{right}; `{typed}` is a float")
             }
-            DeValue::Float(_) => format!("{right}, not {typed}"),
-            DeValue::String(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Array(_)
-            | DeValue::Table(_) => message,
+            Content::Scalar(Value::Float(_)) => format!("{right}, not {typed}"),
+            Content::Scalar(_) | Content::Wrong(_) | Content::List(_) | Content::Table(_) => {
+                message
+            }
         }
     }
+}
 
-    /// The value at the path.
-    fn find(&self, path: &[String]) -> Option<&Spanned<DeValue<'a>>> {
-        let mut names = path.iter();
-        let mut value = match &self.root {
-            DeValue::Table(table) => table.get(names.next()?.as_str())?,
-            _ => return None,
+impl Node {
+    fn of(span: Range<usize>, value: DeValue, depth: usize) -> Node {
+        let content = match value {
+            DeValue::String(text) => Content::Scalar(Value::String(text.into_owned())),
+            DeValue::Boolean(flag) => Content::Scalar(Value::Bool(flag)),
+            DeValue::Integer(digits) => {
+                match i64::from_str_radix(digits.as_str(), digits.radix()) {
+                    Ok(number) => Content::Scalar(Value::Integer(number)),
+                    Err(_) => Content::Wrong("must be a number of at most 64 bits"),
+                }
+            }
+            DeValue::Float(digits) => match digits.as_str().parse() {
+                Ok(number) => Content::Scalar(Value::Float(number)),
+                Err(_) => Content::Wrong("must be a number"),
+            },
+            DeValue::Datetime(_) => {
+                Content::Wrong("must not be a date or a time; write it in quotes for a string")
+            }
+            DeValue::Array(_) | DeValue::Table(_) if depth == 0 => {
+                Content::Wrong("is nested too deeply")
+            }
+            DeValue::Array(items) => {
+                let items = items.into_iter();
+                let node =
+                    |item: toml::Spanned<_>| Node::of(item.span(), item.into_inner(), depth - 1);
+                Content::List(items.map(node).collect())
+            }
+            DeValue::Table(table) => {
+                let entry = |(key, value): (toml::Spanned<_>, toml::Spanned<_>)| Entry {
+                    at: key.span().start,
+                    name: std::borrow::Cow::into_owned(key.into_inner()),
+                    node: Node::of(value.span(), value.into_inner(), depth - 1),
+                };
+                let mut entries: Vec<Entry> = table.into_iter().map(entry).collect();
+                entries.sort_by_key(|entry| entry.at);
+                Content::Table(entries)
+            }
         };
-        for name in names {
-            value = match value.get_ref() {
-                DeValue::Table(table) => table.get(name.as_str())?,
-                DeValue::Array(items) => items.get(name.parse::<usize>().ok()?)?,
-                _ => return None,
-            };
-        }
-        Some(value)
+        Node { span, content }
     }
 
-    /// The offset of the last part of the path that exists.
-    fn offset<S: AsRef<str>>(&self, path: &[S]) -> usize {
-        let (mut offset, mut value) = (0, &self.root);
-        for name in path {
-            let Some((start, inner)) = child(value, name.as_ref()) else {
-                break;
-            };
-            (offset, value) = (start, inner);
+    /// The keys of a table, in the order of the text; `None` if it is none.
+    pub(super) fn entries(&self) -> Option<&[Entry]> {
+        match &self.content {
+            Content::Table(entries) => Some(entries),
+            Content::Scalar(_) | Content::Wrong(_) | Content::List(_) => None,
         }
-        offset
     }
+
+    /// The value without places.
+    ///
+    /// # Errors
+    /// As for [`Document::value_without`].
+    pub(super) fn value(&self) -> Result<Value, FieldError> {
+        match &self.content {
+            Content::Scalar(value) => Ok(value.clone()),
+            Content::Wrong(why) => fail(*why),
+            Content::List(items) => {
+                let items = items.iter().enumerate();
+                let item = |(index, item): (usize, &Node)| {
+                    item.value().map_err(|error| error.under(&index.to_string()))
+                };
+                items.map(item).collect::<Result<_, _>>().map(Value::List)
+            }
+            Content::Table(entries) => table_of(entries.iter()),
+        }
+    }
+
+    /// The value in a table at a key, or in a list at an index, and where it stands.
+    fn child(&self, name: &str) -> Option<(usize, &Node)> {
+        match &self.content {
+            Content::Table(entries) => {
+                let entry = entries.iter().find(|entry| entry.name == name)?;
+                Some((entry.at, &entry.node))
+            }
+            Content::List(items) => {
+                let item = items.get(name.parse::<usize>().ok()?)?;
+                Some((item.span.start, item))
+            }
+            Content::Scalar(_) | Content::Wrong(_) => None,
+        }
+    }
+}
+
+fn table_of<'e>(entries: impl Iterator<Item = &'e Entry>) -> Result<Value, FieldError> {
+    let value = |entry: &Entry| match entry.node.value() {
+        Ok(value) => Ok((entry.name.clone(), value)),
+        Err(error) => Err(error.under(&entry.name)),
+    };
+    entries.map(value).collect::<Result<_, _>>().map(Value::Table)
 }
 
 /// Translates a message from the words of JSON and the API to those of TOML: an object is a table,
@@ -161,25 +273,6 @@ fn end_of_quotation(text: &str) -> usize {
     text.len()
 }
 
-/// The value in a table at a key, or in an array at an index, and its offset.
-fn child<'v, 'a>(value: &'v DeValue<'a>, name: &str) -> Option<(usize, &'v DeValue<'a>)> {
-    match value {
-        DeValue::Table(table) => {
-            let (key, value) = table.get_key_value(name)?;
-            Some((key.span().start, value.get_ref()))
-        }
-        DeValue::Array(items) => {
-            let item = items.get(name.parse::<usize>().ok()?)?;
-            Some((item.span().start, item.get_ref()))
-        }
-        DeValue::String(_)
-        | DeValue::Integer(_)
-        | DeValue::Float(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_) => None,
-    }
-}
-
 /// The line and the column of a byte, both from 1; columns count characters.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
@@ -187,51 +280,6 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
     let column = 1 + before.get(start..).map_or(0, |rest| rest.chars().count());
     (line, column)
-}
-
-fn table_of(table: &DeTable, depth: usize) -> Result<Value, FieldError> {
-    if depth == 0 {
-        return fail("is nested too deeply");
-    }
-    let mut entries: Vec<_> = table.iter().collect();
-    entries.sort_by_key(|(key, _)| key.span().start);
-    entries
-        .into_iter()
-        .map(|(key, value)| {
-            let name = key.get_ref().to_string();
-            match value_of(value.get_ref(), depth - 1) {
-                Ok(value) => Ok((name, value)),
-                Err(error) => Err(error.under(&name)),
-            }
-        })
-        .collect::<Result<_, _>>()
-        .map(Value::Table)
-}
-
-fn value_of(value: &DeValue, depth: usize) -> Result<Value, FieldError> {
-    match value {
-        DeValue::String(text) => Ok(Value::String(text.to_string())),
-        DeValue::Boolean(flag) => Ok(Value::Bool(*flag)),
-        DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
-            .map(Value::Integer)
-            .or_else(|_| fail("must be a number of at most 64 bits")),
-        DeValue::Float(digits) => {
-            digits.as_str().parse().map(Value::Float).or_else(|_| fail("must be a number"))
-        }
-        DeValue::Datetime(_) => {
-            fail("must not be a date or a time; write it in quotes for a string")
-        }
-        DeValue::Array(_) if depth == 0 => fail("is nested too deeply"),
-        DeValue::Array(items) => items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| {
-                value_of(item.get_ref(), depth - 1).map_err(|error| error.under(&index.to_string()))
-            })
-            .collect::<Result<_, _>>()
-            .map(Value::List),
-        DeValue::Table(table) => table_of(table, depth),
-    }
 }
 
 /// A key in TOML: bare if possible.
@@ -250,7 +298,7 @@ mod tests {
     #[test]
     fn tables_keep_the_order_of_the_text() {
         let text = "[job.b]\nz = 1\na = [1.5, {y = true, x = \"s\"}]\n[job.a]\n";
-        let value = Document::parse("f", text).unwrap().value().unwrap();
+        let value = Document::parse("f", text.into()).unwrap().value_without("").unwrap();
         let table = |entries: &[(&str, Value)]| {
             let owned = |(name, value): &(&str, Value)| (name.to_string(), value.clone());
             Value::Table(entries.iter().map(owned).collect())
@@ -265,7 +313,7 @@ mod tests {
     fn each_path_has_its_line() {
         let text = "[http]\nport = 1\n\n[job.web]\nrestart.policy = \"x\"\narguments = [\n  1,\n  \
                     [2,\n   {k = 3}],\n]\n[job.\"a.b\".stop]\nsignal = 1\n";
-        let document = Document::parse("f", text).unwrap();
+        let document = Document::parse("f", text.into()).unwrap();
         for (path, place) in [
             ("http port", "f:2: http.port"),
             ("http host", "f:1: http.host"),
@@ -315,7 +363,7 @@ mod tests {
             (&deep, "nested too deeply"),
             (&dotted, "nested too deeply"),
         ] {
-            let error = Document::parse("f", text).unwrap().value().unwrap_err();
+            let error = Document::parse("f", text.into()).unwrap().value_without("").unwrap_err();
             assert!(error.message.contains(message), "{text}: {error}");
         }
     }
@@ -330,7 +378,7 @@ mod tests {
             ("a = tru", "f:1:5: "),
             ("a", "f:1:2: "),
         ] {
-            let error = Document::parse("f", text).err().unwrap().to_string();
+            let error = Document::parse("f", text.into()).err().unwrap().to_string();
             assert!(error.starts_with(place), "{error}");
             assert!(!error.contains('\n') && error.len() > place.len() - 1, "{error}");
         }

@@ -1,5 +1,6 @@
 //! The files that a config includes: `include = ["conf.d/*.toml"]`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -9,46 +10,37 @@ use crate::job::fields::{self, FieldError};
 
 type Parsed<T> = Result<T, FieldError>;
 
-/// A file that is included.
-pub(super) struct Included {
-    /// What errors call it: its path, from where that of the config begins.
-    pub(super) file: String,
-    pub(super) text: String,
-}
-
 /// Reads the patterns.
 pub(super) fn patterns(value: Value) -> Parsed<Vec<String>> {
     fields::list(pattern)(value)
 }
 
-/// Reads the files that the patterns match, from the directory of the config `main`: in the order
-/// of the patterns, then of their names, each once. The config itself is not among them.
+/// The files that the patterns match, from the directory of the config `main`: in the order of the
+/// patterns, then of their names, each once, with the index of its pattern. The config itself is
+/// not among them.
 ///
 /// # Errors
-/// A directory or file cannot be read, a pattern without `*` matches nothing, or there is too much
-/// to read.
-pub(super) fn read(
+/// A directory cannot be read, or a pattern without `*` matches nothing.
+pub(super) fn files(
     patterns: &[String],
     main: &str,
     environment: &Environment,
-) -> Parsed<Vec<Included>> {
+) -> Parsed<Vec<(usize, PathBuf)>> {
     let base = Path::new(main).parent().unwrap_or(Path::new(""));
-    let mut paths: Vec<PathBuf> = Vec::new();
-    let mut included = Vec::new();
-    let mut left = LARGEST_FILE;
+    let mut known = BTreeSet::from([PathBuf::from(main)]);
+    let mut files = Vec::new();
     for (index, pattern) in patterns.iter().enumerate() {
-        let at =
-            |message| FieldError { path: vec!["include".to_owned(), index.to_string()], message };
-        for path in matches(pattern, base, environment).map_err(at)? {
-            if paths.contains(&path) || path == Path::new(main) {
-                continue;
+        for path in matches(pattern, base, environment).map_err(|message| at(index, message))? {
+            if known.insert(path.clone()) {
+                files.push((index, path));
             }
-            let text = text_of(&path, &mut left, environment).map_err(at)?;
-            included.push(Included { file: path.display().to_string(), text });
-            paths.push(path);
         }
     }
-    Ok(included)
+    Ok(files)
+}
+
+fn at(index: usize, message: String) -> FieldError {
+    FieldError { path: vec!["include".to_owned(), index.to_string()], message }
 }
 
 fn pattern(value: Value) -> Parsed<String> {
@@ -88,8 +80,15 @@ fn matches(pattern: &str, base: &Path, environment: &Environment) -> Result<Vec<
     Ok(names.into_iter().map(|found| directory.join(found)).collect())
 }
 
-/// Reads a file of at most `left` bytes, and takes them from it.
-fn text_of(path: &Path, left: &mut u64, environment: &Environment) -> Result<String, String> {
+/// Reads an included file of at most `left` bytes, and takes them from it.
+///
+/// # Errors
+/// It cannot be read, is not UTF-8, or larger.
+pub(super) fn text(
+    path: &Path,
+    left: &mut u64,
+    environment: &Environment,
+) -> Result<String, String> {
     let bytes =
         (environment.read)(path).map_err(|error| format!("{path:?} cannot be read: {error}"))?;
     *left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {

@@ -17,6 +17,7 @@ mod depend;
 mod describe;
 mod document;
 mod include;
+mod reading;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -31,19 +32,48 @@ use std::time::Duration;
 
 pub use declared::{Declaration, Place};
 pub use describe::describe;
+pub use reading::{Reading, Share};
 
-use self::declared::{Declared, Tables};
+use self::declared::JOB_TABLES;
 use self::document::Document;
 use crate::http::Limits;
+use crate::job::Value;
 use crate::job::fields::{self, FieldError, Fields, Spelling};
-use crate::job::{Defaults, Value};
 use crate::schedule::knows_time_zone;
 
 /// All settings, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// `[http]`.
-    pub http: Http,
+    /// What only a restart changes.
+    pub fixed: Fixed,
+    /// What counts as soon as the config is read again.
+    pub live: Live,
+    /// The `[job.ID]` tables, in the order of the file; then those of the files that it includes.
+    pub jobs: Vec<Declaration>,
+    /// Where the keys come from that are set, such as `http.port`: a place, or a variable.
+    sources: BTreeMap<String, String>,
+}
+
+/// The settings that only a restart changes: where k1s listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// `http.host`: the address to listen on.
+    pub host: IpAddr,
+    /// `http.port`; 0: any free one.
+    pub port: u16,
+}
+
+/// The settings that count as soon as the config is read again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    /// The token that clients must send.
+    pub token: Token,
+    /// Where the token comes from.
+    pub token_origin: TokenOrigin,
+    /// `http.ui`: whether there is the page for people, `GET /ui`.
+    pub ui: bool,
+    /// The limits of `[http]`.
+    pub http: Limits,
     /// `shutdown.timeout_seconds`: how long a shutdown may take before everything is killed.
     pub shutdown_timeout: Duration,
     /// `output.forward`; `None` when it was not given, which means [`Forward::Raw`] for the main
@@ -62,27 +92,6 @@ pub struct Settings {
     /// The time zone of expressions whose job sets none: `cron.time_zone`, or `TZ` if that is an
     /// IANA name, or UTC.
     pub time_zone: String,
-    /// The `[job.ID]` tables, in the order of the file; then those of the files that it includes.
-    pub jobs: Vec<Declaration>,
-    /// Where the keys come from that are set, such as `http.port`: a place, or a variable.
-    sources: BTreeMap<String, String>,
-}
-
-/// `[http]`: where k1s listens, the token, and the limits.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Http {
-    /// The address to listen on.
-    pub host: IpAddr,
-    /// The port to listen on; 0: any free one.
-    pub port: u16,
-    /// The token that clients must send.
-    pub token: Token,
-    /// Where the token comes from.
-    pub token_origin: TokenOrigin,
-    /// Whether there is the page for people, `GET /ui`.
-    pub ui: bool,
-    /// The limits for clients.
-    pub limits: Limits,
 }
 
 /// The secret for the API: visible ASCII, not empty. `Debug` does not show it.
@@ -162,52 +171,47 @@ pub struct ConfigError {
     message: String,
 }
 
-/// Reads the file at `path`, or takes the defaults if there is no path.
+/// Reads the file at `path` and those that it includes, or takes the defaults if there is no path.
 ///
 /// # Errors
-/// The file cannot be read, or an error of [`parse`].
+/// A file cannot be read, or an error of [`parse`].
 pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Settings, ConfigError> {
-    let Some(path) = path else {
-        return parse("", "", environment);
-    };
-    let file = path.display().to_string();
-    let bytes = (environment.read)(path)
-        .map_err(|error| ConfigError::new(&file, format!("cannot be read: {error}")))?;
-    let text = str::from_utf8(&bytes).map_err(|error| {
-        ConfigError::new(format!("{file}:{}", line_of_error(&bytes, error)), "is not UTF-8")
-    })?;
-    parse(text, &file, environment)
+    match path {
+        None => parse("", "", environment),
+        Some(path) => Reading::open(path, environment)?.finish(),
+    }
 }
 
-/// Reads a config. `file` is its name in errors.
+/// Reads a config. `file` is its name in errors, and the directory that it is in is where paths of
+/// included files begin.
 ///
 /// # Errors
 /// The first error in `PORT`, in `K1S_AUTH_TOKEN`, or in the text: not TOML, unknown, missing, of
 /// the wrong type or out of range.
 pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<Settings, ConfigError> {
-    let port = port_of(environment)?;
-    let token = token_of(environment)?;
-    let document = Document::parse(file, text)?;
-    let value = document.value().map_err(|error| document.error(error))?;
-    let sources = sources(&document, &value, environment);
-    let main = main(value, port, token, environment).map_err(|error| document.error(error))?;
-    let included = include::read(&main.include, file, environment);
-    let included = included.map_err(|error| document.error(error))?;
-    let (max_jobs, time_zone) = (main.settings.max_jobs, &main.settings.time_zone);
-    let base = Defaults { directory: &environment.directory, time_zone };
-    let mut declared = Declared::new(max_jobs, base);
-    declared.add(&document, main.tables)?;
-    for included in &included {
-        let document = Document::parse(&included.file, &included.text)?;
-        let tables = document.value().and_then(tables).map_err(|error| document.error(error))?;
-        declared.add(&document, tables)?;
+    Reading::begin(text.to_owned(), file, environment)?.finish()
+}
+
+impl Fixed {
+    /// The keys that other settings set to something else.
+    pub fn changed_by(&self, other: &Fixed) -> Vec<&'static str> {
+        let keys = [("http.host", self.host != other.host), ("http.port", self.port != other.port)];
+        keys.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key).collect()
     }
-    let jobs = declared.jobs();
-    depend::check(&jobs)?;
-    Ok(Settings { jobs, sources, ..main.settings })
 }
 
 impl Settings {
+    /// As `k1s init` takes them: without a token the API is open to this machine alone.
+    pub fn for_init(self) -> Settings {
+        match self.live.token_origin {
+            TokenOrigin::Default => {
+                let host = Ipv4Addr::LOCALHOST.into();
+                Settings { fixed: Fixed { host, ..self.fixed }, ..self }
+            }
+            TokenOrigin::Environment | TokenOrigin::Key | TokenOrigin::File(_) => self,
+        }
+    }
+
     /// Without the places, of the keys and of the jobs, so that what is left can be compared.
     #[cfg(any(test, feature = "properties"))]
     pub fn without_places(self) -> Settings {
@@ -320,22 +324,17 @@ fn token_of(environment: &Environment) -> Result<Option<Token>, ConfigError> {
         .map_err(|message| ConfigError::new("K1S_AUTH_TOKEN in the environment", message))
 }
 
-/// The main file, whose jobs are still to be read.
-struct Main {
-    settings: Settings,
-    include: Vec<String>,
-    tables: Tables,
-}
-
-fn main(
+/// Reads all of the main file but its jobs, and the patterns of the files that it includes.
+fn settings(
     value: Value,
     port: Option<u16>,
     token: Option<Token>,
     environment: &Environment,
-) -> Parsed<Main> {
+) -> Parsed<(Settings, Vec<String>)> {
     let mut fields = Fields::of(value, &TABLES, Spelling::Camel)?;
     let include = fields.optional("include", include::patterns)?.unwrap_or_default();
-    let http = fields.table("http", &HTTP_KEYS, |f| http(f, port, token, environment))?;
+    let (fixed, (token, token_origin), ui, limits) =
+        fields.table("http", &HTTP_KEYS, |f| http(f, port, token, environment))?;
     let shutdown_timeout = fields.table("shutdown", &["timeout_seconds"], |f| {
         f.optional("timeout_seconds", fields::seconds(0.0))
     })?;
@@ -353,8 +352,11 @@ fn main(
     let max_jobs = fields
         .table("limits", &["jobs"], |f| f.optional("jobs", fields::integer(0..=MOST_JOBS)))?;
     let zone = fields.table("cron", &["time_zone"], |f| f.optional("time_zone", time_zone))?;
-    let settings = Settings {
-        http,
+    let live = Live {
+        token,
+        token_origin,
+        ui,
+        http: limits,
         shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(9)),
         forward,
         output_memory_bytes: memory.unwrap_or(64 * MIB as usize),
@@ -363,29 +365,9 @@ fn main(
         log_level: log_level.unwrap_or(LogLevel::Info),
         max_jobs: max_jobs.unwrap_or(100_000),
         time_zone: zone.unwrap_or_else(|| zone_of(environment).unwrap_or("UTC").to_owned()),
-        jobs: Vec::new(),
-        sources: BTreeMap::new(),
     };
-    Ok(Main { settings, include, tables: job_tables(&mut fields)? })
-}
-
-/// The tables of an included file.
-fn tables(value: Value) -> Parsed<Tables> {
-    let Value::Table(entries) = &value else { return fields::wrong("a table", &value) };
-    let is_known = |name: &String| JOB_TABLES.contains(&name.as_str());
-    if let Some((name, _)) = entries.iter().find(|(name, _)| !is_known(name)) {
-        return Err(FieldError::new(
-            name,
-            "an included file holds [job.ID] and [defaults] alone; this belongs into the file that \
-             includes it, if anywhere",
-        ));
-    }
-    job_tables(&mut Fields::of(value, &JOB_TABLES, Spelling::Camel)?)
-}
-
-fn job_tables(fields: &mut Fields) -> Parsed<Tables> {
-    let [jobs, defaults] = JOB_TABLES;
-    Ok(Tables { defaults: fields.optional(defaults, Ok)?, jobs: fields.optional(jobs, Ok)? })
+    let settings = Settings { fixed, live, jobs: Vec::new(), sources: BTreeMap::new() };
+    Ok((settings, include))
 }
 
 /// Where the keys come from that are not about jobs: their tables are one level deep.
@@ -399,11 +381,10 @@ fn sources(
     if zone_of(environment).is_some() {
         sources.insert("cron.time_zone".to_owned(), "TZ in the environment".to_owned());
     }
-    let file = document.file().into();
     for (table, value) in tables.iter().filter(|(name, _)| !JOB_TABLES.contains(&name.as_str())) {
         let Value::Table(entries) = value else { continue };
         for (key, _) in entries {
-            let place = Place::new(&file, document.line(&[table, key]));
+            let place = Place::new(document.file(), document.line(&[table, key]));
             sources.insert(format!("{table}.{key}"), place.to_string());
         }
     }
@@ -418,18 +399,16 @@ fn http(
     port: Option<u16>,
     token: Option<Token>,
     environment: &Environment,
-) -> Parsed<Http> {
+) -> Parsed<(Fixed, (Token, TokenOrigin), bool, Limits)> {
     let host_key = fields.optional("host", host)?;
     let port_key = fields.optional("port", fields::integer(0..=65_535))?;
-    let (token, token_origin) = token_from(fields, token, environment)?;
-    Ok(Http {
+    let token = token_from(fields, token, environment)?;
+    let fixed = Fixed {
         host: host_key.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         port: port.or(port_key).unwrap_or(DEFAULT_PORT),
-        token,
-        token_origin,
-        ui: fields.optional("ui", fields::boolean)?.unwrap_or(true),
-        limits: limits(fields)?,
-    })
+    };
+    let ui = fields.optional("ui", fields::boolean)?.unwrap_or(true);
+    Ok((fixed, token, ui, limits(fields)?))
 }
 
 /// Both keys are checked even if the environment wins; the file is read only if it counts.
@@ -595,8 +574,6 @@ pub const LARGEST_FILE: u64 = 64 * MIB as u64;
 
 const TABLES: [&str; 9] =
     ["http", "shutdown", "output", "log", "limits", "cron", "job", "defaults", "include"];
-/// What declares jobs, in every file.
-const JOB_TABLES: [&str; 2] = ["job", "defaults"];
 const HTTP_KEYS: [&str; 14] = [
     "host",
     "port",

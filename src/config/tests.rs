@@ -52,19 +52,19 @@ fn check_in(environment: &Environment, text: &str, error: &str) {
 #[test]
 fn an_empty_config_is_the_contracts_defaults() {
     let settings = load(None, &environment()).unwrap();
-    assert_eq!(settings.http.host.to_string(), "0.0.0.0");
-    assert_eq!(settings.http.port, 1298);
-    assert_eq!(settings.http.token.as_bytes(), b"abc123");
-    assert_eq!(settings.http.token_origin, TokenOrigin::Default);
-    assert!(settings.http.ui);
-    assert_eq!(settings.http.limits, Limits::default());
-    assert_eq!(settings.shutdown_timeout, Duration::from_secs(9));
-    assert_eq!(settings.forward, None);
-    assert_eq!(settings.output_memory_bytes, 67_108_864);
-    assert_eq!(settings.output_disk_bytes, None);
-    assert_eq!(settings.log_format, LogFormat::Text);
-    assert_eq!(settings.log_level, LogLevel::Info);
-    assert_eq!(settings.max_jobs, 100_000);
+    assert_eq!(settings.fixed.host.to_string(), "0.0.0.0");
+    assert_eq!(settings.fixed.port, 1298);
+    assert_eq!(settings.live.token.as_bytes(), b"abc123");
+    assert_eq!(settings.live.token_origin, TokenOrigin::Default);
+    assert!(settings.live.ui);
+    assert_eq!(settings.live.http, Limits::default());
+    assert_eq!(settings.live.shutdown_timeout, Duration::from_secs(9));
+    assert_eq!(settings.live.forward, None);
+    assert_eq!(settings.live.output_memory_bytes, 67_108_864);
+    assert_eq!(settings.live.output_disk_bytes, None);
+    assert_eq!(settings.live.log_format, LogFormat::Text);
+    assert_eq!(settings.live.log_level, LogLevel::Info);
+    assert_eq!(settings.live.max_jobs, 100_000);
     assert_eq!(settings.jobs, []);
 }
 
@@ -130,19 +130,19 @@ fn every_key_is_read() {
         max_unsent_bytes: 1024,
         write_timeout: Duration::from_millis(250),
     };
-    assert_eq!(settings.http.limits, wanted);
-    assert!(!settings.http.ui);
-    assert_eq!(settings.http.host.to_string(), "::1");
-    assert_eq!(settings.http.port, 8080);
-    assert_eq!(settings.http.token.as_bytes(), b"secret");
-    assert_eq!(settings.http.token_origin, TokenOrigin::Key);
-    assert_eq!(settings.shutdown_timeout, Duration::from_millis(2500));
-    assert_eq!(settings.forward, Some(Forward::Json));
-    assert_eq!(settings.output_memory_bytes, 1000);
-    assert_eq!(settings.output_disk_bytes, Some(2_000_000));
-    assert_eq!(settings.log_format, LogFormat::Json);
-    assert_eq!(settings.log_level, LogLevel::Debug);
-    assert_eq!(settings.max_jobs, 2);
+    assert_eq!(settings.live.http, wanted);
+    assert!(!settings.live.ui);
+    assert_eq!(settings.fixed.host.to_string(), "::1");
+    assert_eq!(settings.fixed.port, 8080);
+    assert_eq!(settings.live.token.as_bytes(), b"secret");
+    assert_eq!(settings.live.token_origin, TokenOrigin::Key);
+    assert_eq!(settings.live.shutdown_timeout, Duration::from_millis(2500));
+    assert_eq!(settings.live.forward, Some(Forward::Json));
+    assert_eq!(settings.live.output_memory_bytes, 1000);
+    assert_eq!(settings.live.output_disk_bytes, Some(2_000_000));
+    assert_eq!(settings.live.log_format, LogFormat::Json);
+    assert_eq!(settings.live.log_level, LogLevel::Debug);
+    assert_eq!(settings.live.max_jobs, 2);
     let jobs: Vec<_> = settings.jobs.iter().map(|job| job.id.as_str()).collect();
     assert_eq!(jobs, ["web", "backup"], "in the order of the file");
     assert_eq!(settings.jobs[1].spec.command.working_directory, "/srv/data");
@@ -151,20 +151,20 @@ fn every_key_is_read() {
 #[test]
 fn localhost_is_not_looked_up() {
     let settings = read("http.host = \"localhost\"");
-    assert_eq!(settings.http.host, Ipv4Addr::LOCALHOST);
+    assert_eq!(settings.fixed.host, Ipv4Addr::LOCALHOST);
 }
 
 #[test]
 fn the_environment_wins_over_the_file() {
     let text = "[http]\nport = 1\nauth_token = \"file\"\n";
     let settings = parse(text, "f", &with(Some("0"), Some("env\n"))).unwrap();
-    assert_eq!(settings.http.port, 0);
-    assert_eq!(settings.http.token.as_bytes(), b"env");
-    assert_eq!(settings.http.token_origin, TokenOrigin::Environment);
+    assert_eq!(settings.fixed.port, 0);
+    assert_eq!(settings.live.token.as_bytes(), b"env");
+    assert_eq!(settings.live.token_origin, TokenOrigin::Environment);
 
     let text = "http.auth_token_file = \"/missing\"\n";
     let settings = parse(text, "f", &with(None, Some("env"))).unwrap();
-    assert_eq!(settings.http.token.as_bytes(), b"env");
+    assert_eq!(settings.live.token.as_bytes(), b"env");
 
     let text = "http.port = 99999\n";
     check_in(&with(Some("1"), None), text, "k1s.toml:1: http.port: must");
@@ -173,8 +173,8 @@ fn the_environment_wins_over_the_file() {
 #[test]
 fn the_token_may_come_from_a_file() {
     let settings = read("http.auth_token_file = \"/token\"");
-    assert_eq!(settings.http.token.as_bytes(), b"secret");
-    assert_eq!(settings.http.token_origin, TokenOrigin::File("/token".into()));
+    assert_eq!(settings.live.token.as_bytes(), b"secret");
+    assert_eq!(settings.live.token_origin, TokenOrigin::File("/token".into()));
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn the_path_of_a_token_file_is_described_as_toml() {
 #[test]
 fn files_are_read_or_named() {
     let settings = load(Some(Path::new("/k1s.toml")), &environment()).unwrap();
-    assert_eq!(settings.http.port, 7);
+    assert_eq!(settings.fixed.port, 7);
     let error = |path| load(Some(Path::new(path)), &environment()).unwrap_err();
     assert_eq!(error("/latin1.toml").to_string(), "/latin1.toml:2: is not UTF-8");
     assert!(error("/none").to_string().starts_with("/none: cannot be read: "));
@@ -397,7 +397,7 @@ fn the_token_and_secrets_are_never_shown() {
         [("", Some("hunter2")), ("http.auth_token = \"hunter2\"", None), (&everything, None)]
     {
         let settings = parse(text, "f", &with(None, token)).unwrap();
-        assert!(!format!("{:?}", settings.http).contains("hunter2"));
+        assert!(!format!("{:?}", settings.live).contains("hunter2"));
         assert!(!describe(&settings).contains("hunter2"));
         assert!(!describe(&settings).contains("\"secret"));
     }
@@ -407,8 +407,8 @@ fn the_token_and_secrets_are_never_shown() {
 fn check_description(settings: &Settings) {
     let text = describe(settings);
     let mut again = parse(&text, "described", &environment()).unwrap();
-    again.http.token = settings.http.token.clone();
-    again.http.token_origin = settings.http.token_origin.clone();
+    again.live.token = settings.live.token.clone();
+    again.live.token_origin = settings.live.token_origin.clone();
     assert_eq!(again.without_places(), settings.clone().without_places(), "{text}");
 }
 
@@ -439,8 +439,8 @@ fn the_time_zone_of_expressions_is_the_configs_or_that_of_tz() {
         let job = "\n[job.x]\ntype = \"cron\"\nschedule = \"@daily\"\nexecutable = \"x\"";
         let settings = parse(&format!("{text}{job}"), "k1s.toml", &environment).unwrap();
         let shown = describe(&settings);
-        assert_eq!(shown.matches(&settings.time_zone).count(), 2, "{shown}");
-        settings.time_zone
+        assert_eq!(shown.matches(&settings.live.time_zone).count(), 2, "{shown}");
+        settings.live.time_zone
     };
     let berlin = "cron.time_zone = \"Europe/Berlin\"";
     for (text, tz, expected) in [

@@ -4,6 +4,7 @@
 //! and k1s exits with its code. k1s passes on to it all signals that it gets itself. SIGTERM, which
 //! asks the container to end, also begins the shutdown and starts its deadline.
 
+use crate::config::Declaration;
 use crate::job::{self, JobId, JobSpec, Signal, Spelling, Value};
 use crate::os::{Session, signalling, terminal};
 use crate::supervisor::Supervisor;
@@ -74,6 +75,16 @@ impl Init {
         } else if main.is_none_or(|job| job.last_exit_code().is_some()) {
             self.held.clear();
         }
+    }
+}
+
+/// An error if the config declares a job with the id of the command.
+pub(super) fn refuse_main(jobs: &[Declaration]) -> Result<(), String> {
+    match jobs.iter().find(|job| job.id.as_str() == MAIN) {
+        Some(job) => {
+            Err(job.error(None, "under `k1s init`, `main` is the command's id").to_string())
+        }
+        None => Ok(()),
     }
 }
 

@@ -14,6 +14,7 @@
 //! - `processes`: spawns, reaps and signals for the supervisor; `leftovers`: finds and stops what
 //!   runs have left outside of their groups; `census`: which run each orphan belongs to.
 //! - `meter`: the memory and CPU time of runs; `vitals`: figures of k1s itself.
+//! - `reload`: reads the config again.
 //! - `shares`: how much of a turn each of them may take.
 //! - `console`: k1s's own stdout and stderr; `log` and `journal`: the messages of k1s itself.
 //!
@@ -33,6 +34,7 @@ mod meter;
 mod outputs;
 mod peers;
 mod processes;
+mod reload;
 mod shares;
 mod vitals;
 
@@ -40,13 +42,14 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::api::Api;
-use crate::config::{self, LogFormat, LogLevel};
+use crate::config::{self, Environment, Live, LogFormat, LogLevel, Settings};
 use crate::job::{JobId, JobSpec, Signal};
 pub use crate::os::file::read as read_file;
 pub use crate::os::{Startup, prepare};
@@ -62,6 +65,7 @@ use log::{Log, Message};
 use outputs::{Outputs, Sinks};
 use peers::Peers;
 use processes::Processes;
+use reload::Reloader;
 use shares::EVENTS_A_TURN;
 use vitals::Turns;
 
@@ -81,6 +85,7 @@ pub struct Daemon {
     console: Console,
     journal: Journal,
     init: Option<Init>,
+    reloader: Reloader,
     is_pid_1: bool,
     now: Now,
     turns: Turns,
@@ -112,17 +117,15 @@ impl Daemon {
     /// # Errors
     /// What could not be opened, for people: the port is in use, there are too few descriptors.
     pub fn new(
-        settings: config::Settings,
+        settings: Settings,
         role: Role,
         startup: &Startup,
         mut clock: Clock,
     ) -> Result<Daemon, String> {
-        let mut console = console_of(&settings, &role);
-        let now = clock.now();
+        let (mut console, now) = (console_of(&settings.live, &role), clock.now());
         let unwatched = clock.watch().is_none().then(|| UNWATCHED_NOTE.to_owned());
-        for note in startup.notes.iter().cloned().chain(os::obstacle()).chain(unwatched) {
-            console.note(LogLevel::Warn, &note, now);
-        }
+        let notes = startup.notes.iter().cloned().chain(os::obstacle()).chain(unwatched);
+        notes.for_each(|note| console.note(LogLevel::Warn, &note, now));
         console.flush(now);
         let (audience, init, command, opens_api) = match role {
             Role::Supervisor => (os::signals::Audience::Daemon, None, None, true),
@@ -142,13 +145,14 @@ impl Daemon {
             .and_then(|()| clock.watch().map_or(Ok(()), |fd| watch(registry, fd, CLOCK)))
             .map_err(failed("cannot watch for events"))?;
         let peers = match opens_api {
-            true => Peers::listen(&settings.http, startup.max_descriptors, registry)?,
+            true => Peers::listen(&settings, startup.max_descriptors, registry)?,
             false => Peers::nobody(),
         };
-        let directory = config::Environment::of_process().directory;
+        let directory = Environment::of_process().directory;
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
-        let (forward, disk) = (settings.forward, settings.output_disk_bytes);
-        let api = api(&settings, directory);
+        let (forward, disk) = (settings.live.forward, settings.live.output_disk_bytes);
+        let peers = peers.serve(api(&settings.live, directory));
+        let reloader = Reloader::new(&settings);
         let supervisor = supervisor(settings, main, startup.is_pid_1, now)?;
         let processes = Processes::new(spawner, forward, supervisor.instance());
         Ok(Daemon {
@@ -157,12 +161,13 @@ impl Daemon {
             children,
             clock,
             supervisor,
-            peers: peers.serve(api),
+            peers,
             outputs: Outputs::with_limit(disk),
             processes,
             console,
             journal: Journal::default(),
             init,
+            reloader,
             is_pid_1: startup.is_pid_1,
             now,
             turns: Turns::since(now.wall),
@@ -182,6 +187,11 @@ impl Daemon {
     pub fn say(&mut self, level: LogLevel, text: &dyn Display) {
         self.console.say(&Message::note(level, text), self.now);
         self.console.flush(self.now);
+    }
+
+    /// The config is the file at this path, to be read again on request.
+    pub fn read_again_from(&mut self, path: PathBuf, environment: Environment) {
+        self.reloader.read_from(path, environment);
     }
 
     /// Runs until k1s has shut down, and returns the exit code.
@@ -214,6 +224,7 @@ impl Daemon {
             let left = self.outputs.left_to_followers();
             self.peers.serve_ready(self.poll.registry(), &mut self.supervisor, left, self.now);
             self.forget_departed();
+            self.reload();
             self.reap();
             self.tell_ends();
             self.processes.look_around(&mut self.supervisor, self.now);
@@ -289,7 +300,7 @@ impl Daemon {
                     self.report_log_files();
                 }
             }
-            Topic::Output(_) | Topic::Measured | Topic::LogFilesReopened => {}
+            Topic::Output(_) | Topic::Measured | Topic::LogFilesReopened | Topic::Reloaded => {}
             Topic::Events => {
                 self.journal.write(self.supervisor.events(), &mut self.console, self.now);
                 if self.supervisor.events().has_surplus() && !self.peers.follow_events() {
@@ -324,6 +335,7 @@ impl Daemon {
         let is_busy =
             self.supervisor.has_spawns() || self.outputs.has_more() || self.peers.has_more();
         let is_busy = is_busy || self.supervisor.has_actions();
+        let is_busy = is_busy || self.reloader.is_busy() || self.supervisor.has_reloads();
         let is_busy = is_busy || self.processes.has_more() || self.processes.is_measuring();
         if !is_busy {
             os::memory::give_back();
@@ -367,8 +379,7 @@ impl Daemon {
         } else if let Some(init) = &mut self.init {
             init.forward(signal, &self.supervisor);
         } else if signal == Signal::HUP {
-            self.console.note(LogLevel::Info, &HANGUP_NOTE, self.now);
-            self.supervisor.reopen_log_files();
+            self.handle_hangup();
         } else {
             self.ignore(signal);
         }
@@ -420,7 +431,7 @@ pub fn error_line(format: LogFormat, error: &str) -> Vec<u8> {
 }
 
 /// `k1s init` without an API logs only warnings and errors by default.
-fn console_of(settings: &config::Settings, role: &Role) -> Console {
+fn console_of(settings: &Live, role: &Role) -> Console {
     let is_bare = matches!(role, Role::Init { opens_api: false, .. });
     let most = if is_bare { LogLevel::Warn } else { LogLevel::Debug };
     let log = Log { format: settings.log_format, level: settings.log_level.min(most) };
@@ -435,16 +446,16 @@ pub fn missing(id: &JobId, spec: &JobSpec) -> Vec<String> {
     os::missing(&spec.command, file.as_deref())
 }
 
-fn api(settings: &config::Settings, directory: String) -> Api {
-    let token = settings.http.token.as_bytes().to_vec();
+fn api(settings: &Live, directory: String) -> Api {
+    let token = settings.token.as_bytes().to_vec();
     let api = Api::new(token, directory, settings.time_zone.clone());
-    if settings.http.ui { api } else { api.without_page() }
+    if settings.ui { api } else { api.without_page() }
 }
 
 /// The supervisor with its first jobs: those of the config, in the order of the file, then the
 /// command of `init`.
 fn supervisor(
-    settings: config::Settings,
+    settings: Settings,
     main: Option<(JobId, JobSpec)>,
     is_pid_1: bool,
     now: Now,
@@ -452,9 +463,9 @@ fn supervisor(
     let mut supervisor = Supervisor::new(
         supervisor::Settings {
             instance: os::instance_id(),
-            job_limit: settings.max_jobs,
-            output_memory: settings.output_memory_bytes,
-            shutdown_timeout: settings.shutdown_timeout,
+            job_limit: settings.live.max_jobs,
+            output_memory: settings.live.output_memory_bytes,
+            shutdown_timeout: settings.live.shutdown_timeout,
             main: main.as_ref().map(|(id, _)| id.clone()),
         },
         now,
@@ -462,13 +473,15 @@ fn supervisor(
     if is_pid_1 {
         supervisor.own_namespace();
     }
-    if main.is_some() && settings.jobs.iter().any(|job| job.id.as_str() == init::MAIN) {
-        return Err("job.main: under `k1s init`, `main` is the command's id".to_owned());
+    if main.is_some() {
+        init::refuse_main(&settings.jobs)?;
     }
-    let declared = settings.jobs.into_iter().map(|job| (job.id, job.spec));
-    for (id, spec) in declared.chain(main) {
-        let name = id.clone();
-        supervisor.declare(id, spec, now).map_err(|refusal| format!("job.{name}: {refusal:?}"))?;
+    let jobs = settings.jobs.into_iter().map(|job| (job.id, job.spec)).collect();
+    let refused = |refusal| format!("the jobs of the config: {refusal:?}");
+    supervisor.declare(jobs, settings.live.max_jobs, now).map_err(refused)?;
+    if let Some((id, spec)) = main {
+        let refused = |refusal| format!("the command of init: {refusal:?}");
+        supervisor.create_main(id, spec, now).map_err(refused)?;
     }
     Ok(supervisor)
 }
@@ -497,6 +510,4 @@ const LONG_SLEEP: Duration = Duration::from_secs(2);
 const MOST_SLACK: Duration = Duration::from_millis(100);
 const UNWATCHED_NOTE: &str = "this system does not report changes of its clock: after one, runs of \
      cron expressions may be up to a minute late";
-const HANGUP_NOTE: &str = "received SIGHUP: reopening log files; to apply a changed config \
-     restart k1s, or PUT the jobs by the API";
 const ACCEPT_NOTE_PAUSE: Duration = Duration::from_secs(10);

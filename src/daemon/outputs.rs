@@ -288,6 +288,13 @@ impl Outputs {
         }
     }
 
+    /// From now on all are forwarded in this mode, or in the default of each.
+    pub(super) fn forward(&mut self, mode: Option<Forward>, console: &mut Console, now: Now) {
+        for pipe in self.pipes.values_mut() {
+            pipe.forwarder.change(mode, console, now);
+        }
+    }
+
     /// The job's `output.forward` may have changed.
     pub(super) fn set_forwarding(
         &mut self,

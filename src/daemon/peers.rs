@@ -31,7 +31,7 @@ use mio::{Interest, Registry, Token};
 use super::FIRST_TOKEN;
 use super::shares::FLOW_WINDOW;
 use crate::api::{Api, Pending, Want};
-use crate::config::Http;
+use crate::config::{self, Fixed};
 use crate::http::{Connection, Incoming, Limits};
 use crate::os;
 use crate::supervisor::{JobKey, Supervisor, Topic};
@@ -124,11 +124,12 @@ impl Peers {
     /// # Errors
     /// Why it cannot, for people.
     pub(super) fn listen(
-        http: &Http,
+        settings: &config::Settings,
         max_descriptors: u64,
         registry: &Registry,
     ) -> Result<Peers, String> {
-        let wanted = SocketAddr::new(http.host, http.port);
+        let Fixed { host, port } = settings.fixed;
+        let wanted = SocketAddr::new(host, port);
         let failed = |error: io::Error| match error.kind() {
             ErrorKind::AddrInUse => {
                 format!(
@@ -145,7 +146,7 @@ impl Peers {
             reserve: os::socket::reserve_descriptor(&listener).ok(),
             listener: Some(listener),
             address: Some(address),
-            limits: Rc::new(http.limits.clone()),
+            limits: Rc::new(settings.live.http.clone()),
             max_descriptors: usize::try_from(max_descriptors).unwrap_or(usize::MAX),
             can_accept: true,
             ..Peers::nobody()
@@ -185,6 +186,12 @@ impl Peers {
     /// Answers with this API.
     pub(super) fn serve(self, api: Api) -> Peers {
         Peers { api: Some(api), ..self }
+    }
+
+    /// From now on answers with this API, and new connections have these limits.
+    pub(super) fn adopt(&mut self, api: Api, limits: &Limits) {
+        self.api = Some(api);
+        self.limits = Rc::new(limits.clone());
     }
 
     /// The address that it listens on, as in a URL.

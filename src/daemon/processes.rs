@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use mio::Registry;
 
+use super::console::Forwarder;
 use super::init::{Init, MAIN, Stdio};
 use super::leftovers::{self, Leftovers, Stop};
 use super::logfiles::LogFiles;
@@ -59,6 +60,11 @@ impl Processes {
             surveys: Vec::new(),
             look_at: Mono(0),
         }
+    }
+
+    /// From now on `output.forward` is this, for new runs.
+    pub(super) fn forward(&mut self, forward: Option<Forward>) {
+        self.forward = forward;
     }
 
     /// A child may have ended: it is reaped in this turn. But after a turn that reaped only
@@ -245,7 +251,7 @@ impl Processes {
             Ok((pid, pipes)) => {
                 if let Some(pipes) = pipes {
                     let is_main = stdio.is_some();
-                    let default = if is_main { Forward::Raw } else { Forward::Prefix };
+                    let default = Forwarder::default_mode(is_main);
                     let forward = self.forward.unwrap_or(default);
                     outputs.open(&launch, pipes, forward, is_main);
                 }

@@ -1,4 +1,4 @@
-//! Files that k1s reads before it supervises: the config, a token.
+//! Files that k1s reads: the config, a token.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -35,10 +35,32 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
             Err(error) => return Err(error),
         }
         if bytes.len() as u64 > most {
-            let message = format!("is larger than {most} bytes");
-            return Err(io::Error::new(ErrorKind::FileTooLarge, message));
+            return Err(too_large(most));
         }
     }
+}
+
+/// Reads a whole file, of at most `most` bytes, without waiting: while k1s supervises.
+///
+/// # Errors
+/// It cannot be opened or read, it is larger, or not a regular file.
+pub fn read_now(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("is not a regular file, which alone is read while k1s runs"));
+    }
+    if metadata.len() > most {
+        return Err(too_large(most));
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(too_large(most)) } else { Ok(bytes) }
+}
+
+fn too_large(most: u64) -> io::Error {
+    io::Error::new(ErrorKind::FileTooLarge, format!("is larger than {most} bytes"))
 }
 
 fn wait(file: &File, signals: &SignalFd) -> io::Result<()> {

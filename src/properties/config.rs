@@ -29,10 +29,10 @@ fn check_described(settings: &Settings) {
     let Ok(mut again) = again else {
         unreachable!("{again:?}\n{described}");
     };
-    if settings.http.token_origin == config::TokenOrigin::Key {
+    if settings.live.token_origin == config::TokenOrigin::Key {
         assert!(!described.contains("auth_token ="), "{described}");
-        again.http.token = settings.http.token.clone();
-        again.http.token_origin = settings.http.token_origin.clone();
+        again.live.token = settings.live.token.clone();
+        again.live.token_origin = settings.live.token_origin.clone();
     }
     let mut expected = settings.clone();
     for spec in expected.jobs.iter_mut().map(|job| &mut job.spec) {
@@ -50,9 +50,9 @@ fn check_starts(settings: Settings) {
     let mut supervisor = Supervisor::new(
         supervisor::Settings {
             instance: "k".into(),
-            job_limit: settings.max_jobs,
-            output_memory: settings.output_memory_bytes,
-            shutdown_timeout: settings.shutdown_timeout,
+            job_limit: settings.live.max_jobs,
+            output_memory: settings.live.output_memory_bytes,
+            shutdown_timeout: settings.live.shutdown_timeout,
             main: None,
         },
         now,

@@ -13,7 +13,7 @@ use crate::api::{Api, Pending};
 use crate::http::properties::{check_answers, without_interim};
 use crate::http::{Connection, Head, Incoming, Limits, Method};
 use crate::job::{ExitStatus, Pid, Signal, SpawnFailure, Stream};
-use crate::supervisor::{Action, JobKey, Left, Settings, Supervisor, Target, Vitals};
+use crate::supervisor::{Action, JobKey, Left, ReloadError, Settings, Supervisor, Target, Vitals};
 use crate::time::{Mono, Now, Wall};
 
 /// An API with the token `t`.
@@ -161,6 +161,10 @@ impl Service {
     /// Does what the supervisor wants, but not without limit, because a job may be restarted at
     /// once.
     pub(super) fn perform(&mut self) {
+        while let Some(reload) = self.supervisor.poll_reload() {
+            let outcome = Err(ReloadError::Config("there is no config".into()));
+            self.supervisor.handle_reloaded(reload.number, outcome);
+        }
         for _ in 0..MOST_ACTIONS {
             if let Some(action) = self.supervisor.poll_action() {
                 self.act(action);

@@ -27,6 +27,7 @@
 )]
 
 mod calls;
+mod declare;
 mod depend;
 mod followers;
 mod probes;
@@ -91,6 +92,7 @@ struct Sim {
     settings: Settings,
     world: World,
     followers: Followers,
+    config: declare::Config,
     /// The number of the next event that is counted.
     events_read: u64,
     calls: Calls,
@@ -194,6 +196,7 @@ impl Sim {
             settings,
             world: World::default(),
             followers,
+            config: declare::Config::default(),
             events_read: 0,
             calls: Calls::default(),
             writes: 0,
@@ -425,8 +428,9 @@ impl Sim {
         let choice = self.rng.below(100);
         let now = self.now;
         let (name, answer) = match choice {
-            0..=29 => return self.create(id),
-            30..=44 => return self.put(id),
+            0..=25 => return self.create(id),
+            26..=39 => return self.put(id),
+            40..=44 => return self.declare(),
             45..=59 => ("kill", self.supervisor.kill(id, now)),
             60..=69 => ("remove", self.supervisor.remove(id, now)),
             70..=77 => ("start", self.supervisor.start(id, now)),
@@ -1119,7 +1123,7 @@ impl Tally {
 }
 
 /// All of these must happen in a run of many seeds, or it has not tested everything.
-pub const EVENTS: [&str; 45] = [
+pub const EVENTS: [&str; 46] = [
     "action",
     "answer",
     "attempt",
@@ -1130,6 +1134,7 @@ pub const EVENTS: [&str; 45] = [
     "collected",
     "create",
     "cut",
+    "declare",
     "deferred",
     "ended",
     "event read",

@@ -35,6 +35,11 @@ impl OutputMemory {
         OutputMemory { budget, used: 0, holders: BTreeMap::new(), last_place: 0 }
     }
 
+    /// From now on there may be so many bytes.
+    pub(super) fn limit(&mut self, budget: usize) {
+        self.budget = budget;
+    }
+
     /// The bytes that are held.
     pub(super) fn used(&self) -> usize {
         self.used

@@ -16,7 +16,8 @@
 //!
 //! - [`Job`] (`life/`) decides *whether* to run: restarts, retries, schedules, stops.
 //! - `Run` (`run.rs`) is one process and its descendants, from the spawn until none is left.
-//! - `request.rs` holds what users ask of jobs, `shutdown.rs` how everything is stopped,
+//! - `request.rs` holds what users ask of jobs, `declare.rs` what the config declares, `reload.rs`
+//!   requests to read it again, `shutdown.rs` how everything is stopped,
 //!   `action.rs` what the supervisor wants done, `event.rs` what it reports.
 //! - [`Call`] (`handler.rs`) is the failure of a job for the job that handles it.
 //! - `Health` (`health.rs`) is whether a run is ready and well, as its probes find out.
@@ -44,6 +45,7 @@
 mod action;
 mod backoff;
 mod counts;
+mod declare;
 mod depend;
 mod due;
 mod event;
@@ -58,6 +60,7 @@ mod message;
 mod milestone;
 #[cfg(feature = "properties")]
 mod properties;
+mod reload;
 mod request;
 mod run;
 mod shutdown;
@@ -67,16 +70,18 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::job::notice::Notice;
 use crate::job::tag::RunTag;
-use crate::job::{ExitStatus, JobId, Pid, SpawnFailure, Stream};
+use crate::job::{ExitStatus, JobId, JobSpec, Pid, SpawnFailure, Stream};
 use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
 pub use action::{Action, Launch, Left, Owner, Target};
 pub use counts::{Counts, RUN_BOUNDS, RunOutcome, Totals};
+pub use declare::Declared;
 use depend::Dependencies;
 pub use depend::Tangle;
 pub use due::Skipped;
@@ -91,6 +96,8 @@ use measure::Measurements;
 pub use measure::{TURN_BOUNDS, Usage, Vitals};
 use memory::OutputMemory;
 pub use milestone::{Milestone, Progress};
+use reload::Reloads;
+pub use reload::{Changes, Reload, ReloadError, Reloaded};
 pub use request::{Origin, Put, Refusal, Request};
 use run::Run;
 use shutdown::Shutdown;
@@ -98,7 +105,7 @@ use topic::Changed;
 pub use topic::Topic;
 pub use view::State;
 
-/// The settings of a supervisor, which never change.
+/// The settings of a supervisor.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Distinguishes the runs of this k1s from those of any other: the first part of every
@@ -123,6 +130,8 @@ pub struct Supervisor {
     /// Jobs that are gone, for those who still read what is kept of their output.
     departed: BTreeMap<JobKey, Box<Job>>,
     ids: BTreeMap<JobId, JobKey>,
+    /// What the config declared the last time.
+    declared: BTreeMap<JobId, Rc<JobSpec>>,
     last_key: u64,
     /// The last job that knows of the newest clock step; `None` when all know.
     told_of_step: Option<JobKey>,
@@ -187,6 +196,7 @@ struct Core {
     totals: Totals,
     measurements: Measurements,
     reopenings: Reopenings,
+    reloads: Reloads,
     live_runs: usize,
     /// The jobs because of which k1s is not ready.
     missing: BTreeSet<JobKey>,
@@ -227,6 +237,7 @@ impl Supervisor {
             jobs: BTreeMap::new(),
             departed: BTreeMap::new(),
             ids: BTreeMap::new(),
+            declared: BTreeMap::new(),
             last_key: 0,
             told_of_step: None,
             core: Core {
@@ -247,6 +258,7 @@ impl Supervisor {
                 totals: Totals::default(),
                 measurements: Measurements::default(),
                 reopenings: Reopenings::default(),
+                reloads: Reloads::default(),
                 live_runs: 0,
                 missing: BTreeSet::new(),
                 has_freed: false,
@@ -261,6 +273,14 @@ impl Supervisor {
     /// also asks processes to end that belong to no job.
     pub fn own_namespace(&mut self) {
         self.core.owns_namespace = true;
+    }
+
+    /// From now on captured output may take so much memory, in bytes, and a shutdown so long.
+    pub fn limit(&mut self, output_memory: usize, shutdown_timeout: Duration) {
+        self.core.settings.output_memory = output_memory;
+        self.core.settings.shutdown_timeout = shutdown_timeout;
+        self.core.memory.limit(output_memory);
+        self.keep_output_budget();
     }
 
     // What is there.

@@ -3,6 +3,8 @@
 //! A request names a job by its id, and is accepted or refused at once. Its effects come later,
 //! as actions and events.
 
+use std::rc::Rc;
+
 use super::{Core, Happened, Job, JobKey, Supervisor};
 use crate::job::spec::{Critical, Kind};
 use crate::job::{JobId, JobSpec, Signal, Trigger};
@@ -47,6 +49,8 @@ pub enum Refusal {
     Blocked,
     /// The job would wait for itself: [`Supervisor::tangle`] says how.
     Tangled,
+    /// As many requests to read the config again wait as may.
+    Busy,
 }
 
 /// Who registered a job.
@@ -89,11 +93,12 @@ impl Supervisor {
         self.register(id, spec, Origin::Api, now)
     }
 
-    /// As [`Supervisor::create`], for a job of the config.
+    /// As [`Supervisor::create`], for the job of the command line: no change of the config concerns
+    /// it.
     ///
     /// # Errors
     /// As there.
-    pub fn declare(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<(), Refusal> {
+    pub fn create_main(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<(), Refusal> {
         self.register(id, spec, Origin::Config, now)
     }
 
@@ -112,6 +117,12 @@ impl Supervisor {
         }
         self.refuse_tangle(&id, &spec)?;
         self.has_room()?;
+        self.add(id, Rc::new(spec), origin, now);
+        Ok(())
+    }
+
+    /// Adds a job, whose id is free and which does not wait for itself.
+    pub(super) fn add(&mut self, id: JobId, spec: Rc<JobSpec>, origin: Origin, now: Now) {
         self.last_key += 1;
         let key = JobKey(self.last_key);
         self.ids.insert(id.clone(), key);
@@ -121,7 +132,6 @@ impl Supervisor {
             job.tell(Happened::Created, core, now);
             job.begin_life(core, now);
         });
-        Ok(())
     }
 
     /// Registers a job, or gives the job of this id a new specification. It keeps its results, run
@@ -136,16 +146,7 @@ impl Supervisor {
             Put::Created => self.create(id, spec, now)?,
             Put::Replaced => {
                 let key = self.key(id.as_str())?;
-                let job = self.jobs.get(&key).ok_or(Refusal::NotFound)?;
-                let old = job.shared_spec();
-                if old.depends_on != spec.depends_on {
-                    self.core.dependencies.unlink(key, &old.depends_on);
-                    self.link(key, &spec.depends_on);
-                }
-                self.update(key, now, |job, core| {
-                    job.replace(spec, core, now);
-                    job.handle_dependencies(core, now);
-                });
+                self.respecify(key, Rc::new(spec), now);
             }
             Put::Unchanged => {}
         }
@@ -200,6 +201,20 @@ impl Supervisor {
             true => Err(Refusal::TooManyJobs),
             false => Ok(()),
         }
+    }
+
+    /// Gives a job a new specification of the same type.
+    pub(super) fn respecify(&mut self, key: JobKey, spec: Rc<JobSpec>, now: Now) {
+        let Some(job) = self.jobs.get(&key) else { return };
+        let old = job.shared_spec();
+        if old.depends_on != spec.depends_on {
+            self.core.dependencies.unlink(key, &old.depends_on);
+            self.link(key, &spec.depends_on);
+        }
+        self.update(key, now, |job, core| {
+            job.replace(spec, core, now);
+            job.handle_dependencies(core, now);
+        });
     }
 
     /// Stops the job until it is started by request. A second request while it is being stopped
@@ -286,7 +301,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn is_main(&self, id: &str) -> bool {
+    pub(super) fn is_main(&self, id: &str) -> bool {
         self.core.settings.main.as_ref().is_some_and(|main| main.as_str() == id)
     }
 

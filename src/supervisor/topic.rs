@@ -17,6 +17,8 @@ pub enum Topic {
     Measured,
     /// All log files were reopened.
     LogFilesReopened,
+    /// The config was read again.
+    Reloaded,
 }
 
 /// The topics that have changed since they were last asked for, each once.

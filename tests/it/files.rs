@@ -199,7 +199,7 @@ fn files_are_reopened_by_request() {
 fn files_are_reopened_by_sighup() {
     goes_on_in_a_new_file(|k1s| {
         k1s.signal(Signal::SIGHUP);
-        says(k1s, "received SIGHUP: reopening log files; to apply a changed config restart", 1);
+        says(k1s, "received SIGHUP: reading the config again, and reopening log files", 1);
     });
 }
 

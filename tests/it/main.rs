@@ -64,6 +64,8 @@ mod page;
 mod pid1;
 /// README.md: its tour, command by command, and its tables.
 mod readme;
+/// The config is read again while k1s runs: what that changes, and what it leaves alone.
+mod reload;
 /// The supervisor core, scene by scene, in a small text language.
 mod script;
 /// What the first k1s promised: paths, codes, messages, names of fields. These never change.

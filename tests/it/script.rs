@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! settings KEY=VALUE …          shutdown (seconds), jobs, memory (bytes), main; before all else
-//! create ID TYPE {JSON}         and `put`, `declare`; the executable need not be given
+//! create ID TYPE {JSON}         and `put`; the executable need not be given
+//! reload ID TYPE {JSON} / …     the config declares these jobs, or none; `preview` only says it
 //! kill | start | restart | run | remove ID
 //! signal ID SIGNAL [group]
 //! shutdown [CODE]
@@ -58,8 +59,8 @@ use k1s::job::{
 };
 use k1s::schedule::Schedule;
 use k1s::supervisor::{
-    Action, EventKind, EventRead, Job, JobKey, Left, Milestone, Owner, ProbeKey, Put, Refusal,
-    RunKey, Settings, Supervisor, Target, Vitals,
+    Action, Declared, EventKind, EventRead, Job, JobKey, Left, Milestone, Owner, ProbeKey, Put,
+    Refusal, RunKey, Settings, Supervisor, Target, Vitals,
 };
 use k1s::time::{Mono, Now, Wall};
 
@@ -121,6 +122,7 @@ fn play(script: &str) -> String {
 /// The core, and a shell that writes what the core wants.
 struct Stage {
     supervisor: Supervisor,
+    job_limit: usize,
     now: Now,
     next_pid: i32,
     spawns: Spawns,
@@ -151,6 +153,7 @@ impl Stage {
     fn new(settings: Settings) -> Stage {
         let now = Now { mono: Mono(0), wall: Wall(START) };
         Stage {
+            job_limit: settings.job_limit,
             supervisor: Supervisor::new(settings, now),
             now,
             next_pid: 11,
@@ -180,10 +183,10 @@ impl Stage {
         let words: Vec<&str> = rest.split(' ').collect();
         let now = self.now;
         match command {
-            "create" | "declare" | "put" | "kill" | "start" | "restart" | "run" | "remove"
-            | "signal" => {
+            "create" | "put" | "kill" | "start" | "restart" | "run" | "remove" | "signal" => {
                 self.request(command, rest, &words);
             }
+            "reload" | "preview" => self.declare(command, rest),
             "shutdown" => self.supervisor.shutdown(words[0].parse().unwrap_or(0), now),
             "spawns" => {
                 self.spawns = match words[0] {
@@ -253,7 +256,6 @@ impl Stage {
         let supervisor = &mut self.supervisor;
         let answer = match command {
             "create" => supervisor.create(JobId::parse(id).unwrap(), spec(rest), now),
-            "declare" => supervisor.declare(JobId::parse(id).unwrap(), spec(rest), now),
             "put" => {
                 let put = supervisor.put(JobId::parse(id).unwrap(), spec(rest), now);
                 put.map(|put: Put| self.say(format!("{put:?}")))
@@ -269,6 +271,27 @@ impl Stage {
             }
         };
         answer.unwrap_or_else(|refusal: Refusal| self.say(format!("refused: {refusal:?}")));
+    }
+
+    /// The config declares these jobs.
+    fn declare(&mut self, command: &str, rest: &str) {
+        let jobs: Vec<_> = rest
+            .split(" / ")
+            .filter(|job| !job.is_empty())
+            .map(|job| (JobId::parse(job.split(' ').next().unwrap()).unwrap(), spec(job)))
+            .collect();
+        let limit = self.job_limit;
+        let answer = match command {
+            "preview" => self.supervisor.preview(&jobs, limit),
+            _ => self.supervisor.declare(jobs, limit, self.now),
+        };
+        match answer {
+            Ok(Declared { added, removed, replaced, updated, unchanged }) => self.say(format!(
+                "added {added:?}, removed {removed:?}, replaced {replaced:?}, updated \
+                 {updated:?}, unchanged {unchanged}"
+            )),
+            Err(refusal) => self.say(format!("refused: {refusal:?}")),
+        }
     }
 
     fn exit(&mut self, name: &str, how: &str, left: bool) {

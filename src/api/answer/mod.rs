@@ -14,6 +14,7 @@ mod events;
 mod listing;
 mod logs;
 mod metrics;
+mod reload;
 mod reopen;
 mod stream;
 mod wait;
@@ -28,6 +29,7 @@ pub(super) use events::Events;
 pub(super) use logs::Logs;
 use metrics::Metrics;
 pub(super) use metrics::metrics;
+pub(super) use reload::Reload;
 pub(super) use reopen::Reopen;
 use stream::{Slice, Source, Stream};
 pub(super) use wait::{Goal, Wait};
@@ -41,6 +43,8 @@ pub enum Pending {
     Wait(Wait),
     /// It waits until log files are reopened.
     Reopen(Reopen),
+    /// It waits until the config was read again.
+    Reload(Reload),
 }
 
 /// What a pending answer needs to go on.
@@ -68,6 +72,7 @@ impl Pending {
         match self {
             Pending::Stream(stream) => stream.go_on(supervisor, connection, now),
             Pending::Reopen(reopen) => reopen.go_on(supervisor, connection, now),
+            Pending::Reload(reload) => reload.go_on(supervisor, connection, now),
             Pending::Wait(wait) => match wait.go_on(supervisor, connection, now) {
                 None => true,
                 Some(rest) => {
@@ -82,7 +87,7 @@ impl Pending {
     pub fn follows_events(&self) -> bool {
         match self {
             Pending::Stream(stream) => stream.follows_events(),
-            Pending::Wait(_) | Pending::Reopen(_) => false,
+            Pending::Wait(_) | Pending::Reopen(_) | Pending::Reload(_) => false,
         }
     }
 
@@ -90,7 +95,7 @@ impl Pending {
     pub fn reads_output_of(&self) -> Option<JobKey> {
         match self {
             Pending::Stream(stream) => stream.reads_output_of(),
-            Pending::Wait(_) | Pending::Reopen(_) => None,
+            Pending::Wait(_) | Pending::Reopen(_) | Pending::Reload(_) => None,
         }
     }
 
@@ -100,6 +105,7 @@ impl Pending {
             Pending::Stream(stream) => stream.want(),
             Pending::Wait(wait) => wait.want(),
             Pending::Reopen(reopen) => reopen.want(),
+            Pending::Reload(reload) => reload.want(),
         }
     }
 }

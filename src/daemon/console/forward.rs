@@ -95,6 +95,26 @@ impl Forwarder {
         }
     }
 
+    /// The default mode: that of the main job of `k1s init`, or of others.
+    pub(in crate::daemon) fn default_mode(is_main: bool) -> Forward {
+        if is_main { Forward::Raw } else { Forward::Prefix }
+    }
+
+    /// Forwards in this mode from now on, or in the default one.
+    pub(in crate::daemon) fn change(
+        &mut self,
+        mode: Option<Forward>,
+        console: &mut Console,
+        now: Now,
+    ) {
+        // Only the main job has backpressure.
+        let mode = mode.unwrap_or(Forwarder::default_mode(self.has_backpressure));
+        if self.mode != mode {
+            self.finish(console, now);
+            self.mode = mode;
+        }
+    }
+
     /// The job's `output.forward` has changed.
     pub(in crate::daemon) fn switch(&mut self, is_on: bool, console: &mut Console, now: Now) {
         if std::mem::replace(&mut self.is_on, is_on) && !is_on {

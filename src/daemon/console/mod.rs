@@ -55,6 +55,12 @@ impl Console {
         }
     }
 
+    /// From now on messages are written so, and `forward` is the default for jobs.
+    pub(super) fn adopt(&mut self, log: Log, forward: Forward) {
+        self.log = log;
+        self.has_json_lines = forward == Forward::Json;
+    }
+
     /// Writes a message, if its level is on.
     pub(super) fn log(&mut self, message: &Message<'_>, now: Now) {
         if self.log.is_on(message.level) {

@@ -108,6 +108,21 @@ impl LogFiles {
         LogFiles { quota: bytes.map(Quota::new), ..LogFiles::default() }
     }
 
+    /// From now on all files together may take so many bytes.
+    pub(super) fn limit(&mut self, bytes: Option<u64>) {
+        match (&mut self.quota, bytes) {
+            (Some(quota), Some(bytes)) => quota.limit(bytes),
+            (None, Some(bytes)) => {
+                self.quota = Some(Quota::new(bytes));
+                self.uncounted = self.files.keys().copied().collect();
+            }
+            (_, None) => {
+                self.quota = None;
+                self.uncounted.clear();
+            }
+        }
+    }
+
     /// The log file of this run, if its job has one, for another stream. To be released.
     pub(super) fn attach(
         &mut self,

@@ -70,6 +70,11 @@ impl Quota {
         }
     }
 
+    /// From now on there may be so many bytes.
+    pub(super) fn limit(&mut self, bytes: u64) {
+        self.limit = bytes;
+    }
+
     /// The most that a current file may take before it is rotated: a set that is alone then always
     /// keeps three quarters of the quota.
     pub(super) fn largest_file(&self) -> u64 {

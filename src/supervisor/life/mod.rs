@@ -154,11 +154,11 @@ pub(super) enum Outcome {
 
 // What the supervisor needs to know about it.
 impl Job {
-    pub(super) fn new(key: JobKey, id: JobId, spec: JobSpec, origin: Origin, now: Now) -> Job {
+    pub(super) fn new(key: JobKey, id: JobId, spec: Rc<JobSpec>, origin: Origin, now: Now) -> Job {
         Job {
             key,
             id,
-            spec: Rc::new(spec),
+            spec,
             origin,
             created: now,
             phase: Phase::Idle { pending: None },

@@ -162,9 +162,9 @@ impl Job {
     /// Adopts a new specification. If it makes no difference to a running process, that goes on;
     /// otherwise the job is stopped, with its leftovers, and started again. A killed job stays
     /// killed.
-    pub(in crate::supervisor) fn replace(&mut self, spec: JobSpec, core: &mut Core, now: Now) {
+    pub(in crate::supervisor) fn replace(&mut self, spec: Rc<JobSpec>, core: &mut Core, now: Now) {
         let same_process = spec.is_same_process(&self.spec);
-        let old = std::mem::replace(&mut self.spec, Rc::new(spec));
+        let old = std::mem::replace(&mut self.spec, spec);
         self.tell(Happened::Replaced, core, now);
         self.trim_results(core);
         self.arm(core, now);

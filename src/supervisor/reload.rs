@@ -1,0 +1,94 @@
+//! Requests to read the config again, which the caller does one after the other: it reads the
+//! files, has [`Supervisor::declare`] apply what they declare, and says what came of it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::{Declared, Refusal, Supervisor, Topic};
+
+/// A request to read the config again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// Its number: 1, 2, 3 and so on.
+    pub number: u64,
+    /// Only says what would be done.
+    pub is_dry_run: bool,
+}
+
+/// What came of it.
+pub type Reloaded = Result<Changes, ReloadError>;
+
+/// What was done, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// About the jobs.
+    pub jobs: Declared,
+    /// The keys of the config whose new values count after a restart of k1s.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadError {
+    /// What is wrong with the config, with file, line and key.
+    Config(String),
+    /// The jobs are refused.
+    Refused(Refusal),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    last: u64,
+    waiting: VecDeque<Reload>,
+    /// The newest, with the numbers of their requests.
+    outcomes: VecDeque<(u64, Rc<Reloaded>)>,
+}
+
+impl Supervisor {
+    /// Has the config read again. Returns the number of this request, which
+    /// [`Supervisor::reloaded`] takes.
+    ///
+    /// # Errors
+    /// `Busy`: as many requests wait as may.
+    pub fn reload(&mut self, is_dry_run: bool) -> Result<u64, Refusal> {
+        let reloads = &mut self.core.reloads;
+        if reloads.waiting.len() >= MOST_WAITING {
+            return Err(Refusal::Busy);
+        }
+        reloads.last += 1;
+        let number = reloads.last;
+        reloads.waiting.push_back(Reload { number, is_dry_run });
+        Ok(number)
+    }
+
+    /// The next request. [`Supervisor::handle_reloaded`] answers it, before this is asked again.
+    pub fn poll_reload(&mut self) -> Option<Reload> {
+        self.core.reloads.waiting.pop_front()
+    }
+
+    /// Whether requests wait.
+    pub fn has_reloads(&self) -> bool {
+        !self.core.reloads.waiting.is_empty()
+    }
+
+    /// The answer to a request.
+    pub fn handle_reloaded(&mut self, number: u64, outcome: Reloaded) {
+        let outcomes = &mut self.core.reloads.outcomes;
+        outcomes.push_back((number, Rc::new(outcome)));
+        if outcomes.len() > MOST_OUTCOMES {
+            outcomes.pop_front();
+        }
+        self.core.changed.note(Topic::Reloaded);
+    }
+
+    /// What came of a request, once it is done. [`Topic::Reloaded`] changes with that. Of a request
+    /// that is long past it is what came of the oldest that is known.
+    pub fn reloaded(&self, number: u64) -> Option<Rc<Reloaded>> {
+        let known = self.core.reloads.outcomes.iter().find(|(known, _)| *known >= number);
+        known.map(|(_, outcome)| outcome.clone())
+    }
+}
+
+const MOST_WAITING: usize = 16;
+/// An answer reads its own in the turn after it, before so many more can be done.
+const MOST_OUTCOMES: usize = 16;
