@@ -339,6 +339,8 @@ enum Subcommand {
     Exec(client::Exec),
     Apply(client::Apply),
     Set(client::Set),
+    Top(client::Top),
+    Completions(client::Completions),
 }
 
 /// Show what a config means, or what is wrong with it; start nothing.
@@ -427,6 +429,8 @@ impl TopLevel {
             Some(Subcommand::Exec(it)) => ask(client::Command::Exec(it)),
             Some(Subcommand::Apply(it)) => ask(client::Command::Apply(it)),
             Some(Subcommand::Set(it)) => ask(client::Command::Set(it)),
+            Some(Subcommand::Top(it)) => ask(client::Command::Top(it)),
+            Some(Subcommand::Completions(it)) => ask(client::Command::Completions(it)),
         }?;
         match invocation {
             Invocation::Client(..) if has_config => {

@@ -8,7 +8,6 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::thread::{self, JoinHandle};
 
 use argh::FromArgs;
 use serde_json::{Map, Value, json};
@@ -16,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::Failure;
 use super::http::Request;
 use super::job::{Job, RunResult};
-use super::session::{Session, path, print, print_bytes};
+use super::session::{Session, in_background, path, print, print_bytes};
 use super::set::variables;
 use super::text::Escaped;
 use super::wait::{Goal, wait_for};
@@ -108,10 +107,10 @@ impl Exec {
 fn attend(session: &Session, id: &str, interrupts: Interrupts) -> Result<ExitCode, Failure> {
     let each = |work: fn(&Session, &str) -> Result<u64, Failure>| {
         let (session, id) = (session.clone(), id.to_owned());
-        begin(move || work(&session, &id))
+        in_background(move || work(&session, &id))
     };
     let (asked, about) = (session.clone(), id.to_owned());
-    begin(move || {
+    in_background(move || {
         while interrupts.wait() {
             kill(&asked, &about);
         }
@@ -189,13 +188,6 @@ fn conclude(session: &Session, id: &str, result: &RunResult, passed: u64) {
             Escaped(id)
         ));
     }
-}
-
-fn begin<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, Failure> {
-    let begun = thread::Builder::new().spawn(work);
-    begun.map_err(|error| Failure::Refused(format!("cannot start a thread: {error}")))
 }
 
 /// How much of a stream k1s keeps for a reader here that is slower than the job.

@@ -11,14 +11,13 @@ use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread;
 
 use argh::FromArgs;
 use serde::Deserialize;
 
 use super::Failure;
 use super::http::{Body, Request};
-use super::session::{Session, path, print_bytes};
+use super::session::{Session, in_background, path, print_bytes};
 use super::text::{Colour, OFF};
 
 /// Show the output of jobs: of their newest run.
@@ -121,8 +120,7 @@ impl Logs {
                 // If nobody receives it, the process is about to end.
                 let _ = sender.send(done);
             };
-            let begun = thread::Builder::new().spawn(follow);
-            begun.map_err(|error| Failure::Refused(format!("cannot start a thread: {error}")))?;
+            in_background(follow)?;
         }
         drop(sender);
         let mut failed = None;

@@ -13,6 +13,7 @@
 //! Exit codes: 0; 1 if k1s refuses; 2 for errors in the command line; 3 if k1s cannot be reached.
 
 mod apply;
+mod completions;
 mod events;
 mod exec;
 mod http;
@@ -20,11 +21,13 @@ mod job;
 mod logs;
 mod place;
 mod ps;
+mod screen;
 mod session;
 mod set;
 mod show;
 mod table;
 mod text;
+mod top;
 mod verbs;
 mod wait;
 
@@ -34,6 +37,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use apply::Apply;
+pub use completions::Completions;
 pub use events::Events;
 pub use exec::Exec;
 pub use http::{Answer, Body, Client, Place, Request};
@@ -42,6 +46,7 @@ pub use ps::Ps;
 use session::Session;
 pub use set::Set;
 pub use show::Show;
+pub use top::Top;
 pub use verbs::{Kill, Remove, Restart, Run, Signal, Start};
 pub use wait::Wait;
 
@@ -76,6 +81,10 @@ pub enum Command {
     Apply(Apply),
     /// `k1s set`
     Set(Set),
+    /// `k1s top`
+    Top(Top),
+    /// `k1s completions`
+    Completions(Completions),
 }
 
 /// What all commands have in common.
@@ -151,6 +160,8 @@ pub fn run(command: &Command, options: &Options) -> (ExitCode, Option<String>) {
         Command::Exec(exec) => exec.run(&session),
         Command::Apply(apply) => apply.run(&session),
         Command::Set(set) => set.run(&session),
+        Command::Top(top) => top.run(&session),
+        Command::Completions(completions) => completions.run(&session),
     });
     match done {
         Ok(code) => (code, None),

@@ -1,13 +1,17 @@
 //! `k1s ps`: all jobs, a line each.
 
 use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use argh::FromArgs;
 
 use super::Failure;
+use super::events::Reader;
 use super::http::encode;
 use super::job::Job;
-use super::session::{Screen, Session, path, print, print_bytes};
+use super::screen::{EMPTY, Screen};
+use super::session::{Session, in_background, path, print, print_bytes};
 use super::table::{Cell, Column, draw};
 use super::text::{Colour, Short};
 use crate::os::clock;
@@ -30,12 +34,18 @@ pub struct Ps {
 
 impl Ps {
     pub(super) fn run(&self, session: &Session) -> Result<ExitCode, Failure> {
+        if self.watch {
+            return self.watch(session);
+        }
+        print_bytes(&self.look(session)?)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What is printed: the table, or what the API said.
+    fn look(&self, session: &Session) -> Result<Vec<u8>, Failure> {
         let answers = self.answers(session)?;
         if session.json {
-            for answer in answers {
-                print_bytes(&answer)?;
-            }
-            return Ok(ExitCode::SUCCESS);
+            return Ok(answers.concat());
         }
         let mut jobs = Vec::new();
         for answer in answers {
@@ -44,8 +54,51 @@ impl Ps {
                 false => jobs.push(session.understand(&answer)?),
             }
         }
-        print(table(&jobs, session.screen, clock::now().wall))?;
-        Ok(ExitCode::SUCCESS)
+        Ok(table(&jobs, Screen::of_stdout(), clock::now().wall).into_bytes())
+    }
+
+    /// Prints it again whenever something happens; on a terminal in place, and every second, as
+    /// times go on.
+    fn watch(&self, session: &Session) -> Result<ExitCode, Failure> {
+        let (sender, happened) = mpsc::channel();
+        let (heard, ids) = (session.clone(), self.ids.clone());
+        let listen = move || {
+            let mut reader = Reader::open(&heard, &ids);
+            loop {
+                let event = reader.as_mut().map_err(|failure| failure.clone());
+                let event = event.and_then(|reader| reader.next().map(drop));
+                let is_over = event.is_err();
+                if sender.send(event).is_err() || is_over {
+                    return;
+                }
+            }
+        };
+        in_background(listen)?;
+        let is_live = session.screen.is_terminal && !session.json;
+        print(if is_live { EMPTY } else { "" })?;
+        loop {
+            // The first event is that of all jobs.
+            let event = match is_live {
+                true => happened.recv_timeout(SECOND),
+                false => happened.recv().map_err(RecvTimeoutError::from),
+            };
+            match event {
+                Ok(event) => event?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(ExitCode::SUCCESS),
+            }
+            // Much may happen at a time.
+            let until = Instant::now() + AT_A_TIME;
+            let left = || until.saturating_duration_since(Instant::now());
+            while let Ok(event) = happened.recv_timeout(left()) {
+                event?;
+            }
+            let printed = self.look(session)?;
+            match is_live {
+                true => print(Screen::of_stdout().filled(&String::from_utf8_lossy(&printed)))?,
+                false => print_bytes(&printed)?,
+            }
+        }
     }
 
     /// One answer for each job that is named, or one for all.
@@ -109,3 +162,6 @@ const COLUMNS: [Column; 9] = [
 
 /// Without output, and with the last result alone.
 const BRIEF: &str = "output=false&results=1";
+const SECOND: Duration = Duration::from_secs(1);
+/// What happens in this time after an event is shown with it.
+const AT_A_TIME: Duration = Duration::from_millis(50);

@@ -1,17 +1,17 @@
 //! What a command needs: a k1s to ask, and a screen to show the answers on.
 
 use std::fmt;
-use std::io::{self, BufRead, IsTerminal, Write};
-use std::thread;
+use std::io::{self, BufRead, Write};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::http::{Answer, Client, Request, encode};
+use super::screen::Screen;
 use super::text::Escaped;
 use super::{Failure, Options, place};
-use crate::os;
 
 /// A k1s, and how its answers are shown.
 #[derive(Clone, Debug)]
@@ -19,32 +19,6 @@ pub(super) struct Session {
     pub(super) client: Client,
     pub(super) json: bool,
     pub(super) screen: Screen,
-}
-
-/// What stdout is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Screen {
-    /// How many characters a line may have; `None`: any number.
-    pub(super) width: Option<usize>,
-    /// How many lines are shown at once.
-    pub(super) height: usize,
-    /// Whether to use colours.
-    pub(super) has_colours: bool,
-}
-
-impl Screen {
-    /// What stdout is now: a window may change its size.
-    pub(super) fn of_stdout() -> Screen {
-        let number = |name| std::env::var(name).ok()?.parse().ok().filter(|number| *number > 0);
-        let size = os::terminal::window_size();
-        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
-        Screen {
-            width: number("COLUMNS").or(size.map(|(columns, _)| columns)),
-            height: size.map_or(FEWEST_LINES, |(_, lines)| lines.max(FEWEST_LINES)),
-            has_colours: io::stdout().is_terminal() && !set("NO_COLOR") && !is_dumb,
-        }
-    }
 }
 
 impl Session {
@@ -156,6 +130,14 @@ pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     written.map_err(|error| Failure::of_writing(&error))
 }
 
+/// Does something in a thread of its own.
+pub(super) fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Failure> {
+    let begun = thread::Builder::new().spawn(work);
+    begun.map_err(|error| Failure::Refused(format!("cannot start a thread: {error}")))
+}
+
 /// The path of a job.
 pub(super) fn path(id: &str) -> String {
     format!("/job/{}", encode(id))
@@ -184,5 +166,3 @@ fn refusal(status: u16, body: &[u8]) -> String {
 const COMES_BACK: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The height of a screen that does not say it.
-const FEWEST_LINES: usize = 10;

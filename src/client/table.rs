@@ -8,7 +8,7 @@
 
 use std::fmt::Write;
 
-use super::session::Screen;
+use super::screen::Screen;
 use super::text::{Colour, Escaped, OFF};
 
 /// A column.
@@ -153,7 +153,7 @@ mod tests {
             [Cell::new(id), Cell::new(pid).painted(Some(Colour::Red)), Cell::new(why)]
         };
         let rows = [row("web", "7", ""), row("a-long-one", "4711", "it is\tso")];
-        draw(&COLUMNS, &rows, Screen { width, height: 10, has_colours })
+        draw(&COLUMNS, &rows, Screen { width, height: 10, is_terminal: true, has_colours })
     }
 
     #[track_caller]
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_column_that_may_be_cut_and_is_empty_is_not_there() {
         let rows = [[Cell::new("web"), Cell::new("7"), Cell::new("")]];
-        let screen = Screen { width: None, height: 10, has_colours: false };
+        let screen = Screen { width: None, height: 10, is_terminal: false, has_colours: false };
         assert_eq!(draw(&COLUMNS, &rows, screen), "ID   PID\nweb    7\n");
     }
 }

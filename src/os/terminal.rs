@@ -2,11 +2,15 @@
 //! client shows what k1s says.
 
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
-use nix::unistd::{getpgrp, getpid, getsid, tcgetpgrp, tcsetpgrp};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, getpid, getsid, read, tcgetpgrp, tcsetpgrp};
 
 use super::Session;
 
@@ -22,6 +26,47 @@ pub fn window_size() -> Option<(usize, usize)> {
     // SAFETY: TIOCGWINSZ writes a winsize.
     Errno::result(unsafe { libc::ioctl(1, libc::TIOCGWINSZ, &raw mut size) }).ok()?;
     (size.ws_col > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
+}
+
+/// Standard input without echo, lines and signals, so that keys come one by one: termios(3). It is
+/// restored when this is dropped.
+#[derive(Debug)]
+pub struct RawMode(Termios);
+
+impl RawMode {
+    /// Begins it, if standard input and output are a terminal.
+    pub fn begin() -> Option<RawMode> {
+        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+            return None;
+        }
+        let before = tcgetattr(io::stdin()).ok()?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).ok()?;
+        Some(RawMode(before))
+    }
+
+    /// Waits for a key for so long: its first byte. The end of the input counts as Ctrl-C.
+    pub fn key(&self, pause: Duration) -> Option<u8> {
+        let stdin = io::stdin();
+        let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX);
+        // A signal, such as that of a new size of the window, counts as the end of the pause.
+        let ready = poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], timeout);
+        if !matches!(ready, Ok(1..)) {
+            return None;
+        }
+        let mut bytes = [0; 64];
+        match read(&stdin, &mut bytes) {
+            Ok(0) | Err(_) => Some(CTRL_C),
+            Ok(_) => bytes.first().copied(),
+        }
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
+    }
 }
 
 /// Which session a run must be in to get the terminal, which must be standard input. To be called
@@ -95,6 +140,9 @@ fn discard(which: Signal) {
         }
     }
 }
+
+/// What a terminal sends for Ctrl-C when it sends no signal.
+const CTRL_C: u8 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -11,8 +11,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Asking, Finished, K1s, TempDir, continuous, cron, is_alive, one_off, send_signal, wait_until,
-    with,
+    Asking, Finished, K1s, TempDir, continuous, cron, is_alive, one_off, send_signal, skip,
+    wait_until, with,
 };
 
 /// The client of a command that must fail: its exit code, and what it says on stderr.
@@ -586,4 +586,225 @@ fn set_changes_variables_and_nothing_else() {
     check_refused(&k1s.client(&["set", "web"]), 2, "which variables?");
     check_refused(&k1s.client(&["set", "web", "=x"]), 2, "must be NAME=VALUE");
     check_refused(&k1s.client(&["set", "none", "A=1"]), 1, "none: Job not found");
+}
+
+// ---- Terminals ----
+
+/// What is printed on a terminal of this size, line by line, without what it obeys.
+fn on_terminal(k1s: &K1s, arguments: &[&str], columns: u16) -> (Vec<String>, String) {
+    let (asking, terminal) = k1s.client_on_terminal(arguments, 24, columns);
+    let finished = asking.end();
+    drop(terminal);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    (plain(&finished.stdout).lines().map(str::to_owned).collect(), finished.stdout)
+}
+
+/// A text without the sequences of ECMA-48.
+fn plain(text: &str) -> String {
+    let mut parts = text.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |before, part| {
+        let end = part.find(|c: char| c.is_ascii_alphabetic()).map_or(part.len(), |at| at + 1);
+        before + &part[end..]
+    })
+}
+
+#[test]
+fn tables_fit_the_terminal_and_states_have_colours_there() {
+    let k1s = K1s::start();
+    let slow = json!({"restart": {"initialDelayMs": 60_000, "maxDelayMs": 60_000}});
+    k1s.create("a-job-with-a-long-name", &continuous("exec sleep 1000"));
+    k1s.create("bad", &with(continuous("exit 3"), slow));
+    k1s.in_state("bad", "backoff");
+    k1s.pid_of("a-job-with-a-long-name");
+    for columns in [60, 80, 100, 200] {
+        let (lines, raw) = on_terminal(&k1s, &["ps"], columns);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        for line in &lines {
+            assert!(line.chars().count() <= columns.into(), "{columns}: {line:?}");
+        }
+        assert!(raw.contains("\u{1b}[32mrunning\u{1b}[0m"), "{raw:?}");
+        assert!(raw.contains("\u{1b}[33mbackoff\u{1b}[0m"), "{raw:?}");
+    }
+    let (lines, _) = on_terminal(&k1s, &["ps"], 200);
+    assert!(lines[2].contains("starts again in "), "{lines:?}");
+    // Not where nobody wants them.
+    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let script = format!("{name}={value} exec \"$0\" ps");
+        let mut command = k1s.client_command(&[]);
+        let mut shell = Command::new("script");
+        shell.args(["-qec", &format!("sh -c '{script}' {}", crate::harness::BINARY), "/dev/null"]);
+        shell.envs(command.env("TERM", "xterm").get_envs().filter_map(|(k, v)| Some((k, v?))));
+        let Ok(output) = shell.stdin(Stdio::null()).output() else {
+            skip!("there is no script(1)");
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("running") && !said.contains('\u{1b}'), "{name}: {said:?}");
+    }
+    assert!(!k1s.told(&["ps"]).contains('\u{1b}'));
+}
+
+#[test]
+fn ps_is_drawn_again_on_each_change() {
+    let k1s = K1s::start();
+    let (asking, terminal) = k1s.client_on_terminal(&["ps", "-w"], 24, 100);
+    wait_until("there is nothing", || plain(&asking.stdout()).contains("ID"));
+    k1s.create("web", &continuous("exec sleep 1000"));
+    wait_until("it runs", || plain(&asking.stdout()).contains("web  continuous  running"));
+    k1s.put("/job/web/kill");
+    wait_until("it is killed", || plain(&asking.stdout()).contains("web  continuous  killed"));
+    send_signal(asking.pid(), Signal::SIGINT);
+    assert_eq!(asking.end().code, None);
+    drop(terminal);
+    // In a pipe, one table after the other.
+    let asking = k1s.start_client(&["ps", "-w", "web"]);
+    wait_until("it is killed", || asking.stdout().contains("killed"));
+    k1s.told(&["start", "web"]);
+    wait_until("it runs", || {
+        asking.stdout().ends_with('\n') && asking.stdout().contains("running")
+    });
+    assert!(!asking.stdout().contains('\u{1b}'));
+}
+
+#[test]
+fn top_shows_cpu_and_memory_until_a_key_ends_it() {
+    let k1s = K1s::start();
+    k1s.create("busy", &continuous("while :; do :; done"));
+    k1s.create("idle", &continuous("exec sleep 1000"));
+    k1s.pid_of("idle");
+    let (asking, terminal) = k1s.client_on_terminal(&["top"], 24, 100);
+    let screen = || plain(asking.stdout().rsplit("\u{1b}[H").next().unwrap_or_default());
+    let row = |id: &str| -> Vec<String> {
+        let screen = screen();
+        let line = screen.lines().find(|line| line.starts_with(id)).unwrap_or_default();
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    let figure = |id: &str| row(id).get(2).and_then(|it| it.parse::<f64>().ok()).unwrap_or(-1.0);
+    wait_until("the busy one is first", || figure("busy") > 5.0 && figure("idle") == 0.0);
+    assert!(screen().starts_with("2 jobs, 2 running; CPU "), "{}", screen());
+    assert!(row("busy")[3].ends_with(['K', 'M']), "{:?}", row("busy"));
+    let first = |id: &str| screen().lines().nth(2).is_some_and(|line| line.starts_with(id));
+    assert!(first("busy"));
+    k1s.create("abc", &continuous("exec sleep 1000"));
+    terminal.type_in("i");
+    wait_until("they are sorted by id", || first("abc"));
+    terminal.resize(12, 40);
+    terminal.type_in("m");
+    wait_until("it fits the new size", || {
+        screen().lines().count() == 5 && screen().lines().all(|line| line.chars().count() <= 40)
+    });
+    terminal.type_in("q");
+    let finished = asking.end();
+    assert_eq!(finished.code, Some(0));
+    assert!(
+        finished.stdout.starts_with("\u{1b}[?1049h") && finished.stdout.ends_with("\u{1b}[?1049l")
+    );
+    drop(terminal);
+    // In a pipe: once.
+    let told = k1s.told(&["top"]);
+    assert_eq!(told.lines().count(), 5, "{told}");
+    assert!(k1s.told(&["top", "--json"]).contains("k1s_job_cpu_seconds_total"));
+}
+
+// ---- Completions ----
+
+/// What a shell offers for a line, by a script that prints it; `None` where there is no such shell.
+fn completed(k1s: &K1s, shell: &str, script: &str) -> Option<Vec<String>> {
+    let bin = k1s.dir().join("bin");
+    let _ = fs::create_dir(&bin);
+    let _ = std::os::unix::fs::symlink(crate::harness::BINARY, bin.join("k1s"));
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let client = k1s.client_command(&[]);
+    let mut command = Command::new(shell);
+    command.envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.env("PATH", path).args(["-c", script]).output().ok()?;
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    Some(text.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Completions of lines, with what each shell is to offer.
+const COMPLETED: [(&str, &[&str]); 5] = [
+    ("k1s resta", &["restart"]),
+    ("k1s show we", &["web"]),
+    ("k1s kill web worker:", &["worker:0", "worker:1"]),
+    ("k1s logs --stream ", &["stdout", "stderr"]),
+    ("k1s wait --f", &["--for"]),
+];
+
+fn check_completions(shell: &str, script: impl Fn(&str) -> String) {
+    let k1s = K1s::start();
+    for id in ["web", "worker:0", "worker:1"] {
+        k1s.create(id, &continuous("exec sleep 1000"));
+    }
+    for (line, wanted) in COMPLETED {
+        match completed(&k1s, shell, &script(line)) {
+            Some(found) => assert_eq!(found, wanted, "{line}"),
+            None => skip!(format!("there is no {shell} here")),
+        }
+    }
+}
+
+#[test]
+fn bash_completes_commands_and_ids() {
+    check_completions("bash", |line| {
+        // What bash sets; it keeps what stands before the last colon.
+        format!(
+            "source <(k1s completions bash); COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}
+             COMP_WORDBREAKS=' '; _k1s; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        )
+    });
+    let k1s = K1s::start();
+    k1s.create("worker:0", &continuous("exec sleep 1000"));
+    let script = "source <(k1s completions bash); COMP_LINE='k1s show worker:'
+        COMP_POINT=${#COMP_LINE}; _k1s; printf '%s\\n' \"${COMPREPLY[@]}\"; complete -p k1s";
+    if let Some(found) = completed(&k1s, "bash", script) {
+        assert_eq!(found[0], "0");
+        assert_eq!(found[1..], ["complete", "-o", "default", "-F", "_k1s", "k1s"]);
+    }
+}
+
+#[test]
+fn zsh_completes_commands_and_ids() {
+    check_completions("zsh", |line| {
+        format!(
+            "compdef() {{ }}; compadd() {{ shift; print -l -- \"$@\"; }}; _files() {{ }}
+             eval \"$(k1s completions zsh)\"; words=(\"${{(@s. .):-{line}}}\"); CURRENT=$#words; _k1s"
+        )
+    });
+}
+
+#[test]
+fn fish_completes_commands_and_ids() {
+    check_completions("fish", |line| {
+        format!("k1s completions fish | source; complete -C '{line}' | string split -f 1 \\t")
+    });
+}
+
+#[test]
+fn completions_know_all_commands_and_options() {
+    let k1s = K1s::start();
+    let words = |line: &[&str]| k1s.told(&[&["completions", "words", "--"], line].concat());
+    let help = k1s.told(&["--help"]);
+    let (_, listed) = help.split_once("Commands:\n").unwrap();
+    let commands = listed.lines().take_while(|line| line.starts_with("  "));
+    let commands: Vec<&str> = commands
+        .filter(|line| !line.starts_with("   "))
+        .map(|line| line.split_whitespace().next().unwrap())
+        .collect();
+    assert!(commands.len() > 15, "{help}");
+    let known = words(&[""]);
+    for command in commands {
+        assert!(known.lines().any(|word| word == command), "{command} is not completed");
+        let help = k1s.told(&[command, "--help"]);
+        let options = words(&[command, "-"]);
+        for option in
+            help.lines().filter_map(|line| line.split_whitespace().find(|w| w.starts_with("--")))
+        {
+            let option = option.trim_end_matches([',', ']']);
+            let is_known = option == "--" || options.lines().any(|word| word == option);
+            assert!(is_known, "{option} of {command} is not completed: {options}");
+        }
+    }
+    check_refused(&k1s.client(&["completions", "tcsh"]), 2, "\"tcsh\" must be bash, zsh or fish");
 }

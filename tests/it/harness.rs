@@ -189,6 +189,24 @@ impl K1s {
         Asking::start(self.client_command(arguments))
     }
 
+    /// Starts a command of the client on a terminal of this size, which it has for everything.
+    pub(crate) fn client_on_terminal(
+        &self,
+        arguments: &[&str],
+        rows: u16,
+        columns: u16,
+    ) -> (Asking, Terminal) {
+        let terminal = Terminal::open();
+        terminal.resize(rows, columns);
+        let mut command = self.client_command(arguments);
+        command.env("TERM", "xterm");
+        let [stdin, stdout, stderr] = [(); 3].map(|()| terminal.slave());
+        let child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn().unwrap();
+        let stdout = Captured::from(terminal.master.try_clone().unwrap());
+        let stderr = Captured::from(io::empty());
+        (Asking { child: Owned(child), stdout, stderr }, terminal)
+    }
+
     /// A command of the client, to its end.
     pub(crate) fn client(&self, arguments: &[&str]) -> Finished {
         self.start_client(arguments).end()
