@@ -315,6 +315,27 @@ def history(tab, k1s):
     tab.picture("history")
 
 
+def dependencies(tab, k1s):
+    tab.log_in()
+    k1s.create("db", sh("while [ ! -e go ]; do sleep 0.05; done; echo ready to accept; exec sleep 1000", readiness={"log": "ready to accept"}))
+    k1s.create("app", sh("exec sleep 1000", dependsOn={"db": "ready"}))
+    expect(tab.row("app").locator(".state")).to_have_text("waiting")
+    expect(tab.row("app").locator(".why")).to_contain_text("waits for db to be ready")
+    starting = lambda: tab.row("db").locator(".state use").get_attribute("href")
+    assert starting() == "#s-starting", "what is not ready does not look like it"
+    tab.open("app")
+    expect(tab.page.locator("#facts")).to_contain_text("Waits fordb (ready)")
+    tab.picture("dependencies")
+    open(f"{k1s.directory.name}/go", "w").close()
+    expect(tab.row("app").locator(".state")).to_have_text("running")
+    wait_for("db looks ready", lambda: starting() == "#s-running")
+    tab.open("db")
+    expect(tab.page.locator("#facts")).to_contain_text("Readyyes")
+    for name in ("db", "app"):
+        k1s.ask("DELETE", f"/job/{name}")
+        expect(tab.row(name)).to_have_count(0)
+
+
 def verbs(tab, k1s):
     tab.log_in()
     k1s.create("daemon", sh("trap 'echo got USR1' USR1; trap 'exit 0' TERM; while :; do sleep 0.05; done"))
@@ -539,7 +560,7 @@ def dark(tab, k1s):
 
 SCENES = [
     (logging_in, DESKTOP), (living_table, DESKTOP), (keyboard, DESKTOP), (output, DESKTOP), (flood, DESKTOP), (history, DESKTOP),
-    (verbs, DESKTOP), (creation, DESKTOP), (removal, DESKTOP), (hostile, DESKTOP), (many_jobs, DESKTOP),
+    (dependencies, DESKTOP), (verbs, DESKTOP), (creation, DESKTOP), (removal, DESKTOP), (hostile, DESKTOP), (many_jobs, DESKTOP),
     (restarted, DESKTOP), (hidden, DESKTOP), (telephone, PHONE), (dark, {**DESKTOP, "color_scheme": "dark"}),
 ]
 
