@@ -23,10 +23,10 @@
 //!
 //! ```text
 //!  main ─▶ cli ─▶ daemon ─▶ api ─▶ supervisor ─▶ job ─▶ schedule      a room may use those to
-//!           │       ├──▶ os ─▶ job      └──▶ timer                    its right, never back;
-//!           ├───────┴──▶ config ─▶ job, http's limits                 all may use time, and
-//!           └──▶ client ─▶ os, config                                  calendar to read or write
-//!                                                                     times
+//!           │       ├──▶ state ─▶ ┘     └──▶ timer                    its right, never back;
+//!           │       ├──▶ os ─▶ job                                    all may use time, and
+//!           ├───────┴──▶ config ─▶ job, http's limits                 calendar to read or write
+//!           └──▶ client ─▶ os, config                                 times
 //! ```
 //!
 //! Pure, and read first:
@@ -38,6 +38,7 @@
 //! - [`job`]: what a job is: its specification, the records of its runs, their output.
 //! - [`supervisor`]: what should run, when, and what follows when it ends. This is the heart: read
 //!   the pictures at the top of `life/mod.rs` (a job) and `run.rs` (a run) first.
+//! - [`state`]: what is remembered of jobs ↔ bytes: a log of changes, and how it is replayed.
 //! - [`http`]: the server side of HTTP/1.1, as bytes in and bytes out.
 //!
 //! Translation:
@@ -89,6 +90,12 @@
 //!   to the supervisor once, after all of its output.
 //! - Nothing is woken except by what it waits for: the core says which topic has changed, a
 //!   pending answer names the topic that it waits for, and nothing compares whole states.
+//! - No answer to a request that has changed something goes out before that is stored, if it is to
+//!   be. Nothing else waits for the disk.
+//! - No process is started before it is stored that its run may have one: a run number is used once,
+//!   also across a crash. No job starts while processes of it are there that an earlier k1s has left.
+//! - Nothing that was stored is overwritten: segments are only appended to, and go as a whole when
+//!   what still counts of them is safe elsewhere.
 //! - Reading events takes nothing from other readers: each has its own cursor.
 //! - No token of the poll is used twice, so an event for something that is gone has no effect.
 //! - No library asks NSS or another service: the binary is static and runs in an empty image.
@@ -116,9 +123,9 @@
 //!   stops. It sees milestones of jobs. [`supervisor::Supervisor`] does what follows in its loop
 //!   `settle`, like everything else that concerns several jobs. A probe is an action with an
 //!   answer, like a survey.
-//! - State that survives a restart: a pure room `state`, plain data ↔ bytes, that writes
-//!   specifications with `job/write.rs`. Once a turn the daemon appends the jobs that have changed,
-//!   according to the topics.
+//! - Something that is to survive a restart: `supervisor/remembered.rs`, its bytes in
+//!   `state/entry.rs`, and what follows from it in `supervisor/life/remember.rs`. Once a turn
+//!   `daemon/store` appends the jobs that have changed. What a job shows and is not there is forgotten.
 //! - What a reload changes: of jobs, `supervisor/declare.rs`; of settings, those in
 //!   `config::Live`, applied in `daemon/reload.rs`. A setting that needs a restart is in
 //!   `config::Fixed`.
@@ -144,6 +151,7 @@ pub mod os;
 #[cfg(feature = "properties")]
 pub mod properties;
 pub mod schedule;
+pub mod state;
 pub mod supervisor;
 pub mod time;
 pub mod timer;

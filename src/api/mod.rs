@@ -27,10 +27,10 @@ use crate::http::{
     Connection, Head, Incoming, Method, Path, Reply, Request, Status, constant_time_eq,
 };
 use crate::job::{self, Defaults, FieldError, JobId, JobSpec, Value, type_name};
-use crate::supervisor::{Milestone, Put, Refusal, Supervisor};
+use crate::supervisor::{Job, JobKey, Milestone, Put, Refusal, Saving, Supervisor};
 use crate::time::Now;
 
-use answer::{Events, Goal, Logs, Reload, Reopen, Wait};
+use answer::{Events, Goal, Logs, Reload, Reopen, Saved, Then, Wait};
 pub use answer::{Pending, Want};
 use exposition::Format;
 pub use exposition::{Kind, Name};
@@ -204,7 +204,12 @@ impl Api {
         let answer = self
             .find(request.head.method, &request.head.path)
             .map_err(|missing| missing.error())
-            .and_then(|found| self.carry_out(found, request, supervisor, now));
+            .and_then(|found| {
+                let (id, changes) = (found.id, found.handler.changes_jobs());
+                let known = supervisor.job(id).map(Job::key);
+                let answer = self.carry_out(found, request, supervisor, now)?;
+                Ok(if changes { until_saved(answer, id, known, supervisor) } else { answer })
+            });
         match answer {
             Ok(Answer::Said(said)) => respond_json(connection, Status::Ok, &said, now),
             Ok(Answer::Alive) => respond_json(connection, Status::Ok, &ALIVE, now),
@@ -226,6 +231,7 @@ impl Api {
             Ok(Answer::Wait(wait)) => return Some(Pending::Wait(wait)),
             Ok(Answer::Reopen(reopen)) => return Some(Pending::Reopen(reopen)),
             Ok(Answer::Reload(reload)) => return Some(Pending::Reload(reload)),
+            Ok(Answer::Saved(saved)) => return Some(Pending::Saved(saved)),
             Err(error) => error.respond(connection, now),
         }
         None
@@ -394,6 +400,34 @@ enum Handler {
     Signal,
 }
 
+impl Handler {
+    /// Whether it may change jobs.
+    fn changes_jobs(self) -> bool {
+        match self {
+            Handler::Create
+            | Handler::Put
+            | Handler::Patch
+            | Handler::Remove
+            | Handler::Kill
+            | Handler::Start
+            | Handler::Restart
+            | Handler::Run => true,
+            Handler::Health
+            | Handler::Readiness
+            | Handler::Page
+            | Handler::OpenApi
+            | Handler::Metrics
+            | Handler::List
+            | Handler::Show
+            | Handler::Logs
+            | Handler::Events
+            | Handler::Reopen
+            | Handler::Reload
+            | Handler::Signal => false,
+        }
+    }
+}
+
 enum Answer<'a> {
     Said(Said<'a>),
     Alive,
@@ -408,6 +442,7 @@ enum Answer<'a> {
     Wait(Wait),
     Reopen(Reopen),
     Reload(Reload),
+    Saved(Box<Saved>),
 }
 
 struct Found<'a> {
@@ -511,6 +546,10 @@ impl ApiError {
                 Status::ServiceUnavailable,
                 "The config is being read again, and too many requests wait for that",
             ),
+            Refusal::Unsaved(why) => ApiError::new(
+                Status::ServiceUnavailable,
+                format!("Job {id} was not created: the state cannot be stored: {why}"),
+            ),
             Refusal::NotRunning => bad(&format!("Job {id} has no running process")),
         }
     }
@@ -552,6 +591,31 @@ fn matches<'a>(pattern: &str, path: &'a Path) -> Option<&'a str> {
         }
     }
     segments.next().is_none().then_some(id)
+}
+
+/// Lets the answer wait until what the request has changed is stored, and what others have changed
+/// before it, which it may tell of. `known` is the job that had the id before.
+fn until_saved<'a>(
+    answer: Answer<'a>,
+    id: &str,
+    known: Option<JobKey>,
+    supervisor: &Supervisor,
+) -> Answer<'a> {
+    let change = supervisor.changes();
+    if supervisor.saving(change) == Saving::Safe {
+        return answer;
+    }
+    let then = match answer {
+        Answer::Said(said) => {
+            let mut body = Vec::new();
+            write_line(&mut body, &said);
+            Then::Say(body)
+        }
+        Answer::Wait(wait) => Then::Wait(wait),
+        answer => return answer,
+    };
+    let created = supervisor.job(id).map(Job::key).filter(|key| known != Some(*key));
+    Answer::Saved(Box::new(Saved { change, id: id.to_owned(), created, then }))
 }
 
 fn document(body: &[u8]) -> Result<Value, ApiError> {

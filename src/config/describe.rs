@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use super::declared::Declaration;
-use super::{FORWARDS, Forward, LOG_FORMATS, LOG_LEVELS, Settings, TokenOrigin};
+use super::{FORWARDS, Forward, LOG_FORMATS, LOG_LEVELS, SYNCS, Settings, State, TokenOrigin};
 use super::{key, name_in, quoted};
 use crate::http::Limits;
 use crate::job::fields::snake_case;
@@ -34,6 +34,14 @@ pub fn describe(settings: &Settings) -> String {
     text.table("log");
     text.string("format", name_in(&LOG_FORMATS, settings.live.log_format));
     text.string("level", name_in(&LOG_LEVELS, settings.live.log_level));
+    text.table("state");
+    match &settings.fixed.state {
+        Some(State { directory, sync }) => {
+            text.string("directory", &directory.to_string_lossy());
+            text.string("sync", name_in(&SYNCS, *sync));
+        }
+        None => text.line("# directory: none; jobs of the API are forgotten when k1s ends"),
+    }
     text.table("limits");
     text.key("jobs", settings.live.max_jobs);
     text.table("cron");

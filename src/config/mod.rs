@@ -61,6 +61,8 @@ pub struct Fixed {
     pub host: IpAddr,
     /// `http.port`; 0: any free one.
     pub port: u16,
+    /// `[state]`: where the state is stored; `None`: nowhere.
+    pub state: Option<State>,
 }
 
 /// The settings that count as soon as the config is read again.
@@ -92,6 +94,24 @@ pub struct Live {
     /// The time zone of expressions whose job sets none: `cron.time_zone`, or `TZ` if that is an
     /// IANA name, or UTC.
     pub time_zone: String,
+}
+
+/// `[state]`: state that survives the end of k1s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The directory, absolute.
+    pub directory: PathBuf,
+    /// When what has changed counts as stored.
+    pub sync: Sync,
+}
+
+/// `state.sync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// When it is on the disk: it survives a loss of power.
+    Always,
+    /// When the kernel has it: it survives the end of k1s.
+    Os,
 }
 
 /// The secret for the API: visible ASCII, not empty. `Debug` does not show it.
@@ -155,6 +175,8 @@ pub struct Environment {
     pub token: Option<OsString>,
     /// `TZ`.
     pub time_zone: Option<OsString>,
+    /// `K1S_STATE`.
+    pub state: Option<OsString>,
     /// k1s's own working directory, absolute.
     pub directory: String,
     /// Reads a whole file.
@@ -195,7 +217,14 @@ pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<Settin
 impl Fixed {
     /// The keys that other settings set to something else.
     pub fn changed_by(&self, other: &Fixed) -> Vec<&'static str> {
-        let keys = [("http.host", self.host != other.host), ("http.port", self.port != other.port)];
+        let directory = |fixed: &Fixed| fixed.state.as_ref().map(|state| state.directory.clone());
+        let sync = |fixed: &Fixed| fixed.state.as_ref().map(|state| state.sync);
+        let keys = [
+            ("http.host", self.host != other.host),
+            ("http.port", self.port != other.port),
+            ("state.directory", directory(self) != directory(other)),
+            ("state.sync", sync(self) != sync(other)),
+        ];
         keys.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key).collect()
     }
 }
@@ -256,6 +285,7 @@ impl Environment {
             port: std::env::var_os("PORT"),
             token: std::env::var_os("K1S_AUTH_TOKEN"),
             time_zone: std::env::var_os("TZ"),
+            state: std::env::var_os("K1S_STATE"),
             directory: std::env::current_dir()
                 .map_or_else(|_| "/".into(), |path| path.to_string_lossy().into_owned()),
             read: read_file,
@@ -315,6 +345,17 @@ fn port_of(environment: &Environment) -> Result<Option<u16>, ConfigError> {
         })
 }
 
+/// An empty name would be k1s's own working directory.
+fn check_state(environment: &Environment) -> Result<(), ConfigError> {
+    match &environment.state {
+        Some(given) if given.is_empty() => Err(ConfigError::new(
+            "K1S_STATE in the environment",
+            "must be the path of a directory, not empty; unset it to keep no state",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn token_of(environment: &Environment) -> Result<Option<Token>, ConfigError> {
     environment
         .token
@@ -349,6 +390,7 @@ fn settings(
         let level = f.optional("level", fields::choice(&LOG_LEVELS))?;
         Ok((format, level))
     })?;
+    let state = fields.table("state", &["directory", "sync"], |f| state(f, environment))?;
     let max_jobs = fields
         .table("limits", &["jobs"], |f| f.optional("jobs", fields::integer(0..=MOST_JOBS)))?;
     let zone = fields.table("cron", &["time_zone"], |f| f.optional("time_zone", time_zone))?;
@@ -366,6 +408,7 @@ fn settings(
         max_jobs: max_jobs.unwrap_or(100_000),
         time_zone: zone.unwrap_or_else(|| zone_of(environment).unwrap_or("UTC").to_owned()),
     };
+    let fixed = Fixed { state, ..fixed };
     let settings = Settings { fixed, live, jobs: Vec::new(), sources: BTreeMap::new() };
     Ok((settings, include))
 }
@@ -388,10 +431,29 @@ fn sources(
             sources.insert(format!("{table}.{key}"), place.to_string());
         }
     }
+    if environment.state.is_some() {
+        let source = "K1S_STATE in the environment".to_owned();
+        sources.insert("state.directory".to_owned(), source);
+    }
     if environment.port.is_some() {
         sources.insert("http.port".to_owned(), "PORT in the environment".to_owned());
     }
     sources
+}
+
+/// `K1S_STATE` wins over `state.directory`.
+fn state(fields: &mut Fields, environment: &Environment) -> Parsed<Option<State>> {
+    let key = fields.optional("directory", fields::nonempty)?.map(PathBuf::from);
+    let sync = fields.optional("sync", fields::choice(&SYNCS))?;
+    let directory = environment.state.as_ref().map(PathBuf::from).or(key);
+    match (directory, sync) {
+        (Some(directory), sync) => {
+            let directory = Path::new(&environment.directory).join(directory);
+            Ok(Some(State { directory, sync: sync.unwrap_or(Sync::Always) }))
+        }
+        (None, Some(_)) => Err(FieldError::new("sync", "needs `directory`, or K1S_STATE")),
+        (None, None) => Ok(None),
+    }
 }
 
 fn http(
@@ -406,6 +468,7 @@ fn http(
     let fixed = Fixed {
         host: host_key.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         port: port.or(port_key).unwrap_or(DEFAULT_PORT),
+        state: None,
     };
     let ui = fields.optional("ui", fields::boolean)?.unwrap_or(true);
     Ok((fixed, token, ui, limits(fields)?))
@@ -572,8 +635,8 @@ const LARGEST_DIRECTORY: usize = 65_536;
 /// The most that a config or a token file may contain, and all included files together, in bytes.
 pub const LARGEST_FILE: u64 = 64 * MIB as u64;
 
-const TABLES: [&str; 9] =
-    ["http", "shutdown", "output", "log", "limits", "cron", "job", "defaults", "include"];
+const TABLES: [&str; 10] =
+    ["http", "shutdown", "output", "log", "state", "limits", "cron", "job", "defaults", "include"];
 const HTTP_KEYS: [&str; 14] = [
     "host",
     "port",
@@ -590,6 +653,8 @@ const HTTP_KEYS: [&str; 14] = [
     "max_unsent_bytes",
     "write_timeout_seconds",
 ];
+
+const SYNCS: [(&str, Sync); 2] = [("always", Sync::Always), ("os", Sync::Os)];
 
 const FORWARDS: [(&str, Forward); 4] = [
     ("prefix", Forward::Prefix),

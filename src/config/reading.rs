@@ -74,6 +74,7 @@ impl Reading {
     ) -> Result<Reading, ConfigError> {
         let port = super::port_of(environment)?;
         let token = super::token_of(environment)?;
+        super::check_state(environment)?;
         let document = Document::parse(file, text)?;
         let [jobs, _] = JOB_TABLES;
         let value = document.value_without(jobs).map_err(|error| document.error(error))?;

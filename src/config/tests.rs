@@ -6,6 +6,7 @@ fn environment() -> Environment {
         port: None,
         token: None,
         time_zone: None,
+        state: None,
         directory: "/srv".into(),
         read: |path| match path.to_str() {
             Some("/token") => Ok(b"secret\n".to_vec()),

@@ -110,7 +110,7 @@ fn level(kind: &EventKind) -> LogLevel {
 
 fn level_of_ending(ending: &Ending, job_type: JobType) -> LogLevel {
     match (ending.reason, ending.success, job_type) {
-        (Reason::SpawnFailed, ..) => Warn,
+        (Reason::SpawnFailed | Reason::Lost, ..) => Warn,
         (Reason::Killed, ..) | (_, true, JobType::Continuous) => Debug,
         (_, true, JobType::OneOff | JobType::Cron) => Info,
         (Reason::Exited | Reason::Signaled, false, _) => Info,

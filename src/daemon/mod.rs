@@ -13,6 +13,7 @@
 //! - `init`: what `k1s init` does as the first process of a container.
 //! - `processes`: spawns, reaps and signals for the supervisor; `leftovers`: finds and stops what
 //!   runs have left outside of their groups; `census`: which run each orphan belongs to.
+//! - `store`: stores the state; `former`: stops what an earlier k1s has left.
 //! - `meter`: the memory and CPU time of runs; `vitals`: figures of k1s itself.
 //! - `reload`: reads the config again.
 //! - `shares`: how much of a turn each of them may take.
@@ -25,6 +26,7 @@
 
 mod census;
 mod console;
+mod former;
 mod init;
 mod journal;
 mod leftovers;
@@ -36,6 +38,7 @@ mod peers;
 mod processes;
 mod reload;
 mod shares;
+mod store;
 mod vitals;
 
 use std::collections::BTreeSet;
@@ -55,10 +58,11 @@ pub use crate::os::file::read as read_file;
 pub use crate::os::{Startup, prepare};
 
 use crate::os;
-use crate::supervisor::{self, Supervisor, Topic};
+use crate::supervisor::{self, Heritage, Supervisor, Topic};
 use crate::time::{Mono, Now};
 
 use console::Console;
+use former::Former;
 use init::Init;
 use journal::Journal;
 use log::{Log, Message};
@@ -67,6 +71,7 @@ use peers::Peers;
 use processes::Processes;
 use reload::Reloader;
 use shares::EVENTS_A_TURN;
+use store::{Inherited, Store};
 use vitals::Turns;
 
 pub use crate::os::clock::{Clock, now};
@@ -82,6 +87,8 @@ pub struct Daemon {
     peers: Peers,
     outputs: Outputs,
     processes: Processes,
+    store: Option<Store>,
+    former: Former,
     console: Console,
     journal: Journal,
     init: Option<Init>,
@@ -123,10 +130,7 @@ impl Daemon {
         mut clock: Clock,
     ) -> Result<Daemon, String> {
         let (mut console, now) = (console_of(&settings.live, &role), clock.now());
-        let unwatched = clock.watch().is_none().then(|| UNWATCHED_NOTE.to_owned());
-        let notes = startup.notes.iter().cloned().chain(os::obstacle()).chain(unwatched);
-        notes.for_each(|note| console.note(LogLevel::Warn, &note, now));
-        console.flush(now);
+        note_obstacles(startup, &clock, &mut console, now);
         let (audience, init, command, opens_api) = match role {
             Role::Supervisor => (os::signals::Audience::Daemon, None, None, true),
             Role::Init { command, opens_api } => {
@@ -139,21 +143,21 @@ impl Daemon {
             os::signals::install(audience).map_err(failed("cannot listen to signals"))?;
         let children = os::signals::SignalFd::new().map_err(failed("cannot watch children"))?;
         let registry = poll.registry();
-        registry
-            .register(&mut signals, SIGNALS, Interest::READABLE)
-            .and_then(|()| watch(registry, children.as_raw_fd(), CHILDREN))
-            .and_then(|()| clock.watch().map_or(Ok(()), |fd| watch(registry, fd, CLOCK)))
-            .map_err(failed("cannot watch for events"))?;
         let peers = match opens_api {
             true => Peers::listen(&settings, startup.max_descriptors, registry)?,
             false => Peers::nobody(),
         };
         let directory = Environment::of_process().directory;
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
-        let (forward, disk) = (settings.live.forward, settings.live.output_disk_bytes);
+        let outputs = Outputs::with_limit(settings.live.output_disk_bytes);
+        let forward = settings.live.forward;
         let peers = peers.serve(api(&settings.live, directory));
         let reloader = Reloader::new(&settings);
-        let supervisor = supervisor(settings, main, startup.is_pid_1, now)?;
+        let (supervisor, store, former) = supervisor(settings, main, startup.is_pid_1, now)?;
+        let disk = store.as_ref().map(Store::event);
+        let sources =
+            [(Some(children.as_raw_fd()), CHILDREN), (clock.watch(), CLOCK), (disk, STORE)];
+        watch_all(registry, &mut signals, &sources).map_err(failed("cannot watch for events"))?;
         let processes = Processes::new(spawner, forward, supervisor.instance());
         Ok(Daemon {
             poll,
@@ -162,8 +166,10 @@ impl Daemon {
             clock,
             supervisor,
             peers,
-            outputs: Outputs::with_limit(disk),
+            outputs,
             processes,
+            store,
+            former,
             console,
             journal: Journal::default(),
             init,
@@ -200,6 +206,7 @@ impl Daemon {
         loop {
             self.drain();
             if let Some(code) = self.exit_code {
+                self.store_last();
                 self.peers.serve_last(&mut self.supervisor, self.now);
                 self.end(code);
                 return code;
@@ -214,6 +221,7 @@ impl Daemon {
                     SIGNALS => self.handle_signals(),
                     CHILDREN => self.processes.handle_child_ended(self.now),
                     CLOCK => self.clock.handle_watch(),
+                    STORE => self.handle_synced(),
                     peers::LISTENER => self.peers.handle_listener(),
                     token if self.console.handle_event(token) => {}
                     _ if self.outputs.handle_event(event) => {}
@@ -227,6 +235,7 @@ impl Daemon {
             self.reload();
             self.reap();
             self.tell_ends();
+            self.stop_former();
             self.processes.look_around(&mut self.supervisor, self.now);
             self.measure();
             self.drain();
@@ -267,9 +276,13 @@ impl Daemon {
 
     /// Does what the supervisor wants, then wakes the answers that wait for what has changed.
     fn drain(&mut self) {
+        if let Some(store) = &mut self.store {
+            store.append(&mut self.supervisor, self.now);
+        }
         let exit = self.processes.perform(
             &mut self.supervisor,
             &mut self.outputs,
+            self.store.as_mut(),
             self.poll.registry(),
             self.init.as_ref(),
             self.now,
@@ -286,6 +299,7 @@ impl Daemon {
         while let Some(topic) = self.supervisor.poll_changed() {
             self.handle_changed(topic);
         }
+        self.tell_of_store();
         self.note_accept_error();
     }
 
@@ -300,7 +314,8 @@ impl Daemon {
                     self.report_log_files();
                 }
             }
-            Topic::Output(_) | Topic::Measured | Topic::LogFilesReopened | Topic::Reloaded => {}
+            Topic::Output(_) | Topic::Measured | Topic::LogFilesReopened => {}
+            Topic::Reloaded | Topic::Saved => {}
             Topic::Events => {
                 self.journal.write(self.supervisor.events(), &mut self.console, self.now);
                 if self.supervisor.events().has_surplus() && !self.peers.follow_events() {
@@ -309,6 +324,41 @@ impl Daemon {
             }
         }
         self.peers.wake(topic);
+    }
+
+    fn handle_synced(&mut self) {
+        if let Some(store) = &mut self.store {
+            store.handle_synced(&mut self.supervisor, self.now);
+        }
+    }
+
+    fn tell_of_store(&mut self) {
+        while let Some((level, text)) = self.store.as_mut().and_then(Store::poll_note) {
+            self.console.note(level, &text, self.now);
+        }
+    }
+
+    /// Stops what an earlier k1s has left, when it is time to look.
+    fn stop_former(&mut self) {
+        if self.former.poll_timeout().is_none_or(|at| at > self.now.mono) {
+            return;
+        }
+        for id in self.former.go_on(self.now) {
+            self.supervisor.handle_former_gone(&id, self.now);
+        }
+        if self.former.is_over()
+            && let Some(store) = &mut self.store
+        {
+            store.forget_former(self.supervisor.instance(), self.now);
+        }
+    }
+
+    /// k1s ends: answers wait for the last of the state.
+    fn store_last(&mut self) {
+        if let Some(store) = &mut self.store {
+            store.finish(&mut self.supervisor, self.now);
+        }
+        self.tell_of_store();
     }
 
     fn report_log_files(&mut self) {
@@ -336,6 +386,7 @@ impl Daemon {
             self.supervisor.has_spawns() || self.outputs.has_more() || self.peers.has_more();
         let is_busy = is_busy || self.supervisor.has_actions();
         let is_busy = is_busy || self.reloader.is_busy() || self.supervisor.has_reloads();
+        let is_busy = is_busy || self.has_to_store();
         let is_busy = is_busy || self.processes.has_more() || self.processes.is_measuring();
         if !is_busy {
             os::memory::give_back();
@@ -348,6 +399,10 @@ impl Daemon {
         }
     }
 
+    fn has_to_store(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.has_more() || self.supervisor.has_unsaved())
+    }
+
     /// How long to sleep: until the first deadline, or without limit. The turn ends.
     fn sleep(&mut self) -> Option<Duration> {
         let elapsed = os::clock::elapsed();
@@ -355,7 +410,9 @@ impl Daemon {
         let now = os::clock::to_mono(elapsed);
         let job = self.supervisor.poll_timeout().map(|at| punctual(at.since(now)));
         let files = self.outputs.files.poll_timeout();
-        let others = [self.peers.poll_timeout(), self.processes.poll_timeout(), files];
+        let store = self.store.as_ref().and_then(Store::poll_timeout);
+        let (peers, processes) = (self.peers.poll_timeout(), self.processes.poll_timeout());
+        let others = [peers, processes, files, store, self.former.poll_timeout()];
         let others = others.into_iter().flatten().map(|at| at.since(now));
         let wait = job.into_iter().chain(others).min()?;
         Some(self.clock.longest_sleep().map_or(wait, |longest| wait.min(longest)))
@@ -423,6 +480,15 @@ impl Daemon {
     }
 }
 
+/// Says what this machine keeps k1s from.
+fn note_obstacles(startup: &Startup, clock: &Clock, console: &mut Console, now: Now) {
+    let unwatched = clock.watch().is_none().then(|| UNWATCHED_NOTE.to_owned());
+    for note in startup.notes.iter().cloned().chain(os::obstacle()).chain(unwatched) {
+        console.note(LogLevel::Warn, &note, now);
+    }
+    console.flush(now);
+}
+
 /// The line for stderr, in this format, that says why k1s cannot start.
 pub fn error_line(format: LogFormat, error: &str) -> Vec<u8> {
     let level = LogLevel::Error;
@@ -452,17 +518,20 @@ fn api(settings: &Live, directory: String) -> Api {
     if settings.ui { api } else { api.without_page() }
 }
 
-/// The supervisor with its first jobs: those of the config, in the order of the file, then the
-/// command of `init`.
+/// The supervisor with its first jobs: those that an earlier k1s had, those of the config, in the
+/// order of the file, then the command of `init`. And what the state is stored in.
 fn supervisor(
     settings: Settings,
     main: Option<(JobId, JobSpec)>,
     is_pid_1: bool,
     now: Now,
-) -> Result<Supervisor, String> {
+) -> Result<(Supervisor, Option<Store>, Former), String> {
+    let instance = os::instance_id();
+    let inherited = settings.fixed.state.as_ref().map(|state| store::open(state, &instance, now));
+    let inherited = inherited.transpose()?;
     let mut supervisor = Supervisor::new(
         supervisor::Settings {
-            instance: os::instance_id(),
+            instance,
             job_limit: settings.live.max_jobs,
             output_memory: settings.live.output_memory_bytes,
             shutdown_timeout: settings.live.shutdown_timeout,
@@ -477,13 +546,17 @@ fn supervisor(
         init::refuse_main(&settings.jobs)?;
     }
     let jobs = settings.jobs.into_iter().map(|job| (job.id, job.spec)).collect();
+    let (heritage, store, former) = match inherited {
+        Some(Inherited { heritage, store, former }) => {
+            supervisor.keep_state();
+            (heritage, Some(store), former)
+        }
+        None => (Heritage::default(), None, Former::default()),
+    };
     let refused = |refusal| format!("the jobs of the config: {refusal:?}");
-    supervisor.declare(jobs, settings.live.max_jobs, now).map_err(refused)?;
-    if let Some((id, spec)) = main {
-        let refused = |refusal| format!("the command of init: {refusal:?}");
-        supervisor.create_main(id, spec, now).map_err(refused)?;
-    }
-    Ok(supervisor)
+    let most = settings.live.max_jobs;
+    supervisor.restore(heritage, jobs, main, most, now).map_err(refused)?;
+    Ok((supervisor, store, former))
 }
 
 /// To wake several processes at once, the kernel may let each sleep longer by a thousandth, up to
@@ -497,13 +570,21 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> String {
     move |error| format!("{what}: {error}")
 }
 
-fn watch(registry: &mio::Registry, fd: i32, token: Token) -> io::Result<()> {
-    registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
+fn watch_all(
+    registry: &mio::Registry,
+    signals: &mut os::signals::Signals,
+    sources: &[(Option<i32>, Token)],
+) -> io::Result<()> {
+    registry.register(signals, SIGNALS, Interest::READABLE)?;
+    let mut sources = sources.iter().filter_map(|(fd, token)| Some((fd.as_ref()?, *token)));
+    sources
+        .try_for_each(|(fd, token)| registry.register(&mut SourceFd(fd), token, Interest::READABLE))
 }
 
 const SIGNALS: Token = Token(0);
 const CHILDREN: Token = Token(1);
 const CLOCK: Token = Token(2);
+const STORE: Token = Token(8);
 /// The first token of connections and pipes.
 const FIRST_TOKEN: usize = 16;
 const LONG_SLEEP: Duration = Duration::from_secs(2);

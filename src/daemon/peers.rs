@@ -128,7 +128,7 @@ impl Peers {
         max_descriptors: u64,
         registry: &Registry,
     ) -> Result<Peers, String> {
-        let Fixed { host, port } = settings.fixed;
+        let Fixed { host, port, .. } = settings.fixed;
         let wanted = SocketAddr::new(host, port);
         let failed = |error: io::Error| match error.kind() {
             ErrorKind::AddrInUse => {

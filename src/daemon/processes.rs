@@ -12,6 +12,7 @@ use super::logfiles::LogFiles;
 use super::meter::{Meter, Over};
 use super::outputs::{Outputs, Sinks, Watched};
 use super::shares::{ACTIONS_A_DRAIN, ANSWERS_A_TURN, FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN};
+use super::store::Store;
 use crate::config::Forward;
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::os;
@@ -131,6 +132,7 @@ impl Processes {
         &mut self,
         supervisor: &mut Supervisor,
         outputs: &mut Outputs,
+        mut store: Option<&mut Store>,
         registry: &Registry,
         init: Option<&Init>,
         now: Now,
@@ -142,6 +144,9 @@ impl Processes {
                 return exit;
             }
             let Some(launch) = supervisor.poll_spawn() else { break };
+            if let Some(store) = store.as_deref_mut() {
+                store.note_launch(launch.run, now);
+            }
             let stdio = init.filter(|_| launch.job_id.as_str() == MAIN).map(|init| init.stdio);
             self.spawn(launch, stdio, supervisor, outputs, registry, now);
         }
@@ -391,7 +396,7 @@ mod tests {
             let fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
             let spec = job::parse(Value::Table(fields), "/", Spelling::Camel).unwrap();
             supervisor.create(JobId::parse("x").unwrap(), spec, now).unwrap();
-            processes.perform(&mut supervisor, &mut outputs, poll.registry(), None, now);
+            processes.perform(&mut supervisor, &mut outputs, None, poll.registry(), None, now);
             let pid = supervisor.job("x").unwrap().pid().unwrap();
             wait_for_zombie(pid);
             while supervisor.is_leader(pid) {

@@ -133,5 +133,11 @@ pub(super) const REAPED_A_TURN: usize = 32;
 /// How long k1s waits before it reaps again, after it has reaped only orphans.
 pub(super) const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 
+/// How much is written to the state at a time, which takes 0.1 ms, and of how many jobs.
+pub(super) const STATE_BYTES_A_DRAIN: usize = 256 * 1024;
+pub(super) const STATE_JOBS_A_DRAIN: usize = 500;
+/// How many jobs are looked at that may have something in an old segment.
+pub(super) const LOOKED_AT_FOR_STATE: usize = 2000;
+
 /// How many events are taken from the poll at once.
 pub(super) const EVENTS_A_TURN: usize = 256;

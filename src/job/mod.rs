@@ -31,7 +31,7 @@ pub use last_lines::LastLines;
 pub use layer::{Layer, is_under};
 pub use lines::{CUT_BYTES, LineEnd, LineEnds};
 pub use log::{Cursor, Line, LogFilter, LogItem, RunLog, Tail};
-pub use output::{Capture, Captured};
+pub use output::{Capture, Captured, KeptParts};
 pub use parse::{
     Defaults, INVALID_TYPE, field_named, parse, parse_signal_request, parse_with, type_in,
 };

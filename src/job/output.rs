@@ -11,6 +11,7 @@
 //! streams of all runs share. How much of the first read was dropped is remembered, so that its
 //! place stays valid as long as a part of it is kept.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::LineEnds;
@@ -33,6 +34,23 @@ pub struct Capture {
 pub struct Captured {
     written: u64,
     kept: Option<Box<Kept>>,
+}
+
+/// The kept part of a stream that has ended, as plain data, to be stored and restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptParts<'a> {
+    /// The newest bytes.
+    pub bytes: Cow<'a, [u8]>,
+    /// Two numbers for each read, in their order.
+    pub reads: Vec<(u64, u64)>,
+    /// Where lines are cut, as offsets in the whole stream.
+    pub cuts: Cow<'a, [u64]>,
+    /// How many bytes of the first read were dropped.
+    pub hidden: u64,
+    /// How many lines ended in them.
+    pub hidden_ends: u64,
+    /// Whether the kept part begins with a line.
+    pub begins_line: bool,
 }
 
 /// The kept part of a stream.
@@ -170,6 +188,26 @@ impl Captured {
         self.kept = None;
     }
 
+    /// What is kept, to be stored.
+    pub fn kept_parts(&self) -> Option<KeptParts<'_>> {
+        let kept = self.kept.as_ref()?;
+        Some(KeptParts {
+            bytes: Cow::Borrowed(self.bytes()),
+            reads: kept.reads.iter().map(|read| read.numbers()).collect(),
+            cuts: Cow::Borrowed(&kept.cuts),
+            hidden: kept.hidden as u64,
+            hidden_ends: kept.hidden_ends,
+            begins_line: kept.begins_line,
+        })
+    }
+
+    /// The output of a stream of so many bytes, of which this is kept. Parts that do not fit
+    /// together are dropped, as if the budget for output had been exceeded.
+    pub fn restore(written: u64, parts: Option<KeptParts<'_>>) -> Captured {
+        let kept = parts.and_then(|parts| Kept::restore(parts, written)).map(Box::new);
+        Captured { written, kept }
+    }
+
     /// How many bytes were written, and the kept part.
     pub(super) fn parts(&self) -> (u64, Option<&Kept>) {
         (self.written, self.kept.as_deref())
@@ -177,6 +215,19 @@ impl Captured {
 }
 
 impl Kept {
+    fn restore(parts: KeptParts<'_>, written: u64) -> Option<Kept> {
+        let KeptParts { bytes, reads, cuts, hidden, hidden_ends, begins_line } = parts;
+        let reads: VecDeque<Read> = reads.into_iter().map(Read::from_numbers).collect();
+        let length: u64 = reads.iter().map(|read| read.length() as u64).sum();
+        let first = reads.front().map_or(0, |read| read.length() as u64);
+        let is_whole = hidden <= first && length - hidden == bytes.len() as u64;
+        let has_cuts = cuts.is_sorted() && cuts.last().is_none_or(|last| *last <= written);
+        let fits = is_whole && has_cuts && bytes.len() as u64 <= written;
+        let hidden = usize::try_from(hidden).ok()?;
+        let (bytes, cuts) = (VecDeque::from(bytes.into_owned()), cuts.into_owned());
+        fits.then_some(Kept { bytes, reads, cuts, hidden, hidden_ends, begins_line })
+    }
+
     /// Adds a read. Memory for reads grows by a quarter, so that it is little more than 16 bytes
     /// for each.
     fn add_read(&mut self, read: Read) {

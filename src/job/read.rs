@@ -31,7 +31,31 @@ impl LogPlace {
     }
 }
 
+// As plain numbers, to be stored and restored.
+impl LogPlace {
+    /// The place as a number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The place with this number.
+    pub fn from_number(number: u64) -> LogPlace {
+        LogPlace(number)
+    }
+}
+
 impl LogEnd {
+    /// A log that ends at this place.
+    pub fn at(place: LogPlace) -> LogEnd {
+        LogEnd(place)
+    }
+
+    /// Leaves out the numbers of so many lines, which may have been used for lines that nobody
+    /// remembers.
+    pub fn leave_out(self, lines: u64) -> LogEnd {
+        LogEnd(LogPlace::of(self.0.lines().saturating_add(lines)))
+    }
+
     /// The place of the next read.
     pub fn place(self) -> LogPlace {
         self.0
@@ -66,6 +90,16 @@ impl Read {
     pub(super) fn new(place: LogPlace, at: Wall, length: usize) -> Read {
         let at = u64::try_from(at.0).unwrap_or(0).min(MOST_MILLIS);
         Read { place, at_and_length: at << LENGTH_BITS | length.min(Read::MOST_BYTES) as u64 }
+    }
+
+    /// Both of its numbers, to be stored.
+    pub(super) fn numbers(self) -> (u64, u64) {
+        (self.place.0, self.at_and_length)
+    }
+
+    /// The read with these numbers.
+    pub(super) fn from_numbers((place, at_and_length): (u64, u64)) -> Read {
+        Read { place: LogPlace(place), at_and_length }
     }
 
     /// How many bytes.

@@ -65,6 +65,8 @@ pub enum RunEnd {
     Process(ExitStatus),
     /// No process could be started.
     NotSpawned(Rc<SpawnFailure>),
+    /// k1s was killed while it ran, and nobody saw its end.
+    Lost,
 }
 
 /// How a run ended, in words for the log and the API: `ended with exit code 1 after 0.4 s`.
@@ -99,10 +101,13 @@ pub enum Reason {
     Killed,
     /// It could not be started.
     SpawnFailed,
+    /// k1s was killed while it ran.
+    Lost,
 }
 
 impl RunEnd {
-    /// The exit code; 128+n for signal n, 126 or 127 when the run could not be started.
+    /// The exit code; 128+n for signal n, 126 or 127 when the run could not be started, 255 when
+    /// its end was not seen.
     pub fn exit_code(&self) -> u8 {
         match self {
             RunEnd::Process(ExitStatus::Code(code)) => *code,
@@ -110,6 +115,7 @@ impl RunEnd {
                 u8::try_from(128 + signal.number()).unwrap_or(u8::MAX)
             }
             RunEnd::NotSpawned(failure) => failure.exit_code,
+            RunEnd::Lost => 255,
         }
     }
 
@@ -117,14 +123,15 @@ impl RunEnd {
     pub fn signal(&self) -> Option<Signal> {
         match self {
             RunEnd::Process(ExitStatus::Signal(signal)) => Some(*signal),
-            RunEnd::Process(ExitStatus::Code(_)) | RunEnd::NotSpawned(_) => None,
+            RunEnd::Process(ExitStatus::Code(_)) | RunEnd::NotSpawned(_) | RunEnd::Lost => None,
         }
     }
 
-    /// Why it could not be started, for people.
+    /// Why it could not be started, or why its end is not known, for people.
     pub fn error(&self) -> Option<&str> {
         match self {
             RunEnd::NotSpawned(failure) => Some(&failure.error),
+            RunEnd::Lost => Some(LOST),
             RunEnd::Process(_) => None,
         }
     }
@@ -153,11 +160,18 @@ impl Display for Ending {
             Reason::TimedOut => f.write_str("exceeded its timeout, and ")?,
             Reason::Unhealthy => f.write_str("was unhealthy, and ")?,
             Reason::NotReady => f.write_str("was not ready in time, and ")?,
-            Reason::Exited | Reason::Signaled | Reason::Killed | Reason::SpawnFailed => {}
+            Reason::Exited
+            | Reason::Signaled
+            | Reason::Killed
+            | Reason::SpawnFailed
+            | Reason::Lost => {}
         }
         match (&self.end, self.reason) {
             (RunEnd::NotSpawned(failure), _) => {
                 return write!(f, "could not be started: {}", failure.error);
+            }
+            (RunEnd::Lost, _) => {
+                return f.write_str("was lost, because k1s was killed while it ran");
             }
             (RunEnd::Process(ExitStatus::Signal(signal)), Reason::Killed) => {
                 write!(f, "was stopped by {signal}")?;
@@ -201,7 +215,11 @@ impl Reason {
     pub fn is_fault(self) -> bool {
         match self {
             Reason::TimedOut | Reason::Unhealthy | Reason::NotReady => true,
-            Reason::Exited | Reason::Signaled | Reason::Killed | Reason::SpawnFailed => false,
+            Reason::Exited
+            | Reason::Signaled
+            | Reason::Killed
+            | Reason::SpawnFailed
+            | Reason::Lost => false,
         }
     }
 
@@ -214,9 +232,12 @@ impl Reason {
             Reason::Unhealthy | Reason::NotReady => "unhealthy",
             Reason::Killed => "killed",
             Reason::SpawnFailed => "spawn-failed",
+            Reason::Lost => "lost",
         }
     }
 }
+
+const LOST: &str = "k1s was killed while the run was going: how it ended is not known";
 
 #[cfg(test)]
 mod tests {

@@ -39,9 +39,11 @@ pub fn elapsed() -> Duration {
     to_duration(read(libc::CLOCK_MONOTONIC))
 }
 
-/// Elapsed time in milliseconds, rounded down.
+/// Elapsed time in milliseconds, rounded down. A job may have been created before the machine was
+/// started, so that is not the beginning.
 pub fn to_mono(elapsed: Duration) -> Mono {
-    Mono(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    let elapsed = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    Mono(BEFORE_BOOT.saturating_add(elapsed))
 }
 
 /// The clocks of k1s, read once a turn.
@@ -183,6 +185,9 @@ const READINGS: usize = 4;
 /// The unit of cron: a step is noticed within a minute.
 const UNWATCHED_SLEEP: Duration = Duration::from_secs(60);
 
+/// In milliseconds: 139 years.
+const BEFORE_BOOT: u64 = 1 << 42;
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -200,7 +205,8 @@ mod tests {
 
     #[track_caller]
     fn check(clock: &mut Clock, now: (u64, i64), was_set: bool) {
-        assert_eq!(clock.now(), Now { mono: Mono(now.0), wall: Wall(now.1) });
+        let mono = Mono(BEFORE_BOOT + now.0);
+        assert_eq!(clock.now(), Now { mono, wall: Wall(now.1) });
         assert_eq!(clock.take_step(), was_set);
         assert!(!clock.take_step(), "a step is told once");
     }

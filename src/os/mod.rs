@@ -10,11 +10,13 @@
 //!  notify    the socket on which a run reports by sd_notify(3)
 //!  looking   the descendants of k1s, and the run that each belongs to
 //!            proc: what /proc says about a process; mark: the number that marks a run
+//!  former    processes that an earlier k1s has left
 //!  usage     memory, CPU time and descriptors of processes; listing: /proc in small pieces
 //!  signalling  signals a group, a child, or exactly one process
 //!  missing   what a job needs and this machine does not have
 //!  console   k1s's own stdout and stderr, never blocking
 //!  logfile   log files of jobs, in any directory
+//!  syncer    fdatasync without a wait
 //!  memory    counts memory, and returns what was freed
 //!  terminal, file, pipe, socket, clock, random   small things that the loop needs
 //! ```
@@ -30,6 +32,7 @@ mod environment;
 mod executable;
 mod failure;
 pub mod file;
+mod former;
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
 mod glibc;
 mod limits;
@@ -50,6 +53,7 @@ pub mod socket;
 mod spawn;
 pub mod startup;
 mod stdio;
+pub mod syncer;
 pub mod terminal;
 mod usage;
 mod user;
@@ -58,6 +62,7 @@ mod variables;
 pub use child::Session;
 pub use console::OwnStream;
 pub use failure::SpawnError;
+pub use former::{Seen, look};
 pub use looking::{
     Descent, Family, Look, Membership, Search, Step, Tags, group_of, obstacle, session_of, stat_of,
 };

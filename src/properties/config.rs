@@ -82,7 +82,8 @@ fn environment() -> Environment {
         false => Ok(b"secret\n".to_vec()),
     };
     let list = |_: &Path| Ok(vec!["a.toml".into(), "b".into()]);
-    Environment { port: None, token: None, time_zone: None, directory: "/srv".into(), read, list }
+    let directory = "/srv".into();
+    Environment { port: None, token: None, time_zone: None, state: None, directory, read, list }
 }
 
 const INCLUDED: &str = "[defaults]\nuser = \"app\"\n[job.included]\ntype = \"continuous\"\n\

@@ -87,7 +87,7 @@ impl RunOutcome {
     fn of(record: &RunRecord) -> RunOutcome {
         match record.reason {
             Reason::Exited | Reason::Signaled if record.success => RunOutcome::Succeeded,
-            Reason::Exited | Reason::Signaled => RunOutcome::Failed,
+            Reason::Exited | Reason::Signaled | Reason::Lost => RunOutcome::Failed,
             Reason::TimedOut => RunOutcome::TimedOut,
             Reason::Unhealthy | Reason::NotReady => RunOutcome::Unhealthy,
             Reason::Killed => RunOutcome::Killed,

@@ -12,8 +12,8 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use super::backoff::fraction;
-use crate::job::JobId;
-use crate::job::spec::CronSpec;
+use crate::job::spec::{CronSpec, Kind};
+use crate::job::{JobId, JobSpec};
 use crate::schedule::Schedule;
 use crate::time::{Mono, Now, Wall};
 
@@ -33,15 +33,23 @@ pub struct Skipped {
 /// A time of the clock that a schedule follows, in milliseconds: elapsed time for an interval, the
 /// wall clock for an expression. Moments of two schedules must not be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(i64);
+pub(super) struct Moment(pub(super) i64);
 
 /// The next run of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     /// The time that the schedule names.
-    nominal: Moment,
+    pub(super) nominal: Moment,
     /// When it is started: the nominal time plus the job's jitter.
-    at: Moment,
+    pub(super) at: Moment,
+}
+
+impl Due {
+    /// Both times as numbers, to be stored.
+    pub(super) fn numbers(self) -> (i64, i64) {
+        let Due { nominal, at } = self;
+        (nominal.0, at.0)
+    }
 }
 
 /// What to do when the timer for a run has expired.
@@ -196,6 +204,11 @@ fn elapsed(at: Mono) -> Moment {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Whether the moments of a job are of elapsed time; otherwise they are of the wall clock.
+pub(super) fn follows_elapsed_time(spec: &JobSpec) -> bool {
+    matches!(&spec.kind, Kind::Cron(cron) if matches!(cron.schedule, Schedule::Every(_)))
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -28,7 +28,7 @@ pub struct Call {
     /// Why it has ended.
     pub reason: Reason,
     /// The jobs whose failures have led to this one, and the job that has failed, last.
-    pub(super) callers: Vec<JobKey>,
+    pub callers: Vec<JobKey>,
 }
 
 impl Call {

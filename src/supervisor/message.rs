@@ -7,7 +7,8 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use super::due::Due;
-use super::life::{Job, Next, Outcome, Phase, Then};
+use super::life::{Job, Next, Phase, Then};
+use super::remembered::Outcome;
 use super::run::{End, Kill, Leader, Run, RunState};
 use super::{Milestone, Progress, Supervisor, Timer};
 use crate::job::spec::{Check, Condition, Kind};
@@ -23,7 +24,8 @@ impl Supervisor {
         let removal = self.core.timers.deadline(&Timer::Job(job.key()));
         let newest = job.runs.last().map(|run| Timer::Ready(run.key));
         let start_timeout = newest.and_then(|timer| self.core.timers.deadline(&timer));
-        Message { supervisor: self, job, before, removal, start_timeout, now }.to_string()
+        let is_left = before.is_none() && self.core.leaving.contains_key(job.id());
+        Message { supervisor: self, job, before, is_left, removal, start_timeout, now }.to_string()
     }
 }
 
@@ -32,6 +34,8 @@ struct Message<'a> {
     job: &'a Job,
     /// The removed job of the same id whose processes are still there.
     before: Option<&'a Job>,
+    /// What it waits for is of an earlier k1s.
+    is_left: bool,
     /// When a job that has ended removes itself.
     removal: Option<Mono>,
     /// By when its newest run must be ready.
@@ -75,12 +79,17 @@ impl Message<'_> {
     }
 
     fn waiting(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Some(before) = self.before else { return self.waits_for(f) };
+        if self.before.is_none() && !self.is_left {
+            return self.waits_for(f);
+        }
         f.write_str(match &self.job.spec.kind {
             Kind::Continuous { .. } | Kind::OneOff { .. } => "starts",
             Kind::Cron(_) if matches!(self.job.phase, Phase::Idle { .. }) => "runs once",
             Kind::Cron(_) => "follows its schedule",
         })?;
+        let Some(before) = self.before else {
+            return f.write_str(" as soon as the processes are gone that an earlier k1s has left");
+        };
         f.write_str(" as soon as the removed job of the same id is gone")?;
         self.rest(": ", before, f)
     }
@@ -122,9 +131,11 @@ impl Message<'_> {
                     Reason::TimedOut => "has exceeded its timeout, and is being stopped",
                     Reason::Unhealthy => "is unhealthy, and is being stopped",
                     Reason::NotReady => "was not ready in time, and is being stopped",
-                    Reason::Exited | Reason::Signaled | Reason::Killed | Reason::SpawnFailed => {
-                        "is being stopped, because the next run replaces it"
-                    }
+                    Reason::Exited
+                    | Reason::Signaled
+                    | Reason::Killed
+                    | Reason::SpawnFailed
+                    | Reason::Lost => "is being stopped, because the next run replaces it",
                 })?;
                 self.rest(": ", self.job, f)
             }

@@ -5,7 +5,8 @@
 
 use super::RunKey;
 use super::depend::Standing;
-use super::life::{Job, Outcome, Phase, Then};
+use super::life::{Job, Phase, Then};
+use super::remembered::Outcome;
 use super::run::Run;
 use crate::job::spec::{Kind, RestartPolicy};
 

@@ -29,6 +29,8 @@
 //! - `message.rs` says in one sentence why a job is in its state, and what comes next.
 //! - [`Milestone`] (`milestone.rs`) names how far a job may come, so that clients can wait for it.
 //! - [`Topic`] (`topic.rs`) names what may change, so that clients can wait for it.
+//! - `unsaved.rs` says which jobs are to be stored, [`Remembered`] (`remembered.rs`) what of them;
+//!   `restore.rs` goes on with them when k1s starts again.
 //!
 //! `Supervisor::update` makes every change to a job. What follows from it for other jobs happens
 //! in one loop, `Supervisor::settle`: a removed job goes, its successor starts, the end of a
@@ -61,10 +63,13 @@ mod milestone;
 #[cfg(feature = "properties")]
 mod properties;
 mod reload;
+mod remembered;
 mod request;
+mod restore;
 mod run;
 mod shutdown;
 mod topic;
+mod unsaved;
 mod view;
 mod words;
 
@@ -98,11 +103,14 @@ use memory::OutputMemory;
 pub use milestone::{Milestone, Progress};
 use reload::Reloads;
 pub use reload::{Changes, Reload, ReloadError, Reloaded};
+pub use remembered::{Heritage, Life, LiveRun, Outcome, Remembered, Stage};
 pub use request::{Origin, Put, Refusal, Request};
 use run::Run;
 use shutdown::Shutdown;
 use topic::Changed;
 pub use topic::Topic;
+pub use unsaved::Saving;
+use unsaved::Unsaved;
 pub use view::State;
 
 /// The settings of a supervisor.
@@ -174,6 +182,8 @@ struct Core {
     events: EventLog,
     /// What has changed since the daemon last asked.
     changed: Changed,
+    /// What is to be stored.
+    unsaved: Unsaved,
     /// Jobs that have changed in a way that may concern others, which [`Supervisor::settle`] is
     /// still to look at.
     unsettled: VecDeque<JobKey>,
@@ -245,6 +255,7 @@ impl Supervisor {
                 actions: VecDeque::new(),
                 events: EventLog::default(),
                 changed: Changed::default(),
+                unsaved: Unsaved::default(),
                 unsettled: VecDeque::new(),
                 starts: VecDeque::new(),
                 dependencies: Dependencies::default(),
@@ -299,6 +310,11 @@ impl Supervisor {
     /// The job with this key, unless it was removed.
     pub fn job_of(&self, key: JobKey) -> Option<&Job> {
         self.jobs.get(&key).map(Box::as_ref).filter(|job| !job.is_leaving())
+    }
+
+    /// The job with this key, even if it is being removed; `None` when it is gone.
+    pub fn job_to_store(&self, key: JobKey) -> Option<&Job> {
+        self.jobs.get(&key).map(Box::as_ref)
     }
 
     /// The job with this key, for readers of its output, even if it was removed; and whether it is
@@ -667,7 +683,12 @@ impl Supervisor {
             return;
         }
         self.core.leaving.remove(&id);
-        if let Some(key) = self.ids.get(&id).copied()
+        self.start_successor(&id, now);
+    }
+
+    /// Nothing is left of the jobs that had this id before.
+    fn start_successor(&mut self, id: &JobId, now: Now) {
+        if let Some(key) = self.ids.get(id).copied()
             && let Some(successor) = self.jobs.get_mut(&key)
         {
             successor.handle_dependencies(&mut self.core, now);
@@ -711,6 +732,7 @@ impl Core {
     /// A job has changed: readers are told, and [`Supervisor::settle`] has to look at it.
     fn note_change(&mut self, key: JobKey) {
         self.changed.note(Topic::Job(key));
+        self.unsaved.note(key);
         self.unsettled.push_back(key);
     }
 

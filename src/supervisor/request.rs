@@ -51,6 +51,8 @@ pub enum Refusal {
     Tangled,
     /// As many requests to read the config again wait as may.
     Busy,
+    /// Nothing can be stored now, for this reason.
+    Unsaved(&'static str),
 }
 
 /// Who registered a job.
@@ -98,7 +100,12 @@ impl Supervisor {
     ///
     /// # Errors
     /// As there.
-    pub fn create_main(&mut self, id: JobId, spec: JobSpec, now: Now) -> Result<(), Refusal> {
+    pub(super) fn create_main(
+        &mut self,
+        id: JobId,
+        spec: JobSpec,
+        now: Now,
+    ) -> Result<(), Refusal> {
         self.register(id, spec, Origin::Config, now)
     }
 
@@ -116,6 +123,7 @@ impl Supervisor {
             return Err(Refusal::Exists);
         }
         self.refuse_tangle(&id, &spec)?;
+        self.core.refuse_unsaved()?;
         self.has_room()?;
         self.add(id, Rc::new(spec), origin, now);
         Ok(())
@@ -293,12 +301,17 @@ impl Supervisor {
             }
             return Ok(());
         }
+        self.take_away(key, now);
+        Ok(())
+    }
+
+    /// Removes a job.
+    pub(super) fn take_away(&mut self, key: JobKey, now: Now) {
         self.detach(key);
         self.update(key, now, |job, core| {
             job.tell(Happened::Asked(Request::Remove), core, now);
             job.remove(core, now);
         });
-        Ok(())
     }
 
     pub(super) fn is_main(&self, id: &str) -> bool {

@@ -76,6 +76,7 @@ impl Supervisor {
         // All are asked before any is settled: only then is it known whether there is anything to
         // wait for.
         for (key, job) in &mut self.jobs {
+            job.remember_stage(now);
             job.stop_for_good(&mut self.core, now);
             self.core.note_change(*key);
         }

@@ -19,6 +19,8 @@ pub enum Topic {
     LogFilesReopened,
     /// The config was read again.
     Reloaded,
+    /// More of what has changed is stored, or cannot be stored.
+    Saved,
 }
 
 /// The topics that have changed since they were last asked for, each once.

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::due::Skipped;
 use super::health::LastProbe;
-use super::life::{Job, Outcome, Phase};
+use super::life::{Job, Phase};
+use super::remembered::Outcome;
 use super::run::{Run, RunState};
 use super::{JobKey, Origin};
 use crate::job::{JobId, JobSpec, LogEnd, LogPlace, Pid, RunLog, RunRecord};
@@ -128,6 +129,12 @@ impl Job {
     /// The finished runs that are kept, oldest first.
     pub fn results(&self) -> impl ExactSizeIterator<Item = &RunRecord> {
         self.results.iter().map(|finished| &finished.record)
+    }
+
+    /// Those of [`Job::results`] from this index on.
+    pub fn results_from(&self, index: usize) -> impl Iterator<Item = &RunRecord> {
+        let finished = self.results.range(index.min(self.results.len())..);
+        finished.map(|finished| &finished.record)
     }
 
     /// One of [`Job::results`], by its index: 0 is the oldest.

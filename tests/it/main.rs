@@ -72,6 +72,8 @@ mod script;
 mod seed;
 /// The simulation of the supervisor core in a hostile world.
 mod simulation;
+/// State that survives the end of k1s.
+mod state;
 /// How all processes of a job are stopped: its groups, and leftovers.
 mod stopping;
 /// Rules for the source that a program can check.

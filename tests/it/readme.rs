@@ -306,6 +306,7 @@ fn nothing_set() -> config::Environment {
         port: None,
         token: None,
         time_zone: None,
+        state: None,
         directory: "/".to_owned(),
         read,
         list: |_| Ok(Vec::new()),

@@ -741,12 +741,16 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["daemon", "client", "config", "schedule", "calendar"]),
-    ("daemon", &["api", "os", "config", "supervisor", "http", "job", "timer", "calendar"]),
+    ("daemon", &["api", "state", "os", "config", "supervisor", "http", "job", "timer", "calendar"]),
     ("client", &["os", "config", "job", "calendar"]),
     ("api", &["supervisor", "http", "job", "calendar"]),
     ("config", &["job", "schedule", "http"]),
     ("os", &["job"]),
-    ("properties", &["api", "config", "supervisor", "http", "job", "schedule", "calendar"]),
+    ("state", &["supervisor", "job"]),
+    (
+        "properties",
+        &["api", "state", "config", "supervisor", "http", "job", "schedule", "calendar"],
+    ),
     ("supervisor", &["job", "schedule", "timer"]),
     ("job", &["schedule"]),
     ("schedule", &["calendar"]),
@@ -758,7 +762,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// The pure rooms: no clock, no file, no system call.
-const PURE: &[&str] = &["time", "calendar", "timer", "job", "schedule", "supervisor", "http"];
+const PURE: &[&str] =
+    &["time", "calendar", "timer", "job", "schedule", "supervisor", "state", "http"];
 
 /// Where each crate is named; serde's derive is free.
 const CRATES: &[(&str, &[&str])] = &[

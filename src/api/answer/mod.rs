@@ -16,6 +16,7 @@ mod logs;
 mod metrics;
 mod reload;
 mod reopen;
+mod saved;
 mod stream;
 mod wait;
 
@@ -31,6 +32,7 @@ use metrics::Metrics;
 pub(super) use metrics::metrics;
 pub(super) use reload::Reload;
 pub(super) use reopen::Reopen;
+pub(super) use saved::{Saved, Then};
 use stream::{Slice, Source, Stream};
 pub(super) use wait::{Goal, Wait};
 
@@ -45,6 +47,8 @@ pub enum Pending {
     Reopen(Reopen),
     /// It waits until the config was read again.
     Reload(Reload),
+    /// It waits until a change is stored.
+    Saved(Box<Saved>),
 }
 
 /// What a pending answer needs to go on.
@@ -73,6 +77,14 @@ impl Pending {
             Pending::Stream(stream) => stream.go_on(supervisor, connection, now),
             Pending::Reopen(reopen) => reopen.go_on(supervisor, connection, now),
             Pending::Reload(reload) => reload.go_on(supervisor, connection, now),
+            Pending::Saved(saved) => match saved.go_on(supervisor, connection, now) {
+                saved::Progress::NotYet => false,
+                saved::Progress::Over => true,
+                saved::Progress::Then(next) => {
+                    *self = next;
+                    self.go_on(supervisor, connection, now)
+                }
+            },
             Pending::Wait(wait) => match wait.go_on(supervisor, connection, now) {
                 None => true,
                 Some(rest) => {
@@ -87,7 +99,7 @@ impl Pending {
     pub fn follows_events(&self) -> bool {
         match self {
             Pending::Stream(stream) => stream.follows_events(),
-            Pending::Wait(_) | Pending::Reopen(_) | Pending::Reload(_) => false,
+            Pending::Wait(_) | Pending::Reopen(_) | Pending::Reload(_) | Pending::Saved(_) => false,
         }
     }
 
@@ -95,7 +107,7 @@ impl Pending {
     pub fn reads_output_of(&self) -> Option<JobKey> {
         match self {
             Pending::Stream(stream) => stream.reads_output_of(),
-            Pending::Wait(_) | Pending::Reopen(_) | Pending::Reload(_) => None,
+            Pending::Wait(_) | Pending::Reopen(_) | Pending::Reload(_) | Pending::Saved(_) => None,
         }
     }
 
@@ -106,6 +118,7 @@ impl Pending {
             Pending::Wait(wait) => wait.want(),
             Pending::Reopen(reopen) => reopen.want(),
             Pending::Reload(reload) => reload.want(),
+            Pending::Saved(saved) => saved.want(),
         }
     }
 }

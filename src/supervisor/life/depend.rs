@@ -42,7 +42,13 @@ impl Job {
         match &self.phase {
             Phase::Waiting { trigger, is_restart } => {
                 let (trigger, is_restart) = (*trigger, *is_restart);
-                if core.leaving.contains_key(&self.id) || self.is_blocked(core) {
+                if core.leaving.contains_key(&self.id) {
+                    return;
+                }
+                if let Some(stage) = self.resumes.take() {
+                    return self.resume(stage, core, now);
+                }
+                if self.is_blocked(core) {
                     return;
                 }
                 match is_restart {

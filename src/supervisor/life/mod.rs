@@ -17,6 +17,7 @@
 //! A phase says what happens next; the processes are in `runs`. [`Job::enter`] sets the job's own
 //! timer; a new specification may change it, and nothing else.
 //!
+//! - `remember.rs`: what is remembered of it, and how it goes on from that.
 //! - `request.rs`: what users ask of it.
 //! - `runs.rs`: what happens to its runs, until their last process is gone.
 //! - `handler.rs`: how its failure calls a handler, and how it is one itself.
@@ -31,6 +32,7 @@ mod cron;
 mod depend;
 mod handler;
 mod health;
+mod remember;
 mod request;
 mod restart;
 mod results;
@@ -46,12 +48,14 @@ use super::due::{Due, Moment, Skipped};
 use super::handler::{Call, Failure};
 use super::health::LastProbe;
 use super::memory::OutputMemory;
+use super::remembered::{Outcome, Stage};
 use super::run::{End, Run, RunState};
 use super::{Core, Counts, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
 use crate::job::spec::{Critical, Kind};
 use crate::job::{Ending, JobId, JobSpec, LogEnd, Trigger};
 use crate::time::{Mono, Now, Wall};
 
+pub(super) use request::has_same_times;
 pub(super) use restart::{Next, Streak};
 use results::Finished;
 
@@ -70,6 +74,8 @@ pub struct Job {
     /// Where the log of all its runs ends.
     pub(super) log_end: LogEnd,
     last_run: u64,
+    /// How many results it has ever had.
+    finished: u64,
     pub(super) last_started: Option<Wall>,
     /// How the newest finished run ended.
     pub(super) last: Option<Ending>,
@@ -97,6 +103,11 @@ pub struct Job {
     call: Option<Rc<Call>>,
     /// The newest call that came meanwhile.
     next_call: Option<Rc<Call>>,
+    /// What comes next instead of what the phase says: when the processes that an earlier k1s has
+    /// left are gone, or when k1s starts again after a shutdown.
+    resumes: Option<Stage>,
+    /// It had ended before k1s started.
+    has_old_end: bool,
 }
 
 #[derive(Debug)]
@@ -145,13 +156,6 @@ pub(super) enum Then {
     Gone,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Succeeded,
-    Failed,
-    Killed,
-}
-
 // What the supervisor needs to know about it.
 impl Job {
     pub(super) fn new(key: JobKey, id: JobId, spec: Rc<JobSpec>, origin: Origin, now: Now) -> Job {
@@ -166,6 +170,7 @@ impl Job {
             results: VecDeque::new(),
             log_end: LogEnd::default(),
             last_run: 0,
+            finished: 0,
             last_started: None,
             last: None,
             last_probe: None,
@@ -182,6 +187,8 @@ impl Job {
             failure: None,
             call: None,
             next_call: None,
+            resumes: None,
+            has_old_end: false,
         }
     }
 
@@ -211,6 +218,8 @@ impl Job {
             }
             Critical::Yes => matches!(self.phase, Phase::Ended { .. } | Phase::Gone),
         };
+        // One that was over when k1s started has ended an earlier k1s already.
+        let is_that_end = is_that_end && !self.has_old_end;
         is_that_end.then_some(self.last_exit_code().unwrap_or(0))
     }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Job, Outcome, Phase, Streak, Then};
+use super::{Job, Outcome, Phase, Stage, Streak, Then};
 use crate::job::spec::Kind;
 use crate::job::{JobSpec, Signal, Trigger};
 use crate::supervisor::run::Run;
@@ -57,6 +57,7 @@ impl Job {
     }
 
     pub(in crate::supervisor) fn kill(&mut self, core: &mut Core, now: Now) {
+        self.resumes = None;
         match &self.phase {
             Phase::Stopping { then: Then::End(_) | Then::StayEnded(_) } if self.kill_requested => {
                 self.force(core);
@@ -168,6 +169,11 @@ impl Job {
         self.tell(Happened::Replaced, core, now);
         self.trim_results(core);
         self.arm(core, now);
+        if matches!(self.resumes, Some(Stage::Scheduled { .. }))
+            && !has_same_times(&old.kind, &self.spec.kind)
+        {
+            self.resumes = Some(Stage::Begins(Trigger::Request));
+        }
         if same_process {
             return self.take_over(&old, core, now);
         }
@@ -206,7 +212,7 @@ impl Job {
 }
 
 /// Whether two schedules have the same runs at the same times.
-fn has_same_times(one: &Kind, other: &Kind) -> bool {
+pub(in crate::supervisor) fn has_same_times(one: &Kind, other: &Kind) -> bool {
     let (Kind::Cron(one), Kind::Cron(other)) = (one, other) else {
         return false;
     };

@@ -24,7 +24,7 @@ pub(in crate::supervisor) struct Streak {
     /// How many runs have failed, one after the other.
     pub(in crate::supervisor) failures: u32,
     /// A failure was reported with its output.
-    has_reported: bool,
+    pub(super) has_reported: bool,
 }
 
 /// What the end of a run is worth.

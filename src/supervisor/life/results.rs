@@ -65,6 +65,7 @@ impl Job {
         let output = weight.is_reported.then(|| LastLines::of(&record, self.log_end));
         self.make_room_for_result();
         self.results.push_back(Finished { record, place });
+        self.finished += 1;
         self.trim_results(core);
         core.changed.note(Topic::Output(self.key));
         self.last = Some(ending.clone());

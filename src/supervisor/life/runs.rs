@@ -18,6 +18,7 @@ impl Job {
     pub(super) fn add_run(&mut self, trigger: Trigger, core: &mut Core, now: Now) {
         self.last_run += 1;
         self.may_have_unseen_leftovers = false;
+        self.has_old_end = false;
         let key = RunKey { job: self.key, number: self.last_run };
         let mut run = Run::new(key, trigger, self.spec.clone(), self.log_end.place(), now);
         run.call = self.call.clone();

@@ -1,0 +1,205 @@
+//! What is done with the state directory when k1s starts.
+//!
+//! ```text
+//!   lock ─▶ read ─▶ cut a torn end, or write everything anew and put damage aside
+//!                ─▶ find what an earlier k1s has left ─▶ Store, Heritage, Former
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::directory::{self, Directory};
+use super::{Store, Trouble};
+use crate::config::{self, LogLevel};
+use crate::daemon::former::Former;
+use crate::os;
+use crate::os::syncer::Syncer;
+use crate::state::{HEAD, Position, Replay, Session, Unreadable, VERSION, replay};
+use crate::supervisor::{Heritage, Remembered};
+use crate::time::Now;
+
+/// What an earlier k1s has left.
+#[derive(Debug)]
+pub(in crate::daemon) struct Inherited {
+    /// The state, to go on with.
+    pub(in crate::daemon) store: Store,
+    /// The jobs.
+    pub(in crate::daemon) heritage: Heritage,
+    /// Processes of its runs.
+    pub(in crate::daemon) former: Former,
+}
+
+/// Reads the state in the directory, for a k1s of this instance.
+///
+/// # Errors
+/// Why k1s cannot start, for people.
+pub(in crate::daemon) fn open(
+    settings: &config::State,
+    instance: &str,
+    now: Now,
+) -> Result<Inherited, String> {
+    let directory = Directory::open(&settings.directory)?;
+    let mut replay = read(&settings.directory)?;
+    let mut notes = Vec::new();
+    cut(&replay, &directory, &mut notes)?;
+    let former = Former::find(&replay, &boot());
+    let shift = shift(&replay, now);
+    let mut instances = vec![instance.to_owned()];
+    if former.is_some() {
+        let earlier = std::mem::take(&mut replay.session.instances);
+        instances.extend(earlier.into_iter().take(MOST_INSTANCES));
+    }
+    let former = former.unwrap_or_default();
+    let damaged: BTreeSet<u64> = replay.damages.iter().map(|(at, _)| at.segment).collect();
+    tell_damage(&replay, &directory, &mut notes);
+    let left = |job: &Remembered| former.has_job(job.key.number());
+    let (heritage, ledger) = replay.into_heritage(shift, left);
+    let failed = |error: io::Error| {
+        format!("cannot write to the state directory {:?}: {error}", directory.path())
+    };
+    let end = ledger.end();
+    let is_begun = end.offset >= HEAD.len() as u64;
+    let file = if is_begun {
+        directory.open_segment(end.segment).map_err(failed)?
+    } else {
+        directory.remove(end.segment);
+        File::open("/dev/null").map_err(failed)?
+    };
+    let syncer = Syncer::new().map_err(failed)?;
+    let mut store = Store {
+        directory,
+        sync: settings.sync,
+        safe: if is_begun { end } else { Position::default() },
+        ledger,
+        file,
+        unsafe_files: Vec::new(),
+        has_new_name: false,
+        batch: BTreeSet::new(),
+        batch_change: 0,
+        written_change: 0,
+        unsafe_jobs: BTreeSet::new(),
+        syncing: None,
+        syncer,
+        gone_when_safe: None,
+        damaged,
+        trouble: None,
+        frame: Vec::new(),
+        notes,
+    };
+    store.ledger.set_instances(&boot(), instances);
+    store.begin(is_begun, now).map_err(|error| {
+        format!("cannot write to the state directory {:?}: {error}", store.directory.path())
+    })?;
+    Ok(Inherited { store, heritage, former })
+}
+
+/// Reads the state in a directory.
+///
+/// # Errors
+/// Why it cannot be read, for people.
+pub(in crate::daemon) fn read(path: &Path) -> Result<Replay, String> {
+    let numbers = directory::segments(path)
+        .map_err(|error| format!("cannot read the state directory {path:?}: {error}"))?;
+    replay(&numbers, |number| directory::read(path, number)).map_err(|why| match why {
+        Unreadable::Newer(version) => format!(
+            "the state in {path:?} is of a newer k1s, whose format is {version}; this one reads \
+             {VERSION}"
+        ),
+        Unreadable::Failed(error) => error,
+    })
+}
+
+impl Store {
+    /// Says in the first frame which k1s this is, so that the next one finds what it has left.
+    fn begin(&mut self, is_begun: bool, now: Now) -> io::Result<()> {
+        let written = if is_begun && self.damaged.is_empty() {
+            self.begin_frame(now);
+            self.ledger.write_session(&mut self.frame);
+            self.write_frame()
+        } else {
+            self.begin_segment(now)
+        };
+        if !self.damaged.is_empty() {
+            self.ledger.clean_all();
+        }
+        match written {
+            Err(error) if is_begun && os::syncer::is_full(&error) => {
+                let why = os::syncer::reason(&error);
+                let text = format!("the state cannot be stored: {error}; no job is created");
+                self.notes.push((LogLevel::Error, text));
+                let (retry_at, delay) = (now.mono, super::FIRST_RETRY);
+                self.trouble = Some(Trouble { why, retry_at, delay, told: 0, written: None });
+                Ok(())
+            }
+            written => written,
+        }
+    }
+}
+
+/// Cuts a torn end, and what follows it.
+fn cut(
+    replay: &Replay,
+    directory: &Directory,
+    notes: &mut Vec<(LogLevel, String)>,
+) -> Result<(), String> {
+    let Some(torn) = replay.torn else { return Ok(()) };
+    let path = directory::segment(directory.path(), torn.segment);
+    let failed = |error: io::Error| format!("cannot cut the torn end of {path:?}: {error}");
+    let file = directory.open_segment(torn.segment).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    file.set_len(torn.offset).and_then(|()| file.sync_data()).map_err(failed)?;
+    for number in directory::segments(directory.path()).map_err(failed)? {
+        if number > torn.segment {
+            directory.remove(number);
+        }
+    }
+    let bytes = length.saturating_sub(torn.offset);
+    let text = format!(
+        "the state ends in the middle of a change that nobody was told of: cut {bytes} bytes at \
+         the end of {path:?}"
+    );
+    notes.push((LogLevel::Warn, text));
+    Ok(())
+}
+
+fn tell_damage(replay: &Replay, directory: &Directory, notes: &mut Vec<(LogLevel, String)>) {
+    for (at, what) in replay.damages.iter().take(MOST_TOLD) {
+        let path = directory::segment(directory.path(), at.segment);
+        let text = format!("the state is damaged: {path:?}, offset {}: {what}", at.offset);
+        notes.push((LogLevel::Error, text));
+    }
+    if !replay.damages.is_empty() {
+        let text = format!(
+            "the state is damaged in {} places: what can be read is kept, and written anew; the \
+             damaged files are kept as damaged-…",
+            replay.damages.len(),
+        );
+        notes.push((LogLevel::Error, text));
+    }
+}
+
+/// What is to be added to elapsed time that was remembered: nothing in the same boot.
+fn shift(replay: &Replay, now: Now) -> i64 {
+    let Session { boot: before, .. } = &replay.session;
+    let Some(written) = replay.written.filter(|_| !is_same_boot(before)) else { return 0 };
+    let distance = |at: Now| at.mono.0.cast_signed().saturating_sub(at.wall.0);
+    distance(now).saturating_sub(distance(written))
+}
+
+/// The boot of this machine and the pid namespace.
+pub(in crate::daemon) fn boot() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} {}", boot.trim(), namespace.display())
+}
+
+/// Whether elapsed time goes on: the boot is the same, whatever the pid namespace.
+fn is_same_boot(before: &str) -> bool {
+    let boot_of = |text: &str| text.split(' ').next().map(str::to_owned);
+    boot_of(before) == boot_of(&boot())
+}
+
+const MOST_INSTANCES: usize = 1000;
+const MOST_TOLD: usize = 10;

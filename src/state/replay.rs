@@ -1,0 +1,342 @@
+//! Reads segments: the jobs that they remember, and what is wrong with them.
+//!
+//! ```text
+//!   segments, in order ─▶ frames ─▶ entries ─▶ jobs ─▶ Heritage, processes, Ledger
+//!                          │ no frame
+//!                          ├─ nothing later says that it was safe: a torn end, which is cut
+//!                          └─ otherwise: damage; what can be read is kept
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::codec::Reader;
+use super::entry::{self, Kind, Process, Registered, Session};
+use super::frame::{self, Frame, HEAD, Part, Position, VERSION};
+use super::ledger::{Entry, Ledger, Place};
+use crate::job::{JobId, RunRecord};
+use crate::supervisor::{Heritage, JobKey, Life, Remembered, Stage};
+use crate::time::Now;
+
+/// What was read.
+#[derive(Debug)]
+pub struct Replay {
+    /// The jobs, as they were.
+    pub jobs: Vec<Remembered>,
+    /// What concerns no single job.
+    pub session: Session,
+    /// When the last frame was written.
+    pub written: Option<Now>,
+    /// The processes of each job, which may be there still.
+    pub processes: BTreeMap<JobKey, Vec<Process>>,
+    /// Where the torn end begins that is to be cut.
+    pub torn: Option<Position>,
+    /// What is damaged: each place, and what is wrong there.
+    pub damages: Vec<(Position, String)>,
+    /// What is written where, to go on with.
+    pub ledger: Ledger,
+}
+
+/// Why nothing was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The format of a newer k1s.
+    Newer(u32),
+    /// The system's reason, for people.
+    Failed(String),
+}
+
+/// What a job was when a frame was read.
+#[derive(Debug, Default)]
+struct Found {
+    registered: Option<Registered>,
+    life: Option<(Life, Vec<Process>)>,
+    hash: u64,
+    job: Place,
+    life_at: Place,
+    results: VecDeque<(u64, RunRecord, Place)>,
+    launched: Vec<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Reading {
+    jobs: BTreeMap<u64, Found>,
+    session: Session,
+    written: Option<Now>,
+    /// The last place that was said to be safe.
+    safe: Position,
+    gaps: Vec<(Position, u64)>,
+    damages: Vec<(Position, String)>,
+    sizes: BTreeMap<u64, u64>,
+}
+
+/// Replays the segments with these numbers, in order; `read` reads one.
+///
+/// # Errors
+/// A segment cannot be read, or has the format of a newer k1s.
+pub fn replay(
+    numbers: &[u64],
+    mut read: impl FnMut(u64) -> Result<Vec<u8>, String>,
+) -> Result<Replay, Unreadable> {
+    let whole = Reading::take(numbers, None, &mut read)?;
+    let torn = whole.torn();
+    let reading = match torn {
+        // What follows a torn end was not safe either, and may contradict what is missing.
+        Some(end) => Reading::take(numbers, Some(end), &mut read)?,
+        None => whole,
+    };
+    Ok(reading.finish(torn))
+}
+
+impl Reading {
+    fn take(
+        numbers: &[u64],
+        end: Option<Position>,
+        read: &mut dyn FnMut(u64) -> Result<Vec<u8>, String>,
+    ) -> Result<Reading, Unreadable> {
+        let mut reading = Reading::default();
+        for number in numbers {
+            if end.is_some_and(|end| *number > end.segment) {
+                break;
+            }
+            let mut bytes = read(*number).map_err(Unreadable::Failed)?;
+            if let Some(end) = end.filter(|end| end.segment == *number) {
+                bytes.truncate(usize::try_from(end.offset).unwrap_or(usize::MAX));
+            }
+            reading.segment(*number, &bytes)?;
+        }
+        reading.apply_cuts(numbers, end, read)?;
+        Ok(reading)
+    }
+
+    /// A later segment may say that an earlier one is cut, or does not count. Then it is read
+    /// again.
+    fn apply_cuts(
+        &mut self,
+        numbers: &[u64],
+        end: Option<Position>,
+        read: &mut dyn FnMut(u64) -> Result<Vec<u8>, String>,
+    ) -> Result<(), Unreadable> {
+        let Session { first, cuts, .. } = self.session.clone();
+        let cut = |number: u64| cuts.iter().find(|(segment, _)| *segment == number);
+        let is_longer = |number: &u64| {
+            let size = self.sizes.get(number).copied().unwrap_or(0);
+            *number < first || cut(*number).is_some_and(|(_, length)| size > *length)
+        };
+        if !numbers.iter().any(is_longer) {
+            return Ok(());
+        }
+        let mut again = Reading::default();
+        let counted = numbers.iter().filter(|number| **number >= first);
+        for number in counted.filter(|number| end.is_none_or(|end| **number <= end.segment)) {
+            let mut bytes = read(*number).map_err(Unreadable::Failed)?;
+            let cut = cut(*number).map(|(_, length)| *length);
+            let end = end.filter(|end| end.segment == *number).map(|end| end.offset);
+            if let Some(length) = [cut, end].into_iter().flatten().min() {
+                bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+            }
+            again.segment(*number, &bytes)?;
+        }
+        *self = again;
+        Ok(())
+    }
+
+    fn segment(&mut self, number: u64, bytes: &[u8]) -> Result<(), Unreadable> {
+        self.sizes.insert(number, bytes.len() as u64);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        match frame::check_head(bytes) {
+            Ok(()) => {}
+            Err(Some(version)) if version > VERSION => return Err(Unreadable::Newer(version)),
+            Err(_) => {
+                let at = Position { segment: number, offset: 0 };
+                self.gaps.push((at, bytes.len().min(HEAD.len()) as u64));
+            }
+        }
+        let mut offset = HEAD.len() as u64;
+        for part in frame::parts(bytes, number) {
+            match part {
+                Part::Frame(frame) => self.frame(frame, Position { segment: number, offset }),
+                Part::Gap(begin, end) => {
+                    self.gaps.push((Position { segment: number, offset: begin }, end));
+                    offset = end;
+                    continue;
+                }
+            }
+            offset += frame::length_at(bytes, offset);
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: Frame<'_>, at: Position) {
+        self.safe = self.safe.max(frame.safe);
+        self.written = Some(frame.at);
+        let mut entries = frame.entries;
+        while !entries.is_empty() {
+            let Some((kind, key, mut body, length)) = entry::next(&mut entries) else {
+                return self.damages.push((at, "an entry of an unknown kind".to_owned()));
+            };
+            let bytes = body.0;
+            let place = Place { segment: at.segment, length };
+            if self.entry(kind, key, &mut body, bytes, place).is_none() {
+                let what = format!("an entry of job {key} cannot be read ({kind:?})");
+                self.damages.push((at, what));
+            }
+        }
+    }
+
+    fn entry(
+        &mut self,
+        kind: Kind,
+        key: u64,
+        body: &mut Reader<'_>,
+        bytes: &[u8],
+        place: Place,
+    ) -> Option<()> {
+        let found = match kind {
+            Kind::Session => {
+                self.session = entry::read_session(body)?;
+                return Some(());
+            }
+            Kind::Removed => {
+                self.jobs.remove(&key);
+                self.session.last_key = self.session.last_key.max(key);
+                return Some(());
+            }
+            Kind::Job | Kind::Life | Kind::Result | Kind::Launched => {
+                self.jobs.entry(key).or_default()
+            }
+        };
+        match kind {
+            Kind::Job => {
+                (found.registered, found.job) = (Some(entry::read_job(body)?), place);
+            }
+            Kind::Life => {
+                let life = entry::read_life(body)?;
+                found.forget(life.0.forgotten);
+                (found.life, found.life_at) = (Some(life), place);
+                found.hash = entry::hash_of(Kind::Life, key, bytes);
+                found.launched.clear();
+            }
+            Kind::Result => {
+                let (ordinal, record) = entry::read_result(body)?;
+                found.add(ordinal, record, place);
+            }
+            Kind::Launched => found.launched.push(body.number()?),
+            Kind::Session | Kind::Removed => {}
+        }
+        Some(())
+    }
+
+    /// The first place that is no frame and of which nothing says that it was safe.
+    fn torn(&self) -> Option<Position> {
+        self.gaps.iter().map(|(at, _)| *at).find(|at| *at >= self.safe)
+    }
+
+    fn finish(self, torn: Option<Position>) -> Replay {
+        let Reading { jobs, mut session, written, gaps, mut damages, sizes, .. } = self;
+        for (at, end) in gaps {
+            let what = format!("{} bytes cannot be read", end.saturating_sub(at.offset));
+            damages.push((at, what));
+        }
+        damages.sort();
+        let (mut remembered, mut processes, mut entries) =
+            (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let mut ids: BTreeMap<JobId, usize> = BTreeMap::new();
+        for (key, found) in jobs {
+            session.last_key = session.last_key.max(key);
+            let (entry, job) = found.finish(key);
+            entries.insert(key, entry);
+            let Some((job, of_job)) = job else {
+                let at = Position { segment: session.first, offset: 0 };
+                damages.push((at, format!("the beginning of job {key} is missing")));
+                continue;
+            };
+            processes.insert(job.key, of_job);
+            // Only after damage there is an older one, whose removal was lost.
+            if job.life.stage != Stage::Leaves
+                && let Some(older) = ids.insert(job.id.clone(), remembered.len())
+                && let Some(Remembered { life, .. }) = remembered.get_mut(older)
+            {
+                life.stage = Stage::Leaves;
+            }
+            remembered.push(job);
+        }
+        let last = sizes.iter().next_back().map(|(segment, offset)| (*segment, *offset));
+        let (segment, offset) = last.unwrap_or((0, 0));
+        session.first = session.first.max(sizes.keys().next().copied().unwrap_or(1));
+        let ledger = Ledger::of(entries, session.clone(), sizes, Position { segment, offset });
+        Replay { jobs: remembered, session, written, processes, torn, damages, ledger }
+    }
+}
+
+impl Found {
+    fn forget(&mut self, forgotten: u64) {
+        while self.results.front().is_some_and(|(ordinal, ..)| *ordinal < forgotten) {
+            self.results.pop_front();
+        }
+    }
+
+    fn add(&mut self, ordinal: u64, record: RunRecord, place: Place) {
+        match self.results.binary_search_by_key(&ordinal, |(ordinal, ..)| *ordinal) {
+            Ok(index) => {
+                if let Some(known) = self.results.get_mut(index) {
+                    *known = (ordinal, record, place);
+                }
+            }
+            Err(index) => self.results.insert(index, (ordinal, record, place)),
+        }
+    }
+
+    fn finish(mut self, key: u64) -> (Entry, Option<(Remembered, Vec<Process>)>) {
+        let mut entry =
+            Entry { job: self.job, life: self.life_at, is_stored: true, ..Entry::default() };
+        let (Some(registered), Some((mut life, processes))) = (self.registered, self.life) else {
+            return (entry, None);
+        };
+        for run in &mut life.runs {
+            run.is_launched |= self.launched.contains(&run.number);
+        }
+        let kept = life.finished.saturating_sub(life.forgotten);
+        let is_whole = self.results.len() as u64 == kept
+            && self.results.back().is_none_or(|(last, ..)| last + 1 == life.finished);
+        if let Some((last, record, _)) = self.results.back() {
+            life.finished = life.finished.max(last + 1);
+            life.last_run = life.last_run.max(record.number);
+        }
+        self.results.shrink_to_fit();
+        let mut results = VecDeque::with_capacity(self.results.len());
+        for (_, record, place) in self.results {
+            entry.results.push_back(place);
+            results.push_back(record);
+        }
+        let Registered { id, origin, created, spec } = registered;
+        if is_whole {
+            entry.spec = Some((spec.clone(), origin));
+            entry.hash = self.hash;
+            entry.forgotten = life.forgotten;
+        }
+        let key = JobKey::from_number(key);
+        let job = Remembered { key, id, origin, created, spec, life, results };
+        (entry, Some((job, processes)))
+    }
+}
+
+impl Replay {
+    /// What a k1s goes on with: `shift` is how much is to be added to elapsed time, in milliseconds,
+    /// since the machine was started again; `left` says of which jobs processes are left.
+    pub fn into_heritage(
+        self,
+        shift: i64,
+        left: impl Fn(&Remembered) -> bool,
+    ) -> (Heritage, Ledger) {
+        let mut heritage = Heritage { last_key: self.session.last_key, ..Heritage::default() };
+        for job in self.jobs {
+            if left(&job) {
+                heritage.left.insert(job.id.clone());
+            }
+            heritage.jobs.push(job.shifted(shift));
+        }
+        (heritage, self.ledger)
+    }
+}

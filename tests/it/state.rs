@@ -1,0 +1,372 @@
+//! State that survives the end of k1s, however that comes.
+//!
+//! `rounds` kills k1s again and again while clients change jobs as fast as they can, and compares
+//! what is there with what was answered. `disk` has a disk that is slow, full or broken.
+
+mod rounds;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Builder, K1s, continuous, is_alive, one_off, send_signal, stays_true, wait_for, wait_until,
+    with,
+};
+
+/// A k1s with a state directory, which is made safe as `sync` says.
+fn with_state(sync: &str) -> Builder {
+    let start = K1s::with();
+    let directory = start.dir().join("state");
+    start.config(&format!("[state]\ndirectory = {directory:?}\nsync = \"{sync}\""))
+}
+
+/// Kills k1s, and waits for its end.
+fn kill(k1s: K1s) {
+    send_signal(k1s.pid(), Signal::SIGKILL);
+    let (status, stderr) = k1s.exit();
+    assert_eq!(status.code(), None, "{stderr}");
+}
+
+fn sleep() -> Value {
+    json!({"type": "continuous", "executable": "sleep", "arguments": ["1000"]})
+}
+
+/// What of a job is the same before and after: no times that go on, no pid.
+fn lasting(job: &Value) -> Value {
+    let mut job = job.clone();
+    for field in ["message", "pid", "startedAt", "nextRunAt", "restarts", "state"] {
+        job.as_object_mut().unwrap().remove(field);
+    }
+    job
+}
+
+#[test]
+fn everything_is_as_it_was() {
+    for sync in ["always", "os"] {
+        let start = with_state(sync);
+        let k1s = start.clone().start();
+        let said = one_off("printf 'a\\nb'; echo c >&2; exit 3");
+        k1s.create("over", &with(said, json!({"labels": {"x": "y"}, "retries": 0})));
+        k1s.results("over", 1);
+        let secret = json!({"environment": {"A": "1", "S": "2"}, "secretEnvironment": ["S"]});
+        k1s.create("killed", &with(sleep(), secret));
+        k1s.pid_of("killed");
+        assert_eq!(k1s.put("/job/killed/kill").status, 200);
+        k1s.in_state("killed", "killed");
+        let cron = json!({"type": "cron", "executable": "true", "schedule": "0 3 * * *",
+            "timeZone": "Europe/Berlin", "startingDeadlineSeconds": 77});
+        k1s.create("nightly", &cron);
+        assert_eq!(k1s.put("/job/nightly/run").status, 200);
+        k1s.results("nightly", 1);
+        k1s.create("idle", &with(sleep(), json!({"autostart": false})));
+        k1s.create("gone", &one_off("true"));
+        k1s.results("gone", 1);
+        assert_eq!(k1s.delete("/job/gone").status, 200);
+        let before = k1s.get("/").json();
+        let logs = k1s.get("/job/over/logs?format=ndjson").text();
+        assert_eq!(logs.lines().count(), 3, "{logs}");
+        kill(k1s);
+        for _ in 0..2 {
+            let k1s = start.clone().start();
+            let after = k1s.get("/").json();
+            let shown = |jobs: &Value| -> Vec<Value> {
+                jobs.as_array().unwrap().iter().map(lasting).collect()
+            };
+            assert_eq!(shown(&before), shown(&after), "{sync}");
+            for (id, state) in [
+                ("over", "failed"),
+                ("killed", "killed"),
+                ("nightly", "scheduled"),
+                ("idle", "idle"),
+            ] {
+                assert_eq!(k1s.job(id)["state"], state, "{id}");
+            }
+            assert_eq!(k1s.get("/job/over/logs?format=ndjson").text(), logs);
+            kill(k1s);
+        }
+    }
+}
+
+#[test]
+fn files_are_private() {
+    let start = with_state("os");
+    let k1s = start.start();
+    k1s.create("a", &one_off("true"));
+    let directory = k1s.dir().join("state");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    let files: Vec<_> = fs::read_dir(&directory).unwrap().map(|it| it.unwrap().path()).collect();
+    assert!(files.len() >= 2, "{files:?}");
+    files.iter().for_each(|file| assert_eq!(mode(file), 0o600, "{file:?}"));
+}
+
+#[test]
+fn a_run_that_was_going_is_lost_and_counts_as_failed() {
+    let start = with_state("os");
+    let k1s = start.clone().start();
+    k1s.create("web", &sleep());
+    k1s.create("once", &one_off("sleep 1000"));
+    let tried =
+        with(one_off("test -e again || { touch again; sleep 1000; }"), json!({"retries": 1}));
+    k1s.create("tried", &tried);
+    let processes = ["web", "once", "tried"].map(|id| k1s.pid_of(id));
+    k1s.wait_for_file("again");
+    let created = k1s.job("web")["createdAt"].clone();
+    kill(k1s);
+    assert!(processes.into_iter().all(is_alive), "they outlive it");
+    let k1s = start.start();
+    let results = k1s.results("web", 1);
+    assert_eq!(results[0]["reason"], "lost");
+    assert_eq!(results[0]["exitCode"], 255);
+    assert_eq!((&results[0]["run"], &results[0]["success"]), (&json!(1), &json!(false)));
+    assert!(results[0]["error"].as_str().unwrap().contains("was killed"), "{results:?}");
+    let pid = k1s.pid_of("web");
+    assert!(!processes.contains(&pid));
+    wait_until("what was left is gone", || !processes.into_iter().any(is_alive));
+    let web = k1s.job("web");
+    assert_eq!((&web["createdAt"], &web["restarts"]), (&created, &json!(1)));
+    let once = k1s.in_state("once", "failed");
+    assert_eq!(once["results"][0]["reason"], "lost");
+    let tried = k1s.in_state("tried", "succeeded");
+    let reasons: Vec<&Value> =
+        tried["results"].as_array().unwrap().iter().map(|result| &result["reason"]).collect();
+    assert_eq!(reasons, ["lost", "exited"]);
+    assert_eq!(tried["results"][1]["run"], 2);
+}
+
+#[test]
+fn what_was_left_has_its_grace_period_before_its_job_starts() {
+    let start = with_state("os");
+    let k1s = start.clone().start();
+    let patient = "trap '' PIPE; trap 'echo asked >> asked; sleep 0.3; echo over >> asked; exit' TERM; \
+        echo start $$ >> asked; while :; do sleep 0.01; done";
+    k1s.create("patient", &continuous(patient));
+    k1s.wait_for_file("asked");
+    // It has left its session, its group and its environment.
+    let hidden = "env -i setsid sh -c 'echo $$ > hidden; exec sleep 1000' & sleep 1000";
+    k1s.create("hidden", &continuous(hidden));
+    k1s.wait_for_file("hidden");
+    let in_group = "env -i sh -c 'echo $$ > bare; exec sleep 1000' & exec sleep 1000";
+    k1s.create("bare", &continuous(in_group));
+    k1s.wait_for_file("bare");
+    let bare = wait_for("its pid", || {
+        fs::read_to_string(k1s.dir().join("bare")).ok()?.trim().parse::<u32>().ok()
+    });
+    kill(k1s);
+    let k1s = start.start();
+    let waits = k1s.job("patient");
+    if waits["state"] == "waiting" {
+        let message = waits["message"].as_str().unwrap();
+        assert!(message.contains("an earlier k1s has left"), "{message}");
+    }
+    k1s.pid_of("patient");
+    wait_until("it has started again", || {
+        let asked = fs::read_to_string(k1s.dir().join("asked")).unwrap();
+        asked.matches("start").count() == 2
+    });
+    let asked = fs::read_to_string(k1s.dir().join("asked")).unwrap();
+    let words: Vec<&str> = asked.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(words, ["start", "asked", "over", "start"]);
+    k1s.pid_of("bare");
+    assert!(!is_alive(bare), "it was in the group of the run");
+    let hidden = fs::read_to_string(k1s.dir().join("hidden")).unwrap();
+    send_signal(hidden.trim().parse().unwrap(), Signal::SIGKILL);
+}
+
+#[test]
+fn a_shutdown_is_no_end_of_jobs() {
+    let start = with_state("always");
+    let k1s = start.clone().start();
+    k1s.create("web", &sleep());
+    k1s.create("cron", &json!({"type": "cron", "executable": "true", "schedule": "@yearly"}));
+    k1s.create("stopped", &sleep());
+    k1s.pid_of("web");
+    k1s.put("/job/stopped/kill");
+    k1s.in_state("stopped", "killed");
+    k1s.end();
+    let k1s = start.start();
+    k1s.in_state("web", "running");
+    let results = k1s.job("web")["results"].clone();
+    assert_eq!(results[0]["reason"], "killed");
+    assert_eq!(k1s.job("cron")["state"], "scheduled");
+    assert_eq!(k1s.job("stopped")["state"], "killed");
+}
+
+#[test]
+fn what_fell_due_meanwhile_is_one_run_if_it_is_not_too_late() {
+    let start = with_state("os");
+    let k1s = start.clone().start();
+    let every = |deadline| {
+        json!({"type": "cron", "executable": "true", "schedule": "* * * * * *",
+            "startingDeadlineSeconds": deadline, "output": {"historyLimit": 1000}})
+    };
+    k1s.create("late", &every(1000));
+    k1s.create("suspended", &with(every(1000), json!({"suspend": true})));
+    k1s.results("late", 1);
+    let interval = json!({"type": "cron", "executable": "true", "scheduleInSeconds": 1});
+    k1s.create("interval", &interval);
+    let created = crate::harness::milliseconds(&k1s.job("interval")["createdAt"]);
+    k1s.results("interval", 1);
+    kill(k1s);
+    let away = std::time::Instant::now();
+    wait_until("three runs were missed", || away.elapsed().as_millis() > 3_300);
+    let k1s = start.start();
+    let job = wait_for("it has run", || {
+        let job = k1s.job("late");
+        (job["skippedRuns"]["missed"].as_u64()? >= 2).then_some(job)
+    });
+    let count = job["results"].as_array().unwrap().len();
+    assert!(count <= 4, "one run for all that was missed: {job}");
+    k1s.results("interval", 3);
+    let begun = crate::harness::milliseconds(&k1s.results("interval", 3)[2]["startedAt"]);
+    assert!((begun - created) % 1000 < 500, "it keeps its beat: {}", begun - created);
+    assert_eq!(k1s.job("suspended")["results"], json!([]));
+}
+
+#[test]
+fn declared_jobs_keep_their_history_and_have_the_specification_of_the_config() {
+    let start = with_state("os");
+    let declared = |text: &str| start.clone().config(text);
+    let old = "[job.a]\ntype = \"one-off\"\nexecutable = \"false\"\n\
+        [job.b]\ntype = \"continuous\"\nexecutable = \"sleep\"\narguments = [\"1000\"]";
+    let k1s = declared(old).start();
+    k1s.in_state("a", "failed");
+    let before = k1s.job("a");
+    k1s.pid_of("b");
+    assert_eq!(k1s.put("/job/b/kill").status, 200);
+    kill(k1s);
+    let new = "[job.a]\ntype = \"one-off\"\nexecutable = \"true\"\n[job.c]\ntype = \"one-off\"\n\
+        executable = \"true\"";
+    let k1s = declared(new).start();
+    let a = k1s.in_state("a", "succeeded");
+    assert_eq!(a["createdAt"], before["createdAt"]);
+    assert_eq!(a["results"][0], before["results"][0]);
+    assert_eq!((&a["results"][1]["run"], &a["executable"]), (&json!(2), &json!("true")));
+    assert_eq!(k1s.get("/job/b").status, 404, "it is not declared any more");
+    k1s.in_state("c", "succeeded");
+}
+
+#[test]
+fn a_time_to_live_goes_on() {
+    let start = with_state("os");
+    let k1s = start.clone().start();
+    k1s.create("brief", &with(one_off("true"), json!({"ttlSecondsAfterFinished": 1})));
+    k1s.create("long", &with(one_off("true"), json!({"ttlSecondsAfterFinished": 1000})));
+    k1s.results("long", 1);
+    k1s.results("brief", 1);
+    kill(k1s);
+    let k1s = start.start();
+    wait_until("it is gone", || k1s.get("/job/brief").status == 404);
+    assert_eq!(k1s.get("/job/long").status, 200);
+}
+
+#[test]
+fn a_second_k1s_is_refused() {
+    let start = with_state("os");
+    let k1s = start.clone().start();
+    let second = start.clone().run();
+    assert_eq!(second.code, Some(2));
+    assert!(second.stderr.contains("in use by another k1s"), "{}", second.stderr);
+    stays_true("the first goes on", std::time::Duration::from_millis(20), || {
+        k1s.get("/healthz").status == 200
+    });
+}
+
+#[test]
+fn a_newer_format_and_a_directory_without_rights_are_refused() {
+    let start = with_state("os");
+    let directory = start.dir().join("state");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("state-1"), "k1s state 2\nwhatever").unwrap();
+    let refused = start.clone().run();
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("of a newer k1s"), "{}", refused.stderr);
+    fs::remove_file(directory.join("state-1")).unwrap();
+    let nowhere = K1s::with().env("K1S_STATE", "/proc/nowhere").run();
+    assert_eq!(nowhere.code, Some(2));
+    assert!(nowhere.stderr.contains("/proc/nowhere"), "{}", nowhere.stderr);
+    let empty = K1s::with().env("K1S_STATE", "").run();
+    assert!(empty.stderr.contains("K1S_STATE"), "{}", empty.stderr);
+}
+
+/// The segments of a state directory, in order.
+fn segments(directory: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let number = |path: &Path| -> Option<u64> {
+        path.file_name()?.to_str()?.strip_prefix("state-")?.parse().ok()
+    };
+    let mut numbered: Vec<_> = entries.filter_map(|path| Some((number(&path)?, path))).collect();
+    numbered.sort();
+    numbered.into_iter().map(|(_, path)| path).collect()
+}
+
+#[test]
+fn a_torn_end_is_cut_and_damage_is_put_aside() {
+    let start = with_state("os");
+    let directory = start.dir().join("state");
+    let k1s = start.clone().start();
+    for number in 0..20 {
+        k1s.create(&format!("j{number}"), &with(sleep(), json!({"autostart": false})));
+    }
+    kill(k1s);
+    let last = segments(&directory).pop().unwrap();
+    let whole = fs::read(&last).unwrap();
+    fs::write(&last, [&whole[..], b"\xf5k1\xa7torn"].concat()).unwrap();
+    let k1s = start.clone().start();
+    wait_until("the cut is told", || k1s.stderr().contains("cut 8 bytes"));
+    assert_eq!(k1s.get("/").json().as_array().unwrap().len(), 20);
+    kill(k1s);
+    let mut bytes = fs::read(&last).unwrap();
+    let at = bytes.windows(3).position(|three| three == b"j10").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&last, bytes).unwrap();
+    let k1s = start.clone().start();
+    wait_until("the damage is told", || k1s.stderr().contains("the state is damaged"));
+    let jobs = k1s.get("/").json().as_array().unwrap().len();
+    assert_eq!(jobs, 19, "{}", k1s.stderr());
+    let aside = || {
+        let entries = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());
+        entries.filter(|name| name.to_str().unwrap().starts_with("damaged-")).count()
+    };
+    wait_until("the damaged file is put aside", || aside() == 1);
+    kill(k1s);
+    let k1s = start.start();
+    assert_eq!(k1s.get("/").json().as_array().unwrap().len(), 19);
+    let (_, stderr) = k1s.end();
+    assert!(!stderr.contains("damaged"), "{stderr}");
+}
+
+#[test]
+fn the_directory_is_at_most_twice_as_large_as_what_counts() {
+    let start = with_state("os");
+    let directory = start.dir().join("state");
+    let k1s = start.clone().start();
+    let size = || -> u64 {
+        segments(&directory)
+            .iter()
+            .filter_map(|path| fs::metadata(path).ok())
+            .map(|it| it.len())
+            .sum()
+    };
+    let large = "x".repeat(20_000);
+    let live = 20_000 * 10;
+    for round in 0..40 {
+        for number in 0..10 {
+            let job = json!({"type": "cron", "executable": "true", "schedule": "@yearly",
+                "arguments": [large.as_str(), round.to_string()]});
+            let reply = k1s.request("PUT", &format!("/job/j{number}"), job.to_string().as_bytes());
+            assert_eq!(reply.status, 200);
+            assert!(size() <= 2 * live + (1 << 20) + 30_000, "{}", size());
+        }
+    }
+    assert!(size() > live);
+    kill(k1s);
+    let k1s = start.start();
+    for number in 0..10 {
+        assert_eq!(k1s.job(&format!("j{number}"))["arguments"][1], "39");
+    }
+}
