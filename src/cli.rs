@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! k1s [-c FILE]                                                Run
-//! k1s check -c FILE                                            Check
+//! k1s check -c FILE [--against URL]                            Check
 //! k1s init [-c FILE] [--] CMD [ARG…]                           Init
 //! k1s schedule EXPR [--tz ZONE] [--after RFC3339] [-n N]       Schedule
 //! k1s [--url URL] [--token-file FILE] [--json] ps …            Client: see `client`
@@ -40,6 +40,8 @@ pub enum Invocation {
     Check {
         /// The config.
         config: PathBuf,
+        /// The k1s to compare it with, which it says instead.
+        against: Option<String>,
     },
     /// Supervise with a command as the main job, whose end ends everything.
     Init {
@@ -95,7 +97,7 @@ pub fn main() -> ExitCode {
     }
     let result = match invocation {
         Ok(Invocation::Run { config }) => supervise(config.as_deref(), None, &startup),
-        Ok(Invocation::Check { config }) => check(&config),
+        Ok(Invocation::Check { config, against }) => check(&config, against.as_deref()),
         Ok(Invocation::Init { config, command }) => {
             supervise(config.as_deref(), Some(command), &startup)
         }
@@ -156,8 +158,13 @@ fn environment() -> config::Environment {
     config::Environment { read, ..config::Environment::of_process() }
 }
 
-fn check(config: &Path) -> Result<ExitCode, String> {
+fn check(config: &Path, against: Option<&str>) -> Result<ExitCode, String> {
     let settings = config::load(Some(config), &environment()).map_err(|error| error.to_string())?;
+    if let Some(url) = against {
+        let (code, said) = client::against(&settings, url);
+        said.iter().for_each(|said| say(said));
+        return Ok(code);
+    }
     for config::Declaration { id, spec, place, .. } in &settings.jobs {
         for what in daemon::missing(id, spec) {
             say(&format!("warning: {place}: job {id}: {what}"));
@@ -355,6 +362,9 @@ struct Check {
     /// the config, in TOML
     #[argh(option, short = 'c', arg_name = "FILE")]
     config: Option<PathBuf>,
+    /// say what a reload of it would do to the jobs of the k1s at this URL instead: http://HOST:PORT
+    #[argh(option, arg_name = "URL")]
+    against: Option<String>,
 }
 
 /// Be the first process of a container: run CMD, and exit with its exit code.
@@ -447,7 +457,7 @@ impl Check {
     fn invocation(self, config: Option<PathBuf>) -> Result<Invocation, String> {
         let config = one_config(config, self.config)?
             .ok_or_else(|| usage("check needs a config: k1s check -c FILE"))?;
-        Ok(Invocation::Check { config })
+        Ok(Invocation::Check { config, against: self.against })
     }
 }
 
@@ -540,7 +550,7 @@ mod tests {
         check(&[], run(None));
         check(&["-c", "k1s.toml"], run(config.clone()));
         check(&["--config", "k1s.toml"], run(config.clone()));
-        let checked = Invocation::Check { config: "k1s.toml".into() };
+        let checked = Invocation::Check { config: "k1s.toml".into(), against: None };
         check(&["check", "-c", "k1s.toml"], checked.clone());
         check(&["-c", "k1s.toml", "check"], checked);
         check(&["init", "-c", "k1s.toml", "--", "x"], init(config, &["x"]));

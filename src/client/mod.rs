@@ -12,6 +12,7 @@
 //!
 //! Exit codes: 0; 1 if k1s refuses; 2 for errors in the command line; 3 if k1s cannot be reached.
 
+mod against;
 mod apply;
 mod completions;
 mod events;
@@ -36,6 +37,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub use against::against;
 pub use apply::Apply;
 pub use completions::Completions;
 pub use events::Events;
@@ -163,6 +165,11 @@ pub fn run(command: &Command, options: &Options) -> (ExitCode, Option<String>) {
         Command::Top(top) => top.run(&session),
         Command::Completions(completions) => completions.run(&session),
     });
+    finish(done)
+}
+
+/// The exit code, and what is to be said on stderr, if anything.
+fn finish(done: Result<ExitCode, Failure>) -> (ExitCode, Option<String>) {
     match done {
         Ok(code) => (code, None),
         Err(failure) => {

@@ -241,6 +241,11 @@ impl Settings {
         }
     }
 
+    /// Whether the file sets the key, such as `cron.time_zone`.
+    pub fn sets(&self, key: &str) -> bool {
+        self.sources.get(key).is_some_and(|source| !source.ends_with(IN_ENVIRONMENT))
+    }
+
     /// Without the places, of the keys and of the jobs, so that what is left can be compared.
     #[cfg(any(test, feature = "properties"))]
     pub fn without_places(self) -> Settings {
@@ -422,7 +427,7 @@ fn sources(
     let mut sources = BTreeMap::new();
     let Value::Table(tables) = value else { return sources };
     if zone_of(environment).is_some() {
-        sources.insert("cron.time_zone".to_owned(), "TZ in the environment".to_owned());
+        sources.insert("cron.time_zone".to_owned(), format!("TZ{IN_ENVIRONMENT}"));
     }
     for (table, value) in tables.iter().filter(|(name, _)| !JOB_TABLES.contains(&name.as_str())) {
         let Value::Table(entries) = value else { continue };
@@ -436,7 +441,7 @@ fn sources(
         sources.insert("state.directory".to_owned(), source);
     }
     if environment.port.is_some() {
-        sources.insert("http.port".to_owned(), "PORT in the environment".to_owned());
+        sources.insert("http.port".to_owned(), format!("PORT{IN_ENVIRONMENT}"));
     }
     sources
 }
@@ -620,6 +625,9 @@ fn name_in<T: PartialEq>(choices: &[(&'static str, T)], choice: T) -> &'static s
     let entry = choices.iter().find(|(_, known)| *known == choice);
     entry.map(|(name, _)| *name).unwrap_or_default()
 }
+
+/// The end of a source that is a variable.
+const IN_ENVIRONMENT: &str = " in the environment";
 
 /// The token when none is set.
 const DEFAULT_TOKEN: &str = "abc123";

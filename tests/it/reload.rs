@@ -249,6 +249,52 @@ fn under_init_the_command_stays_and_its_id_is_taken() {
     assert_eq!(config.k1s.pid_of("main"), pid);
 }
 
+/// What `k1s check --against` says, and its exit code.
+fn check_against(text: &str, url: &str, token: &str) -> (Option<i32>, String, String) {
+    let start = K1s::with().bare().env("K1S_AUTH_TOKEN", token).argument("check");
+    let finished = start.argument("--against").argument(url).file("k1s.toml", text).run();
+    (finished.code, finished.stdout, finished.stderr)
+}
+
+#[test]
+fn check_says_what_a_reload_of_another_k1s_would_do() {
+    let secret = "environment = { A = \"1\" }\nsecret_environment = [\"A\"]";
+    let daily = "[job.daily]\ntype = \"cron\"\nexecutable = \"true\"\nschedule = \"@daily\"\n";
+    let kept = format!("{}{}{daily}", job("same", ""), job("secret", secret));
+    let text = format!("{kept}{}{}{}", job("in-place", ""), job("anew", ""), job("gone", ""));
+    let config = Configured::start(&text);
+    config.k1s.create("mine", &continuous("exec sleep 1000"));
+    let url = format!("http://{}", config.k1s.address());
+    let changed = format!(
+        "{kept}{}{}{}",
+        job("in-place", "labels.team = \"a\""),
+        job("anew", "nice = 1"),
+        job("new", "")
+    );
+    let (code, stdout, stderr) = check_against(&changed, &url, "t");
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let wanted = "added: new\nremoved: gone\nreplaced: anew\nupdated: in-place\nunchanged: 3\n";
+    assert_eq!(stdout, wanted);
+    config.change(&changed);
+    let wanted = done(&["new"], &["gone"], &["anew"], &["in-place"], 3);
+    assert_eq!(config.reload(), wanted, "and that is what it does");
+    assert_eq!(check_against(&changed, &url, "t").1, "unchanged: 6\n");
+
+    let (code, _, stderr) = check_against(&changed, &url, "wrong");
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("Unauthorized"), "{stderr}");
+    let (code, _, stderr) = check_against("[job.x]\n", &url, "t");
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("k1s.toml:1: job.x.type"), "{stderr}");
+    let (code, _, stderr) = check_against("", "ftp://x", "t");
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("--against: \"ftp://x\""), "{stderr}");
+    drop(config);
+    let (code, _, stderr) = check_against("", &url, "t");
+    assert_eq!(code, Some(3));
+    assert!(stderr.contains("cannot be reached"), "{stderr}");
+}
+
 #[test]
 fn many_requests_are_each_answered() {
     let config = Configured::start(&job("web", ""));

@@ -742,7 +742,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["daemon", "client", "config", "schedule", "calendar"]),
     ("daemon", &["api", "state", "os", "config", "supervisor", "http", "job", "timer", "calendar"]),
-    ("client", &["os", "config", "job", "calendar"]),
+    ("client", &["os", "config", "job", "schedule", "calendar"]),
     ("api", &["supervisor", "http", "job", "calendar"]),
     ("config", &["job", "schedule", "http"]),
     ("os", &["job"]),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Want;
-use crate::api::{ApiError, respond_json};
+use crate::api::{ApiError, query, respond_json};
 use crate::http::{Connection, Head, Status};
 use crate::job::JobId;
 use crate::supervisor::{Changes, Declared, ReloadError, Supervisor, Topic};
@@ -33,14 +33,7 @@ impl Reload {
         head: &Head,
         supervisor: &mut Supervisor,
     ) -> Result<Reload, ApiError> {
-        let is_dry_run = match head.query_value("dryRun") {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(other) => {
-                let error = format!("dryRun: must be true or false, not {other:?}");
-                return Err(ApiError::new(Status::BadRequest, error));
-            }
-        };
+        let is_dry_run = query::flag(head, "dryRun")?.unwrap_or(false);
         let number =
             supervisor.reload(is_dry_run).map_err(|refusal| ApiError::by(refusal, "reload"))?;
         Ok(Reload { number })
