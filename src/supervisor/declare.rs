@@ -47,9 +47,13 @@ enum Step {
     /// It is there and equal, or a user or the job itself has removed it.
     Keep,
     Add,
-    /// With another specification, or to start it again after a kill.
-    Update,
-    Replace,
+    /// It has another specification, or is only to start again after a kill.
+    Update {
+        starts_again: bool,
+    },
+    Replace {
+        starts_again: bool,
+    },
     /// The living job is of another type.
     Exchange,
 }
@@ -93,7 +97,11 @@ impl Supervisor {
                 }
             }
         }
-        self.declared = jobs.into_iter().map(|(id, spec)| self.remembered(id, spec)).collect();
+        let remember = |((id, spec), step)| {
+            let spec = self.remembered(step, &id, spec);
+            (id, spec)
+        };
+        self.declared = jobs.into_iter().zip(steps).map(remember).collect();
         Ok(declared)
     }
 
@@ -116,8 +124,8 @@ impl Supervisor {
             match step {
                 Step::Keep => declared.unchanged += 1,
                 Step::Add => declared.added.push(id.clone()),
-                Step::Update => declared.updated.push(id.clone()),
-                Step::Replace => declared.replaced.push(id.clone()),
+                Step::Update { .. } => declared.updated.push(id.clone()),
+                Step::Replace { .. } => declared.replaced.push(id.clone()),
                 Step::Exchange => {
                     declared.removed.push(id.clone());
                     declared.added.push(id.clone());
@@ -135,18 +143,20 @@ impl Supervisor {
     }
 
     fn step(&self, id: &JobId, spec: &JobSpec) -> Step {
-        let is_news = self.declared.get(id).is_none_or(|before| **before != *spec);
+        let before = self.declared.get(id);
+        let is_news = || before.is_none_or(|before| **before != *spec);
         let Some(job) = self.ids.get(id).and_then(|key| self.jobs.get(key)) else {
-            return if is_news { Step::Add } else { Step::Keep };
+            return if is_news() { Step::Add } else { Step::Keep };
         };
         if job.spec.kind.job_type() != spec.kind.job_type() {
             return Step::Exchange;
         }
+        let starts_again = job.kill_requested && spec.autostart && is_news();
         let is_same = *job.spec == *spec;
         match is_same || spec.is_same_process(&job.spec) {
-            true if is_same && !starts_again(job, spec, is_news) => Step::Keep,
-            true => Step::Update,
-            false => Step::Replace,
+            true if is_same && !starts_again => Step::Keep,
+            true => Step::Update { starts_again },
+            false => Step::Replace { starts_again },
         }
     }
 
@@ -178,39 +188,38 @@ impl Supervisor {
     }
 
     fn carry_out(&mut self, step: Step, id: &JobId, spec: &Rc<JobSpec>, now: Now) {
-        let is_news = self.declared.get(id).is_none_or(|before| before != spec);
-        match (step, self.ids.get(id).copied()) {
-            (Step::Add | Step::Exchange, _) => {
-                self.add(id.clone(), spec.clone(), Origin::Config, now);
+        let key = self.ids.get(id).copied();
+        let starts_again = match step {
+            Step::Add | Step::Exchange => {
+                return self.add(id.clone(), spec.clone(), Origin::Config, now);
             }
-            (Step::Keep, Some(key)) => self.take_over(key),
-            (Step::Keep, None) => {}
-            (Step::Update | Step::Replace, Some(key)) => {
-                self.take_over(key);
-                let job = self.jobs.get(&key);
-                let starts_again = job.is_some_and(|job| starts_again(job, spec, is_news));
-                if self.jobs.get(&key).is_some_and(|job| *job.spec != **spec) {
-                    self.respecify(key, spec.clone(), now);
-                }
-                if starts_again {
-                    self.update(key, now, |job, core| {
-                        job.tell(Happened::Asked(Request::Start), core, now);
-                        job.start(core, now);
-                    });
-                }
-            }
-            (Step::Update | Step::Replace, None) => {
-                debug_assert!(false, "{id} was there when the plan was made");
-            }
+            Step::Keep => return key.into_iter().for_each(|key| self.take_over(key)),
+            Step::Update { starts_again } | Step::Replace { starts_again } => starts_again,
+        };
+        // It was there when the plan was made, and no other step removes it.
+        let Some(key) = key else { return };
+        self.take_over(key);
+        if self.jobs.get(&key).is_some_and(|job| *job.spec != **spec) {
+            self.respecify(key, spec.clone(), now);
+        }
+        if starts_again {
+            self.update(key, now, |job, core| {
+                job.tell(Happened::Asked(Request::Start), core, now);
+                job.start(core, now);
+            });
         }
     }
 
-    /// What is remembered of a declaration. As a rule it is the job's own specification, and takes no
+    /// What is remembered of a declaration: as a rule the job's own specification, which takes no
     /// memory.
-    fn remembered(&self, id: JobId, spec: Rc<JobSpec>) -> (JobId, Rc<JobSpec>) {
-        let job = self.ids.get(&id).and_then(|key| self.jobs.get(key));
-        let shared = job.map(|job| job.spec.clone()).filter(|of_job| *of_job == spec);
-        (id, shared.unwrap_or(spec))
+    fn remembered(&self, step: Step, id: &JobId, spec: Rc<JobSpec>) -> Rc<JobSpec> {
+        match step {
+            Step::Keep => {
+                let job = self.ids.get(id).and_then(|key| self.jobs.get(key));
+                job.map_or(spec, |job| job.spec.clone())
+            }
+            Step::Add | Step::Update { .. } | Step::Replace { .. } | Step::Exchange => spec,
+        }
     }
 
     fn take_over(&mut self, key: JobKey) {
@@ -221,11 +230,6 @@ impl Supervisor {
             self.core.changed.note(Topic::Job(key));
         }
     }
-}
-
-/// Whether a killed job starts because the config has changed what it declares.
-fn starts_again(job: &Job, spec: &JobSpec, is_news: bool) -> bool {
-    is_news && job.kill_requested && spec.autostart
 }
 
 impl Job {
