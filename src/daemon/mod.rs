@@ -13,6 +13,7 @@
 //! - `init`: what `k1s init` does as the first process of a container.
 //! - `processes`: spawns, reaps and signals for the supervisor; `leftovers`: finds and stops what
 //!   runs have left outside of their groups; `census`: which run each orphan belongs to.
+//! - `probes`: attempts of probes by HTTP and TCP; `notices`: what runs say about themselves.
 //! - `store`: stores the state; `former`: stops what an earlier k1s has left.
 //! - `meter`: the memory and CPU time of runs; `vitals`: figures of k1s itself.
 //! - `reload`: reads the config again.
@@ -33,8 +34,10 @@ mod leftovers;
 mod log;
 mod logfiles;
 mod meter;
+mod notices;
 mod outputs;
 mod peers;
+mod probes;
 mod processes;
 mod reload;
 mod shares;
@@ -225,10 +228,14 @@ impl Daemon {
                     peers::LISTENER => self.peers.handle_listener(),
                     token if self.console.handle_event(token) => {}
                     _ if self.outputs.handle_event(event) => {}
+                    _ if self.processes.notices.handle_event(event) => {}
+                    _ if self.processes.probes.handle_event(event) => {}
                     _ => self.peers.handle_event(event),
                 }
             }
             self.read_outputs();
+            self.processes.read_notices(&mut self.supervisor, self.now);
+            self.processes.probes.serve(self.poll.registry(), &mut self.supervisor, self.now);
             let left = self.outputs.left_to_followers();
             self.peers.serve_ready(self.poll.registry(), &mut self.supervisor, left, self.now);
             self.forget_departed();
@@ -291,8 +298,8 @@ impl Daemon {
         if let Some(init) = &mut self.init {
             init.deliver(&self.supervisor);
         }
-        self.peers.leave_room(self.outputs.descriptors());
-        if self.peers.take_freed() {
+        self.leave_room();
+        if self.peers.take_freed() | self.processes.probes.take_freed() {
             self.supervisor.handle_freed(self.now);
         }
         self.report_log_files();
@@ -301,6 +308,16 @@ impl Daemon {
         }
         self.tell_of_store();
         self.note_accept_error();
+        self.note_refused();
+    }
+
+    /// Shares descriptors: what jobs have comes first, then clients of the API, then probes.
+    fn leave_room(&mut self) {
+        let Daemon { processes, peers, outputs, .. } = self;
+        let of_jobs = outputs.descriptors() + processes.notices.descriptors();
+        let probes = &mut processes.probes;
+        peers.leave_room(of_jobs + probes.descriptors());
+        probes.leave_room(peers.max_descriptors(), of_jobs + peers.connections());
     }
 
     /// Wakes everything that waits for this topic.
@@ -380,6 +397,20 @@ impl Daemon {
         }
     }
 
+    fn note_refused(&mut self) {
+        while let Some((job, run, sender)) = self.processes.notices.poll_refused() {
+            let sender = sender.map_or("a process of another namespace".to_owned(), |pid| {
+                format!("process {}", pid.0)
+            });
+            let text = format_args!(
+                "{job}: run {}: {sender} has sent a notice and is none of the run's, or is gone; \
+                 such notices are dropped, and this is not logged again for the run",
+                run.number
+            );
+            self.console.note(LogLevel::Debug, &text, self.now);
+        }
+    }
+
     /// Waits until something happens or is due, or not at all while something is ready.
     fn wait(&mut self, events: &mut Events) {
         let is_busy =
@@ -388,6 +419,8 @@ impl Daemon {
         let is_busy = is_busy || self.reloader.is_busy() || self.supervisor.has_reloads();
         let is_busy = is_busy || self.has_to_store();
         let is_busy = is_busy || self.processes.has_more() || self.processes.is_measuring();
+        let is_busy =
+            is_busy || self.processes.notices.has_more() || self.processes.probes.has_more();
         if !is_busy {
             os::memory::give_back();
         }

@@ -10,7 +10,9 @@ use super::init::{Init, MAIN, Stdio};
 use super::leftovers::{self, Leftovers, Stop};
 use super::logfiles::LogFiles;
 use super::meter::{Meter, Over};
+use super::notices::{self, Notices};
 use super::outputs::{Outputs, Sinks, Watched};
+use super::probes::Probes;
 use super::shares::{ACTIONS_A_DRAIN, ANSWERS_A_TURN, FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN};
 use super::store::Store;
 use crate::config::Forward;
@@ -37,6 +39,10 @@ pub(super) struct Processes {
     orphans_at: Option<Mono>,
     /// The first part of every `K1S_RUN`.
     instance: String,
+    /// What runs say about themselves.
+    pub(super) notices: Notices,
+    /// Attempts of probes.
+    pub(super) probes: Probes,
     leftovers: Leftovers,
     meter: Meter,
     /// The surveys to be answered.
@@ -56,6 +62,8 @@ impl Processes {
             ended: BTreeMap::new(),
             orphans_at: None,
             instance: instance.to_owned(),
+            notices: Notices::default(),
+            probes: Probes::default(),
             leftovers: Leftovers::new(instance),
             meter: Meter::default(),
             surveys: Vec::new(),
@@ -96,6 +104,7 @@ impl Processes {
         let count = reaped.len();
         let mut orphans = 0;
         for Reaped { pid, status, cpu_time } in reaped {
+            self.notices.finish(pid, self.leftovers.tags(), supervisor, now);
             self.leftovers.forget(pid);
             let Some(run) = supervisor.handle_collected(pid) else {
                 orphans += 1;
@@ -110,6 +119,16 @@ impl Processes {
         }
         if count > 0 {
             self.orphans_at = (orphans == count).then_some(now.mono);
+        }
+    }
+
+    /// Reads what runs say about themselves, up to the share of a turn.
+    pub(super) fn read_notices(&mut self, supervisor: &mut Supervisor, now: Now) {
+        if self.notices.has_more() {
+            // To find out who has sent them takes a descriptor.
+            self.reserved = None;
+            self.notices.read(self.leftovers.tags(), supervisor, now);
+            self.reserved = self.spawner.reserved_descriptor();
         }
     }
 
@@ -188,11 +207,8 @@ impl Processes {
                     };
                     supervisor.handle_rest(is_left.unwrap_or(false), now);
                 }
-                Action::Probe { key, check } => {
-                    let error = format!("probes of the kind {} are not built yet", check.kind());
-                    supervisor.handle_probe(key, Err(error), now);
-                }
-                Action::EndProbe { .. } => {}
+                Action::Probe { key, check } => self.probes.ask(key, check),
+                Action::EndProbe { key } => self.probes.end(key),
                 Action::Measure => self.meter.begin(),
                 Action::ReopenLogFiles { number } => files.reopen(number),
                 Action::Exit { code } => exit = Some(code),
@@ -253,7 +269,8 @@ impl Processes {
         now: Now,
     ) {
         match self.start(&launch, stdio, outputs, registry, now) {
-            Ok((pid, pipes)) => {
+            Ok(Started { pid, pipes, reports }) => {
+                self.notices.open(&launch, pid, reports);
                 if let Some(pipes) = pipes {
                     let is_main = stdio.is_some();
                     let default = Forwarder::default_mode(is_main);
@@ -279,7 +296,7 @@ impl Processes {
         outputs: &mut Outputs,
         registry: &Registry,
         now: Now,
-    ) -> Result<(Pid, Option<Watched>), os::SpawnError> {
+    ) -> Result<Started, os::SpawnError> {
         let (stdin, terminal) = match stdio {
             None => (os::Stdin::Given, None),
             Some(Stdio::Captured) => (os::Stdin::Inherited, None),
@@ -291,25 +308,34 @@ impl Processes {
             let (pipes, ends) = outputs.watch(registry, now)?;
             (Some(pipes), os::Output::Captured(ends))
         };
+        let (reports, mut given) = self.notices.watch(launch, &self.instance, registry)?;
         // The command of `init` is what the manager of the container waits for.
         let manager = stdio.and_then(|_| self.spawner.notify_socket());
-        let mut variables: Vec<_> =
-            manager.map(|socket| ("NOTIFY_SOCKET", socket.to_owned())).into_iter().collect();
-        variables.extend(launch.call.iter().flat_map(|call| call.variables()));
+        given.variables.extend(manager.map(|socket| ("NOTIFY_SOCKET", socket.to_owned())));
+        given.variables.extend(launch.call.iter().flat_map(|call| call.variables()));
         let tag = launch.run.tag().text(&self.instance, &launch.job_id);
         let pid = self.spawner.spawn(os::SpawnRequest {
             command: &launch.spec.command,
             job_id: launch.job_id.as_str(),
             run_tag: &tag,
-            variables: &variables,
-            extra: None,
+            variables: &given.variables,
+            extra: given.extra,
             mark: self.leftovers.mark(launch.run),
             stdin,
             output,
             session: terminal.unwrap_or(os::Session::Own),
         })?;
-        Ok((pid, pipes))
+        Ok(Started { pid, pipes, reports })
     }
+}
+
+/// A run that was spawned.
+struct Started {
+    pid: Pid,
+    /// Its output, unless it writes to the terminal.
+    pipes: Option<Watched>,
+    /// What it reports on.
+    reports: notices::Watched,
 }
 
 /// Sends a signal that a user asked for to a live run.

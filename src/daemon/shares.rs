@@ -128,6 +128,15 @@ pub(super) const PLACED_A_TURN: usize = 256;
 pub(super) const COUNTED_A_TURN: usize = 128;
 /// For how many runs the sums are reported to the supervisor.
 pub(super) const REPORTED_A_TURN: usize = 256;
+/// How many notices of runs are read. Each takes 2 µs, or 20 µs to find out who has sent it.
+pub(super) const NOTICES_A_TURN: usize = 64;
+/// How many that have come before the end of a run are read after it: more than the kernel queues
+/// (`net.unix.max_dgram_qlen`).
+pub(super) const LAST_NOTICES: usize = 32;
+/// How many attempts of probes are begun; each takes 30 µs.
+pub(super) const PROBES_BEGUN_A_TURN: usize = 32;
+/// How many steps of attempts are made, each a few system calls and 4 KiB at most.
+pub(super) const PROBES_A_TURN: usize = 128;
 /// How many processes are reaped. Their last output is read in shares of its own.
 pub(super) const REAPED_A_TURN: usize = 32;
 /// How long k1s waits before it reaps again, after it has reaped only orphans.

@@ -378,13 +378,13 @@ impl JobSpec {
     }
 
     /// Whether runs report by sd_notify(3).
-    fn is_notified(&self) -> bool {
+    pub fn is_notified(&self) -> bool {
         let probes = [&self.readiness, &self.liveness];
         probes.into_iter().flatten().any(|probe| probe.check == Check::Notify)
     }
 
     /// How long a run may say nothing, if it has a watchdog.
-    fn watchdog(&self) -> Option<Duration> {
+    pub fn watchdog(&self) -> Option<Duration> {
         let liveness = self.liveness.as_ref()?;
         (liveness.check == Check::Notify).then(|| liveness.watchdog())
     }

@@ -82,6 +82,11 @@ fn reason(errno: Errno) -> String {
     format!("{} ({errno:?})", errno.desc())
 }
 
+/// The system's reason for an error of a socket, for people.
+pub fn reason_of(error: &std::io::Error) -> String {
+    reason(errno_of(error))
+}
+
 /// Whether the machine has run out of something that it may have again later.
 fn is_shortage(errno: Errno) -> bool {
     matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOSPC)

@@ -39,6 +39,15 @@ pub fn captured() -> Result<(ReadEnds, WriteEnds), SpawnError> {
     Ok((ReadEnds { stdout, stderr }, WriteEnds { stdout: child_stdout, stderr: child_stderr }))
 }
 
+/// Creates the pipe on which a run reports that it is ready: the end that k1s reads, and the one
+/// for the run.
+///
+/// # Errors
+/// [`SpawnError::Shortage`].
+pub fn reported() -> Result<(OwnedFd, OwnedFd), SpawnError> {
+    pipe().map_err(|errno| SpawnError::at("pipe", errno))
+}
+
 /// Lets the pipe hold 256 KiB, four times as much, so that who fills it has to wait less often;
 /// where that is not permitted, as when a user has many (pipe(7), `pipe-user-pages-soft`), it stays
 /// as it is.

@@ -1,11 +1,14 @@
 //! Helpers for the tests of this room.
 
-use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command as Process;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, getsockname, socket,
+};
 
 use super::failure::SpawnError;
 use super::pipe::{ReadEnds, captured};
@@ -61,7 +64,28 @@ pub(crate) struct Spawned {
 
 pub(crate) fn spawn(spawner: &mut Spawner, command: &Command) -> Result<Spawned, SpawnError> {
     let (output, ends) = captured()?;
-    let pid = spawner.spawn(SpawnRequest {
+    let pid = spawner.spawn(request(command, Output::Captured(ends)))?;
+    Ok(Spawned { pid, output })
+}
+
+/// Starts a command with this mark that prints the pid of a child; returns its own and that.
+pub(crate) fn spawn_with_child(
+    spawner: &mut Spawner,
+    command: &Command,
+    mark: Option<u64>,
+) -> (Pid, Pid) {
+    let (output, ends) = captured().unwrap();
+    let request = SpawnRequest { mark, ..request(command, Output::Captured(ends)) };
+    let pid = spawner.spawn(request).unwrap();
+    blocking(&output.stdout);
+    let mut line = String::new();
+    BufReader::new(std::fs::File::from(output.stdout)).read_line(&mut line).unwrap();
+    (pid, Pid(line.trim().parse().unwrap()))
+}
+
+/// A request with all defaults.
+pub(crate) fn request(command: &Command, output: Output) -> SpawnRequest<'_> {
+    SpawnRequest {
         command,
         job_id: "job",
         run_tag: "instance.job.1",
@@ -69,10 +93,9 @@ pub(crate) fn spawn(spawner: &mut Spawner, command: &Command) -> Result<Spawned,
         extra: None,
         mark: None,
         stdin: Stdin::Given,
-        output: Output::Captured(ends),
+        output,
         session: crate::os::Session::Own,
-    })?;
-    Ok(Spawned { pid, output })
+    }
 }
 
 /// Runs a command to its end; returns its exit status, stdout and stderr.
@@ -169,6 +192,16 @@ pub(crate) fn stat(pid: i32, parent: i32, session: i32) -> Stat {
         virtual_bytes: 8192,
         resident_pages: 1,
     }
+}
+
+/// A socket that is connected to its own port.
+pub(crate) fn connected_to_itself() -> std::net::TcpStream {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let own: SockaddrIn = getsockname(socket.as_raw_fd()).unwrap();
+    connect(socket.as_raw_fd(), &own).unwrap();
+    socket.into()
 }
 
 /// The open descriptors of this process.

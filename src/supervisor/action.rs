@@ -51,7 +51,8 @@ pub enum Action {
         ask: bool,
     },
     /// Make one attempt of a probe: a request by HTTP, or a connection by TCP. Answer with
-    /// [`Supervisor::handle_probe`](super::Supervisor::handle_probe), unless
+    /// [`Supervisor::handle_probe`](super::Supervisor::handle_probe) or
+    /// [`Supervisor::handle_probe_deferred`](super::Supervisor::handle_probe_deferred), unless
     /// [`Action::EndProbe`] comes first.
     Probe {
         /// Whose attempt it is.

@@ -238,6 +238,15 @@ impl Health {
         }
     }
 
+    /// An attempt could not be made: the next one comes after a period.
+    pub(super) fn handle_deferred(&mut self, role: ProbeRole, core: &mut Core, now: Now) {
+        let (Some(probe), State::Asking(begun)) = (self.probe(role), self.asker(role).state) else {
+            return;
+        };
+        let period = probe.period(self.is_ready);
+        self.go_on_at(role, begun + period, core, now);
+    }
+
     /// The run has written something, which may be what is waited for.
     pub(super) fn handle_output(
         &mut self,
@@ -415,12 +424,17 @@ impl Health {
         let is_first = verdict == Verdict::Ready;
         let period = probe.period(self.is_ready);
         let next = if is_first { period.mul_f64(self.place_of(role)) } else { period };
-        self.wait(role, (begun + next).max(now.mono), core);
+        self.go_on_at(role, begun + next, core, now);
+        let last = LastProbe { kind: probe.check.kind(), ok, at: now.wall, message };
+        Finding { last: Some(last), verdict }
+    }
+
+    /// An attempt is over: plans the next one of this role, and makes that which waits for its end.
+    fn go_on_at(&mut self, role: ProbeRole, next: Mono, core: &mut Core, now: Now) {
+        self.wait(role, next.max(now.mono), core);
         if self.asker(other(role)).state == State::Due {
             self.ask(other(role), core, now);
         }
-        let last = LastProbe { kind: probe.check.kind(), ok, at: now.wall, message };
-        Finding { last: Some(last), verdict }
     }
 
     fn wait(&mut self, role: ProbeRole, until: Mono, core: &mut Core) {

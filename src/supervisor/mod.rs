@@ -446,9 +446,16 @@ impl Supervisor {
         }
     }
 
-    /// The answer to an [`Action::Probe`]: what was found, or what is wrong, for people.
+    /// The answer to an [`Action::Probe`], unless that is
+    /// [`Supervisor::handle_probe_deferred`]: what was found, or what is wrong, for people.
     pub fn handle_probe(&mut self, key: ProbeKey, answer: Result<String, String>, now: Now) {
         self.update(key.run.job, now, |job, core| job.handle_probe(key, answer, core, now));
+    }
+
+    /// An [`Action::Probe`] could not be done for a shortage of this machine: the attempt counts
+    /// neither as a success nor as a failure.
+    pub fn handle_probe_deferred(&mut self, key: ProbeKey, now: Now) {
+        self.update(key.run.job, now, |job, core| job.handle_probe_deferred(key, core, now));
     }
 
     /// A run says something about itself.

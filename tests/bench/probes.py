@@ -62,7 +62,10 @@ class K1s:
 
     def ask(self, method, path, body=None):
         self.connection.request(method, path, body and json.dumps(body), {"Authorization": f"Bearer {TOKEN}"})
-        return self.connection.getresponse().read().decode()
+        reply = self.connection.getresponse().read().decode()
+        # It would be closed when it is idle for long.
+        self.connection.close()
+        return reply
 
     def metric(self, name):
         lines = self.ask("GET", "/metrics").splitlines()

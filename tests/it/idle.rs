@@ -53,6 +53,18 @@ fn with_log_files_that_nobody_writes_to_nothing_happens() {
 }
 
 #[test]
+fn with_runs_that_have_said_that_they_are_ready_nothing_happens() {
+    let k1s = K1s::start();
+    let script = "echo ready >&3; exec sleep 1000";
+    k1s.create("fd", &with(continuous(script), json!({"readiness": {"fd": 3}})));
+    let silent = with(continuous("exec sleep 1000"), json!({"readiness": {"notify": true}}));
+    k1s.create("notify", &silent);
+    wait_until("it is ready", || k1s.job("fd")["ready"] == true);
+    k1s.in_state("notify", "running");
+    rests(&k1s);
+}
+
+#[test]
 fn memory_of_jobs_that_are_gone_is_given_back() {
     let k1s = K1s::start();
     let before = k1s.resident();

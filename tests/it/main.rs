@@ -62,6 +62,8 @@ mod output;
 mod page;
 /// Signals to k1s itself, shutdown, and k1s as the first process of a PID namespace.
 mod pid1;
+/// Probes by HTTP and TCP, sd_notify, and a newline on a descriptor, with real servers and clients.
+mod probes;
 /// README.md: its tour, command by command, and its tables.
 mod readme;
 /// The config is read again while k1s runs: what that changes, and what it leaves alone.

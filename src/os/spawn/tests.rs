@@ -104,19 +104,8 @@ fn a_run_gets_one_descriptor_more_if_it_is_asked_for() {
 fn spawn_with_extra(spawner: &mut Spawner, command: &Command, number: RawFd) -> (String, String) {
     let (output, ends) = captured().unwrap();
     let (reported, report) = captured().map(|(read, write)| (read.stdout, write.stdout)).unwrap();
-    let pid = spawner
-        .spawn(SpawnRequest {
-            command,
-            job_id: "job",
-            run_tag: "instance.job.1",
-            variables: &[],
-            extra: Some((report, number)),
-            mark: None,
-            stdin: Stdin::Given,
-            output: Output::Captured(ends),
-            session: Session::Own,
-        })
-        .unwrap();
+    let plain = request(command, Output::Captured(ends));
+    let pid = spawner.spawn(SpawnRequest { extra: Some((report, number)), ..plain }).unwrap();
     let texts = (read_all(output.stdout), read_all(reported));
     assert_eq!((read_all(output.stderr).as_str(), wait(pid)), ("", ExitStatus::Code(0)));
     texts
@@ -131,17 +120,9 @@ fn a_descriptor_that_cannot_be_had_is_named() {
         let mut spawner = spawner();
         let (_output, ends) = captured().unwrap();
         let (_reported, report) = captured().unwrap();
-        let result = spawner.spawn(SpawnRequest {
-            command: &command("true", &[]),
-            job_id: "job",
-            run_tag: "instance.job.1",
-            variables: &[],
-            extra: Some((report.stdout, 100)),
-            mark: None,
-            stdin: Stdin::Given,
-            output: Output::Captured(ends),
-            session: Session::Own,
-        });
+        let command = command("true", &[]);
+        let plain = request(&command, Output::Captured(ends));
+        let result = spawner.spawn(SpawnRequest { extra: Some((report.stdout, 100)), ..plain });
         let error =
             "descriptor 100, if k1s's own limit of them permits that: Bad file number (EBADF)"
                 .to_owned();

@@ -104,6 +104,12 @@ impl Sim {
 
     fn answer(&mut self, key: ProbeKey) {
         self.probes.0.remove(&key.run);
+        if self.rng.percent(10) {
+            // It counts neither as a success nor as a failure.
+            self.note("deferred", |_| format!("{key:?}"));
+            self.supervisor.handle_probe_deferred(key, self.now);
+            return self.notice_shutdown();
+        }
         let is_good = self.rng.percent(60);
         let signs = &mut self.runs.get_mut(&key.run).unwrap().signs;
         match (key.role, is_good) {

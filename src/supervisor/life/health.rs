@@ -51,6 +51,18 @@ impl Job {
         });
     }
 
+    pub(in crate::supervisor) fn handle_probe_deferred(
+        &mut self,
+        key: ProbeKey,
+        core: &mut Core,
+        now: Now,
+    ) {
+        self.examine(key.run, core, now, |health, core| {
+            health.handle_deferred(key.role, core, now);
+            Finding::NOTHING
+        });
+    }
+
     pub(in crate::supervisor) fn handle_probe_timer(
         &mut self,
         key: ProbeKey,
