@@ -10,6 +10,8 @@ HARMLESS = "/bin/true"
 # So many jobs are kept, for what follows on them; older ones are removed.
 KEPT = 20
 PROBES = ("readiness", "liveness")
+# What may hold a command.
+HOLDERS = (*PROBES, "reload", "stop")
 
 schemathesis.openapi.format(
     "cron", st.sampled_from(["@daily", "*/5 * * * *", "0 0 1 jan *", "30 4 * * mon-fri", "0 0 2 30 6 *"])
@@ -112,10 +114,10 @@ def before_call(context, case, kwargs):
     executable = body.get("executable")
     if isinstance(executable, str) and executable and "\0" not in executable:
         body["executable"] = HARMLESS
-    for name in PROBES:
-        probe = body.get(name)
-        if isinstance(probe, dict) and is_command(probe.get("exec")):
-            probe["exec"] = [HARMLESS]
+    for name in HOLDERS:
+        holder = body.get(name)
+        if isinstance(holder, dict) and is_command(holder.get("exec")):
+            holder["exec"] = [HARMLESS]
     # The end of a critical job would be the end of k1s.
     if body.get("critical") in (True, "on-failure"):
         body["critical"] = False

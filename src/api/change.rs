@@ -33,7 +33,7 @@ pub(super) fn merged(old: &JobSpec, patch: Value) -> Value {
         written.map(|(name, field)| (name.to_owned(), Value::from(field))).collect();
     if let Value::Table(changes) = &patch {
         make_room_for_schedule(&mut fields, changes);
-        make_room_for_probes(&mut fields, changes);
+        make_room_for_kinds(&mut fields, changes);
     }
     let mut document = Value::Table(fields);
     merge(&mut document, patch);
@@ -59,16 +59,17 @@ fn make_room_for_schedule(fields: &mut Vec<(String, Value)>, changes: &[(String,
     }
 }
 
-/// A probe of another kind in a patch replaces the present one, with its times.
-fn make_room_for_probes(fields: &mut Vec<(String, Value)>, changes: &[(String, Value)]) {
+/// A probe or a reload of another kind in a patch replaces the present one, with its times.
+fn make_room_for_kinds(fields: &mut Vec<(String, Value)>, changes: &[(String, Value)]) {
     let kind = |entries: &[(String, Value)], name: &str| {
         let value = entries.iter().find(|(key, _)| key == name).map(|(_, value)| value)?;
         let Value::Table(probe) = value else { return None };
-        let is_kind = |key: &&str| ["http", "tcp", "exec", "log", "notify", "fd"].contains(key);
+        let kinds = ["http", "tcp", "exec", "log", "notify", "fd", "signal"];
+        let is_kind = |key: &&str| kinds.contains(key);
         let mut given = probe.iter().filter(|(_, value)| *value != Value::Null);
         given.find(|(key, _)| is_kind(&key.as_str())).map(|(key, _)| key.clone())
     };
-    for name in ["readiness", "liveness"] {
+    for name in ["readiness", "liveness", "reload"] {
         let (shown, given) = (kind(fields, name), kind(changes, name));
         if given.is_some() && given != shown {
             fields.retain(|(key, _)| key != name);

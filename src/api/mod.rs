@@ -50,7 +50,7 @@ pub struct Route {
 }
 
 /// All routes of the API.
-pub const ROUTES: [Route; 20] = [
+pub const ROUTES: [Route; 21] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/ui", Handler::Page),
     route(Method::Get, "/readyz", Handler::Readiness),
@@ -70,6 +70,7 @@ pub const ROUTES: [Route; 20] = [
     route(Method::Put, "/job/{id}/start", Handler::Start),
     route(Method::Put, "/job/{id}/restart", Handler::Restart),
     route(Method::Put, "/job/{id}/run", Handler::Run),
+    route(Method::Put, "/job/{id}/reload", Handler::ReloadJob),
     route(Method::Put, "/job/{id}/signal", Handler::Signal),
 ];
 
@@ -276,6 +277,7 @@ impl Api {
             Handler::Start => asked(supervisor.start(id, now), "Start"),
             Handler::Restart => asked(supervisor.restart(id, now), "Restart"),
             Handler::Run => asked(supervisor.run(id, now), "Run"),
+            Handler::ReloadJob => asked(supervisor.reload_job(id, now), "Reload"),
             Handler::Signal => {
                 if supervisor.job(id).is_none() {
                     return Err(ApiError::by(Refusal::NotFound, id));
@@ -397,6 +399,7 @@ enum Handler {
     Start,
     Restart,
     Run,
+    ReloadJob,
     Signal,
 }
 
@@ -423,6 +426,7 @@ impl Handler {
             | Handler::Events
             | Handler::Reopen
             | Handler::Reload
+            | Handler::ReloadJob
             | Handler::Signal => false,
         }
     }
@@ -533,6 +537,7 @@ impl ApiError {
             Refusal::OtherType => {
                 bad(&format!("Job {id} is of another type; remove it to change its type"))
             }
+            Refusal::NotReloadable => bad("Job type does not support reload operation"),
             Refusal::NotRunnable => bad("Job type does not support run operation"),
             Refusal::Killed => bad(&format!("Job {id} was killed; start it first")),
             Refusal::Forbidden => {
@@ -676,6 +681,7 @@ fn refuse_query(handler: Handler, head: &Head) -> Result<(), ApiError> {
         | Handler::Start
         | Handler::Restart
         | Handler::Run
+        | Handler::ReloadJob
         | Handler::Signal => false,
     };
     if !waits && head.query_value("wait").is_some() {

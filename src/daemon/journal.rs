@@ -63,7 +63,7 @@ fn level(kind: &EventKind) -> LogLevel {
         Happened::Replaced | Happened::Ready { .. } => Info,
         Happened::Asked(request) => match request {
             Request::Start | Request::Restart | Request::Kill | Request::Remove => Info,
-            Request::Run | Request::Signal(_) => Debug,
+            Request::Run | Request::Signal(_) | Request::Reload => Debug,
         },
         Happened::Waits { .. } | Happened::Renewed { .. } => Info,
         Happened::Started { run, streak, .. } => {
@@ -83,6 +83,7 @@ fn level(kind: &EventKind) -> LogLevel {
             }
         }
         Happened::Unready { .. } | Happened::Unhealthy { .. } => Warn,
+        Happened::CommandFailed { .. } => Warn,
         Happened::Overdue { .. } | Happened::Unseen { .. } | Happened::ExitsAtOnce => Warn,
         Happened::Restarting { after, .. } => {
             if after.is_zero() {

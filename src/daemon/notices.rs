@@ -27,7 +27,7 @@ use crate::job::tag::RunTag;
 use crate::job::{JobId, Pid};
 use crate::os::notify::NotifySocket;
 use crate::os::{self, Membership, Tags};
-use crate::supervisor::{Launch, RunKey, Supervisor};
+use crate::supervisor::{Launch, Purpose, RunKey, Supervisor};
 use crate::time::Now;
 
 /// All that runs report on.
@@ -112,6 +112,10 @@ impl Notices {
         registry: &Registry,
     ) -> Result<(Watched, Given), os::SpawnError> {
         let (mut watched, mut given) = (Watched::default(), Given::default());
+        // A command beside a run does not report for it.
+        if launch.purpose != Purpose::Run {
+            return Ok((watched, given));
+        }
         if launch.spec.is_notified() {
             let tag = launch.run.tag();
             let socket = NotifySocket::open(&format!("{instance}-{}.{}", tag.job, tag.run))?;

@@ -1,4 +1,4 @@
-//! The pipes that jobs write to; what is read is kept, forwarded, and written to log files.
+//! The pipes that jobs and commands beside them write to; what is read is kept, forwarded, and written to log files.
 //!
 //! ```text
 //!   open ─▶ ready ──▶ read, a share a turn ──▶ the first process has ended: draining ──▶ closed
@@ -25,7 +25,7 @@ use super::shares::{Flow, PIPE_BUFFER_BYTES, Reading};
 use crate::config::Forward;
 use crate::job::{JobId, JobSpec, Stream};
 use crate::os;
-use crate::supervisor::{JobKey, Launch, RunKey, Supervisor};
+use crate::supervisor::{JobKey, Launch, ProcessKey, Purpose, RunKey, Supervisor};
 use crate::time::Now;
 
 /// All open pipes.
@@ -34,15 +34,15 @@ pub(super) struct Outputs {
     /// The log files of jobs that want one.
     pub(super) files: LogFiles,
     pipes: BTreeMap<Token, Pipe>,
-    tokens: BTreeMap<(RunKey, Stream), Token>,
+    tokens: BTreeMap<(ProcessKey, Stream), Token>,
     /// Pipes that may have more to read.
     ready: VecDeque<Token>,
     /// Pipes that are ready, and wait until k1s's own reader has caught up.
     held_back: Vec<Token>,
     /// Pipes of runs whose first process has ended, with something left to read.
     draining: VecDeque<Token>,
-    /// Runs whose pipes were read and closed.
-    drained: VecDeque<RunKey>,
+    /// What has ended and whose pipes were read and closed.
+    drained: VecDeque<ProcessKey>,
     last_token: usize,
     /// How fast they are written to.
     flow: Flow,
@@ -52,7 +52,8 @@ pub(super) struct Outputs {
 #[derive(Debug)]
 struct Pipe {
     receiver: Receiver,
-    run: RunKey,
+    /// Who writes to it.
+    writer: ProcessKey,
     stream: Stream,
     /// Forwards it to k1s's own stream.
     forwarder: Forwarder,
@@ -157,19 +158,27 @@ impl Outputs {
         forward: Forward,
         has_backpressure: bool,
     ) {
-        let (run, is_on) = (launch.run, launch.spec.output.forward);
+        let (run, writer) = (launch.run, launch.key());
+        let is_shown = match &launch.purpose {
+            Purpose::Run => true,
+            Purpose::Command { role, .. } => role.writes_as_run(),
+        };
+        let is_on = is_shown && launch.spec.output.forward;
         let streams = [(Stream::Stdout, pipes.stdout), (Stream::Stderr, pipes.stderr)];
         for (stream, (token, receiver)) in streams {
-            self.tokens.insert((run, stream), token);
+            self.tokens.insert((writer, stream), token);
             let id = launch.job_id.clone();
             let number = run.number;
             let forwarder = Forwarder::new(forward, is_on, has_backpressure, id, number, stream);
             let pipe = Pipe {
                 receiver,
-                run,
+                writer,
                 stream,
                 forwarder,
-                file: self.files.attach(run, &launch.job_id, &launch.spec),
+                file: match is_shown {
+                    true => self.files.attach(run, &launch.job_id, &launch.spec),
+                    false => None,
+                },
                 is_ready: false,
                 in_a_row: 0,
                 is_wide: false,
@@ -243,17 +252,17 @@ impl Outputs {
 
     /// The first process of the run has ended: [`Outputs::drain`] reads what is in its pipes now,
     /// but not what others write after that.
-    pub(super) fn finish(&mut self, run: RunKey) {
+    pub(super) fn finish(&mut self, writer: ProcessKey) {
         let mut is_drained = true;
         for stream in [Stream::Stdout, Stream::Stderr] {
-            let Some(token) = self.tokens.get(&(run, stream)).copied() else { continue };
+            let Some(token) = self.tokens.get(&(writer, stream)).copied() else { continue };
             let Some(pipe) = self.pipes.get_mut(&token) else { continue };
             pipe.rest = Some(os::pipe::bytes_pending(&pipe.receiver).unwrap_or(0));
             self.draining.push_back(token);
             is_drained = false;
         }
         if is_drained {
-            self.drained.push_back(run);
+            self.drained.push_back(writer);
         }
     }
 
@@ -267,17 +276,17 @@ impl Outputs {
                 self.draining.push_back(token);
                 continue;
             }
-            let run = pipe.run;
+            let writer = pipe.writer;
             self.close(token, sinks);
-            let is_open = |stream| self.tokens.contains_key(&(run, stream));
+            let is_open = |stream| self.tokens.contains_key(&(writer, stream));
             if !is_open(Stream::Stdout) && !is_open(Stream::Stderr) {
-                self.drained.push_back(run);
+                self.drained.push_back(writer);
             }
         }
     }
 
-    /// A run that [`Outputs::finish`] was called for, and whose output was read.
-    pub(super) fn poll_drained(&mut self) -> Option<RunKey> {
+    /// One that [`Outputs::finish`] was called for, and whose output was read.
+    pub(super) fn poll_drained(&mut self) -> Option<ProcessKey> {
         self.drained.pop_front()
     }
 
@@ -303,7 +312,7 @@ impl Outputs {
         console: &mut Console,
         now: Now,
     ) {
-        let run = |number| (RunKey { job, number }, Stream::Stdout);
+        let run = |number| (ProcessKey::Run(RunKey { job, number }), Stream::Stdout);
         for (_, token) in self.tokens.range(run(0)..run(u64::MAX)) {
             if let Some(pipe) = self.pipes.get_mut(token) {
                 pipe.forwarder.switch(is_on, console, now);
@@ -313,10 +322,10 @@ impl Outputs {
 
     /// The job's `output.file` may have changed: new output of its runs goes there.
     pub(super) fn set_files(&mut self, job: JobKey, id: &JobId, spec: &JobSpec, now: Now) {
-        let run = |number| (RunKey { job, number }, Stream::Stdout);
-        for ((run, _), token) in self.tokens.range(run(0)..run(u64::MAX)) {
+        let run = |number| (ProcessKey::Run(RunKey { job, number }), Stream::Stdout);
+        for ((writer, _), token) in self.tokens.range(run(0)..run(u64::MAX)) {
             if let Some(pipe) = self.pipes.get_mut(token) {
-                let after = self.files.attach(*run, id, spec);
+                let after = self.files.attach(writer.run(), id, spec);
                 if let Some(before) = std::mem::replace(&mut pipe.file, after) {
                     self.files.release(before, now);
                 }
@@ -330,7 +339,7 @@ impl Outputs {
             if let Some(file) = pipe.file {
                 self.files.release(file, sinks.now);
             }
-            self.tokens.remove(&(pipe.run, pipe.stream));
+            self.tokens.remove(&(pipe.writer, pipe.stream));
         }
     }
 }
@@ -370,6 +379,17 @@ impl Pipe {
         }
     }
 
+    /// The output of a probe is kept with its attempt, and goes nowhere else.
+    fn hand_over(&self, bytes: &[u8], sinks: &mut Sinks<'_>) {
+        let Sinks { supervisor, now, .. } = sinks;
+        match self.writer {
+            ProcessKey::Run(run) => supervisor.handle_output(run, self.stream, bytes, *now),
+            ProcessKey::Command(key) => {
+                supervisor.handle_command_output(key, self.stream, bytes, *now);
+            }
+        }
+    }
+
     fn read_once(
         &mut self,
         buffer: &mut [u8],
@@ -382,7 +402,7 @@ impl Pipe {
                 Ok(0) => Got::End,
                 Ok(count) => {
                     let bytes = buffer.get(..count).unwrap_or_default();
-                    sinks.supervisor.handle_output(self.run, self.stream, bytes, sinks.now);
+                    self.hand_over(bytes, sinks);
                     let lines = self.forwarder.pass(bytes, sinks.console, sinks.now);
                     share.take(count, lines);
                     self.note_flow(count);

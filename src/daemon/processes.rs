@@ -1,5 +1,6 @@
 //! Acts on processes for the supervisor, and reports to it what happens to them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
@@ -19,7 +20,7 @@ use crate::config::Forward;
 use crate::job::{ExitStatus, Pid, Signal};
 use crate::os;
 use crate::os::{Reaped, signalling};
-use crate::supervisor::{Action, Launch, RunKey, Supervisor, Target};
+use crate::supervisor::{Action, Launch, ProcessKey, Purpose, RunKey, Supervisor, Target};
 use crate::time::{Mono, Now};
 
 /// Spawns, signals and reaps for the supervisor.
@@ -33,8 +34,9 @@ pub(super) struct Processes {
     forward: Option<Forward>,
     /// When to reap; `None` while no child can have ended.
     reap_at: Option<Mono>,
-    /// How runs have ended whose last output is still being read; the supervisor is told after it.
-    ended: BTreeMap<RunKey, (Pid, ExitStatus)>,
+    /// How runs and commands have ended whose last output is still being read; the supervisor is told
+    /// after it.
+    ended: BTreeMap<ProcessKey, (Pid, ExitStatus)>,
     /// When k1s last reaped, if that reaped only orphans.
     orphans_at: Option<Mono>,
     /// The first part of every `K1S_RUN`.
@@ -106,13 +108,15 @@ impl Processes {
         for Reaped { pid, status, cpu_time } in reaped {
             self.notices.finish(pid, self.leftovers.tags(), supervisor, now);
             self.leftovers.forget(pid);
-            let Some(run) = supervisor.handle_collected(pid) else {
+            let Some(key) = supervisor.handle_collected(pid) else {
                 orphans += 1;
                 continue;
             };
-            supervisor.handle_cpu_time(run, cpu_time);
-            self.ended.insert(run, (pid, status));
-            outputs.finish(run);
+            if let ProcessKey::Run(run) = key {
+                supervisor.handle_cpu_time(run, cpu_time);
+            }
+            self.ended.insert(key, (pid, status));
+            outputs.finish(key);
         }
         if orphans > 0 {
             supervisor.handle_orphans_reaped(now);
@@ -136,12 +140,20 @@ impl Processes {
     /// supervisor of each end when its output was read.
     pub(super) fn tell_ends(&mut self, outputs: &mut Outputs, mut sinks: Sinks<'_>) {
         outputs.drain(&mut sinks);
-        while let Some(run) = outputs.poll_drained() {
-            let Some((pid, status)) = self.ended.remove(&run) else { continue };
+        while let Some(key) = outputs.poll_drained() {
+            let Some((pid, status)) = self.ended.remove(&key) else { continue };
             // If another process has its pid by now, nothing is left of the group.
             let is_anothers = sinks.supervisor.is_leader(pid) || signalling::is_there(pid);
             let group_is_alive = !is_anothers && signalling::group_is_there(pid);
-            sinks.supervisor.handle_run_ended(run, status, group_is_alive, sinks.now);
+            let Sinks { supervisor, now, .. } = &mut sinks;
+            match key {
+                ProcessKey::Run(run) => {
+                    supervisor.handle_run_ended(run, status, group_is_alive, *now);
+                }
+                ProcessKey::Command(key) => {
+                    supervisor.handle_command_ended(key, status, group_is_alive, *now);
+                }
+            }
         }
     }
 
@@ -163,10 +175,12 @@ impl Processes {
                 return exit;
             }
             let Some(launch) = supervisor.poll_spawn() else { break };
-            if let Some(store) = store.as_deref_mut() {
+            let is_run = launch.purpose == Purpose::Run;
+            if let Some(store) = store.as_deref_mut().filter(|_| is_run) {
                 store.note_launch(launch.run, now);
             }
-            let stdio = init.filter(|_| launch.job_id.as_str() == MAIN).map(|init| init.stdio);
+            let is_main = is_run && launch.job_id.as_str() == MAIN;
+            let stdio = init.filter(|_| is_main).map(|init| init.stdio);
             self.spawn(launch, stdio, supervisor, outputs, registry, now);
         }
         exit = exit.or(self.act(supervisor, &mut outputs.files, now));
@@ -258,7 +272,7 @@ impl Processes {
         self.meter.go_on(self.leftovers.tags(), supervisor)
     }
 
-    /// Spawns a run; `stdio` is where the main job of `init` reads and writes.
+    /// Spawns a run or a command; `stdio` is where the main job of `init` reads and writes.
     fn spawn(
         &mut self,
         launch: Launch,
@@ -313,9 +327,16 @@ impl Processes {
         let manager = stdio.and_then(|_| self.spawner.notify_socket());
         given.variables.extend(manager.map(|socket| ("NOTIFY_SOCKET", socket.to_owned())));
         given.variables.extend(launch.call.iter().flat_map(|call| call.variables()));
+        let command = match &launch.purpose {
+            Purpose::Run => Cow::Borrowed(&launch.spec.command),
+            Purpose::Command { arguments, main, .. } => {
+                given.variables.push(("K1S_PID", main.0.to_string()));
+                Cow::Owned(launch.spec.command.with_arguments(arguments))
+            }
+        };
         let tag = launch.run.tag().text(&self.instance, &launch.job_id);
         let pid = self.spawner.spawn(os::SpawnRequest {
-            command: &launch.spec.command,
+            command: &command,
             job_id: launch.job_id.as_str(),
             run_tag: &tag,
             variables: &given.variables,

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::fields::{self, FieldError, Fields, Spelling};
-use super::probe::{ProbeRole, probe};
+use super::probe::{ProbeRole, command_line, probe};
 use super::spec::{
     Backoff, Command, Concurrency, Condition, Critical, CronSpec, Dependency, JobSpec, Kind,
-    LogFileSpec, MOST_DEPENDENCIES, OutputSpec, Resource, ResourceLimit, Restart, RestartPolicy,
-    StopScope, StopSpec,
+    LogFileSpec, MOST_DEPENDENCIES, OutputSpec, ReloadSpec, Resource, ResourceLimit, Restart,
+    RestartPolicy, StopScope, StopSpec,
 };
 use super::variables::check_variable_name;
 use super::{JobId, Signal, Value, words};
@@ -70,6 +70,9 @@ pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parse
             .optional("dependsOn", |value| depends_on(value, kind))?
             .unwrap_or_default(),
         on_failure: fields.optional("onFailure", job_id)?,
+        reload: fields
+            .optional_table("reload", &RELOAD_FIELDS, reload)?
+            .unwrap_or(ReloadSpec::Signal(Signal::HUP)),
         stop: fields.table("stop", &STOP_FIELDS, stop)?,
         output: fields.table("output", &OUTPUT_FIELDS, output)?,
         labels: fields.optional("labels", fields::strings(label))?.unwrap_or_default(),
@@ -381,12 +384,22 @@ fn interval(value: Value) -> Parsed<u64> {
     fields::integer(1..=LONGEST_INTERVAL)(value)
 }
 
+fn reload(fields: &mut Fields) -> Parsed<ReloadSpec> {
+    let exec = fields.optional("exec", command_line)?;
+    match (fields.optional("signal", signal)?, exec) {
+        (Some(_), Some(_)) => fields::fail("must have a `signal` or an `exec`, not both"),
+        (signal, None) => Ok(ReloadSpec::Signal(signal.unwrap_or(Signal::HUP))),
+        (None, Some(command)) => Ok(ReloadSpec::Exec(command)),
+    }
+}
+
 fn stop(fields: &mut Fields) -> Parsed<StopSpec> {
     let timeout = fields.optional("timeoutSeconds", fields::seconds(0.0))?;
     Ok(StopSpec {
         signal: fields.optional("signal", signal)?.unwrap_or(Signal::TERM),
         timeout: timeout.unwrap_or(Duration::from_secs(10)),
         scope: fields.optional("scope", fields::choice(&SCOPES))?.unwrap_or(StopScope::Group),
+        exec: fields.optional("exec", command_line)?,
     })
 }
 
@@ -608,6 +621,7 @@ pub(super) const FIELDS: &[(&str, u8)] = &[
     ("critical", CONTINUOUS | ONE_OFF),
     ("dependsOn", ALL),
     ("onFailure", ALL),
+    ("reload", CONTINUOUS),
     ("stop", ALL),
     ("stdin", ALL),
     ("user", ALL),
@@ -625,7 +639,8 @@ pub(super) const BACKOFF_FIELDS: [&str; 4] =
 pub(super) const RESTART_FIELDS: [&str; 6] =
     ["policy", "initialDelayMs", "maxDelayMs", "factor", "resetAfterMs", "maxRestarts"];
 
-pub(super) const STOP_FIELDS: [&str; 3] = ["signal", "timeoutSeconds", "scope"];
+pub(super) const STOP_FIELDS: [&str; 4] = ["signal", "timeoutSeconds", "scope", "exec"];
+const RELOAD_FIELDS: [&str; 2] = ["signal", "exec"];
 pub(super) const OUTPUT_FIELDS: [&str; 4] = ["limitBytes", "historyLimit", "forward", "file"];
 const LOG_FILE_FIELDS: [&str; 3] = ["path", "maxBytes", "maxFiles"];
 
@@ -841,6 +856,10 @@ mod tests {
             "limits.locks: cannot be set: Linux does not",
         );
         check(r#""type":"cron","stop":{"scope":"session"}"#, "stop.scope: must be one of");
+        check(r#""type":"cron","stop":{"exec":[]}"#, "stop.exec: must hold the executable");
+        check(r#""type":"one-off","reload":{}"#, "reload: is for continuous jobs only");
+        let both = r#""type":"continuous","reload":{"signal":"HUP","exec":["x"]}"#;
+        check(both, "reload: must have a `signal` or an `exec`, not both");
         let right = "must be true, false or \"on-failure\", not";
         check(r#""type":"one-off","critical":"always""#, &format!("critical: {right} \"always\""));
         check(r#""type":"one-off","critical":1"#, &format!("critical: {right} a whole number"));

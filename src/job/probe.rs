@@ -192,7 +192,7 @@ fn check(fields: &mut Fields, role: ProbeRole) -> Parsed<Check> {
     checks.extend(fields.optional_table("tcp", &["address"], |fields| {
         fields.required("address", tcp_address).map(Check::Tcp)
     })?);
-    checks.extend(fields.optional("exec", command)?.map(|command| Check::Exec { command }));
+    checks.extend(fields.optional("exec", command_line)?.map(|command| Check::Exec { command }));
     checks.extend(fields.optional("notify", notify)?);
     if role == ProbeRole::Readiness {
         checks.extend(fields.optional("log", log_text)?.map(|text| Check::Log { text }));
@@ -287,7 +287,7 @@ fn address_of(text: &str, default: Option<u16>) -> Result<SocketAddr, String> {
 }
 
 /// A command: the executable and its arguments.
-pub(super) fn command(value: Value) -> Parsed<Vec<String>> {
+pub(super) fn command_line(value: Value) -> Parsed<Vec<String>> {
     let command = fields::list(fields::text)(value)?;
     match command.first().map(String::as_str) {
         None => fields::fail("must hold the executable at least, and then its arguments"),

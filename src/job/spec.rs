@@ -38,6 +38,8 @@ pub struct JobSpec {
     pub depends_on: BTreeMap<JobId, Dependency>,
     /// The one-off job that is run when this one fails.
     pub on_failure: Option<JobId>,
+    /// How a run of a continuous job is asked to load its configuration again.
+    pub reload: ReloadSpec,
     /// How a run is asked to end.
     pub stop: StopSpec,
     /// What is kept of the output.
@@ -249,8 +251,17 @@ pub enum Resource {
     Stack,
 }
 
+/// `reload`: how a run is asked to load its configuration again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadSpec {
+    /// By a signal to its first process.
+    Signal(Signal),
+    /// By a command: the executable and its arguments; not empty.
+    Exec(Vec<String>),
+}
+
 /// `stop`: how a run is asked to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopSpec {
     /// Sent first.
     pub signal: Signal,
@@ -258,6 +269,9 @@ pub struct StopSpec {
     pub timeout: Duration,
     /// Which processes get the signal.
     pub scope: StopScope,
+    /// The command that asks in place of the signal: the executable and its arguments, not empty.
+    /// If it fails, the signal asks.
+    pub exec: Option<Vec<String>>,
 }
 
 /// `stop.scope`: which processes get the stop signal. SIGKILL always goes to all.
@@ -315,6 +329,18 @@ impl Condition {
             Condition::Succeeded => "succeed",
             Condition::Ended => "end",
         }
+    }
+}
+
+impl Command {
+    /// Another program in its place, which inherits the same and has no input. `arguments` begin
+    /// with the executable.
+    pub fn with_arguments(&self, arguments: &[String]) -> Command {
+        let (executable, arguments) = match arguments {
+            [executable, arguments @ ..] => (executable.clone(), arguments.to_vec()),
+            [] => (String::new(), Vec::new()),
+        };
+        Command { executable, arguments, stdin: None, ..self.clone() }
     }
 }
 

@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer};
 use super::parse::{CONCURRENCY, POLICIES, RESOURCES, SCOPES};
 use super::spec::{
     Backoff, Check, Command, Critical, CronSpec, Dependency, JobSpec, Kind, LogFileSpec,
-    OutputSpec, Probe, ProbeRole, ResourceLimit, Restart, RestartPolicy, StopSpec,
+    OutputSpec, Probe, ProbeRole, ReloadSpec, ResourceLimit, Restart, RestartPolicy, StopSpec,
 };
 use super::{JobId, Value};
 use crate::schedule::Schedule;
@@ -131,6 +131,7 @@ fn kind<'a>(table: &mut Table<'a>, spec: &'a JobSpec) {
             table.put("restartOnFailure", *restart_on_failure);
             table.put("restart", restarts(*restart_on_failure, restart));
             table.put("critical", critical(spec.critical));
+            table.put("reload", reload(&spec.reload));
         }
         Kind::OneOff { retries, backoff, ttl_after_finished } => {
             table.put("retries", Field::Integer((*retries).into()));
@@ -230,11 +231,20 @@ fn check(check: &Check) -> Field<'_> {
     }
 }
 
-fn stop(stop: &StopSpec) -> Field<'static> {
-    let mut table = Table(Vec::with_capacity(3));
+fn reload(reload: &ReloadSpec) -> Field<'_> {
+    let entry = match reload {
+        ReloadSpec::Signal(signal) => ("signal", Field::String(signal.to_string().into())),
+        ReloadSpec::Exec(command) => ("exec", Field::Texts(command)),
+    };
+    Field::Table(vec![entry])
+}
+
+fn stop(stop: &StopSpec) -> Field<'_> {
+    let mut table = Table(Vec::with_capacity(4));
     table.put("signal", Field::String(stop.signal.to_string().into()));
     table.put("timeoutSeconds", seconds(stop.timeout));
     table.put("scope", name_of(&SCOPES, stop.scope));
+    table.put_some("exec", stop.exec.as_deref().map(Field::Texts));
     Field::Table(table.0)
 }
 
@@ -413,7 +423,7 @@ mod tests {
             ),
             (
                 r#""type":"continuous""#,
-                r#""restartOnFailure":true,"restart":{"initialDelayMs":100,"maxDelayMs":30000,"factor":2,"resetAfterMs":5000},"critical":false"#,
+                r#""restartOnFailure":true,"restart":{"initialDelayMs":100,"maxDelayMs":30000,"factor":2,"resetAfterMs":5000},"critical":false,"reload":{"signal":"SIGHUP"}"#,
             ),
             (
                 r#""type":"continuous","restartOnFailure":false"#,
@@ -468,6 +478,11 @@ mod tests {
                 r#""file":{"path":"/x","maxBytes":0,"maxFiles":1}}"#,
             ),
             (r#""type":"one-off","output":{"file":null}"#, r#""forward":true},"#),
+            (
+                r#""type":"continuous","reload":{"exec":["x","-s"]}"#,
+                r#""reload":{"exec":["x","-s"]},"#,
+            ),
+            (r#""type":"cron","stop":{"exec":["x"]}"#, r#""scope":"group","exec":["x"]},"#),
             (
                 r#""type":"continuous","readiness":{"http":{"url":"http://localhost"}}"#,
                 r#""readiness":{"http":{"url":"http://localhost","status":[200,399]},"initialDelaySeconds":0,"timeoutSeconds":1,"successThreshold":1,"failureThreshold":3}"#,

@@ -152,8 +152,8 @@ fn snake_case(value: Value) -> Value {
         return value;
     };
     let respell = |(name, value): (String, Value)| {
-        let has_fields =
-            ["restart", "stop", "output", "readiness", "liveness"].contains(&name.as_str());
+        let has_fields = ["restart", "stop", "output", "readiness", "liveness", "reload"]
+            .contains(&name.as_str());
         (snake_name(&name), if has_fields { snake_case(value) } else { value })
     };
     Value::Table(entries.into_iter().map(respell).collect())

@@ -27,6 +27,7 @@
 )]
 
 mod calls;
+mod commands;
 mod declare;
 mod depend;
 mod followers;
@@ -43,12 +44,13 @@ use std::time::Duration;
 use crate::job::spec::{Concurrency, Critical, Kind, RestartPolicy};
 use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
 use crate::supervisor::{
-    Action, Counts, Job, JobKey, Launch, Left, Milestone, Owner, Progress, Put, Refusal, RunKey,
-    RunOutcome, Settings, State, Supervisor, Target, Usage, Vitals,
+    Action, Counts, Job, JobKey, Launch, Left, Milestone, Owner, ProcessKey, Progress, Purpose,
+    Put, Refusal, RunKey, RunOutcome, Settings, State, Supervisor, Target, Usage, Vitals,
 };
 use crate::time::{Mono, Now, Wall};
 
 use calls::Calls;
+use commands::Commands;
 use followers::{Followers, Scene};
 use probes::{Patience, Probes, SIGN, Signs};
 use rng::Rng;
@@ -105,6 +107,7 @@ struct Sim {
     /// Runs whose first process was collected, and whose end was not reported yet.
     draining: Vec<(RunKey, Pid, ExitStatus)>,
     probes: Probes,
+    commands: Commands,
     shutdown: Option<ShutdownModel>,
     exited: bool,
     /// The core does not know of the last clock step yet.
@@ -205,6 +208,7 @@ impl Sim {
             leaders: BTreeSet::new(),
             draining: Vec::new(),
             probes: Probes::default(),
+            commands: Commands::default(),
             shutdown: None,
             exited: false,
             is_step_unseen: false,
@@ -359,11 +363,16 @@ impl Sim {
                 self.supervisor.handle_cpu_time(run, Duration::from_millis(model.used));
                 self.draining.push((run, Pid(pid), status));
             }
+            let command = self.take_command(Pid(pid));
             let told = self.supervisor.handle_collected(Pid(pid));
-            assert_eq!(told, is_leader.then_some(run), "whose process was {pid}?");
+            let own = is_leader.then_some(ProcessKey::Run(run));
+            assert_eq!(told, own.or(command.map(ProcessKey::Command)), "whose was {pid}?");
             assert!(!self.supervisor.is_leader(Pid(pid)), "{pid} is gone");
-            has_orphans |= !is_leader;
+            has_orphans |= told.is_none();
             self.note("collected", |_| format!("{pid}, {told:?}"));
+            if let Some(command) = command {
+                self.end_command(command, Pid(pid), status);
+            }
         }
         if has_orphans {
             self.supervisor.handle_orphans_reaped(self.now);
@@ -436,6 +445,10 @@ impl Sim {
             70..=77 => ("start", self.supervisor.start(id, now)),
             78..=85 => ("restart", self.supervisor.restart(id, now)),
             86..=93 => ("run", self.supervisor.run(id, now)),
+            94..=95 => {
+                self.is_signalled = true;
+                ("reload", self.supervisor.reload_job(id, now))
+            }
             _ => {
                 let group = self.rng.percent(50);
                 let signal = self.rng.pick(&[Signal::TERM, Signal::CONT, Signal::KILL]);
@@ -617,6 +630,9 @@ impl Sim {
         match action {
             Action::Signal { target, signal } => self.signal(&target, signal),
             Action::Stop { target, signal } => {
+                if let Target::Group(leader) = target {
+                    self.cut_command(leader);
+                }
                 self.signal(&target, signal);
                 if signal != Signal::KILL {
                     self.signal(&target, Signal::CONT);
@@ -685,7 +701,7 @@ impl Sim {
         for pid in self.world.members(target, &self.leaders) {
             let process = self.world.get(pid);
             assert!(
-                self.is_signalled || self.may_be_ended(process.run),
+                self.is_signalled || self.may_be_ended(process.run) || process.is_beside(target),
                 "{signal} for {pid} of {:?}, which nobody wants to end",
                 process.run,
             );
@@ -732,6 +748,9 @@ impl Sim {
 
     fn spawn(&mut self, launch: Launch) {
         let run = launch.run;
+        if launch.purpose != Purpose::Run {
+            return self.spawn_command(launch);
+        }
         self.check_spawn(&launch);
         self.heed_calls();
         self.calls.check_launch(&launch);
@@ -814,6 +833,7 @@ impl Sim {
         assert!(self.supervisor.output_memory() <= self.settings.output_memory);
         self.check_jobs();
         self.check_health();
+        self.check_commands();
         self.check_totals();
         self.check_grace();
         self.check_shutdown();
@@ -1054,13 +1074,13 @@ fn check_message(job: &Job, message: &str) {
         State::Running => &["has been running for", "the last of its output is being read"],
         State::Backoff => &["starts again in"],
         State::Scheduled => &["its next run is due in", "is suspended", "no more times"],
-        State::Stopping => &["is being stopped", "leftovers", "had ended before"],
+        State::Stopping => &["is being stopped", "leftovers", "had ended before", "beside it"],
         State::Succeeded => &["ended with exit code 0"],
         State::Failed => &["ended", "could not be started"],
         State::Killed => &["was stopped"],
     };
     assert!(says.iter().any(|text| message.contains(text)), "{}, {state:?}: {message}", job.id());
-    let is_sentence = message.is_ascii() && message.len() < 300 && !message.ends_with(' ');
+    let is_sentence = message.is_ascii() && message.len() < 400 && !message.ends_with(' ');
     assert!(is_sentence, "{}, {state:?}: {message:?}", job.id());
 }
 
@@ -1123,7 +1143,7 @@ impl Tally {
 }
 
 /// All of these must happen in a run of many seeds, or it has not tested everything.
-pub const EVENTS: [&str; 46] = [
+pub const EVENTS: [&str; 52] = [
     "action",
     "answer",
     "attempt",
@@ -1132,6 +1152,11 @@ pub const EVENTS: [&str; 46] = [
     "call refused",
     "called",
     "collected",
+    "command",
+    "command cut short",
+    "command deferred",
+    "command ended",
+    "command failed",
     "create",
     "cut",
     "declare",
@@ -1153,6 +1178,7 @@ pub const EVENTS: [&str; 46] = [
     "pass",
     "put",
     "ready",
+    "reload",
     "remove",
     "renewed",
     "restart",

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::handler::Call;
-use super::{JobKey, ProbeKey, RunKey};
+use super::{CommandKey, CommandRole, JobKey, ProbeKey, ProcessKey, RunKey};
 use crate::job::spec::Check;
 use crate::job::{JobId, JobSpec, Pid, Signal};
 
@@ -128,12 +128,42 @@ pub enum Left {
 #[derive(Debug)]
 #[must_use = "the supervisor waits for its outcome"]
 pub struct Launch {
-    /// The run it is for.
+    /// The run it is for, or that the command is beside.
     pub run: RunKey,
+    /// What is started.
+    pub purpose: Purpose,
     /// The value of `K1S_JOB`.
     pub job_id: JobId,
-    /// What to execute.
+    /// What to execute, and what it inherits; of a command, only that.
     pub spec: Rc<JobSpec>,
     /// The failure of another job that it handles.
     pub call: Option<Rc<Call>>,
+}
+
+/// What is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The run itself.
+    Run,
+    /// A command beside the run.
+    Command {
+        /// What it is for.
+        role: CommandRole,
+        /// The executable and its arguments.
+        arguments: Vec<String>,
+        /// The value of `K1S_PID`: the first process of the run.
+        main: Pid,
+    },
+}
+
+impl Launch {
+    /// Names what is started.
+    pub fn key(&self) -> ProcessKey {
+        match self.purpose {
+            Purpose::Run => ProcessKey::Run(self.run),
+            Purpose::Command { role, .. } => {
+                ProcessKey::Command(CommandKey { run: self.run, role })
+            }
+        }
+    }
 }

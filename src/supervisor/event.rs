@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{JobKey, LogFileEvent, NotCalled, Request, State};
+use super::{CommandRole, JobKey, LogFileEvent, NotCalled, Request, State};
 use crate::job::spec::{Condition, JobType};
 use crate::job::{Ending, JobId, LastLines, Pid};
 use crate::time::Wall;
@@ -139,6 +139,15 @@ pub enum Happened {
     Unhealthy {
         /// Which run.
         run: u64,
+        /// Why.
+        why: String,
+    },
+    /// A command beside a run has failed, or could not be started.
+    CommandFailed {
+        /// Which run.
+        run: u64,
+        /// What it was for: a reload or a stop.
+        role: CommandRole,
         /// Why.
         why: String,
     },
@@ -318,7 +327,7 @@ const MOST_OUTPUT_BYTES: usize = 64 * 1024;
 mod tests {
     use super::*;
     use crate::job::{ExitStatus, JobSpec, Pid, Reason, RunEnd, Spelling, Stream, Value, parse};
-    use crate::supervisor::{Refusal, Settings, Supervisor};
+    use crate::supervisor::{ProcessKey, Refusal, Settings, Supervisor};
     use crate::time::Now;
 
     fn supervisor() -> Supervisor {
@@ -389,7 +398,7 @@ mod tests {
         let launch = supervisor.poll_spawn().unwrap();
         let run = launch.run;
         supervisor.handle_spawned(launch, Pid(7), now);
-        assert_eq!(supervisor.handle_collected(Pid(7)), Some(run));
+        assert_eq!(supervisor.handle_collected(Pid(7)), Some(ProcessKey::Run(run)));
         assert!(!supervisor.is_leader(Pid(7)), "its number may be another's");
         let later = Now { mono: now.mono + Duration::from_secs(2), ..now };
         supervisor.handle_timeout(later);
@@ -450,7 +459,7 @@ mod tests {
             supervisor.handle_spawned(launch, Pid(7), now);
             if id == "a" {
                 supervisor.kill("a", now).unwrap();
-                assert_eq!(supervisor.handle_collected(Pid(7)), Some(run));
+                assert_eq!(supervisor.handle_collected(Pid(7)), Some(ProcessKey::Run(run)));
                 while supervisor.poll_action().is_some() {}
             }
             runs.push(run);

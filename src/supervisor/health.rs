@@ -23,10 +23,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::backoff::fraction;
+use super::command::{CommandEnd, CommandKey, CommandRole};
 use super::{Action, Core, RunKey, Timer};
 use crate::job::notice::Notice;
 use crate::job::spec::{Check, Probe, ProbeRole};
-use crate::job::{JobId, JobSpec, Reason, Stream, TextSearch};
+use crate::job::{ExitStatus, JobId, JobSpec, Reason, Stream, TextSearch};
 use crate::time::{Mono, Now, Span, Wall};
 
 /// Names a probe of a run, which makes one attempt at a time.
@@ -89,8 +90,19 @@ enum State {
     Due,
     /// An attempt is being made, since then.
     Asking(Mono),
+    /// The attempt since then has timed out, and its command is being killed.
+    Ending(Mono),
     /// The run must say in time that it is well.
     Watched,
+}
+
+/// The outcome of an attempt, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Good(String),
+    Bad(String),
+    /// The attempt could not be made, because this machine is short of something.
+    Unknown(String),
 }
 
 /// What follows from what was found out.
@@ -145,14 +157,16 @@ impl Health {
 
     /// The process is the same, and has another specification.
     pub(super) fn take_over(&mut self, spec: &Rc<JobSpec>, core: &mut Core, now: Now) {
-        let old = std::mem::replace(&mut self.spec, spec.clone());
+        let old = self.spec.clone();
         let is_same = old.readiness == spec.readiness;
         if is_same && old.liveness == spec.liveness && old.start_timeout == spec.start_timeout {
+            self.spec = spec.clone();
             return;
         }
         let was_ready = std::mem::replace(&mut self.is_ready, false);
         let search = self.search.take();
         self.end(core);
+        self.spec = spec.clone();
         match &spec.readiness {
             Some(probe) if is_same && was_ready => {
                 if probe.check.is_asked() {
@@ -202,7 +216,7 @@ impl Health {
     /// The timer of a role has expired; its state says what it was for.
     pub(super) fn handle_timer(&mut self, role: ProbeRole, core: &mut Core, now: Now) -> Finding {
         match self.asker(role).state {
-            State::Waiting if self.is_asking(other(role)) => {
+            State::Waiting if self.is_busy(core) => {
                 self.asker_mut(role).state = State::Due;
                 Finding::NOTHING
             }
@@ -211,40 +225,52 @@ impl Health {
                 Finding::NOTHING
             }
             State::Asking(_) => {
-                core.actions.push_back(Action::EndProbe { key: self.key(role) });
-                let took = self.probe(role).map_or(Duration::ZERO, |probe| probe.timeout);
-                self.conclude(role, Err(format!("timed out after {}", Span(took))), core, now)
+                let is_over = !self.give_up(role, core);
+                let timeout = self.probe(role).map_or(Duration::ZERO, |probe| probe.timeout);
+                let is_command =
+                    self.probe(role).is_some_and(|it| matches!(it.check, Check::Exec { .. }));
+                // k1s is to blame if so much is to be started that it was not its turn.
+                let answer = match is_command && is_over {
+                    true => Answer::Unknown("was not started in time".to_owned()),
+                    false => Answer::Bad(format!("timed out after {}", Span(timeout))),
+                };
+                self.conclude(role, answer, is_over, core, now)
             }
             State::Watched => {
                 let silent = self.probe(role).map_or(Duration::ZERO, |probe| probe.watchdog());
                 let why = format!("it has not said WATCHDOG=1 for {}", Span(silent));
                 self.distrust("notify", why, now)
             }
-            State::Idle | State::Due => Finding::NOTHING,
+            State::Idle | State::Due | State::Ending(_) => Finding::NOTHING,
         }
     }
 
-    /// An attempt has been answered.
+    /// An attempt has been answered. That of a command is over.
     pub(super) fn handle_answer(
         &mut self,
         role: ProbeRole,
-        answer: Result<String, String>,
+        answer: Answer,
         core: &mut Core,
         now: Now,
     ) -> Finding {
-        match self.asker(role).state {
-            State::Asking(_) => self.conclude(role, answer, core, now),
+        let finding = match self.asker(role).state {
+            State::Asking(_) => self.conclude(role, answer, true, core, now),
+            State::Ending(begun) => {
+                self.plan(role, begun, core, now);
+                Finding::NOTHING
+            }
             State::Idle | State::Waiting | State::Due | State::Watched => Finding::NOTHING,
-        }
+        };
+        self.ask_who_is_due(core, now);
+        finding
     }
 
     /// An attempt could not be made: the next one comes after a period.
     pub(super) fn handle_deferred(&mut self, role: ProbeRole, core: &mut Core, now: Now) {
-        let (Some(probe), State::Asking(begun)) = (self.probe(role), self.asker(role).state) else {
-            return;
-        };
-        let period = probe.period(self.is_ready);
-        self.go_on_at(role, begun + period, core, now);
+        if let State::Asking(begun) = self.asker(role).state {
+            self.plan(role, begun, core, now);
+            self.ask_who_is_due(core, now);
+        }
     }
 
     /// The run has written something, which may be what is waited for.
@@ -385,15 +411,51 @@ impl Health {
         let key = self.key(role);
         let Some(probe) = self.probe(role) else { return };
         core.timers.set(Timer::Probe(key), now.mono + probe.timeout);
-        core.actions.push_back(Action::Probe { key, check: probe.check.clone() });
+        match &probe.check {
+            Check::Exec { command } => core.start_command(command_of(key), command),
+            check @ (Check::Http { .. } | Check::Tcp(_)) => {
+                core.actions.push_back(Action::Probe { key, check: check.clone() });
+            }
+            Check::Log { .. } | Check::Notify | Check::Fd { .. } => {}
+        }
         self.asker_mut(role).state = State::Asking(now.mono);
     }
 
-    /// Counts the outcome of an attempt, and plans the next.
+    /// Ends an attempt that is being made; returns whether its end is still to be waited for.
+    fn give_up(&self, role: ProbeRole, core: &mut Core) -> bool {
+        let key = self.key(role);
+        match self.probe(role).map(|probe| &probe.check) {
+            Some(Check::Exec { .. }) => core.cut_command_short(command_of(key)),
+            Some(_) | None => {
+                core.actions.push_back(Action::EndProbe { key });
+                false
+            }
+        }
+    }
+
+    /// One of the probes was to be asked while the other was: it is its turn.
+    fn ask_who_is_due(&mut self, core: &mut Core, now: Now) {
+        for role in [ProbeRole::Readiness, ProbeRole::Liveness] {
+            if self.asker(role).state == State::Due && !self.is_busy(core) {
+                self.ask(role, core, now);
+            }
+        }
+    }
+
+    /// Whether an attempt is being made, or a command of one is not gone yet.
+    fn is_busy(&self, core: &Core) -> bool {
+        [ProbeRole::Readiness, ProbeRole::Liveness].into_iter().any(|role| {
+            matches!(self.asker(role).state, State::Asking(_) | State::Ending(_))
+                || core.has_command(self.run, CommandRole::Probe(role))
+        })
+    }
+
+    /// Counts the outcome of an attempt, and plans the next if this one is over.
     fn conclude(
         &mut self,
         role: ProbeRole,
-        answer: Result<String, String>,
+        answer: Answer,
+        is_over: bool,
         core: &mut Core,
         now: Now,
     ) -> Finding {
@@ -401,40 +463,55 @@ impl Health {
         let (Some(probe), State::Asking(begun)) = (spec.probe(role), self.asker(role).state) else {
             return Finding::NOTHING;
         };
-        let (ok, message) = match answer {
-            Ok(message) => (true, cut(message)),
-            Err(message) => (false, cut(message)),
+        let verdict = match &answer {
+            Answer::Good(_) => self.count(role, probe, true, "", core, now),
+            Answer::Bad(message) => self.count(role, probe, false, message, core, now),
+            Answer::Unknown(_) => Verdict::Nothing,
         };
-        let was_ready = self.is_ready;
+        match is_over {
+            true if verdict == Verdict::Ready => {
+                let first = probe.period(true).mul_f64(self.place_of(role));
+                self.wait(role, (begun + first).max(now.mono), core);
+            }
+            true => self.plan(role, begun, core, now),
+            false => self.asker_mut(role).state = State::Ending(begun),
+        }
+        self.ask_who_is_due(core, now);
+        let ok = matches!(answer, Answer::Good(_));
+        let (kind, message) = (probe.check.kind(), cut(answer.into_message()));
+        Finding { last: Some(LastProbe { kind, ok, at: now.wall, message }), verdict }
+    }
+
+    fn count(
+        &mut self,
+        role: ProbeRole,
+        probe: &Probe,
+        ok: bool,
+        message: &str,
+        core: &mut Core,
+        now: Now,
+    ) -> Verdict {
         let (successes, failures) = self.asker_mut(role).count(ok);
-        let verdict = match role {
-            ProbeRole::Readiness if !was_ready && successes >= probe.success_threshold => {
+        match role {
+            ProbeRole::Readiness if !self.is_ready && successes >= probe.success_threshold => {
                 self.be_ready(core, now);
                 Verdict::Ready
             }
-            ProbeRole::Readiness if was_ready && failures >= probe.failure_threshold => {
+            ProbeRole::Readiness if self.is_ready && failures >= probe.failure_threshold => {
                 self.is_ready = false;
-                Verdict::Unready(repeated(&message, failures))
+                Verdict::Unready(repeated(message, failures))
             }
             ProbeRole::Liveness if failures >= probe.failure_threshold => {
-                Verdict::Unhealthy(Reason::Unhealthy, repeated(&message, failures))
+                Verdict::Unhealthy(Reason::Unhealthy, repeated(message, failures))
             }
             ProbeRole::Readiness | ProbeRole::Liveness => Verdict::Nothing,
-        };
-        let is_first = verdict == Verdict::Ready;
-        let period = probe.period(self.is_ready);
-        let next = if is_first { period.mul_f64(self.place_of(role)) } else { period };
-        self.go_on_at(role, begun + next, core, now);
-        let last = LastProbe { kind: probe.check.kind(), ok, at: now.wall, message };
-        Finding { last: Some(last), verdict }
+        }
     }
 
-    /// An attempt is over: plans the next one of this role, and makes that which waits for its end.
-    fn go_on_at(&mut self, role: ProbeRole, next: Mono, core: &mut Core, now: Now) {
-        self.wait(role, next.max(now.mono), core);
-        if self.asker(other(role)).state == State::Due {
-            self.ask(other(role), core, now);
-        }
+    /// Plans the attempt after one that began then.
+    fn plan(&mut self, role: ProbeRole, begun: Mono, core: &mut Core, now: Now) {
+        let period = self.probe(role).map_or(Duration::ZERO, |probe| probe.period(self.is_ready));
+        self.wait(role, (begun + period).max(now.mono), core);
     }
 
     fn wait(&mut self, role: ProbeRole, until: Mono, core: &mut Core) {
@@ -453,7 +530,7 @@ impl Health {
         core.timers.cancel(&Timer::Probe(key));
         let asker = std::mem::take(self.asker_mut(role));
         if matches!(asker.state, State::Asking(_)) {
-            core.actions.push_back(Action::EndProbe { key });
+            self.give_up(role, core);
         }
     }
 
@@ -463,10 +540,6 @@ impl Health {
             ProbeRole::Readiness => self.place,
             ProbeRole::Liveness => (self.place + 0.5).fract(),
         }
-    }
-
-    fn is_asking(&self, role: ProbeRole) -> bool {
-        matches!(self.asker(role).state, State::Asking(_))
     }
 
     fn key(&self, role: ProbeRole) -> ProbeKey {
@@ -492,6 +565,35 @@ impl Health {
     }
 }
 
+impl Answer {
+    /// What a command has found out that has ended so and written this.
+    pub(super) fn of_command(end: &CommandEnd, output: &str) -> Answer {
+        let how = match end {
+            CommandEnd::Ended(ExitStatus::Code(0)) if !output.is_empty() => {
+                return Answer::Good(output.to_owned());
+            }
+            CommandEnd::Ended(ExitStatus::Code(code)) => format!("ended with exit code {code}"),
+            CommandEnd::Ended(ExitStatus::Signal(signal)) => format!("was ended by {signal}"),
+            CommandEnd::NotStarted(error) => format!("could not be started: {error}"),
+            CommandEnd::Deferred(error) => {
+                let short = "could not be started, because this machine is short of something";
+                return Answer::Unknown(format!("{short}: {error}"));
+            }
+        };
+        match (end, output) {
+            (CommandEnd::Ended(ExitStatus::Code(0)), _) => Answer::Good(how),
+            (_, "") => Answer::Bad(how),
+            (_, output) => Answer::Bad(format!("{how}: {output}")),
+        }
+    }
+
+    pub(super) fn into_message(self) -> String {
+        match self {
+            Answer::Good(message) | Answer::Bad(message) | Answer::Unknown(message) => message,
+        }
+    }
+}
+
 impl Finding {
     pub(super) const NOTHING: Finding = Finding { last: None, verdict: Verdict::Nothing };
 }
@@ -513,11 +615,8 @@ impl Asker {
     }
 }
 
-fn other(role: ProbeRole) -> ProbeRole {
-    match role {
-        ProbeRole::Readiness => ProbeRole::Liveness,
-        ProbeRole::Liveness => ProbeRole::Readiness,
-    }
+fn command_of(key: ProbeKey) -> CommandKey {
+    CommandKey { run: key.run, role: CommandRole::Probe(key.role) }
 }
 
 fn repeated(message: &str, times: u32) -> String {

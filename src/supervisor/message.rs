@@ -139,7 +139,7 @@ impl Message<'_> {
                 })?;
                 self.rest(": ", self.job, f)
             }
-            RunState::Clearing { end, .. } => {
+            RunState::Clearing { end, .. } | RunState::Closing { end } => {
                 match &self.job.last {
                     Some(last) if last.run == run.key.number => write!(f, "{last}")?,
                     Some(_) | None => f.write_str("has ended")?,
@@ -336,13 +336,20 @@ impl Message<'_> {
                 write!(f, "{before}it {OUTPUT_IS_READ}")
             }
             RunState::Stopping { pid: Pid(pid), kill: Kill::At(at), .. }
-                if signal != Signal::KILL =>
+                if signal != Signal::KILL || run.spec.stop.exec.is_some() =>
             {
                 let left = self.until(*at);
-                write!(f, "{before}process {pid} was sent {signal}, and SIGKILL follows in {left}")
+                match run.spec.stop.exec {
+                    None => write!(f, "{before}process {pid} was sent {signal}")?,
+                    Some(_) => write!(f, "{before}process {pid} was asked to end")?,
+                }
+                write!(f, ", and SIGKILL follows in {left}")
             }
             RunState::Stopping { pid: Pid(pid), .. } => {
                 write!(f, "{before}process {pid} was sent SIGKILL, and is not gone yet")
+            }
+            RunState::Closing { .. } => {
+                write!(f, "{before}a command beside it was sent SIGKILL, and is not gone yet")
             }
             RunState::Clearing { kill: Kill::Unasked, .. } => {
                 write!(f, "{before}k1s is looking for leftovers")

@@ -21,6 +21,7 @@
 //!   `action.rs` what the supervisor wants done, `event.rs` what it reports.
 //! - [`Call`] (`handler.rs`) is the failure of a job for the job that handles it.
 //! - `Health` (`health.rs`) is whether a run is ready and well, as its probes find out.
+//! - `command.rs` is about commands beside a run: probes, reloads and stops.
 //! - `OutputMemory` (`memory.rs`) keeps all captured output within one budget.
 //! - `Dependencies` (`depend.rs`) is the graph of which job waits for which.
 //! - [`Counts`] (`counts.rs`) are the counters for metrics, [`Usage`] (`measure.rs`) the memory and
@@ -46,6 +47,7 @@
 
 mod action;
 mod backoff;
+mod command;
 mod counts;
 mod declare;
 mod depend;
@@ -80,11 +82,13 @@ use std::time::Duration;
 
 use crate::job::notice::Notice;
 use crate::job::tag::RunTag;
-use crate::job::{ExitStatus, JobId, JobSpec, Pid, SpawnFailure, Stream};
+use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
 use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
-pub use action::{Action, Launch, Left, Owner, Target};
+pub use action::{Action, Launch, Left, Owner, Purpose, Target};
+use command::{Command, CommandEnd};
+pub use command::{CommandKey, CommandRole, ProcessKey};
 pub use counts::{Counts, RUN_BOUNDS, RunOutcome, Totals};
 pub use declare::Declared;
 use depend::Dependencies;
@@ -187,14 +191,17 @@ struct Core {
     /// Jobs that have changed in a way that may concern others, which [`Supervisor::settle`] is
     /// still to look at.
     unsettled: VecDeque<JobKey>,
-    /// Runs to be spawned; one that was stopped meanwhile is skipped.
-    starts: VecDeque<RunKey>,
+    /// What is to be spawned; what was stopped meanwhile is skipped.
+    starts: VecDeque<ProcessKey>,
+    /// Commands beside runs.
+    commands: BTreeMap<CommandKey, Command>,
     /// Which job waits for which.
     dependencies: Dependencies,
     /// Removed jobs that still have live processes, at most one for each id. The id is free, but
     /// a new job of that id starts only when they are gone.
     leaving: BTreeMap<JobId, JobKey>,
-    pids: BTreeMap<Pid, RunKey>,
+    /// The first processes of runs and commands, until they are collected.
+    pids: BTreeMap<Pid, ProcessKey>,
     /// Runs whose first process was collected, by its pid, which may be the id of a group still.
     groups: BTreeMap<Pid, RunKey>,
     /// Runs whose first process has ended while others may be left.
@@ -228,6 +235,8 @@ enum Timer {
     Timeout(RunKey),
     /// A run is not ready in time.
     Ready(RunKey),
+    /// A reload takes too long.
+    Reload(RunKey),
     /// The next attempt of a probe, the time-out of an attempt, or the end of a watchdog's patience.
     Probe(ProbeKey),
     /// The grace period of a run is over.
@@ -258,6 +267,7 @@ impl Supervisor {
                 unsaved: Unsaved::default(),
                 unsettled: VecDeque::new(),
                 starts: VecDeque::new(),
+                commands: BTreeMap::new(),
                 dependencies: Dependencies::default(),
                 leaving: BTreeMap::new(),
                 pids: BTreeMap::new(),
@@ -394,12 +404,12 @@ impl Supervisor {
         &self.core.totals
     }
 
-    /// The run whose first process this is, until it is collected.
+    /// The run whose first process this is, or that of a command beside it, until it is collected.
     pub fn run_of(&self, pid: Pid) -> Option<RunKey> {
-        self.core.pids.get(&pid).copied()
+        self.core.pids.get(&pid).map(|key| key.run())
     }
 
-    /// Whether this is the first process of a run, and not collected yet.
+    /// Whether this is the first process of a run or of a command, and not collected yet.
     pub fn is_leader(&self, pid: Pid) -> bool {
         self.core.pids.contains_key(&pid)
     }
@@ -408,22 +418,37 @@ impl Supervisor {
 
     /// A launch succeeded: its process runs.
     pub fn handle_spawned(&mut self, launch: Launch, pid: Pid, now: Now) {
-        let run = launch.run;
+        let (run, key) = (launch.run, launch.key());
         self.forget_group(pid, now);
-        self.core.pids.insert(pid, run);
-        self.update(run.job, now, |job, core| job.handle_spawned(run, pid, core, now));
+        self.core.pids.insert(pid, key);
+        match key {
+            ProcessKey::Run(_) => {
+                self.update(run.job, now, |job, core| job.handle_spawned(run, pid, core, now));
+            }
+            ProcessKey::Command(key) => self.core.handle_command_spawned(key, pid),
+        }
     }
 
     /// A launch failed.
     pub fn handle_spawn_failed(&mut self, launch: Launch, failure: SpawnFailure, now: Now) {
         let run = launch.run;
-        self.update(run.job, now, |job, core| job.handle_spawn_failed(run, failure, core, now));
+        self.update(run.job, now, |job, core| match launch.key() {
+            ProcessKey::Run(_) => job.handle_spawn_failed(run, failure, core, now),
+            ProcessKey::Command(key) => {
+                job.handle_command_over(key, CommandEnd::NotStarted(failure.error), core, now);
+            }
+        });
     }
 
-    /// A launch met a shortage of this machine, and is tried again later.
+    /// A launch met a shortage of this machine. A run is tried again later.
     pub fn handle_spawn_deferred(&mut self, launch: Launch, error: String, now: Now) {
         let run = launch.run;
-        self.update(run.job, now, |job, core| job.handle_spawn_deferred(run, error, core, now));
+        self.update(run.job, now, |job, core| match launch.key() {
+            ProcessKey::Run(_) => job.handle_spawn_deferred(run, error, core, now),
+            ProcessKey::Command(key) => {
+                job.handle_command_over(key, CommandEnd::Deferred(error), core, now);
+            }
+        });
     }
 
     /// k1s has freed something, such as a connection: a deferred run is tried again.
@@ -474,16 +499,58 @@ impl Supervisor {
         }
     }
 
-    /// A child of k1s was collected, so its pid may be used again. Returns the run whose first
-    /// process it was, or `None` for an orphan. The run is over only with
-    /// [`Supervisor::handle_run_ended`], after the last of its output.
-    pub fn handle_collected(&mut self, pid: Pid) -> Option<RunKey> {
-        let run = self.core.pids.remove(&pid)?;
-        if let Some(job) = self.jobs.get_mut(&run.job) {
-            job.handle_collected(run, &mut self.core);
-            self.core.groups.insert(pid, run);
+    /// A child of k1s was collected, so its pid may be used again. Returns the run or the command
+    /// whose first process it was, or `None` for an orphan. It is over only with
+    /// [`Supervisor::handle_run_ended`] or [`Supervisor::handle_command_ended`], after the last of
+    /// its output.
+    pub fn handle_collected(&mut self, pid: Pid) -> Option<ProcessKey> {
+        let key = self.core.pids.remove(&pid)?;
+        match key {
+            ProcessKey::Run(run) => {
+                if let Some(job) = self.jobs.get_mut(&run.job) {
+                    job.handle_collected(run, &mut self.core);
+                    self.core.groups.insert(pid, run);
+                }
+            }
+            ProcessKey::Command(command) => self.core.handle_command_collected(command),
         }
-        Some(run)
+        Some(key)
+    }
+
+    /// A command has written something.
+    pub fn handle_command_output(
+        &mut self,
+        key: CommandKey,
+        stream: Stream,
+        bytes: &[u8],
+        now: Now,
+    ) {
+        self.core.keep_command_output(key, bytes);
+        if key.role.writes_as_run() {
+            self.handle_output(key.run, stream, bytes, now);
+        }
+    }
+
+    /// The first process of a command has ended and was collected. `group_is_alive` says whether
+    /// its process group still has members.
+    pub fn handle_command_ended(
+        &mut self,
+        key: CommandKey,
+        status: ExitStatus,
+        group_is_alive: bool,
+        now: Now,
+    ) {
+        let pid = self.core.commands.get(&key).and_then(Command::collected);
+        if let Some(pid) = pid.filter(|_| group_is_alive) {
+            let (target, signal) = (Target::Group(pid), Signal::KILL);
+            self.core.actions.push_back(Action::Stop { target, signal });
+        }
+        self.update(key.run.job, now, |job, core| {
+            if group_is_alive {
+                job.note_remains(key.run);
+            }
+            job.handle_command_over(key, CommandEnd::Ended(status), core, now);
+        });
     }
 
     /// The first process of a run has ended and was collected. `group_is_alive` says whether its
@@ -537,6 +604,10 @@ impl Supervisor {
                 Timer::Ready(run) => {
                     self.update(run.job, now, |job, core| job.handle_start_timeout(run, core, now));
                 }
+                Timer::Reload(run) => {
+                    let role = CommandRole::Reload;
+                    self.core.cut_command_short(CommandKey { run, role });
+                }
                 Timer::Probe(key) => {
                     self.update(key.run.job, now, |job, core| {
                         job.handle_probe_timer(key, core, now)
@@ -581,8 +652,15 @@ impl Supervisor {
 
     /// The next process to start. The next call must report its outcome.
     pub fn poll_spawn(&mut self) -> Option<Launch> {
-        while let Some(run) = self.core.starts.pop_front() {
-            let Some(job) = self.jobs.get_mut(&run.job) else { continue };
+        while let Some(key) = self.core.starts.pop_front() {
+            let Some(job) = self.jobs.get_mut(&key.run().job) else { continue };
+            let run = match key {
+                ProcessKey::Run(run) => run,
+                ProcessKey::Command(key) => {
+                    let Some(launch) = job.command_launch(key, &self.core) else { continue };
+                    return Some(launch);
+                }
+            };
             let Some(launch) = job.launch(run) else { continue };
             match self.core.dependencies.bases(&job.spec.depends_on) {
                 Some(bases) => {

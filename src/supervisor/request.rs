@@ -18,6 +18,7 @@ pub enum Request {
     Restart,
     Run,
     Signal(Signal),
+    Reload,
     Kill,
     Remove,
 }
@@ -43,6 +44,8 @@ pub enum Refusal {
     Killed,
     /// A run is active, and the job's policy forbids another.
     Forbidden,
+    /// Only a continuous job loads its configuration again.
+    NotReloadable,
     /// No process of the job is running.
     NotRunning,
     /// A cron job is not run while what it depends on is not there.
@@ -285,6 +288,16 @@ impl Supervisor {
         now: Now,
     ) -> Result<(), Refusal> {
         self.request(id, Request::Signal(signal), now, |job, core| job.signal(signal, group, core))
+    }
+
+    /// Lets the run of a continuous job load its configuration again: by a signal to its first
+    /// process, or by a command. While that runs, any number of requests are one more reload after
+    /// it.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotReloadable` for jobs of other types, `NotRunning`.
+    pub fn reload_job(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
+        self.request(id, Request::Reload, now, |job, core| job.reload(core, now))
     }
 
     /// Removes a job: its id is free at once, its processes are stopped in the background. The

@@ -9,7 +9,9 @@
 //!   Deferred             ├──────────────► Clearing ◄────────┘
 //!   (shortage)           │ group empty    leftovers are stopped the same way
 //!                        ▼                    │ nothing left
-//!                      gone ◄─────────────────┘
+//!                      gone ◄─────────────────┤
+//!                        ▲                    │ commands beside it are left
+//!                        └───── Closing ◄─────┘
 //! ```
 //!
 //! Timers belong to states: [`Run::enter`] sets those of the new state and cancels those of the
@@ -22,7 +24,7 @@ use super::handler::Call;
 use super::health::Health;
 use super::measure::Told;
 use super::memory::Place;
-use super::{Action, Core, Owner, RunKey, Target, Timer};
+use super::{Action, CommandKey, CommandRole, Core, Owner, ProcessKey, RunKey, Target, Timer};
 use crate::job::spec::StopScope;
 use crate::job::{Capture, JobSpec, LogEnd, LogPlace, Pid, Reason, Signal, Stream, Trigger};
 use crate::time::{Mono, Now};
@@ -52,6 +54,10 @@ pub(super) struct Run {
     pub(super) deferrals: u32,
     /// Whether it is ready and well, if that is asked, from when it has a process.
     pub(super) health: Option<Box<Health>>,
+    /// A reload was asked for while another was going on.
+    pub(super) reloads_again: bool,
+    /// A command beside it has left processes, which were killed and may not be gone yet.
+    pub(super) has_remains: bool,
     /// The last report about the memory and CPU time of its processes.
     pub(super) told: Told,
 }
@@ -79,6 +85,8 @@ pub(super) enum RunState {
     Stopping { pid: Pid, why: Reason, target: Target, kill: Kill },
     /// Its first process has ended, and its result is recorded; leftovers are being stopped.
     Clearing { end: End, target: Target, kill: Kill, survey: Survey },
+    /// Nothing is left of it, but commands beside it are being killed.
+    Closing { end: End },
 }
 
 /// When SIGKILL comes.
@@ -131,6 +139,8 @@ impl Run {
             place: None,
             deferrals: 0,
             health: None,
+            reloads_again: false,
+            has_remains: false,
             told: Told::default(),
         }
     }
@@ -141,7 +151,10 @@ impl Run {
             RunState::Running { pid } | RunState::Stopping { pid, .. } => {
                 (self.leader == Leader::Alive).then_some(*pid)
             }
-            RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => None,
+            RunState::Queued
+            | RunState::Deferred { .. }
+            | RunState::Clearing { .. }
+            | RunState::Closing { .. } => None,
         }
     }
 
@@ -170,7 +183,7 @@ impl Run {
                 target: Target::Group(leader) | Target::Process(leader), ..
             } => Some(*leader),
             RunState::Clearing { target: Target::Tree { leader, .. }, .. } => *leader,
-            RunState::Queued | RunState::Deferred { .. } => None,
+            RunState::Queued | RunState::Deferred { .. } | RunState::Closing { .. } => None,
         }
     }
 
@@ -193,12 +206,18 @@ impl Run {
         }
     }
 
+    fn end_reload(&mut self, core: &mut Core) {
+        core.timers.cancel(&Timer::Reload(self.key));
+        core.cut_command_short(CommandKey { run: self.key, role: CommandRole::Reload });
+        self.reloads_again = false;
+    }
+
     /// Enters a state: sets its timers, and cancels those of the old state.
     pub(super) fn enter(&mut self, state: RunState, core: &mut Core, now: Now) {
         self.leave(core);
         self.state = state;
         match &self.state {
-            RunState::Queued => core.starts.push_back(self.key),
+            RunState::Queued => core.starts.push_back(ProcessKey::Run(self.key)),
             RunState::Deferred { until, place, .. } => {
                 core.deferred.insert(*place, self.key);
                 core.timers.set(Timer::Retry(self.key), *until);
@@ -212,6 +231,7 @@ impl Run {
                     core.timers.set(Timer::Survey(self.key), survey_after(*next_delay, now));
                 }
             }
+            RunState::Closing { .. } => core.cut_commands_short(self.key),
         }
     }
 
@@ -226,6 +246,7 @@ impl Run {
             RunState::Running { .. } => {
                 core.timers.cancel(&Timer::Timeout(self.key));
                 self.end_health(core);
+                self.end_reload(core);
             }
             RunState::Stopping { .. } => {
                 core.timers.cancel(&Timer::Kill(self.key));
@@ -235,6 +256,7 @@ impl Run {
                 core.timers.cancel(&Timer::Kill(self.key));
                 core.timers.cancel(&Timer::Survey(self.key));
             }
+            RunState::Closing { .. } => {}
         }
     }
 
@@ -265,20 +287,18 @@ impl Run {
         };
         let before = match &self.state {
             RunState::Queued | RunState::Deferred { .. } => return false,
-            RunState::Running { .. } => None,
+            RunState::Running { .. } | RunState::Closing { .. } => None,
             RunState::Stopping { target, .. } | RunState::Clearing { target, .. } => Some(target),
         };
         let target = Target::Tree { leader: self.named_leader(), owner };
         let is_wider = before != Some(&target);
-        // SIGKILL always goes to all, also when it is the stop signal of the job.
-        let is_kill = self.spec.stop.signal == Signal::KILL;
-        let scope = if is_kill { StopScope::Group } else { self.spec.stop.scope };
-        match (&self.state, scope) {
-            (RunState::Running { pid }, StopScope::Process) if self.leader == Leader::Alive => {
-                self.ask_to_end(&Target::Process(*pid), core);
-            }
+        let has_command = core.has_command(self.key, CommandRole::Stop);
+        let asks_by_command = self.asks_by_command();
+        match &self.state {
+            _ if has_command || asks_by_command => {}
             // The others get the signal when the first process has ended.
-            (RunState::Stopping { .. }, StopScope::Process) => {}
+            RunState::Stopping { .. } if self.stop_scope() == StopScope::Process => {}
+            RunState::Running { .. } => self.ask(&target, core),
             _ if is_wider => self.ask_to_end(&target, core),
             _ => {}
         }
@@ -294,9 +314,44 @@ impl Run {
                 let survey = if is_wider { survey.outdated() } else { *survey };
                 RunState::Clearing { end: *end, target, kill: earlier(*kill, is_wider), survey }
             }
+            // Earlier runs may have leftovers.
+            RunState::Closing { end } => {
+                let end = *end;
+                self.clear(end, target, Kill::Unasked, core, now);
+                self.survey(core);
+                return true;
+            }
         };
         self.enter(next, core, now);
+        if asks_by_command && let Some(arguments) = &self.spec.stop.exec {
+            let key = CommandKey { run: self.key, role: CommandRole::Stop };
+            core.start_command(key, arguments);
+        }
         true
+    }
+
+    /// Whether a command asks the run to end, in place of the signal.
+    fn asks_by_command(&self) -> bool {
+        let has_process = self.is_running() && self.leader == Leader::Alive;
+        has_process && self.spec.stop.exec.is_some()
+    }
+
+    /// Sends the stop signal for the first time: to all, or to the first process.
+    pub(super) fn ask(&self, all: &Target, core: &mut Core) {
+        match (&self.state, self.stop_scope()) {
+            (RunState::Running { pid } | RunState::Stopping { pid, .. }, StopScope::Process)
+                if self.leader == Leader::Alive =>
+            {
+                self.ask_to_end(&Target::Process(*pid), core);
+            }
+            _ => self.ask_to_end(all, core),
+        }
+    }
+
+    /// SIGKILL always goes to all, also when it is the stop signal of the job.
+    fn stop_scope(&self) -> StopScope {
+        let is_kill = self.spec.stop.signal == Signal::KILL;
+        if is_kill { StopScope::Group } else { self.spec.stop.scope }
     }
 
     /// Kills at once what is being stopped.
@@ -308,6 +363,7 @@ impl Run {
         };
         *kill = Kill::Sent;
         core.timers.cancel(&Timer::Kill(self.key));
+        core.cut_commands_short(self.key);
         core.actions.push_back(Action::Stop { target: target.clone(), signal: Signal::KILL });
     }
 
@@ -447,7 +503,8 @@ impl Run {
             RunState::Queued
             | RunState::Deferred { .. }
             | RunState::Stopping { kill: Kill::Unasked | Kill::Sent, .. }
-            | RunState::Clearing { .. } => {}
+            | RunState::Clearing { .. }
+            | RunState::Closing { .. } => {}
         }
     }
 

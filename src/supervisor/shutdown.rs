@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Core, EventKind, Supervisor, Timer};
+use super::{Action, Core, EventKind, ProcessKey, Supervisor, Timer};
 use crate::job::JobId;
 use crate::time::{Mono, Now};
 
@@ -71,7 +71,7 @@ impl Supervisor {
         let rest = Rest::Unasked;
         self.core.shutdown =
             Some(Shutdown { exit_code, is_critical, deadline, killed, exited, rest });
-        self.core.starts.clear();
+        self.core.starts.retain(|start| matches!(start, ProcessKey::Command(_)));
         self.core.timers.set(Timer::Shutdown, deadline);
         // All are asked before any is settled: only then is it known whether there is anything to
         // wait for.

@@ -197,7 +197,9 @@ impl Job {
     }
 
     pub(super) fn unrecorded_runs(&self) -> impl Iterator<Item = &Run> {
-        self.runs.iter().filter(|run| !matches!(run.state, RunState::Clearing { .. }))
+        self.runs.iter().filter(|run| {
+            !matches!(run.state, RunState::Clearing { .. } | RunState::Closing { .. })
+        })
     }
 
     /// The exit code of the newest finished run.
@@ -212,7 +214,8 @@ impl Job {
             RunState::Queued
             | RunState::Running { .. }
             | RunState::Stopping { .. }
-            | RunState::Clearing { .. } => None,
+            | RunState::Clearing { .. }
+            | RunState::Closing { .. } => None,
         })
     }
 
@@ -254,7 +257,9 @@ impl Job {
         self.runs.last().map(|run| match &run.state {
             RunState::Queued | RunState::Deferred { .. } => State::Starting,
             RunState::Running { .. } => State::Running,
-            RunState::Stopping { .. } | RunState::Clearing { .. } => State::Stopping,
+            RunState::Stopping { .. } | RunState::Clearing { .. } | RunState::Closing { .. } => {
+                State::Stopping
+            }
         })
     }
 }

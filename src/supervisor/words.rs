@@ -27,6 +27,7 @@ impl Happened {
             | Happened::Unseen { run }
             | Happened::Calls { run, .. }
             | Happened::Ready { run }
+            | Happened::CommandFailed { run, .. }
             | Happened::Unready { run, .. }
             | Happened::Unhealthy { run, .. }
             | Happened::LogFile { run, .. } => Some(*run),
@@ -100,6 +101,9 @@ impl Display for Happened {
             Happened::Unseen { .. } => {
                 f.write_str("/proc does not show whether all of its leftovers are gone")
             }
+            Happened::CommandFailed { role, why, .. } => {
+                write!(f, "its {} has failed: {why}", role.field())
+            }
             Happened::Ready { .. } => f.write_str("is ready"),
             Happened::Unready { why, .. } => write!(f, "is not ready any more: {why}"),
             Happened::Unhealthy { why, .. } => write!(f, "is unhealthy, and is stopped: {why}"),
@@ -131,6 +135,7 @@ impl Display for Request {
             Request::Restart => f.write_str("restart"),
             Request::Run => f.write_str("run"),
             Request::Signal(signal) => signal.fmt(f),
+            Request::Reload => f.write_str("reload"),
             Request::Kill => f.write_str("kill"),
             Request::Remove => f.write_str("removal"),
         }

@@ -34,6 +34,8 @@ mod events;
 mod faults;
 /// Log files of jobs: rotation, errors, and which files are refused.
 mod files;
+/// Readiness and liveness, and commands beside runs: probes, reloads, stops.
+mod health;
 /// Variables from files, jobs that start only by request, and handlers of failures.
 mod hooks;
 /// Malformed and hostile requests, each with the answers that the RFCs permit.

@@ -82,6 +82,7 @@ fn it_has_the_fields_of_what_stands_in_fields() {
         ("continuous", &["restart"], keys(&schemas["Restart"]["properties"])),
         ("one-off", &["restart"], keys(&schemas["Backoff"]["properties"])),
         ("continuous", &["readiness"], keys(&schemas["Readiness"]["properties"])),
+        ("continuous", &["reload"], keys(&schemas["Reload"]["properties"])),
         ("continuous", &["liveness"], keys(&schemas["Liveness"]["properties"])),
         ("cron", &["limits"], strings(&common["limits"]["propertyNames"]["enum"])),
         ("cron", &["limits", "core"], keys(&schemas["Limit"]["anyOf"][1]["properties"])),

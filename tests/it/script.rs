@@ -9,7 +9,7 @@
 //! settings KEY=VALUE …          shutdown (seconds), jobs, memory (bytes), main; before all else
 //! create ID TYPE {JSON}         and `put`; the executable need not be given
 //! reload ID TYPE {JSON} / …     the config declares these jobs, or none; `preview` only says it
-//! kill | start | restart | run | remove ID
+//! kill | start | restart | run | reload-job | remove ID
 //! signal ID SIGNAL [group]
 //! shutdown [CODE]
 //! spawns ok | defer | fail CODE | held     the outcome of spawns from now on; held: none is polled
@@ -33,6 +33,8 @@
 //! answer RUN ROLE ok|fail TEXT  the attempt of a probe is answered: readiness or liveness
 //! notice RUN WHAT               ready, reloading, stopping, watchdog, trigger, newline, TIME more
 //! print RUN STREAM TEXT         it writes a text
+//! end RUN ROLE CODE|SIGNAL TEXT a command beside a run ends, and has written a text: readiness,
+//!                               liveness, reload or stop; `left:` before TEXT: others are left
 //! readyz                        whether k1s is ready
 //! told                          the events since the last time
 //! ```
@@ -59,8 +61,8 @@ use k1s::job::{
 };
 use k1s::schedule::Schedule;
 use k1s::supervisor::{
-    Action, Declared, EventKind, EventRead, Job, JobKey, Left, Milestone, Owner, ProbeKey, Put,
-    Refusal, RunKey, Settings, Supervisor, Target, Vitals,
+    Action, CommandRole, Declared, EventKind, EventRead, Job, JobKey, Left, Milestone, Owner,
+    ProbeKey, ProcessKey, Purpose, Put, Refusal, RunKey, Settings, Supervisor, Target, Vitals,
 };
 use k1s::time::{Mono, Now, Wall};
 
@@ -183,7 +185,8 @@ impl Stage {
         let words: Vec<&str> = rest.split(' ').collect();
         let now = self.now;
         match command {
-            "create" | "put" | "kill" | "start" | "restart" | "run" | "remove" | "signal" => {
+            "create" | "put" | "kill" | "start" | "restart" | "run" | "remove" | "reload-job"
+            | "signal" => {
                 self.request(command, rest, &words);
             }
             "reload" | "preview" => self.declare(command, rest),
@@ -211,6 +214,7 @@ impl Stage {
                 self.write(words[0], words[1], text.as_bytes());
             }
             "answer" => self.answer(rest),
+            "end" => self.end(rest),
             "notice" => {
                 let run = self.run(words[0]);
                 self.supervisor.handle_notice(run, notice(&words[1..]), now);
@@ -264,6 +268,7 @@ impl Stage {
             "start" => supervisor.start(id, now),
             "restart" => supervisor.restart(id, now),
             "run" => supervisor.run(id, now),
+            "reload-job" => supervisor.reload_job(id, now),
             "remove" => supervisor.remove(id, now),
             _ => {
                 let signal = Signal::from_name(words[1]).unwrap();
@@ -304,13 +309,13 @@ impl Stage {
             self.left.insert(name.to_owned());
         }
         let collected = self.collected.remove(name);
-        let run = collected.or_else(|| self.supervisor.handle_collected(pid));
-        let run = run.unwrap_or_else(|| panic!("{name} is not known"));
+        let known = collected.or_else(|| run_in(self.supervisor.handle_collected(pid)));
+        let run = known.unwrap_or_else(|| panic!("{name} is not known"));
         self.supervisor.handle_run_ended(run, status, left, self.now);
     }
 
     fn collect(&mut self, name: &str) {
-        let run = self.supervisor.handle_collected(self.processes[name]).unwrap();
+        let run = run_in(self.supervisor.handle_collected(self.processes[name])).unwrap();
         self.collected.insert(name.to_owned(), run);
     }
 
@@ -326,6 +331,26 @@ impl Stage {
         let text = words.get(3).copied().unwrap_or_default().to_owned();
         let answer = if words[2] == "ok" { Ok(text) } else { Err(text) };
         self.supervisor.handle_probe(key, answer, self.now);
+    }
+
+    fn end(&mut self, rest: &str) {
+        let words: Vec<&str> = rest.splitn(4, ' ').collect();
+        let pid = self.processes.remove(&format!("{} {}", words[0], words[1]));
+        let pid = pid.unwrap_or_else(|| panic!("{rest}: no such command"));
+        let status = match words[2].parse() {
+            Ok(code) => ExitStatus::Code(code),
+            Err(_) => ExitStatus::Signal(Signal::from_name(words[2]).unwrap()),
+        };
+        let text = words.get(3).copied().unwrap_or_default();
+        let (text, is_left) = match text.strip_prefix("left:") {
+            Some(text) => (text, true),
+            None => (text, false),
+        };
+        let Some(ProcessKey::Command(key)) = self.supervisor.handle_collected(pid) else {
+            panic!("{rest}: no command");
+        };
+        self.supervisor.handle_command_output(key, Stream::Stdout, text.as_bytes(), self.now);
+        self.supervisor.handle_command_ended(key, status, is_left, self.now);
     }
 
     fn run(&self, name: &str) -> RunKey {
@@ -434,7 +459,16 @@ impl Stage {
             return false;
         };
         self.ids.insert(launch.run.job, launch.job_id.clone());
-        let name = self.name(launch.run);
+        let mut name = self.name(launch.run);
+        if let Purpose::Command { role, main, .. } = &launch.purpose {
+            name += match role {
+                CommandRole::Probe(ProbeRole::Readiness) => " readiness",
+                CommandRole::Probe(ProbeRole::Liveness) => " liveness",
+                CommandRole::Reload => " reload",
+                CommandRole::Stop => " stop",
+            };
+            assert_eq!(self.supervisor.run_of(*main), Some(launch.run), "K1S_PID");
+        }
         let call = launch.call.as_ref().map_or_else(String::new, |call| {
             let values = call.variables().map(|(_, value)| value);
             format!(" for {}", values.join(" "))
@@ -611,6 +645,13 @@ fn appearance(job: &Job, now: Now) -> String {
         None => {}
     }
     text
+}
+
+fn run_in(key: Option<ProcessKey>) -> Option<RunKey> {
+    match key {
+        Some(ProcessKey::Run(run)) => Some(run),
+        Some(ProcessKey::Command(_)) | None => None,
+    }
 }
 
 fn role(name: &str) -> ProbeRole {

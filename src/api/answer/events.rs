@@ -180,6 +180,7 @@ fn name(kind: &EventKind) -> &'static str {
             Happened::Deferred { .. } => "deferred",
             Happened::Overdue { .. } => "killing",
             Happened::Unseen { .. } | Happened::ExitsAtOnce => "warning",
+            Happened::CommandFailed { .. } => "warning",
             Happened::Ready { .. } => "ready",
             Happened::Unready { .. } => "unready",
             Happened::Unhealthy { .. } => "unhealthy",
@@ -230,6 +231,7 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
         | Happened::Expired
         | Happened::Overdue { .. }
         | Happened::Unseen { .. }
+        | Happened::CommandFailed { .. }
         | Happened::Ready { .. }
         | Happened::Unready { .. }
         | Happened::Unhealthy { .. }
@@ -254,16 +256,7 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
             map.serialize_entry("delayMs", &delay)?;
             map.serialize_entry("inARow", streak)
         }
-        Happened::Skipped(reason) => {
-            let (reason, count) = match reason {
-                SkipReason::Forbidden => ("forbidden", 1),
-                SkipReason::QueueFull => ("queueFull", 1),
-                SkipReason::Missed(count) => ("missed", *count),
-                SkipReason::Blocked => ("blocked", 1),
-            };
-            map.serialize_entry("reason", reason)?;
-            map.serialize_entry("runs", &count)
-        }
+        Happened::Skipped(reason) => skip_entries(*reason, map),
         Happened::LogFile { path, what, .. } => {
             map.serialize_entry("file", path.as_ref())?;
             map.serialize_entry("error", &what.error())?;
@@ -282,6 +275,17 @@ fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::E
         }
         Happened::Finished(state) => map.serialize_entry("state", state.name()),
     }
+}
+
+fn skip_entries<M: SerializeMap>(reason: SkipReason, map: &mut M) -> Result<(), M::Error> {
+    let (reason, count) = match reason {
+        SkipReason::Forbidden => ("forbidden", 1),
+        SkipReason::QueueFull => ("queueFull", 1),
+        SkipReason::Missed(count) => ("missed", count),
+        SkipReason::Blocked => ("blocked", 1),
+    };
+    map.serialize_entry("reason", reason)?;
+    map.serialize_entry("runs", &count)
 }
 
 fn ending_entries<M: SerializeMap>(
@@ -317,6 +321,7 @@ fn request_name(request: Request) -> &'static str {
         Request::Start => "start",
         Request::Restart => "restart",
         Request::Run => "run",
+        Request::Reload => "reload",
         Request::Signal(_) => "signal",
         Request::Kill => "kill",
         Request::Remove => "remove",

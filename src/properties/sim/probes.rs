@@ -34,6 +34,16 @@ pub(super) struct Patience {
     start: Option<u64>,
 }
 
+impl Signs {
+    /// An attempt of its liveness has succeeded, or may count as failed.
+    pub(super) fn note_attempt(&mut self, is_good: bool) {
+        match is_good {
+            true => (self.failures, self.most_failures) = (0, 0),
+            false => self.most_failures += 1,
+        }
+    }
+}
+
 impl Patience {
     pub(super) fn learn(&mut self, spec: &JobSpec) {
         let least = |old: Option<u64>, new: Option<u64>| [old, new].into_iter().flatten().min();
@@ -62,10 +72,13 @@ impl Sim {
         self.tally.count("attempt");
         let before = self.probes.0.insert(key.run, key);
         assert_eq!(before, None, "two attempts at once: {key:?}");
-        assert!(self.has_leader(key.run), "{key:?} asks about nobody");
+        // It may have ended since this was asked for, and then the attempt is given up at once.
+        let has_ended = self.runs[&key.run].is_over || self.is_draining(key.run);
+        assert!(self.has_leader(key.run) || has_ended, "{key:?} asks about nobody");
         let job = self.supervisor.job_of(key.run.job).expect("one that is there");
         let probe = job.spec().probe(key.role).expect("a probe");
         assert_eq!(&probe.check, check);
+        assert!(!self.has_probe_command(key.run), "{key:?} beside a command");
         if self.rng.percent(60) {
             self.answer(key);
         }
@@ -78,6 +91,11 @@ impl Sim {
         assert!(before.is_none_or(|before| before == key), "{before:?} is asked, not {key:?}");
         self.runs.get_mut(&key.run).unwrap().signs.most_failures +=
             u32::from(key.role == ProbeRole::Liveness);
+    }
+
+    /// Whether an attempt is to be answered.
+    pub(super) fn asks(&self, run: RunKey) -> bool {
+        self.probes.0.contains_key(&run)
     }
 
     /// An attempt is answered, or a run says something.
@@ -164,6 +182,10 @@ impl Sim {
         assert!(!is_ready || !jobs.any(|job| is_waiting(job) && job.pid().is_some()));
     }
 
+    fn is_draining(&self, run: RunKey) -> bool {
+        self.draining.iter().any(|(draining, ..)| *draining == run)
+    }
+
     fn has_leader(&self, run: RunKey) -> bool {
         self.leaders.iter().any(|pid| self.world.get(pid.0).run == run)
     }
@@ -184,7 +206,8 @@ fn something(rng: &mut Rng) -> Notice {
 /// A random probe, or none.
 pub(super) fn random(role: ProbeRole, rng: &mut Rng) -> Option<String> {
     let name = if role == ProbeRole::Readiness { "readiness" } else { "liveness" };
-    let kind = match (rng.below(8), role) {
+    let kind = match (rng.below(10), role) {
+        (8 | 9, _) => r#""exec":["probe"]"#,
         (0, _) => r#""http":{"url":"http://localhost:1/"}"#,
         (1, _) => r#""tcp":{"address":"127.0.0.1:1"}"#,
         (2, ProbeRole::Readiness) => return Some(format!(r#""{name}":{{"log":"{SIGN}"}}"#)),

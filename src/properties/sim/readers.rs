@@ -454,6 +454,7 @@ fn name_of(what: &Happened) -> &'static str {
         Happened::Deferred { .. } => "deferred",
         Happened::Overdue { .. } => "killing",
         Happened::Unseen { .. } | Happened::ExitsAtOnce => "warning",
+        Happened::CommandFailed { .. } => "warning",
         Happened::Ready { .. } => "ready",
         Happened::Unready { .. } => "unready",
         Happened::Unhealthy { .. } => "unhealthy",

@@ -71,8 +71,9 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
     let mut fields = vec![
         format!(r#""type":"{kind}","executable":"x","arguments":["{}"]"#, rng.below(2)),
         format!(
-            r#""stop":{{"signal":"SIGTERM","timeoutSeconds":{}}}"#,
-            rng.pick(&["0", "0.1", "2", "10"])
+            r#""stop":{{"signal":"SIGTERM","timeoutSeconds":{}{}}}"#,
+            rng.pick(&["0", "0.1", "2", "10"]),
+            rng.pick(&["", "", "", r#","exec":["stop"]"#])
         ),
         format!(
             r#""output":{{"limitBytes":{},"historyLimit":{}}}"#,
@@ -126,6 +127,9 @@ fn depends_on(kind: &str, rng: &mut Rng) -> String {
 }
 
 fn continuous(fields: &mut Vec<String>, rng: &mut Rng) {
+    if rng.percent(30) {
+        fields.push(r#""reload":{"exec":["reload"]}"#.to_owned());
+    }
     fields.push(format!(r#""restartOnFailure":{}"#, rng.percent(80)));
     let mut restart = vec![format!(
         r#""initialDelayMs":{},"maxDelayMs":{},"resetAfterMs":{}"#,

@@ -19,6 +19,7 @@ pub(super) struct World {
     pub(super) reused_pids: u64,
 }
 
+#[derive(Clone, Copy)]
 pub(super) struct Process {
     pub(super) run: RunKey,
     /// Whether it still carries the mark of its run.
@@ -32,6 +33,9 @@ pub(super) struct Process {
     is_stubborn: bool,
     /// How long it takes SIGKILL to work: uninterruptible sleep.
     lag: u64,
+    /// It is the first process of a command beside a run, or was forked by it.
+    is_command: bool,
+    is_of_command: bool,
     /// It has ended and is to be reaped.
     is_zombie: bool,
     /// When k1s first asked it to end.
@@ -63,6 +67,8 @@ impl World {
             status,
             is_stubborn: rng.percent(20),
             lag: rng.pick(&[0, 0, 0, 0, 0, 20, 3_000, 30_000]),
+            is_command: false,
+            is_of_command: false,
             is_zombie: false,
             asked_at: None,
             killed_at: None,
@@ -72,6 +78,38 @@ impl World {
             for _ in 0..1 + rng.below(3) {
                 self.fork(leader, now, rng);
             }
+        }
+        Pid(leader)
+    }
+
+    /// Starts a command beside a run.
+    pub(super) fn spawn_command(&mut self, run: RunKey, now: u64, rng: &mut Rng) -> Pid {
+        let leader = self.free_pid();
+        let life = match rng.below(10) {
+            0..=6 => Some(rng.below(100)),
+            7..=8 => Some(rng.below(20_000)),
+            _ => None,
+        };
+        let process = Process {
+            run,
+            is_tagged: true,
+            group: leader,
+            parent: None,
+            ends_at: life.map(|life| now + life),
+            status: ExitStatus::Code(u8::from(rng.percent(30))),
+            is_stubborn: true,
+            lag: rng.pick(&[0, 0, 0, 20, 3_000]),
+            is_command: true,
+            is_of_command: true,
+            is_zombie: false,
+            asked_at: None,
+            killed_at: None,
+        };
+        let child = Process { parent: Some(leader), is_command: false, ends_at: None, ..process };
+        self.processes.insert(leader, process);
+        if rng.percent(20) {
+            let pid = self.free_pid();
+            self.processes.insert(pid, child);
         }
         Pid(leader)
     }
@@ -93,6 +131,8 @@ impl World {
             status: ExitStatus::Code(0),
             is_stubborn: rng.percent(40),
             lag: rng.pick(&[0, 0, 0, 20, 3_000]),
+            is_command: false,
+            is_of_command: false,
             is_zombie: false,
             asked_at: None,
             killed_at: None,
@@ -122,15 +162,17 @@ impl World {
     /// as gone when another process has that pid, because the kernel does not use the id of a
     /// group.
     pub(super) fn members(&self, target: &Target, leaders: &BTreeSet<Pid>) -> Vec<i32> {
-        let is_own =
-            |leader: i32| leaders.contains(&Pid(leader)) || !self.processes.contains_key(&leader);
+        let is_own = |leader: i32| {
+            let process = self.processes.get(&leader);
+            leaders.contains(&Pid(leader)) || process.is_none_or(|process| process.is_command)
+        };
         let is_meant = |pid: i32, process: &Process| match target {
             Target::Process(Pid(p)) => pid == *p,
             Target::Group(Pid(group)) => is_own(*group) && process.group == *group,
             Target::Tree { leader, owner } => {
                 leader.is_some_and(|Pid(leader)| {
                     is_own(leader) && (process.group == leader || self.descends(process, leader))
-                }) || (process.is_tagged && owner.covers(process.run))
+                }) || (process.is_tagged && !process.is_command && owner.covers(process.run))
             }
         };
         self.living().filter(|(pid, p)| is_meant(*pid, p)).map(|(pid, _)| pid).collect()
@@ -214,6 +256,13 @@ impl World {
         self.reused_pids += u64::from(pid <= self.highest_pid);
         self.highest_pid = self.highest_pid.max(pid);
         pid
+    }
+}
+
+impl Process {
+    /// Whether it is in the group of a command, which may be cut short at any time.
+    pub(super) fn is_beside(&self, target: &Target) -> bool {
+        self.is_of_command && *target == Target::Group(Pid(self.group))
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Job, Phase, Then};
 use crate::job::Trigger;
 use crate::job::spec::Kind;
 use crate::supervisor::run::RunState;
-use crate::supervisor::{Core, Happened, RunKey, SkipReason};
+use crate::supervisor::{Core, Happened, ProcessKey, RunKey, SkipReason};
 use crate::time::Now;
 
 impl Job {
@@ -116,7 +116,7 @@ impl Job {
         let Some(index) = self.index(run) else { return };
         let Some(queued) = self.runs.get(index).filter(|run| run.is_queued()) else { return };
         if core.dependencies.hold(&self.spec.depends_on) {
-            return core.starts.push_back(run);
+            return core.starts.push_back(ProcessKey::Run(run));
         }
         let trigger = queued.trigger;
         self.cancel_run(index, core);

@@ -4,7 +4,8 @@
 use super::Job;
 use crate::job::Stream;
 use crate::job::notice::Notice;
-use crate::supervisor::health::{Finding, Health, Verdict};
+use crate::job::spec::ProbeRole;
+use crate::supervisor::health::{Answer, Finding, Health, Verdict};
 use crate::supervisor::run::{Leader, RunState};
 use crate::supervisor::{Core, Happened, Owner, ProbeKey, RunKey};
 use crate::time::Now;
@@ -46,9 +47,23 @@ impl Job {
         core: &mut Core,
         now: Now,
     ) {
-        self.examine(key.run, core, now, |health, core| {
-            health.handle_answer(key.role, answer, core, now)
-        });
+        let answer = match answer {
+            Ok(message) => Answer::Good(message),
+            Err(message) => Answer::Bad(message),
+        };
+        self.conclude_attempt(key.run, key.role, answer, core, now);
+    }
+
+    /// An attempt has been answered. That of a command is over.
+    pub(super) fn conclude_attempt(
+        &mut self,
+        run: RunKey,
+        role: ProbeRole,
+        answer: Answer,
+        core: &mut Core,
+        now: Now,
+    ) {
+        self.examine(run, core, now, |health, core| health.handle_answer(role, answer, core, now));
     }
 
     pub(in crate::supervisor) fn handle_probe_deferred(

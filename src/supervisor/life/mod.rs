@@ -25,9 +25,11 @@
 //! - `depend.rs`: how it waits for what it depends on.
 //! - `cron.rs`: which scheduled run is next, and whether it may start.
 //! - `stop.rs`: how all of its processes are stopped.
+//! - `command.rs`: what follows from the end of a command beside a run; reloads.
 //! - `health.rs`: what follows from what is found out about the health of its runs.
 //! - `results.rs`: what is kept of runs that have ended.
 
+mod command;
 mod cron;
 mod depend;
 mod handler;
@@ -50,7 +52,7 @@ use super::health::LastProbe;
 use super::memory::OutputMemory;
 use super::remembered::{Outcome, Stage};
 use super::run::{End, Run, RunState};
-use super::{Core, Counts, EventKind, Happened, JobKey, Launch, Origin, RunKey, Timer};
+use super::{Core, Counts, EventKind, Happened, JobKey, Launch, Origin, Purpose, RunKey, Timer};
 use crate::job::spec::{Critical, Kind};
 use crate::job::{Ending, JobId, JobSpec, LogEnd, Trigger};
 use crate::time::{Mono, Now, Wall};
@@ -234,6 +236,7 @@ impl Job {
         let run = self.runs.iter().find(|r| r.key == run)?;
         matches!(run.state, RunState::Queued).then(|| Launch {
             run: run.key,
+            purpose: Purpose::Run,
             job_id: self.id.clone(),
             spec: run.spec.clone(),
             call: run.call.clone(),

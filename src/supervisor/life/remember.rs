@@ -90,7 +90,7 @@ impl Job {
         match &run.state {
             RunState::Queued | RunState::Deferred { .. } => Stage::Begins(run.trigger),
             RunState::Running { .. } | RunState::Stopping { .. } => Stage::Runs,
-            RunState::Clearing { end, .. } => match self.next(*end) {
+            RunState::Clearing { end, .. } | RunState::Closing { end } => match self.next(*end) {
                 Next::Restart => Stage::Begins(self.restart_trigger()),
                 Next::End(outcome) => Stage::Ended(outcome, now.mono),
             },

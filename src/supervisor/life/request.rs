@@ -18,6 +18,16 @@ impl Job {
             Request::Run => self.may_run_by_hand(),
             Request::Signal(_) if self.pid().is_none() => Err(Refusal::NotRunning),
             Request::Signal(_) => Ok(()),
+            Request::Reload => self.may_reload(),
+        }
+    }
+
+    fn may_reload(&self) -> Result<(), Refusal> {
+        let is_there = self.runs.iter().any(|run| run.is_running() && run.pid().is_some());
+        match self.spec.kind {
+            Kind::OneOff { .. } | Kind::Cron(_) => Err(Refusal::NotReloadable),
+            Kind::Continuous { .. } if is_there => Ok(()),
+            Kind::Continuous { .. } => Err(Refusal::NotRunning),
         }
     }
 

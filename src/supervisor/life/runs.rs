@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::Job;
 use crate::job::spec::{Kind, StopScope};
 use crate::job::{ExitStatus, Pid, Reason, RunEnd, SpawnFailure, Stream, Trigger};
-use crate::supervisor::run::{Kill, Leader, Run, RunState, Survey};
-use crate::supervisor::{Core, Happened, Left, Owner, RunKey, Target};
+use crate::supervisor::run::{End, Kill, Leader, Run, RunState, Survey};
+use crate::supervisor::{Core, Happened, Left, Owner, ProcessKey, RunKey, Target};
 use crate::time::Now;
 
 impl Job {
@@ -23,7 +23,7 @@ impl Job {
         let mut run = Run::new(key, trigger, self.spec.clone(), self.log_end.place(), now);
         run.call = self.call.clone();
         self.runs.push(run);
-        core.starts.push_back(key);
+        core.starts.push_back(ProcessKey::Run(key));
         core.live_runs += 1;
     }
 
@@ -104,6 +104,7 @@ impl Job {
         if let Some(run) = self.run_mut(run) {
             run.leader = Leader::Collected;
             run.end_health(core);
+            core.cut_commands_short(run.key);
         }
     }
 
@@ -134,7 +135,10 @@ impl Job {
                     run.ask_to_end(&target, core);
                     run.clear(end, target, kill, core, now);
                 } else {
-                    if spec.stop.scope == StopScope::Process && matches!(kill, Kill::At(_)) {
+                    // Until now, only the first process was asked.
+                    let is_one = spec.stop.scope == StopScope::Process;
+                    let is_rest_unasked = is_one || spec.stop.exec.is_some();
+                    if is_rest_unasked && matches!(kill, Kill::At(_)) {
                         run.ask_to_end(&target, core);
                     }
                     run.clear(end, target, kill, core, now);
@@ -142,8 +146,7 @@ impl Job {
                 }
             }
             (None, _) | (_, None) => {
-                self.drop_run(index, core);
-                self.follow(end, core, now);
+                self.conclude_run(index, end, core, now);
             }
         }
     }
@@ -188,8 +191,7 @@ impl Job {
                 self.may_have_unseen_leftovers = true;
                 self.tell(Happened::Unseen { run: number }, core, now);
             }
-            self.drop_run(index, core);
-            self.follow(end, core, now);
+            self.conclude_run(index, end, core, now);
         }
     }
 
@@ -207,11 +209,10 @@ impl Job {
             RunState::Clearing { target: Target::Tree { leader, .. }, .. } => *leader = None,
             RunState::Clearing { end, target: Target::Process(_) | Target::Group(_), .. } => {
                 let end = *end;
-                self.drop_run(index, core);
-                self.follow(end, core, now);
+                self.conclude_run(index, end, core, now);
             }
             RunState::Running { .. } | RunState::Stopping { .. } => run.forget_group(),
-            RunState::Queued | RunState::Deferred { .. } => {}
+            RunState::Queued | RunState::Deferred { .. } | RunState::Closing { .. } => {}
         }
     }
 
@@ -281,6 +282,21 @@ impl Job {
         }
     }
 
+    /// Nothing is left of a run, but perhaps of commands beside it.
+    pub(super) fn conclude_run(&mut self, index: usize, end: End, core: &mut Core, now: Now) {
+        let Some(run) = self.runs.get_mut(index) else { return };
+        if core.has_commands(run.key) {
+            return run.enter(RunState::Closing { end }, core, now);
+        }
+        if std::mem::take(&mut run.has_remains) {
+            let target = Target::Tree { leader: None, owner: Owner::Run(run.key) };
+            run.clear(end, target, Kill::Unasked, core, now);
+            return run.survey(core);
+        }
+        self.drop_run(index, core);
+        self.follow(end, core, now);
+    }
+
     /// Drops a run that is over.
     pub(super) fn drop_run(&mut self, index: usize, core: &mut Core) {
         let mut run = self.runs.remove(index);
@@ -312,7 +328,10 @@ fn what_is_left(
             let group = run.named_leader().filter(|_| group_is_alive);
             Some((reason, group.map(|leader| (Target::Group(leader), kill))))
         }
-        RunState::Queued | RunState::Deferred { .. } | RunState::Clearing { .. } => None,
+        RunState::Queued
+        | RunState::Deferred { .. }
+        | RunState::Clearing { .. }
+        | RunState::Closing { .. } => None,
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::{Job, Outcome, Phase, Then};
 use crate::job::{Reason, Trigger};
 use crate::supervisor::run::{End, Kill, Run, RunState};
-use crate::supervisor::{Core, Owner, RunKey, Target};
+use crate::supervisor::{Core, Owner, ProcessKey, RunKey, Target};
 use crate::time::Now;
 
 impl Job {
@@ -105,7 +105,8 @@ impl Job {
             self.last_run -= 1;
             // Otherwise the next run with this number would take its place in the queue.
             if matches!(run.state, RunState::Queued)
-                && let Some(place) = core.starts.iter().rposition(|start| *start == run.key)
+                && let Some(place) =
+                    core.starts.iter().rposition(|start| *start == ProcessKey::Run(run.key))
             {
                 core.starts.remove(place);
             }
