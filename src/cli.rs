@@ -5,6 +5,7 @@
 //! k1s check -c FILE [--against URL]                            Check
 //! k1s init [-c FILE] [--] CMD [ARG…]                           Init
 //! k1s schedule EXPR [--tz ZONE] [--after RFC3339] [-n N]       Schedule
+//! k1s explain [NAME]                                           Explain
 //! k1s [--url URL] [--token-file FILE] [--json] ps …            Client: see `client`
 //! k1s --version                                                Version
 //! k1s [COMMAND] --help                                         Help
@@ -26,6 +27,7 @@ use crate::calendar::{format_rfc3339_seconds, parse_rfc3339};
 use crate::client::{self, Options};
 use crate::config;
 use crate::daemon::{self, Clock, Daemon, Role, Startup};
+use crate::explain::explain;
 use crate::schedule::{CronSchedule, ScheduleError};
 
 /// What the command line asks for.
@@ -52,6 +54,11 @@ pub enum Invocation {
     },
     /// Print the next times of a schedule.
     Schedule(ScheduleQuery),
+    /// Say what a name means.
+    Explain {
+        /// A field, a key or a route; `None`: all of them.
+        name: Option<String>,
+    },
     /// Ask a running k1s.
     Client(client::Command, Options),
     /// Print `VERSION`.
@@ -67,6 +74,7 @@ impl Invocation {
             Invocation::Run { .. } | Invocation::Init { .. } => true,
             Invocation::Check { .. }
             | Invocation::Schedule(_)
+            | Invocation::Explain { .. }
             | Invocation::Client(..)
             | Invocation::Version
             | Invocation::Help(_) => false,
@@ -102,6 +110,7 @@ pub fn main() -> ExitCode {
             supervise(config.as_deref(), Some(command), &startup)
         }
         Ok(Invocation::Schedule(query)) => schedule(&query),
+        Ok(Invocation::Explain { name }) => explained(name.as_deref()),
         Ok(Invocation::Client(command, options)) => Ok(ask(&command, &options)),
         Ok(Invocation::Version) => show(&format!("{VERSION}\n")),
         Ok(Invocation::Help(text)) => show(&text),
@@ -197,6 +206,10 @@ fn schedule(query: &ScheduleQuery) -> Result<ExitCode, String> {
         return never("there is no such time before the end of the calendar, the year 9999");
     }
     shown(print_lines(times))
+}
+
+fn explained(name: Option<&str>) -> Result<ExitCode, String> {
+    show(&explain(name)?)
 }
 
 /// Does what a command of the client says.
@@ -332,6 +345,7 @@ enum Subcommand {
     Check(Check),
     Init(Init),
     Schedule(Schedule),
+    Explain(Explain),
     Ps(client::Ps),
     Show(client::Show),
     Start(client::Start),
@@ -346,6 +360,7 @@ enum Subcommand {
     Exec(client::Exec),
     Apply(client::Apply),
     Set(client::Set),
+    Reload(client::Reload),
     Top(client::Top),
     Completions(client::Completions),
 }
@@ -410,6 +425,20 @@ struct Schedule {
     count: NonZeroU32,
 }
 
+/// Say what a field of a job, a key of the config or a route means.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "explain",
+    help_triggers("-h", "--help", "help"),
+    example = "k1s explain concurrencyPolicy\nk1s explain http.port\nk1s explain GET /events"
+)]
+struct Explain {
+    /// its name; without one, all names are listed
+    #[argh(positional, arg_name = "NAME")]
+    name: Vec<String>,
+}
+
 impl TopLevel {
     fn invocation(self) -> Result<Invocation, String> {
         if self.version {
@@ -425,6 +454,10 @@ impl TopLevel {
             Some(Subcommand::Init(init)) => init.invocation(self.config),
             Some(Subcommand::Schedule(_)) if has_config => Err(usage("schedule reads no config")),
             Some(Subcommand::Schedule(query)) => Ok(query.invocation()),
+            Some(Subcommand::Explain(_)) if has_config => Err(usage("explain reads no config")),
+            Some(Subcommand::Explain(it)) => {
+                Ok(Invocation::Explain { name: (!it.name.is_empty()).then(|| it.name.join(" ")) })
+            }
             Some(Subcommand::Ps(it)) => ask(client::Command::Ps(it)),
             Some(Subcommand::Show(it)) => ask(client::Command::Show(it)),
             Some(Subcommand::Start(it)) => ask(client::Command::Start(it)),
@@ -439,6 +472,7 @@ impl TopLevel {
             Some(Subcommand::Exec(it)) => ask(client::Command::Exec(it)),
             Some(Subcommand::Apply(it)) => ask(client::Command::Apply(it)),
             Some(Subcommand::Set(it)) => ask(client::Command::Set(it)),
+            Some(Subcommand::Reload(it)) => ask(client::Command::Reload(it)),
             Some(Subcommand::Top(it)) => ask(client::Command::Top(it)),
             Some(Subcommand::Completions(it)) => ask(client::Command::Completions(it)),
         }?;
@@ -502,7 +536,7 @@ fn usage(message: &str) -> String {
 }
 
 /// The commands that are not the client's.
-const OWN_COMMANDS: [&str; 3] = ["check", "init", "schedule"];
+const OWN_COMMANDS: [&str; 4] = ["check", "explain", "init", "schedule"];
 
 const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
 

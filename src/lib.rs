@@ -26,7 +26,8 @@
 //!           │       ├──▶ state ─▶ ┘     └──▶ timer                    its right, never back;
 //!           │       ├──▶ os ─▶ job                                    all may use time, and
 //!           ├───────┴──▶ config ─▶ job, http's limits                 calendar to read or write
-//!           └──▶ client ─▶ os, config                                 times
+//!           ├──▶ explain ─▶ api                                       times
+//!           └──▶ client ─▶ os, config, job
 //! ```
 //!
 //! Pure, and read first:
@@ -52,6 +53,7 @@
 //! - [`os`]: spawning, reaping, signals, limits, k1s's own output. The only room with `unsafe`.
 //! - [`daemon`]: the poll loop: waits, reads, feeds, drains, acts.
 //! - [`client`]: commands that ask a running k1s over its API, for people and scripts.
+//! - [`explain`]: what fields, keys and routes mean, from the README's tables.
 //! - [`cli`]: the command line → what is done, and the exit code.
 //!
 //! And only for tests and fuzzing: `properties`, which hold for any bytes. The feature of that name
@@ -103,7 +105,8 @@
 //! # Where a new thing goes
 //!
 //! - A field of a job: `job/spec.rs`, the table in `job/parse.rs`, `job/write.rs`, the code that
-//!   uses it, `api/openapi.json`, the README's table (tests compare them).
+//!   uses it, `api/openapi.json`, the README's table, an example in `explain.rs` (tests compare
+//!   them).
 //! - A route: [`api::ROUTES`], a handler next to it, `api/openapi.json`, the README's table.
 //! - The page for people: `ui/index.html`; then `K1S_PAGE_UPDATE=1 cargo test --test it -- page::`
 //!   compresses it, and `.ci/page` looks at it in a browser.
@@ -145,6 +148,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod explain;
 pub mod http;
 pub mod job;
 pub mod os;

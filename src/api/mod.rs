@@ -735,7 +735,8 @@ const MILESTONES: [(&str, Milestone); 3] =
     [("ended", Milestone::Ended), ("ready", Milestone::Ready), ("succeeded", Milestone::Succeeded)];
 
 /// The description of the API for programs. A test compares it with the routes and their answers.
-const OPENAPI: &str = include_str!("openapi.json");
+/// The description of the API, in OpenAPI 3.1.
+pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// What a request costs, in the time that it takes to send so many bytes: 3 ns each.
 const HEAD_EFFORT: usize = 1024;

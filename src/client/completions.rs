@@ -131,16 +131,18 @@ fn starting(mut words: Vec<String>, begun: &str) -> Vec<String> {
 }
 
 /// The commands of k1s, their options, and what comes after those.
-const COMMANDS: [(&str, &[&str], Words); 20] = [
+const COMMANDS: [(&str, &[&str], Words); 22] = [
     ("apply", &["-f", "--file", "--dry-run"], Words::Other),
     ("check", &["-c", "--config"], Words::Other),
     ("completions", &[], Words::One(&["bash", "zsh", "fish"])),
     ("events", &[], Words::Ids),
     ("exec", &["--name", "--rm", "-e", "--env", "-d", "--detach"], Words::Other),
+    ("explain", &[], Words::Other),
     ("init", &["-c", "--config"], Words::Other),
     ("kill", VERB, Words::Ids),
     ("logs", &["-f", "--follow", "-n", "--lines", "--run", "--stream"], Words::Ids),
     ("ps", &["-l", "--label", "-w", "--watch"], Words::Ids),
+    ("reload", &["--dry-run", "-l", "--label"], Words::Ids),
     ("restart", VERB, Words::Ids),
     ("rm", VERB, Words::Ids),
     ("run", VERB, Words::Ids),
@@ -235,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_may_stand_there_depends_on_what_stands_before() {
-        check("re", &["restart"]);
+        check("re", &["reload", "restart"]);
         check("--ur", &["--url"]);
         check("--url http://x sho", &["show"]);
         check("show w", &["web", "worker:0"]);

@@ -22,6 +22,7 @@ mod job;
 mod logs;
 mod place;
 mod ps;
+mod reload;
 mod screen;
 mod session;
 mod set;
@@ -45,6 +46,7 @@ pub use exec::Exec;
 pub use http::{Answer, Body, Client, Place, Request};
 pub use logs::Logs;
 pub use ps::Ps;
+pub use reload::Reload;
 use session::Session;
 pub use set::Set;
 pub use show::Show;
@@ -83,6 +85,8 @@ pub enum Command {
     Apply(Apply),
     /// `k1s set`
     Set(Set),
+    /// `k1s reload`
+    Reload(Reload),
     /// `k1s top`
     Top(Top),
     /// `k1s completions`
@@ -162,6 +166,7 @@ pub fn run(command: &Command, options: &Options) -> (ExitCode, Option<String>) {
         Command::Exec(exec) => exec.run(&session),
         Command::Apply(apply) => apply.run(&session),
         Command::Set(set) => set.run(&session),
+        Command::Reload(reload) => reload.run(&session),
         Command::Top(top) => top.run(&session),
         Command::Completions(completions) => completions.run(&session),
     });

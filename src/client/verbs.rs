@@ -1,4 +1,4 @@
-//! The verbs: `k1s start`, `kill`, `restart`, `run`, `reload`, `signal`, `rm`, for some jobs.
+//! The verbs: `k1s start`, `kill`, `restart`, `run`, `signal`, `rm`, for some jobs.
 //!
 //! ```text
 //!   ids, or those with a label ─▶ one request each ─▶ --wait: until it is done
@@ -32,10 +32,10 @@ enum Verb {
 
 /// Which jobs, and whether to wait: the same for all verbs.
 #[derive(Clone, Copy, Debug)]
-struct Jobs<'a> {
-    ids: &'a [String],
-    label: Option<&'a str>,
-    waits: bool,
+pub(super) struct Jobs<'a> {
+    pub(super) ids: &'a [String],
+    pub(super) label: Option<&'a str>,
+    pub(super) waits: bool,
 }
 
 /// Declares the command of a verb: they differ in their name alone.
@@ -192,7 +192,7 @@ fn see_removal(_: &Session, _: &str, events: &mut Reader<'_>) -> Result<(), Fail
 
 impl Jobs<'_> {
     /// Does something for each job. The last failure is returned, those before it are printed.
-    fn each(
+    pub(super) fn each(
         self,
         session: &Session,
         mut act: impl FnMut(&str) -> Result<(), Failure>,
@@ -226,7 +226,7 @@ impl Jobs<'_> {
 }
 
 /// Asks, and prints what k1s says.
-fn say(session: &Session, id: &str, request: &Request<'_>) -> Result<(), Failure> {
+pub(super) fn say(session: &Session, id: &str, request: &Request<'_>) -> Result<(), Failure> {
     let answer = session.ask(id, request)?;
     let body = session.read(answer)?;
     if session.json {

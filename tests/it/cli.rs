@@ -502,3 +502,20 @@ fn captured_output_has_one_budget() {
         "and it says so"
     );
 }
+
+#[test]
+fn explain_says_what_names_mean() {
+    let explain = |words: &[&str]| {
+        let start = K1s::with().bare().argument("explain");
+        words.iter().fold(start, |start, word| start.argument(*word)).run()
+    };
+    let finished = explain(&["concurrencyPolicy"]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let begin = "concurrencyPolicy: a field of jobs (cron)\n  type: \"forbid\", \"queue\", ";
+    assert!(finished.stdout.starts_with(begin), "{finished:?}");
+    assert!(explain(&["GET", "/events"]).stdout.starts_with("GET /events\n  200, "));
+    assert!(explain(&[]).stdout.contains("\nKeys of the config:\n  http.host\n"));
+    let finished = explain(&["policy"]);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(finished.stderr.contains("did you mean concurrencyPolicy?"), "{finished:?}");
+}

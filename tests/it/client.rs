@@ -794,7 +794,9 @@ fn completions_know_all_commands_and_options() {
         .collect();
     assert!(commands.len() > 15, "{help}");
     let known = words(&[""]);
+    let readme = include_str!("../../README.md");
     for command in commands {
+        assert!(readme.contains(&format!("`k1s {command}")), "{command} is not in README.md");
         assert!(known.lines().any(|word| word == command), "{command} is not completed");
         let help = k1s.told(&[command, "--help"]);
         let options = words(&[command, "-"]);
@@ -807,4 +809,28 @@ fn completions_know_all_commands_and_options() {
         }
     }
     check_refused(&k1s.client(&["completions", "tcsh"]), 2, "\"tcsh\" must be bash, zsh or fish");
+}
+
+#[test]
+fn reload_says_what_was_done() {
+    let job = |id: &str, seconds: u32| {
+        format!(
+            "[job.{id}]\ntype = \"continuous\"\nexecutable = \"sleep\"\narguments = [\"{seconds}\"]\n"
+        )
+    };
+    let before = [job("a", 1000), job("b", 1000), job("c", 1000)].concat();
+    let k1s = K1s::with().config(&before).start();
+    let config = k1s.dir().join("k1s.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let after = [job("a", 1000), job("b", 2000), job("d", 1000)].concat();
+    fs::write(&config, text.replace(&before, &after)).unwrap();
+    let done = "d: added\nc: removed\nb: replaced\n1 unchanged";
+    assert_eq!(k1s.told(&["reload", "--dry-run"]), format!("{done} (dry run)\n"));
+    assert_eq!(k1s.told(&["reload"]), format!("{done}\n"));
+    assert_eq!(k1s.get("/job/c").status, 404);
+    let said: Value = serde_json::from_str(&k1s.told(&["reload", "--json"])).unwrap();
+    assert_eq!(said["unchanged"], 3);
+    fs::write(&config, "x").unwrap();
+    check_refused(&k1s.client(&["reload"]), 1, "k1s.toml:1:");
+    check_refused(&k1s.client(&["reload", "--dry-run", "a"]), 2, "--dry-run is for the config");
 }

@@ -192,7 +192,9 @@ impl Step {
     /// Whether the command can be repeated.
     fn only_looks(&self) -> bool {
         let words = self.command.split(' ');
-        self.command.starts_with("curl ") && !words.clone().any(|word| word == "-d" || word == "-X")
+        let changes = |word: &str| word == "-d" || word == "-X";
+        let is_look = ["curl ", "k1s ps", "k1s logs"].iter().any(|it| self.command.starts_with(it));
+        is_look && !words.clone().any(changes)
     }
 }
 

@@ -740,7 +740,8 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 /// Which rooms each room may know; all may know `time`, and `lib` lists them.
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["daemon", "client", "config", "schedule", "calendar"]),
+    ("cli", &["daemon", "client", "explain", "config", "schedule", "calendar"]),
+    ("explain", &["api"]),
     ("daemon", &["api", "state", "os", "config", "supervisor", "http", "job", "timer", "calendar"]),
     ("client", &["os", "config", "job", "schedule", "calendar"]),
     ("api", &["supervisor", "http", "job", "calendar"]),
@@ -774,7 +775,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("memchr", &["job"]),
     ("mio", &["daemon"]),
     ("nix", &["os"]),
-    ("serde_json", &["api", "client", "properties"]),
+    ("serde_json", &["api", "client", "explain", "properties"]),
     ("signal_hook", &["os"]),
     ("signal_hook_mio", &["os"]),
     ("toml", &["config"]),
