@@ -213,7 +213,7 @@ compdef _k1s k1s
 
 const FISH: &str = r#"function __k1s_words
     set -l typed (commandline -opc)
-    set -l found (k1s completions words -- $typed[2..-1] (commandline -ct | string collect --allow-empty) 2>/dev/null)
+    set -l found (k1s completions words -- $typed[2..-1] (commandline -ct) 2>/dev/null)
     if test (count $found) -gt 0
         printf '%s\n' $found
     else

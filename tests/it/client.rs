@@ -777,7 +777,7 @@ fn zsh_completes_commands_and_ids() {
 #[test]
 fn fish_completes_commands_and_ids() {
     check_completions("fish", |line| {
-        format!("k1s completions fish | source; complete -C '{line}' | string split -f 1 \\t")
+        format!("k1s completions fish | source; complete -C '{line}' | cut -f 1")
     });
 }
 
