@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use serde::Deserialize;
 
 use super::session::{Session, print};
 use super::{Failure, Options};
@@ -64,10 +63,6 @@ impl Completions {
 
     /// The ids of all jobs; none if k1s does not tell.
     fn ids(&self, session: &Session) -> Vec<String> {
-        #[derive(Deserialize)]
-        struct Known {
-            id: String,
-        }
         let value = |option: &str| {
             let at = self.words.iter().position(|word| word == option)?;
             self.words.get(at + 1).cloned()
@@ -75,8 +70,7 @@ impl Completions {
         let (url, token_file) = (value("--url"), value("--token-file").map(PathBuf::from));
         let typed = Session::begin(&Options { url, token_file, json: false });
         let session = typed.unwrap_or_else(|_| session.clone());
-        let jobs = session.get_as::<Vec<Known>>("", "/?output=false&results=0");
-        jobs.map_or_else(|_| Vec::new(), |jobs| jobs.into_iter().map(|job| job.id).collect())
+        session.ids().unwrap_or_default()
     }
 
     /// What may stand in place of the last word, which is begun.

@@ -12,6 +12,7 @@ use super::http::{Answer, Client, Request, encode};
 use super::screen::Screen;
 use super::text::Escaped;
 use super::{Failure, Options, place};
+use crate::job::fields::closest;
 
 /// A k1s, and how its answers are shown.
 #[derive(Clone, Debug)]
@@ -35,10 +36,30 @@ impl Session {
         }
         let status = answer.status;
         let body = self.read(answer)?;
+        let why = refusal(status, &body);
+        let like = if why == NO_JOB { self.like(about) } else { None };
+        let hint = like.map_or_else(String::new, |id| format!("; did you mean {id}?"));
         Err(Failure::Refused(match about {
-            "" => refusal(status, &body),
-            about => format!("{}: {}", Escaped(about), refusal(status, &body)),
+            "" => why,
+            about => format!("{}: {why}{hint}", Escaped(about)),
         }))
+    }
+
+    /// The job whose id is most like this one.
+    fn like(&self, id: &str) -> Option<String> {
+        let ids = self.ids().ok()?;
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        closest(id, &ids).map(str::to_owned)
+    }
+
+    /// The ids of all jobs.
+    pub(super) fn ids(&self) -> Result<Vec<String>, Failure> {
+        #[derive(Deserialize)]
+        struct Known {
+            id: String,
+        }
+        let jobs: Vec<Known> = self.get_as("", "/?output=false&results=0")?;
+        Ok(jobs.into_iter().map(|job| job.id).collect())
     }
 
     /// Asks again, after a connection has broken off: k1s may be about to come back.
@@ -162,6 +183,8 @@ fn refusal(status: u16, body: &[u8]) -> String {
     }
 }
 
+/// The error for an id that no job has.
+const NO_JOB: &str = "Job not found";
 /// For how long a k1s that has gone is asked again.
 const COMES_BACK: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -132,7 +132,7 @@ const COLUMNS: [Column; 7] = [
 ];
 
 /// What a job object shows besides the specification.
-const STATUS: [&str; 15] = [
+const STATUS: [&str; 17] = [
     "id",
     "state",
     "message",
@@ -148,7 +148,23 @@ const STATUS: [&str; 15] = [
     "results",
     "ready",
     "waitingFor",
+    "status",
+    "lastProbe",
 ];
 
 const DEFAULT_RUNS: usize = 5;
 const LAST_LINES: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::READ_ONLY;
+
+    #[test]
+    fn what_is_not_given_is_no_part_of_the_specification() {
+        let (mut known, mut shown) = (STATUS.to_vec(), READ_ONLY.to_vec());
+        known.sort_unstable();
+        shown.sort_unstable();
+        assert_eq!(known, shown);
+    }
+}

@@ -91,6 +91,9 @@ fn what_is_wrong_with_the_command_line_is_exit_code_2() {
     for arguments in [&["show", "no/such"][..], &["ps", "no/such"], &["kill", "no/such"]] {
         check_refused(&k1s.client(arguments), 1, "no/such: Job not found");
     }
+    k1s.create("worker", &continuous("exec sleep 1000"));
+    let finished = k1s.client(&["show", "wroker"]);
+    check_refused(&finished, 1, "wroker: Job not found; did you mean worker?");
 }
 
 #[test]
