@@ -287,6 +287,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("critical", r#""on-failure""#),
     ("dependsOn", r#"{"db": "ready"}"#),
     ("onFailure", r#""send-mail""#),
+    ("reload", r#"{"exec": ["nginx", "-s", "reload"]}"#),
     ("stop", r#"{"signal": "SIGQUIT", "timeoutSeconds": 30}"#),
     ("stdin", r#""one\ntwo\n""#),
     ("user", r#""www-data""#),
