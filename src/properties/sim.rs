@@ -15,7 +15,7 @@
 //! Clients follow the jobs' logs and the events meanwhile: `followers`, held against what was written
 //! by `readers`.
 //!
-//! What jobs wait for in others is checked in `depend`.
+//! What jobs wait for in others is checked in `depend`, and the order of stops in `order`.
 //!
 //! Chance comes from a seed, or from the bytes of a fuzzer.
 
@@ -31,6 +31,7 @@ mod commands;
 mod declare;
 mod depend;
 mod followers;
+mod order;
 mod probes;
 mod readers;
 mod rng;
@@ -45,13 +46,14 @@ use crate::job::spec::{Concurrency, Critical, Kind, RestartPolicy};
 use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
 use crate::supervisor::{
     Action, Counts, Job, JobKey, Launch, Left, Milestone, Owner, ProcessKey, Progress, Purpose,
-    Put, Refusal, RunKey, RunOutcome, Settings, State, Supervisor, Target, Usage, Vitals,
+    Put, Refusal, RunKey, RunOutcome, Settings, State, Supervisor, Target, Together, Usage, Vitals,
 };
 use crate::time::{Mono, Now, Wall};
 
 use calls::Calls;
 use commands::Commands;
 use followers::{Followers, Scene};
+use order::Order;
 use probes::{Patience, Probes, SIGN, Signs};
 use rng::Rng;
 use world::World;
@@ -109,6 +111,8 @@ struct Sim {
     probes: Probes,
     commands: Commands,
     shutdown: Option<ShutdownModel>,
+    /// What was last stopped together.
+    order: Option<Order>,
     exited: bool,
     /// The core does not know of the last clock step yet.
     is_step_unseen: bool,
@@ -210,6 +214,7 @@ impl Sim {
             probes: Probes::default(),
             commands: Commands::default(),
             shutdown: None,
+            order: None,
             exited: false,
             is_step_unseen: false,
             is_signalled: false,
@@ -440,7 +445,8 @@ impl Sim {
             0..=25 => return self.create(id),
             26..=39 => return self.put(id),
             40..=44 => return self.declare(),
-            45..=59 => ("kill", self.supervisor.kill(id, now)),
+            45..=48 => return self.stop_together(),
+            49..=59 => ("kill", self.supervisor.kill(id, now)),
             60..=69 => ("remove", self.supervisor.remove(id, now)),
             70..=77 => ("start", self.supervisor.start(id, now)),
             78..=85 => ("restart", self.supervisor.restart(id, now)),
@@ -472,6 +478,7 @@ impl Sim {
         }
         if answer.is_ok() && matches!(name, "kill" | "remove" | "restart") {
             self.ask(Some(key));
+            self.forget_order_of(key);
         }
         if name == "kill" && answer.is_ok() {
             assert!(self.supervisor.job(id).unwrap().is_kill_requested());
@@ -599,6 +606,7 @@ impl Sim {
             let deadline = self.now.mono.0 + self.settings.shutdown_timeout.as_millis() as u64;
             self.shutdown = Some(ShutdownModel { deadline, killed_at: None });
             self.jobs.values_mut().for_each(|job| job.reasons += 1);
+            self.order(&IDS);
             self.ask(None);
         }
     }
@@ -632,6 +640,10 @@ impl Sim {
             Action::Stop { target, signal } => {
                 if let Target::Group(leader) = target {
                     self.cut_command(leader);
+                }
+                if signal != Signal::KILL {
+                    let members = self.world.members(&target, &self.leaders);
+                    members.into_iter().for_each(|pid| self.check_order(pid));
                 }
                 self.signal(&target, signal);
                 if signal != Signal::KILL {
@@ -721,10 +733,14 @@ impl Sim {
 
     /// Whether there is a reason to signal a run.
     fn may_be_ended(&self, run: RunKey) -> bool {
+        self.runs[&run].is_asked || self.may_be_ended_unasked(run)
+    }
+
+    /// Whether there is another than that a user has asked for it.
+    fn may_be_ended_unasked(&self, run: RunKey) -> bool {
         let (model, job) = (&self.runs[&run], &self.jobs[&run.job]);
         let lived = self.now.mono.0 - model.started;
         model.is_over
-            || model.is_asked
             || job.replaces
             || job.renews
             || job.timeout.is_some_and(|timeout| lived >= timeout)
@@ -908,6 +924,9 @@ impl Sim {
         }
         if self.shutdown.is_none() && self.seed.is_multiple_of(2) {
             self.note("wind up", |_| String::new());
+            if self.seed.is_multiple_of(4) {
+                self.ask_together(Together::Remove, &IDS);
+            }
             for id in IDS {
                 if let Some(key) = self.supervisor.job(id).map(Job::key) {
                     self.supervisor.remove(id, self.now).unwrap();
@@ -1143,7 +1162,7 @@ impl Tally {
 }
 
 /// All of these must happen in a run of many seeds, or it has not tested everything.
-pub const EVENTS: [&str; 52] = [
+pub const EVENTS: [&str; 54] = [
     "action",
     "answer",
     "attempt",
@@ -1168,6 +1187,7 @@ pub const EVENTS: [&str; 52] = [
     "follow log",
     "followed to the end",
     "gave up",
+    "in order",
     "kill",
     "line read",
     "look not whole",
@@ -1193,6 +1213,7 @@ pub const EVENTS: [&str; 52] = [
     "step",
     "survey",
     "tangled",
+    "together",
     "unhealthy",
     "unknown orphan",
     "waits",

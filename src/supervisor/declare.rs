@@ -19,7 +19,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::{Happened, Job, JobKey, Origin, Refusal, Request, Supervisor, Topic};
+use super::{Happened, Job, JobKey, Origin, Refusal, Request, Supervisor, Together, Topic};
 use crate::job::spec::Critical;
 use crate::job::{JobId, JobSpec};
 use crate::time::Now;
@@ -171,20 +171,16 @@ impl Supervisor {
         gone.cloned().collect()
     }
 
-    /// Removes jobs that are not declared any more. They do not end k1s, even if they are critical.
+    /// Removes jobs that are not declared any more, in the order of their dependencies. They do not
+    /// end k1s, even if they are critical.
     fn withdraw(&mut self, ids: &[JobId], now: Now) {
-        for key in self.in_order_of_stops(ids) {
-            let Some(job) = self.jobs.get_mut(&key) else { continue };
-            job.never_ends_all();
-            let id = job.id().clone();
-            // The main job is never among them, so it is there and goes.
-            let _ = self.remove(id.as_str(), now);
+        for key in ids.iter().filter_map(|id| self.ids.get(id)) {
+            if let Some(job) = self.jobs.get_mut(key) {
+                job.never_ends_all();
+            }
         }
-    }
-
-    /// The order in which jobs that go together are removed.
-    fn in_order_of_stops(&self, ids: &[JobId]) -> Vec<JobKey> {
-        ids.iter().filter_map(|id| self.ids.get(id).copied()).collect()
+        // The main job is never among them, so all of them are there and go.
+        let _ = self.stop_together(Together::Remove, ids, now);
     }
 
     fn carry_out(&mut self, step: Step, id: &JobId, spec: &Rc<JobSpec>, now: Now) {

@@ -163,6 +163,11 @@ impl Supervisor {
 }
 
 impl Dependencies {
+    /// Whether no job depends on another.
+    pub(super) fn is_empty(&self) -> bool {
+        self.awaited.is_empty()
+    }
+
     /// Whether all conditions hold.
     pub(super) fn hold(&self, depends_on: &DependsOn) -> bool {
         self.unmet(depends_on).next().is_none()

@@ -80,7 +80,7 @@ impl Message<'_> {
 
     fn waiting(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.before.is_none() && !self.is_left {
-            return self.waits_for(f);
+            return self.waits_for(NAMED, f);
         }
         f.write_str(match &self.job.spec.kind {
             Kind::Continuous { .. } | Kind::OneOff { .. } => "starts",
@@ -94,11 +94,11 @@ impl Message<'_> {
         self.rest(": ", before, f)
     }
 
-    /// What it waits for in others, and why that has not come yet where that is not plain.
-    fn waits_for(&self, f: &mut Formatter<'_>) -> fmt::Result {
+    /// What it waits for in so many others, and why that has not come yet where that is not plain.
+    fn waits_for(&self, named: usize, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("waits")?;
         let unmet = || self.supervisor.core.dependencies.unmet(&self.job.spec.depends_on);
-        for (index, (id, condition)) in unmet().take(NAMED).enumerate() {
+        for (index, (id, condition)) in unmet().take(named).enumerate() {
             write!(f, "{} for {id}", if index == 0 { "" } else { ", and" })?;
             match self.supervisor.ids.get(id).and_then(|key| self.supervisor.jobs.get(key)) {
                 None => f.write_str(", which does not exist")?,
@@ -108,7 +108,7 @@ impl Message<'_> {
                 }
             }
         }
-        match unmet().count().saturating_sub(NAMED) {
+        match unmet().count().saturating_sub(named) {
             0 => Ok(()),
             more => write!(f, ", and for {more} more"),
         }
@@ -252,19 +252,18 @@ impl Message<'_> {
     fn scheduled(&self, due: Option<Due>, f: &mut Formatter<'_>) -> fmt::Result {
         let is_suspended = matches!(&self.job.spec.kind, Kind::Cron(cron) if cron.suspend);
         match due {
-            Some(due) => {
-                write!(f, "its next run is due in {}", self.until_due(due))?;
-                if !self.supervisor.core.dependencies.hold(&self.job.spec.depends_on) {
-                    f.write_str(", and is skipped as long as it ")?;
-                    self.waits_for(f)?;
-                }
-            }
+            Some(due) => write!(f, "its next run is due in {}", self.until_due(due))?,
             None if is_suspended => {
                 f.write_str("is suspended: its schedule starts nothing until suspend is false")?
             }
             None => f.write_str("its schedule has no more times, so it starts nothing more")?,
         }
-        self.last(f)
+        self.last(f)?;
+        if !self.supervisor.core.dependencies.hold(&self.job.spec.depends_on) {
+            f.write_str("; runs are skipped as long as it ")?;
+            self.waits_for(1, f)?;
+        }
+        Ok(())
     }
 
     fn stopping(&self, then: Then, f: &mut Formatter<'_>) -> fmt::Result {
@@ -276,6 +275,10 @@ impl Message<'_> {
             Then::Idle => "is being stopped, and then is idle again",
             Then::Gone => "is being removed",
         })?;
+        if let Some(latest) = self.supervisor.core.latest_stop(self.job.key) {
+            let left = self.until(latest);
+            write!(f, ": its turn comes when what depends on it is gone, in {left} at the latest")?;
+        }
         self.rest(": ", self.job, f)
     }
 
@@ -425,7 +428,7 @@ fn why_not_yet(job: &Job, condition: Condition, f: &mut Formatter<'_>) -> fmt::R
     }
 }
 
-/// How many jobs are named that a job waits for.
+/// How many jobs are named that a waiting job waits for.
 const NAMED: usize = 3;
 /// Of what others have written, in bytes.
 const LONGEST_QUOTE: usize = 100;

@@ -125,6 +125,8 @@ impl Job {
 
     fn some_run(&self, is_it: impl Fn(&Run) -> bool) -> Progress {
         match &self.phase {
+            // It is to be stopped, whether its turn has come or not.
+            Phase::Stopping { .. } => Progress::NotYet,
             _ if self.runs.iter().any(is_it) => Progress::Reached,
             Phase::Scheduled { due: None, pending: None } if self.runs.is_empty() => {
                 Progress::Never
@@ -134,7 +136,6 @@ impl Job {
             | Phase::Active
             | Phase::Backoff { .. }
             | Phase::Scheduled { .. }
-            | Phase::Stopping { .. }
             | Phase::Ended { .. }
             | Phase::Expired
             | Phase::Gone => Progress::NotYet,

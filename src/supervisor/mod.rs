@@ -18,6 +18,7 @@
 //! - `Run` (`run.rs`) is one process and its descendants, from the spawn until none is left.
 //! - `request.rs` holds what users ask of jobs, `declare.rs` what the config declares, `reload.rs`
 //!   requests to read it again, `shutdown.rs` how everything is stopped,
+//!   `stops.rs` in which order,
 //!   `action.rs` what the supervisor wants done, `event.rs` what it reports.
 //! - [`Call`] (`handler.rs`) is the failure of a job for the job that handles it.
 //! - `Health` (`health.rs`) is whether a run is ready and well, as its probes find out.
@@ -70,6 +71,7 @@ mod request;
 mod restore;
 mod run;
 mod shutdown;
+mod stops;
 mod topic;
 mod unsaved;
 mod view;
@@ -111,6 +113,8 @@ pub use remembered::{Heritage, Life, LiveRun, Outcome, Remembered, Stage};
 pub use request::{Origin, Put, Refusal, Request};
 use run::Run;
 use shutdown::Shutdown;
+pub use stops::Together;
+use stops::{How, Stops};
 use topic::Changed;
 pub use topic::Topic;
 pub use unsaved::Saving;
@@ -197,6 +201,8 @@ struct Core {
     commands: BTreeMap<CommandKey, Command>,
     /// Which job waits for which.
     dependencies: Dependencies,
+    /// What is being stopped together, and in which order.
+    stops: Stops,
     /// Removed jobs that still have live processes, at most one for each id. The id is free, but
     /// a new job of that id starts only when they are gone.
     leaving: BTreeMap<JobId, JobKey>,
@@ -243,6 +249,8 @@ enum Timer {
     Kill(RunKey),
     /// It is time to look again for leftovers of a run.
     Survey(RunKey),
+    /// The turn of a job to be stopped has come, whether those are gone that depend on it or not.
+    Stops,
     /// It is time to look again for processes that belong to no job.
     Rest,
     /// The time for the shutdown is up: everything is killed, or k1s stops waiting for it.
@@ -269,6 +277,7 @@ impl Supervisor {
                 starts: VecDeque::new(),
                 commands: BTreeMap::new(),
                 dependencies: Dependencies::default(),
+                stops: Stops::default(),
                 leaving: BTreeMap::new(),
                 pids: BTreeMap::new(),
                 groups: BTreeMap::new(),
@@ -619,6 +628,7 @@ impl Supervisor {
                 Timer::Survey(run) => {
                     self.update(run.job, now, |job, core| job.handle_survey_due(run, core));
                 }
+                Timer::Stops => self.handle_stops_due(now),
                 Timer::Rest => self.core.actions.push_back(Action::Rest { ask: false }),
                 Timer::Shutdown => self.handle_shutdown_timeout(now),
             }
@@ -712,6 +722,7 @@ impl Supervisor {
             }
         }
         self.learn_standing(key);
+        self.settle_stop(key, now);
         let Some(job) = self.jobs.get(&key) else { return };
         match job.is_missing() {
             true => self.core.missing.insert(key),

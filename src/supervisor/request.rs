@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use super::{Core, Happened, Job, JobKey, Supervisor};
+use super::{Core, Happened, Job, JobKey, Supervisor, Together};
 use crate::job::spec::{Critical, Kind};
 use crate::job::{JobId, JobSpec, Signal, Trigger};
 use crate::time::Now;
@@ -234,11 +234,13 @@ impl Supervisor {
     /// # Errors
     /// `NotFound`; `Over` when a one-off job has ended.
     pub fn kill(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
-        self.request(id, Request::Kill, now, |job, core| job.kill(core, now))?;
         if self.is_main(id) && !self.is_shutting_down() {
-            self.shutdown(0, now);
+            // All others are stopped with it, some of them before.
+            let main = JobId::parse(id).map_err(|_| Refusal::NotFound)?;
+            let answers = self.stop_together(Together::Kill, &[main], now);
+            return answers.into_iter().next().unwrap_or(Err(Refusal::NotFound));
         }
-        Ok(())
+        self.request(id, Request::Kill, now, |job, core| job.kill(core, now))
     }
 
     /// Starts a job that was killed or has ended; one in backoff starts at once.

@@ -275,7 +275,7 @@ impl Run {
     /// Asks the processes of `owner` to end, and sets the timer for SIGKILL. Returns false when
     /// there is no process yet, and so nothing to wait for.
     pub(super) fn stop(&mut self, why: Reason, owner: Owner, core: &mut Core, now: Now) -> bool {
-        let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
+        let grace_over = core.bound_grace(self.key.job, now.mono + self.spec.stop.timeout);
         // Processes that are asked only now get a full grace period, also when the others were
         // killed.
         let earlier = |kill: Kill, is_wider: bool| match kill {
@@ -432,7 +432,7 @@ impl Run {
     /// Something is left: asks it to end if that was not done yet, and plans the next survey.
     /// Processes that SIGKILL has missed get it again.
     pub(super) fn handle_leftovers(&mut self, core: &mut Core, now: Now) {
-        let grace_over = core.bound_by_shutdown(now.mono + self.spec.stop.timeout);
+        let grace_over = core.bound_grace(self.key.job, now.mono + self.spec.stop.timeout);
         let RunState::Clearing { target, kill, survey, .. } = &mut self.state else {
             return;
         };
@@ -497,7 +497,7 @@ impl Run {
                 }
             }
             RunState::Stopping { kill: Kill::At(at), .. } => {
-                *at = core.bound_by_shutdown(until).max(*at);
+                *at = core.bound_grace(self.key.job, until).max(*at);
                 core.timers.set(Timer::Kill(self.key), *at);
             }
             RunState::Queued

@@ -1,4 +1,5 @@
-//! The shutdown: all jobs are stopped at the same time, and then k1s ends with an exit code.
+//! The shutdown: all jobs are stopped, side by side or in the order of `stops.rs`, and then k1s ends
+//! with an exit code.
 //!
 //! ```text
 //!   a signal, the end of a critical job, a kill of the main job
@@ -49,7 +50,7 @@ impl Supervisor {
         self.core.shutdown.as_ref().map(|shutdown| shutdown.deadline)
     }
 
-    /// Stops all jobs at the same time, and then returns [`Action::Exit`]. A second call kills what
+    /// Stops all jobs, those that depend on others before them, and then returns [`Action::Exit`]. A second call kills what
     /// is left.
     pub fn shutdown(&mut self, exit_code: u8, now: Now) {
         if self.core.shutdown.is_some() {
@@ -73,13 +74,12 @@ impl Supervisor {
             Some(Shutdown { exit_code, is_critical, deadline, killed, exited, rest });
         self.core.starts.retain(|start| matches!(start, ProcessKey::Command(_)));
         self.core.timers.set(Timer::Shutdown, deadline);
-        // All are asked before any is settled: only then is it known whether there is anything to
-        // wait for.
-        for (key, job) in &mut self.jobs {
+        // All are asked or held before any is settled: only then is it known whether there is
+        // anything to wait for.
+        for job in self.jobs.values_mut() {
             job.remember_stage(now);
-            job.stop_for_good(&mut self.core, now);
-            self.core.note_change(*key);
         }
+        self.stop_all_in_order(now);
     }
 
     fn kill_everything(&mut self, is_overdue: bool, now: Now) {
@@ -91,9 +91,10 @@ impl Supervisor {
             self.core.timers.set(Timer::Shutdown, now.mono + GIVE_UP_AFTER);
         }
         for (key, job) in &mut self.jobs {
-            job.force(&mut self.core);
+            job.force(&mut self.core, now);
             self.core.note_change(*key);
         }
+        self.core.forget_stops();
         self.settle(now);
     }
 
@@ -154,7 +155,7 @@ fn time_to_kill(live_runs: usize) -> Duration {
 }
 
 impl Core {
-    /// Cuts a deadline short: no grace period outlasts the shutdown.
+    /// Cuts a deadline short that would outlast the shutdown.
     pub(super) fn bound_by_shutdown(&self, at: Mono) -> Mono {
         self.shutdown.as_ref().map_or(at, |shutdown| at.min(shutdown.deadline))
     }

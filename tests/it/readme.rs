@@ -31,6 +31,25 @@ fn the_tour_is_what_happens() {
             skip!(format!("the tour needs {tool}"));
         }
     }
+    let steps = steps(&section(TOUR));
+    assert!(steps.len() > 20, "{} steps", steps.len());
+    perform(steps);
+}
+
+#[test]
+fn jobs_depend_on_others_as_shown() {
+    for tool in ["bash", "curl"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            skip!(format!("the section needs {tool}"));
+        }
+    }
+    let steps = steps(&section("\n## Dependencies\n"));
+    assert!(steps.len() > 8, "{} steps", steps.len());
+    perform(steps);
+}
+
+/// Types the commands; they print what is shown.
+fn perform(steps: Vec<Step>) {
     // The directory of a user who has just installed k1s, and one for temporary directories.
     let [checkout, temporary] = [TempDir::new(), TempDir::new()];
     let changes = [("1298", free_port()), ("8000", free_port())];
@@ -38,8 +57,6 @@ fn the_tour_is_what_happens() {
         changes.iter().fold(text.to_owned(), |text, (shown, real)| text.replace(shown, real))
     };
     let mut shell = Shell::start(checkout.path(), temporary.path());
-    let steps = steps(&section(TOUR));
-    assert!(steps.len() > 20, "{} steps", steps.len());
     for step in steps {
         let (command, shown) = (here(&step.command), here(step.shown.trim()));
         let mut printed = shell.run(&command);
@@ -56,7 +73,7 @@ fn the_tour_is_what_happens() {
         assert!(matches(&shown, printed.trim()), "{command}\nprinted\n{printed}\nnot\n{shown}");
     }
     let left: Vec<_> = fs::read_dir(checkout.path()).unwrap().collect();
-    assert!(left.is_empty(), "the tour writes into the checkout: {left:?}");
+    assert!(left.is_empty(), "the commands write into the checkout: {left:?}");
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! reload ID TYPE {JSON} / …     the config declares these jobs, or none; `preview` only says it
 //! kill | start | restart | run | reload-job | remove ID
 //! signal ID SIGNAL [group]
+//! together kill|restart|remove ID ID …
 //! shutdown [CODE]
 //! spawns ok | defer | fail CODE | held     the outcome of spawns from now on; held: none is polled
 //! pid N                         the next pid
@@ -62,7 +63,8 @@ use k1s::job::{
 use k1s::schedule::Schedule;
 use k1s::supervisor::{
     Action, CommandRole, Declared, EventKind, EventRead, Job, JobKey, Left, Milestone, Owner,
-    ProbeKey, ProcessKey, Purpose, Put, Refusal, RunKey, Settings, Supervisor, Target, Vitals,
+    ProbeKey, ProcessKey, Purpose, Put, Refusal, RunKey, Settings, Supervisor, Target, Together,
+    Vitals,
 };
 use k1s::time::{Mono, Now, Wall};
 
@@ -190,6 +192,7 @@ impl Stage {
                 self.request(command, rest, &words);
             }
             "reload" | "preview" => self.declare(command, rest),
+            "together" => self.together(&words),
             "shutdown" => self.supervisor.shutdown(words[0].parse().unwrap_or(0), now),
             "spawns" => {
                 self.spawns = match words[0] {
@@ -276,6 +279,22 @@ impl Stage {
             }
         };
         answer.unwrap_or_else(|refusal: Refusal| self.say(format!("refused: {refusal:?}")));
+    }
+
+    fn together(&mut self, words: &[&str]) {
+        let together = match words[0] {
+            "kill" => Together::Kill,
+            "restart" => Together::Restart,
+            "remove" => Together::Remove,
+            other => panic!("not together: {other:?}"),
+        };
+        let ids: Vec<_> = words[1..].iter().map(|id| JobId::parse(id).unwrap()).collect();
+        let answers = self.supervisor.stop_together(together, &ids, self.now);
+        for (id, answer) in ids.iter().zip(answers) {
+            if let Err(refusal) = answer {
+                self.say(format!("{id} refused: {refusal:?}"));
+            }
+        }
     }
 
     /// The config declares these jobs.
@@ -593,7 +612,9 @@ fn changed(mut settings: Settings, options: &str) -> Settings {
     for option in options.split(' ') {
         let (key, value) = option.split_once('=').unwrap();
         match key {
-            "shutdown" => settings.shutdown_timeout = Duration::from_secs(value.parse().unwrap()),
+            "shutdown" => {
+                settings.shutdown_timeout = Duration::from_secs_f64(value.parse().unwrap());
+            }
             "jobs" => settings.job_limit = value.parse().unwrap(),
             "memory" => settings.output_memory = value.parse().unwrap(),
             "main" => settings.main = Some(JobId::parse(value).unwrap()),

@@ -115,6 +115,7 @@ impl Sim {
             let old = &before[id];
             self.jobs.get_mut(&old.key).unwrap().is_removed = true;
             self.ask(Some(old.key));
+            self.forget_order_of(old.key);
             let is_declared = jobs.iter().any(|(declared, _)| declared == id);
             assert_eq!(is_declared, added.contains(id), "an exchange");
             assert!(is_declared || old.origin == Origin::Config, "{id} is the API's");
@@ -149,6 +150,7 @@ impl Sim {
                 }
                 if !is_same {
                     self.ask(Some(key));
+                    self.forget_order_of(key);
                 }
             }
         }

@@ -87,7 +87,7 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
     if rng.percent(15) {
         fields.push(r#""autostart":false"#.to_owned());
     }
-    if rng.percent(25) {
+    if rng.percent(40) {
         fields.push(depends_on(kind, rng));
     }
     if rng.percent(40) {
@@ -116,11 +116,12 @@ fn of_type(kind: &str, rng: &mut Rng) -> JobSpec {
 /// Mostly on jobs that there are.
 fn depends_on(kind: &str, rng: &mut Rng) -> String {
     let mut entries = BTreeMap::new();
-    for _ in 0..rng.pick(&[1, 1, 1, 2, 3]) {
-        let condition = rng.pick(&["started", "started", "ready", "succeeded", "ended"]);
+    for _ in 0..rng.pick(&[1, 1, 1, 2]) {
+        let condition =
+            rng.pick(&["started", "started", "ready", "ready", "ready", "succeeded", "ended"]);
         let restart = kind != "cron" && rng.percent(70);
         let on = format!(r#"{{"condition":"{condition}","restart":{restart}}}"#);
-        entries.insert(rng.pick(&["a", "a", "a", "b", "b", "c", "nobody"]), on);
+        entries.insert(rng.pick(&["a", "a", "a", "b", "b", "b", "c", "c", "d", "nobody"]), on);
     }
     let entries = entries.iter().map(|(id, on)| format!(r#""{id}":{on}"#));
     format!(r#""dependsOn":{{{}}}"#, entries.collect::<Vec<_>>().join(","))

@@ -194,6 +194,11 @@ impl Job {
         }
     }
 
+    /// The number of its newest run.
+    pub(super) fn last_run(&self) -> u64 {
+        self.last_run
+    }
+
     /// Whether it has ever had a run, which may have left processes.
     fn has_run(&self) -> bool {
         self.last_run > 0
@@ -300,8 +305,11 @@ impl Job {
         match &self.phase {
             Phase::Stopping { then } => {
                 let then = *then;
-                if self.runs.is_empty() {
-                    self.stopped(then, core, now);
+                match self.runs.is_empty() {
+                    // It has ended before its turn; leftovers are still to be looked for.
+                    true if core.is_held(self.key) => self.stop(then, core, now),
+                    true => self.stopped(then, core, now),
+                    false => {}
                 }
             }
             Phase::Active => self.run_again_or_end(end, core, now),

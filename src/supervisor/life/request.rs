@@ -70,7 +70,7 @@ impl Job {
         self.resumes = None;
         match &self.phase {
             Phase::Stopping { then: Then::End(_) | Then::StayEnded(_) } if self.kill_requested => {
-                self.force(core);
+                self.force(core, now);
             }
             Phase::Idle { .. }
             | Phase::Waiting { .. }

@@ -317,7 +317,7 @@ fn what_is_left(
     core: &Core,
     now: Now,
 ) -> Option<(Reason, Option<(Target, Kill)>)> {
-    let kill = Kill::At(core.bound_by_shutdown(now.mono + run.spec.stop.timeout));
+    let kill = Kill::At(core.bound_grace(run.key.job, now.mono + run.spec.stop.timeout));
     match &run.state {
         RunState::Stopping { why, target, kill, .. } => Some((*why, Some((target.clone(), *kill)))),
         RunState::Running { .. } => {
