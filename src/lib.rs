@@ -122,9 +122,9 @@
 //!   and the cursors of readers in `job/log.rs`. A follower is an answer in `api/answer/` that
 //!   waits for the topic `Output`. A reader of events has a cursor into [`supervisor::EventLog`]
 //!   and waits for the topic `Events`.
-//! - Dependencies: `supervisor/depend.rs`, a graph of which job waits for which, and the order of
-//!   stops. It sees milestones of jobs. [`supervisor::Supervisor`] does what follows in its loop
-//!   `settle`, like everything else that concerns several jobs. A probe is an action with an
+//! - Dependencies: `supervisor/depend.rs`, a graph of which job waits for which; it sees milestones
+//!   of jobs. The order of stops is in `supervisor/stops.rs`. [`supervisor::Supervisor`] does what
+//!   follows in its loop `settle`, like everything else that concerns several jobs. A probe is an action with an
 //!   answer, like a survey.
 //! - Something that is to survive a restart: `supervisor/remembered.rs`, its bytes in
 //!   `state/entry.rs`, and what follows from it in `supervisor/life/remember.rs`. Once a turn

@@ -372,3 +372,176 @@ const TOLD_A_TURN: usize = 250;
 
 /// How many dependencies are looked at to find a circle, which takes some tens of milliseconds.
 const LOOKED_AT: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::job::{ExitStatus, Pid, Spelling, Value, parse};
+    use crate::supervisor::{Action, Owner, Settings, Target};
+    use crate::time::Mono;
+
+    /// Jobs `j0`, `j1`…, and a shell that starts and ends what it is asked to.
+    struct Stage {
+        supervisor: Supervisor,
+        now: Now,
+        pids: BTreeMap<JobKey, Pid>,
+        /// Which job has started, and which was asked to end, in order.
+        started: Vec<u64>,
+        asked: Vec<u64>,
+        exited: bool,
+        longest: Duration,
+    }
+
+    impl Stage {
+        /// `on` says on which other each depends; they are created in this order.
+        fn new(order: impl Iterator<Item = usize>, on: impl Fn(usize) -> Option<usize>) -> Stage {
+            let settings = Settings {
+                instance: "k".to_owned(),
+                job_limit: COUNT,
+                output_memory: 1 << 20,
+                shutdown_timeout: Duration::from_secs(9),
+                main: None,
+            };
+            let now = Now::default();
+            let mut supervisor = Supervisor::new(settings, now);
+            for number in order {
+                let id = JobId::parse(&format!("j{number}")).unwrap();
+                let on = on(number).map_or(String::new(), |on| format!(r#""j{on}":"ready""#));
+                let json = r#"{"type":"continuous","executable":"x","dependsOn":{ON}}"#;
+                let value: Value = serde_json::from_str(&json.replace("ON", &on)).unwrap();
+                let spec = parse(value, "/", Spelling::Camel).unwrap();
+                supervisor.create(id, spec, now).unwrap();
+            }
+            let (started, asked) = (Vec::new(), Vec::new());
+            let (pids, longest) = (BTreeMap::new(), Duration::ZERO);
+            Stage { supervisor, now, pids, started, asked, exited: false, longest }
+        }
+
+        fn number(&self, key: JobKey) -> u64 {
+            self.supervisor.jobs[&key].id().as_str()[1..].parse().unwrap()
+        }
+
+        /// A turn of the loop: what was asked is done, one process is started, timers expire.
+        /// Returns whether there is more to do now.
+        fn turn(&mut self) -> bool {
+            let begin = Instant::now();
+            let mut is_busy = false;
+            for _ in 0..64 {
+                let Some(action) = self.supervisor.poll_action() else { break };
+                is_busy = true;
+                self.act(action);
+            }
+            if let Some(launch) = self.supervisor.poll_spawn() {
+                is_busy = true;
+                let pid = Pid(self.started.len() as i32 + 2);
+                self.pids.insert(launch.run.job, pid);
+                self.started.push(self.number(launch.run.job));
+                self.supervisor.handle_spawned(launch, pid, self.now);
+            }
+            if self.supervisor.poll_timeout().is_some_and(|at| at <= self.now.mono) {
+                is_busy = true;
+                self.supervisor.handle_timeout(self.now);
+            }
+            self.longest = self.longest.max(begin.elapsed());
+            is_busy
+        }
+
+        fn act(&mut self, action: Action) {
+            match action {
+                Action::Stop { target: Target::Tree { owner: Owner::Job(key), .. }, .. } => {
+                    let Some(pid) = self.pids.remove(&key) else { return };
+                    self.asked.push(self.number(key));
+                    self.supervisor.handle_exit(pid, ExitStatus::Code(0), false, self.now);
+                }
+                Action::Survey { run, .. } => {
+                    self.supervisor.handle_survey(run, crate::supervisor::Left::Nothing, self.now);
+                }
+                Action::Exit { .. } => self.exited = true,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn settle(&mut self) -> usize {
+            let mut turns = 0;
+            while self.turn() {
+                turns += 1;
+            }
+            turns
+        }
+
+        /// Everything starts and is stopped; each step is said with its time.
+        fn play(&mut self, name: &str) {
+            let begin = Instant::now();
+            let turns = self.settle();
+            println!(
+                "{name}: started in {:?}, {turns} turns, the longest {:?}",
+                begin.elapsed(),
+                { std::mem::take(&mut self.longest) }
+            );
+            assert_eq!(self.started.len(), COUNT);
+            let begin = Instant::now();
+            self.supervisor.shutdown(0, self.now);
+            let first = begin.elapsed();
+            while !self.exited {
+                self.settle();
+                if let Some(at) = self.supervisor.poll_timeout().filter(|_| !self.exited) {
+                    self.now.mono = at.max(self.now.mono);
+                }
+            }
+            println!("{name}: shutdown begun in {first:?}, over in {:?}", begin.elapsed());
+            assert!(self.now.mono <= Mono(9_000), "{:?}", self.now.mono);
+            assert_eq!(self.asked.len(), COUNT, "each was asked to end");
+        }
+    }
+
+    #[test]
+    fn ten_thousand_jobs_in_a_chain_start_and_stop_in_order() {
+        let before = |number: usize| number.checked_sub(1);
+        let begin = Instant::now();
+        let mut chain = Stage::new(0..COUNT, before);
+        println!("chain: created in {:?}", begin.elapsed());
+        chain.play("chain");
+        assert!(chain.started.is_sorted());
+        // There is no time for so many stages: the last of them are in order.
+        let last = &chain.asked[COUNT - 40..];
+        assert!(last.iter().rev().is_sorted(), "{last:?}");
+        let mut from_the_end = Stage::new((0..COUNT).rev(), before);
+        from_the_end.play("chain, created from its end");
+        assert!(from_the_end.started.is_sorted());
+    }
+
+    #[test]
+    fn ten_thousand_jobs_in_a_star_start_and_stop_in_order() {
+        let mut star = Stage::new(0..COUNT, |number| (number > 0).then_some(0));
+        star.play("star");
+        assert_eq!((star.started[0], star.asked[COUNT - 1]), (0, 0));
+        // A share of its dependents is told in each turn.
+        let mut late = Stage::new((0..COUNT).rev(), |number| (number > 0).then_some(0));
+        let spokes = late.supervisor.jobs.values().filter(|job| job.is_waiting()).count();
+        assert_eq!(spokes, COUNT - 1);
+        assert!(late.turn(), "the hub is started");
+        assert!(late.supervisor.core.starts.len() <= TOLD_A_TURN);
+        assert_eq!(late.supervisor.poll_timeout(), Some(Mono(0)), "there is more to tell");
+        late.play("star, created from its end");
+        assert_eq!((late.started[0], late.asked[COUNT - 1]), (0, 0));
+    }
+
+    #[test]
+    fn a_circle_of_any_length_is_found_from_either_end() {
+        let stage = Stage::new(0..COUNT, |number| number.checked_sub(1));
+        let last = stage.supervisor.job(&format!("j{}", COUNT - 1)).unwrap();
+        let id = JobId::parse("j0").unwrap();
+        let mut spec = stage.supervisor.job("j0").unwrap().spec().clone();
+        let on = Dependency { condition: Condition::Ready, restart: false };
+        spec.depends_on.insert(last.id().clone(), on);
+        let Some(Tangle::Circle(Circle(ids))) = stage.supervisor.tangle(&id, &spec) else {
+            panic!("there is a circle");
+        };
+        assert_eq!((ids.len(), &ids[0], &ids[COUNT]), (COUNT + 1, &id, &id));
+        assert_eq!(ids[1], *last.id());
+    }
+
+    const COUNT: usize = 10_000;
+}

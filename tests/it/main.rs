@@ -28,6 +28,8 @@ mod config_jobs;
 mod corpus;
 /// Cron jobs by interval and by expression, over real seconds, and what their fields mean.
 mod cron;
+/// Jobs that wait for others, and the order in which jobs are stopped.
+mod depend;
 /// The stream of events.
 mod events;
 /// What machines, users and jobs do to k1s: shortages, stops, bursts.
