@@ -75,7 +75,8 @@ impl Sim {
         // It may have ended since this was asked for, and then the attempt is given up at once.
         let has_ended = self.runs[&key.run].is_over || self.is_draining(key.run);
         assert!(self.has_leader(key.run) || has_ended, "{key:?} asks about nobody");
-        let job = self.supervisor.job_of(key.run.job).expect("one that is there");
+        // Also one that is removed with others, as long as its turn to be stopped has not come.
+        let (job, _) = self.supervisor.followed(key.run.job).expect("one that is there");
         let probe = job.spec().probe(key.role).expect("a probe");
         assert_eq!(&probe.check, check);
         assert!(!self.has_probe_command(key.run), "{key:?} beside a command");
