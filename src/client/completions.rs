@@ -127,7 +127,7 @@ fn starting(mut words: Vec<String>, begun: &str) -> Vec<String> {
 /// The commands of k1s, their options, and what comes after those.
 const COMMANDS: [(&str, &[&str], Words); 22] = [
     ("apply", &["-f", "--file", "--dry-run"], Words::Other),
-    ("check", &["-c", "--config"], Words::Other),
+    ("check", &["-c", "--config", "--against"], Words::Other),
     ("completions", &[], Words::One(&["bash", "zsh", "fish"])),
     ("events", &[], Words::Ids),
     ("exec", &["--name", "--rm", "-e", "--env", "-d", "--detach"], Words::Other),
@@ -154,9 +154,10 @@ const VERB: &[&str] = &["-l", "--label", "--wait"];
 const CLIENT: [&str; 3] = ["--url", "--token-file", "--json"];
 const GLOBAL: [&str; 6] = ["--url", "--token-file", "--json", "--config", "--version", "--help"];
 /// The options that take a value, and which, as far as that is known.
-const VALUES: [(&str, &[&str]); 19] = [
+const VALUES: [(&str, &[&str]); 20] = [
     ("--url", &[]),
     ("--token-file", &[]),
+    ("--against", &[]),
     ("-c", &[]),
     ("--config", &[]),
     ("-f", &[]),
