@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
 
     fn read(&mut self) -> io::Result<Event> {
         let mut event = Event::default();
-        let mut line = Vec::new();
+        let (mut id, mut line) = (None, Vec::new());
         loop {
             line.clear();
             self.body.read_until(b'\n', &mut line)?;
@@ -111,10 +111,16 @@ impl<'a> Reader<'a> {
             };
             let text = String::from_utf8_lossy(text);
             match text.trim_end_matches('\r').split_once(": ") {
-                Some(("id", id)) => self.last = Some(id.to_owned()),
+                Some(("id", given)) => id = Some(given.to_owned()),
                 Some(("event", name)) => event.name = name.to_owned(),
                 Some(("data", data)) => event.data.push_str(data),
-                None if text.is_empty() && !event.name.is_empty() => return Ok(event),
+                None if text.is_empty() => {
+                    // Not before: an event that breaks off in the middle is to come again.
+                    self.last = id.take().or(self.last.take());
+                    if !event.name.is_empty() {
+                        return Ok(event);
+                    }
+                }
                 Some(_) | None => {}
             }
         }
