@@ -106,6 +106,9 @@ def before_call(context, case, kwargs):
     is_valid = case.meta is not None and case.meta.generation.mode.is_positive
     if is_valid:
         keep_valid_query(query)
+        if case.operation.path.startswith("/jobs/"):
+            query["all"] = "true"
+            case.query = query
     body = case.body
     if not isinstance(body, dict):
         return

@@ -30,7 +30,7 @@ use crate::job::{self, Defaults, FieldError, JobId, JobSpec, Value, type_name};
 use crate::supervisor::{Job, JobKey, Milestone, Put, Refusal, Saving, Supervisor};
 use crate::time::Now;
 
-use answer::{Events, Goal, Logs, Reload, Reopen, Saved, Then, Wait};
+use answer::{Ask, Events, Goal, Logs, Many, Reload, Reopen, Saved, Then, Wait};
 pub use answer::{Pending, Want};
 use exposition::Format;
 pub use exposition::{Kind, Name};
@@ -50,7 +50,7 @@ pub struct Route {
 }
 
 /// All routes of the API.
-pub const ROUTES: [Route; 21] = [
+pub const ROUTES: [Route; 26] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/ui", Handler::Page),
     route(Method::Get, "/readyz", Handler::Readiness),
@@ -72,6 +72,11 @@ pub const ROUTES: [Route; 21] = [
     route(Method::Put, "/job/{id}/run", Handler::Run),
     route(Method::Put, "/job/{id}/reload", Handler::ReloadJob),
     route(Method::Put, "/job/{id}/signal", Handler::Signal),
+    route(Method::Put, "/jobs/kill", Handler::Many(Ask::Kill)),
+    route(Method::Put, "/jobs/start", Handler::Many(Ask::Start)),
+    route(Method::Put, "/jobs/restart", Handler::Many(Ask::Restart)),
+    route(Method::Put, "/jobs/run", Handler::Many(Ask::Run)),
+    route(Method::Put, "/jobs/signal", Handler::Many(Ask::Signal)),
 ];
 
 /// What the API needs to know to answer.
@@ -230,6 +235,7 @@ impl Api {
                 return answer::metrics(format, &request.head, connection, supervisor, now);
             }
             Ok(Answer::Wait(wait)) => return Some(Pending::Wait(wait)),
+            Ok(Answer::Many(many)) => return Some(Pending::Many(Box::new(many))),
             Ok(Answer::Reopen(reopen)) => return Some(Pending::Reopen(reopen)),
             Ok(Answer::Reload(reload)) => return Some(Pending::Reload(reload)),
             Ok(Answer::Saved(saved)) => return Some(Pending::Saved(saved)),
@@ -273,6 +279,7 @@ impl Api {
                 Some(job) => Ok(Answer::Logs(Box::new(Logs::of(&request.head, job)?))),
                 None => Err(ApiError::by(Refusal::NotFound, id)),
             },
+            Handler::Many(ask) => Ok(Answer::Many(Many::of(ask, request, supervisor, now)?)),
             Handler::Kill => asked(supervisor.kill(id, now), "Kill"),
             Handler::Start => asked(supervisor.start(id, now), "Start"),
             Handler::Restart => asked(supervisor.restart(id, now), "Restart"),
@@ -401,6 +408,7 @@ enum Handler {
     Run,
     ReloadJob,
     Signal,
+    Many(Ask),
 }
 
 impl Handler {
@@ -427,7 +435,9 @@ impl Handler {
             | Handler::Reopen
             | Handler::Reload
             | Handler::ReloadJob
-            | Handler::Signal => false,
+            | Handler::Signal
+            // Its answer sees to that itself.
+            | Handler::Many(_) => false,
         }
     }
 }
@@ -447,6 +457,7 @@ enum Answer<'a> {
     Reopen(Reopen),
     Reload(Reload),
     Saved(Box<Saved>),
+    Many(Many),
 }
 
 struct Found<'a> {
@@ -554,6 +565,10 @@ impl ApiError {
             Refusal::Unsaved(why) => ApiError::new(
                 Status::ServiceUnavailable,
                 format!("Job {id} was not created: the state cannot be stored: {why}"),
+            ),
+            Refusal::TooManyBatches => ApiError::new(
+                Status::ServiceUnavailable,
+                "Too many requests for many jobs are under way; try again",
             ),
             Refusal::NotRunning => bad(&format!("Job {id} has no running process")),
         }
@@ -682,7 +697,8 @@ fn refuse_query(handler: Handler, head: &Head) -> Result<(), ApiError> {
         | Handler::Restart
         | Handler::Run
         | Handler::ReloadJob
-        | Handler::Signal => false,
+        | Handler::Signal
+        | Handler::Many(_) => false,
     };
     if !waits && head.query_value("wait").is_some() {
         return Err(ApiError::new(

@@ -11,7 +11,7 @@ use crate::calendar::format_rfc3339;
 use crate::http::Head;
 use crate::job::spec::Kind;
 use crate::job::{JobId, RunRecord, Signal, type_name};
-use crate::supervisor::{Job, LastProbe, Origin, Skipped};
+use crate::supervisor::{Job, LastProbe, Origin, Selection, Skipped};
 use crate::time::{Now, Wall};
 
 /// The part of a job object before the specification.
@@ -72,9 +72,7 @@ pub(super) struct Filter {
     pub(super) shown: Shown,
     /// The ids of the jobs; none: all.
     pub(super) ids: BTreeSet<String>,
-    label: Option<(String, String)>,
-    state: Option<&'static str>,
-    kind: Option<&'static str>,
+    selection: Selection,
 }
 
 impl Shown {
@@ -100,28 +98,15 @@ impl Shown {
 }
 
 impl Filter {
-    /// Reads the query: `label=name=value`, `state=`, `type=`, and what [`Shown::of`] reads.
+    /// Reads the query: what [`selection`] and [`Shown::of`] read.
     pub(super) fn of(head: &Head) -> Result<Filter, ApiError> {
-        let label = match head.query_value("label") {
-            None => None,
-            Some(given) => match given.split_once('=') {
-                Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-                None => return Err(query::wrong("label", "name=value", given)),
-            },
-        };
-        Ok(Filter {
-            ids: BTreeSet::new(),
-            shown: Shown::of(head)?,
-            label,
-            state: query::one_of(head, "state", &STATES)?,
-            kind: query::one_of(head, "type", &TYPES)?,
-        })
+        Ok(Filter { ids: BTreeSet::new(), shown: Shown::of(head)?, selection: selection(head)? })
     }
 
     /// The jobs with these ids, with so many results, without output.
     pub(super) fn without_output(ids: BTreeSet<String>, results: usize) -> Filter {
         let shown = Shown { output: false, results };
-        Filter { ids, shown, label: None, state: None, kind: None }
+        Filter { ids, shown, selection: Selection::default() }
     }
 
     /// Whether the job matches the ids.
@@ -130,12 +115,22 @@ impl Filter {
     }
 
     pub(super) fn lets_through(&self, job: &Job) -> bool {
-        let spec = job.spec();
-        self.has(job.id())
-            && self.state.is_none_or(|state| state == job.state().name())
-            && self.kind.is_none_or(|kind| kind == type_name(&spec.kind))
-            && self.label.as_ref().is_none_or(|(name, value)| spec.labels.get(name) == Some(value))
+        self.has(job.id()) && self.selection.has(job)
     }
+}
+
+/// Reads the query: `label=name=value`, `state=`, `type=`.
+pub(super) fn selection(head: &Head) -> Result<Selection, ApiError> {
+    let label = match head.query_value("label") {
+        None => None,
+        Some(given) => match given.split_once('=') {
+            Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+            None => return Err(query::wrong("label", "name=value", given)),
+        },
+    };
+    let state = query::one_of(head, "state", &STATES)?;
+    let job_type = query::one_of(head, "type", &TYPES)?;
+    Ok(Selection { label, state, job_type })
 }
 
 /// The name of a type in the message about a created job.

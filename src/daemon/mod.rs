@@ -332,7 +332,7 @@ impl Daemon {
                 }
             }
             Topic::Output(_) | Topic::Measured | Topic::LogFilesReopened => {}
-            Topic::Reloaded | Topic::Saved => {}
+            Topic::Reloaded | Topic::Saved | Topic::Batches => {}
             Topic::Events => {
                 self.journal.write(self.supervisor.events(), &mut self.console, self.now);
                 if self.supervisor.events().has_surplus() && !self.peers.follow_events() {

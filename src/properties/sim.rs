@@ -46,7 +46,8 @@ use crate::job::spec::{Concurrency, Critical, Kind, RestartPolicy};
 use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
 use crate::supervisor::{
     Action, Counts, Job, JobKey, Launch, Left, Milestone, Owner, ProcessKey, Progress, Purpose,
-    Put, Refusal, RunKey, RunOutcome, Settings, State, Supervisor, Target, Together, Usage, Vitals,
+    Put, Refusal, RunKey, RunOutcome, Selection, Settings, State, Supervisor, Target, Together,
+    Usage, Verb, Vitals,
 };
 use crate::time::{Mono, Now, Wall};
 
@@ -341,6 +342,7 @@ impl Sim {
                 self.note("unknown orphan", |_| String::new());
             }
             56 if self.rng.percent(5) => self.shut_down(),
+            56 if self.rng.percent(50) => self.ask_all(),
             56 => {
                 self.supervisor.measure();
             }
@@ -466,6 +468,39 @@ impl Sim {
         let Some(key) = key else {
             return assert_eq!(answer, Err(Refusal::NotFound));
         };
+        self.requested(name, id, key, answer);
+    }
+
+    /// Asks some of the jobs, which are few, and are asked at once.
+    fn ask_all(&mut self) {
+        let signal = Signal::CONT;
+        let (name, verb) = self.rng.pick(&[
+            ("kill", Verb::Kill),
+            ("start", Verb::Start),
+            ("restart", Verb::Restart),
+            ("run", Verb::Run),
+            ("signal", Verb::Signal { signal, group: false }),
+        ]);
+        let state = self.rng.pick(&[None, None, Some("running"), Some("idle")]);
+        let job_type = self.rng.pick(&[None, None, Some("cron"), Some("continuous")]);
+        let selection = Selection { state, job_type, ..Selection::default() };
+        self.is_signalled |= name == "signal";
+        let before: Vec<_> = self.supervisor.jobs_after(None).map(Job::key).collect();
+        let answer = self.supervisor.ask_all(selection.clone(), verb, self.now);
+        self.note("ask all", |_| format!("{name} {selection:?}: {answer:?}"));
+        let Ok(batch) = answer else {
+            return assert!(self.shutdown.is_some(), "{answer:?}");
+        };
+        assert!(batch.is_done());
+        for id in (0..).map_while(|index| batch.job_at(index)) {
+            let key = self.supervisor.job(id.as_str()).map(Job::key).unwrap();
+            assert!(before.contains(&key));
+            self.requested(name, id.as_str(), key, Ok(()));
+        }
+    }
+
+    /// A user has asked the job for something.
+    fn requested(&mut self, name: &str, id: &str, key: JobKey, answer: Result<(), Refusal>) {
         let is_main = self.is_main(id);
         let job = self.jobs.get_mut(&key).unwrap();
         job.is_removed |= name == "remove" && !is_main;
@@ -1162,9 +1197,10 @@ impl Tally {
 }
 
 /// All of these must happen in a run of many seeds, or it has not tested everything.
-pub const EVENTS: [&str; 54] = [
+pub const EVENTS: &[&str] = &[
     "action",
     "answer",
+    "ask all",
     "attempt",
     "attempt given up",
     "blocked",

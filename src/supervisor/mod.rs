@@ -16,10 +16,10 @@
 //!
 //! - [`Job`] (`life/`) decides *whether* to run: restarts, retries, schedules, stops.
 //! - `Run` (`run.rs`) is one process and its descendants, from the spawn until none is left.
-//! - `request.rs` holds what users ask of jobs, `declare.rs` what the config declares, `reload.rs`
-//!   requests to read it again, `shutdown.rs` how everything is stopped,
-//!   `stops.rs` in which order,
-//!   `action.rs` what the supervisor wants done, `event.rs` what it reports.
+//! - `request.rs` holds what users ask of jobs, `many.rs` what they ask of many at once, `declare.rs`
+//!   what the config declares, `reload.rs` requests to read it again, `shutdown.rs` how everything
+//!   is stopped, `stops.rs` in which order, `action.rs` what the supervisor wants done, `event.rs`
+//!   what it reports.
 //! - [`Call`] (`handler.rs`) is the failure of a job for the job that handles it.
 //! - `Health` (`health.rs`) is whether a run is ready and well, as its probes find out.
 //! - `command.rs` is about commands beside a run: probes, reloads and stops.
@@ -59,6 +59,7 @@ mod health;
 mod histogram;
 mod life;
 mod logfile;
+mod many;
 mod measure;
 mod memory;
 mod message;
@@ -103,6 +104,8 @@ pub use histogram::Histogram;
 pub use life::Job;
 use logfile::Reopenings;
 pub use logfile::{LogFileEvent, LogFileOwner};
+use many::Batches;
+pub use many::{Batch, Selection, Verb};
 use measure::Measurements;
 pub use measure::{TURN_BOUNDS, Usage, Vitals};
 use memory::OutputMemory;
@@ -218,6 +221,8 @@ struct Core {
     memory: OutputMemory,
     totals: Totals,
     measurements: Measurements,
+    /// What is still to be asked of many jobs.
+    batches: Batches,
     reopenings: Reopenings,
     reloads: Reloads,
     live_runs: usize,
@@ -287,6 +292,7 @@ impl Supervisor {
                 memory: OutputMemory::new(settings.output_memory),
                 totals: Totals::default(),
                 measurements: Measurements::default(),
+                batches: Batches::default(),
                 reopenings: Reopenings::default(),
                 reloads: Reloads::default(),
                 live_runs: 0,
@@ -600,6 +606,7 @@ impl Supervisor {
     pub fn handle_timeout(&mut self, now: Now) {
         self.tell_of_step(now);
         self.tell_dependents(now);
+        self.go_on_with_batches(now);
         for _ in 0..TIMERS_A_TURN {
             let Some(timer) = self.core.timers.expire(now.mono) else { return };
             match timer {
@@ -690,7 +697,9 @@ impl Supervisor {
 
     /// By when [`Supervisor::handle_timeout`] must be called.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        let is_due = self.told_of_step.is_some() || self.core.dependencies.has_news();
+        let is_due = self.told_of_step.is_some()
+            || self.core.dependencies.has_news()
+            || !self.core.batches.is_empty();
         if is_due { Some(Mono(0)) } else { self.core.timers.next() }
     }
 

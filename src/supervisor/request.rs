@@ -48,6 +48,8 @@ pub enum Refusal {
     NotReloadable,
     /// No process of the job is running.
     NotRunning,
+    /// As many requests for many jobs wait as may.
+    TooManyBatches,
     /// A cron job is not run while what it depends on is not there.
     Blocked,
     /// The job would wait for itself: [`Supervisor::tangle`] says how.

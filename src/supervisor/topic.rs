@@ -21,6 +21,8 @@ pub enum Topic {
     Reloaded,
     /// More of what has changed is stored, or cannot be stored.
     Saved,
+    /// A request for many jobs is done.
+    Batches,
 }
 
 /// The topics that have changed since they were last asked for, each once.

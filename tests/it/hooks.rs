@@ -1,4 +1,5 @@
-//! Variables from files, jobs that start only by request, and handlers of failures.
+//! Variables from files, jobs that start only by request, handlers of failures, and requests for many
+//! jobs.
 
 use std::fs;
 use std::process::Command;
@@ -286,4 +287,84 @@ fn a_handler_that_cannot_be_called_is_told_in_the_log_and_as_an_event() {
         let line = format!("warning: job {id}, run 1: cannot call job {handler}: {why}");
         assert_eq!(log.matches(&line).count(), 1, "{line}: {log}");
     }
+}
+
+// ---- Requests for many jobs ----
+
+/// The jobs for which it was done.
+fn asked(k1s: &K1s, target: &str) -> Vec<String> {
+    let reply = k1s.put(target);
+    assert_eq!(reply.status, 200, "{target}: {}", reply.text());
+    serde_json::from_value(reply.json()["jobs"].clone()).unwrap()
+}
+
+#[test]
+fn a_verb_is_for_the_jobs_that_filters_choose() {
+    let k1s = K1s::start();
+    let web = json!({"labels": {"app": "web", "a=b": "c"}});
+    for id in ["web:0", "web:1"] {
+        k1s.create(id, &with(continuous("exec sleep 1000"), web.clone()));
+    }
+    k1s.create("db", &continuous("trap 'echo hup' HUP; while :; do sleep 0.01; done"));
+    k1s.create("task", &with(one_off("true"), web));
+    k1s.in_state("task", "succeeded");
+    k1s.create("tick", &cron("true", 1000));
+    let pids = || ["web:0", "web:1", "db"].map(|id| k1s.pid_of(id));
+    let before = pids();
+    assert_eq!(asked(&k1s, "/jobs/restart?label=app=web&type=continuous"), ["web:0", "web:1"]);
+    for (id, results) in [("web:0", 1), ("web:1", 1), ("db", 0)] {
+        k1s.results(id, results);
+        k1s.in_state(id, "running");
+    }
+    let after = pids();
+    assert!(before[0] != after[0] && before[1] != after[1] && before[2] == after[2]);
+    assert_eq!(asked(&k1s, "/jobs/run?all=true"), ["task", "tick"], "continuous jobs refuse");
+    k1s.results("task", 2);
+    let signalled =
+        k1s.request("PUT", "/jobs/signal?type=continuous&state=running", br#"{"signal":"HUP"}"#);
+    assert_eq!(signalled.json(), json!({"jobs": ["web:0", "web:1", "db"]}));
+    wait_until("db has got it", || k1s.get("/job/db/logs").text().contains("hup"));
+    k1s.results("web:1", 2);
+    assert_eq!(asked(&k1s, "/jobs/kill?type=continuous"), ["web:0", "web:1", "db"]);
+    for id in ["web:0", "web:1", "db"] {
+        k1s.in_state(id, "killed");
+    }
+    assert_eq!(asked(&k1s, "/jobs/start?label=app=web&state=killed"), ["web:0", "web:1"]);
+    assert_eq!(asked(&k1s, "/jobs/kill?label=app=none"), [] as [&str; 0]);
+    assert_eq!(asked(&k1s, "/jobs/kill?label=nothing=&all=true"), [] as [&str; 0], "no job has it");
+}
+
+#[test]
+fn many_jobs_are_meant_only_when_that_is_said() {
+    let k1s = K1s::start();
+    k1s.create("web", &continuous("exec sleep 1000"));
+    for (target, error) in [
+        ("/jobs/kill", "all: must be true, or label=, state= or type= must say which jobs"),
+        ("/jobs/kill?all=false", "all: must be true, or label="),
+        ("/jobs/kill?all=yes", "all: must be true or false, not"),
+        ("/jobs/kill?labels=a=b", "all: must be true, or label="),
+        ("/jobs/kill?label=web", "label: must be name=value, not"),
+        ("/jobs/kill?label=a=b&label=c=d", "label: must not be given twice"),
+        ("/jobs/kill?state=dead", "state: must be one of"),
+        ("/jobs/signal?all=true", "The body is not JSON"),
+        ("/jobs/kill?all=true&wait=1", "wait: only"),
+    ] {
+        let reply = k1s.put(target);
+        assert_eq!(reply.status, 400, "{target}");
+        assert!(reply.error().starts_with(error), "{target}: {}", reply.error());
+    }
+    assert_eq!(k1s.put("/jobs/remove?all=true").status, 404);
+    let reply = k1s.get("/jobs/kill?all=true");
+    assert_eq!((reply.status, reply.header("allow")), (405, Some("PUT")));
+    assert_eq!(k1s.job("web")["state"], "running");
+}
+
+#[test]
+fn the_command_of_init_among_many_is_killed_as_alone() {
+    let k1s = K1s::with().init(&["sleep", "1000"]).env("K1S_AUTH_TOKEN", "t").token("t").start();
+    k1s.create("web", &continuous("exec sleep 1000"));
+    k1s.in_state("web", "running");
+    let reply = k1s.put("/jobs/kill?all=true");
+    assert_eq!(reply.json(), json!({"jobs": ["main", "web"]}));
+    assert_eq!(k1s.exit().0.code(), Some(143));
 }

@@ -38,7 +38,8 @@ mod faults;
 mod files;
 /// Readiness and liveness, and commands beside runs: probes, reloads, stops.
 mod health;
-/// Variables from files, jobs that start only by request, and handlers of failures.
+/// Variables from files, jobs that start only by request, handlers of failures, requests for many
+/// jobs.
 mod hooks;
 /// Malformed and hostile requests, each with the answers that the RFCs permit.
 mod hostile;

@@ -12,6 +12,7 @@
 //! kill | start | restart | run | reload-job | remove ID
 //! signal ID SIGNAL [group]
 //! together kill|restart|remove ID ID …
+//! all VERB [label=NAME=VALUE] [state=STATE] [type=TYPE]     the same of many; says who complied
 //! shutdown [CODE]
 //! spawns ok | defer | fail CODE | held     the outcome of spawns from now on; held: none is polled
 //! pid N                         the next pid
@@ -63,8 +64,8 @@ use k1s::job::{
 use k1s::schedule::Schedule;
 use k1s::supervisor::{
     Action, CommandRole, Declared, EventKind, EventRead, Job, JobKey, Left, Milestone, Owner,
-    ProbeKey, ProcessKey, Purpose, Put, Refusal, RunKey, Settings, Supervisor, Target, Together,
-    Vitals,
+    ProbeKey, ProcessKey, Purpose, Put, Refusal, RunKey, Selection, Settings, Supervisor, Target,
+    Together, Verb, Vitals,
 };
 use k1s::time::{Mono, Now, Wall};
 
@@ -193,6 +194,7 @@ impl Stage {
             }
             "reload" | "preview" => self.declare(command, rest),
             "together" => self.together(&words),
+            "all" => self.ask_all(&words),
             "shutdown" => self.supervisor.shutdown(words[0].parse().unwrap_or(0), now),
             "spawns" => {
                 self.spawns = match words[0] {
@@ -255,6 +257,39 @@ impl Stage {
             }
             "told" => self.told(),
             other => panic!("no command: {other:?}"),
+        }
+    }
+
+    fn ask_all(&mut self, words: &[&str]) {
+        let (verb, filters) = words.split_first().unwrap();
+        let verb = match *verb {
+            "kill" => Verb::Kill,
+            "start" => Verb::Start,
+            "restart" => Verb::Restart,
+            "run" => Verb::Run,
+            other => Verb::Signal { signal: Signal::from_name(other).unwrap(), group: false },
+        };
+        let mut selection = Selection::default();
+        for filter in filters {
+            let (name, value) = filter.split_once('=').unwrap();
+            let given: &'static str = Box::leak(value.to_owned().into_boxed_str());
+            match name {
+                "label" => {
+                    let (name, value) = value.split_once('=').unwrap();
+                    selection.label = Some((name.to_owned(), value.to_owned()));
+                }
+                "state" => selection.state = Some(given),
+                "type" => selection.job_type = Some(given),
+                other => panic!("no filter: {other:?}"),
+            }
+        }
+        match self.supervisor.ask_all(selection, verb, self.now) {
+            Ok(batch) => {
+                let ids = (0..).map_while(|index| batch.job_at(index));
+                let ids: Vec<_> = ids.map(|id| id.to_string()).collect();
+                self.say(format!("asked [{}]", ids.join(" ")));
+            }
+            Err(refusal) => self.say(format!("refused: {refusal:?}")),
         }
     }
 

@@ -13,6 +13,7 @@ mod document;
 mod events;
 mod listing;
 mod logs;
+mod many;
 mod metrics;
 mod reload;
 mod reopen;
@@ -28,6 +29,8 @@ use document::Document;
 pub(super) use document::{list, show};
 pub(super) use events::Events;
 pub(super) use logs::Logs;
+use many::Ids;
+pub(super) use many::{Ask, Many};
 use metrics::Metrics;
 pub(super) use metrics::metrics;
 pub(super) use reload::Reload;
@@ -49,6 +52,8 @@ pub enum Pending {
     Reload(Reload),
     /// It waits until a change is stored.
     Saved(Box<Saved>),
+    /// It waits until many jobs were asked.
+    Many(Box<Many>),
 }
 
 /// What a pending answer needs to go on.
@@ -77,14 +82,14 @@ impl Pending {
             Pending::Stream(stream) => stream.go_on(supervisor, connection, now),
             Pending::Reopen(reopen) => reopen.go_on(supervisor, connection, now),
             Pending::Reload(reload) => reload.go_on(supervisor, connection, now),
-            Pending::Saved(saved) => match saved.go_on(supervisor, connection, now) {
-                saved::Progress::NotYet => false,
-                saved::Progress::Over => true,
-                saved::Progress::Then(next) => {
-                    *self = next;
-                    self.go_on(supervisor, connection, now)
-                }
-            },
+            Pending::Saved(saved) => {
+                let progress = saved.go_on(supervisor, connection, now);
+                self.follow(progress, supervisor, connection, now)
+            }
+            Pending::Many(many) => {
+                let progress = many.go_on(supervisor, connection, now);
+                self.follow(progress, supervisor, connection, now)
+            }
             Pending::Wait(wait) => match wait.go_on(supervisor, connection, now) {
                 None => true,
                 Some(rest) => {
@@ -95,11 +100,32 @@ impl Pending {
         }
     }
 
+    fn follow(
+        &mut self,
+        progress: saved::Progress,
+        supervisor: &Supervisor,
+        connection: &mut Connection,
+        now: Now,
+    ) -> bool {
+        match progress {
+            saved::Progress::NotYet => false,
+            saved::Progress::Over => true,
+            saved::Progress::Then(next) => {
+                *self = next;
+                self.go_on(supervisor, connection, now)
+            }
+        }
+    }
+
     /// Whether it reads the event log, which may wait a little.
     pub fn follows_events(&self) -> bool {
         match self {
             Pending::Stream(stream) => stream.follows_events(),
-            Pending::Wait(_) | Pending::Reopen(_) | Pending::Reload(_) | Pending::Saved(_) => false,
+            Pending::Wait(_)
+            | Pending::Reopen(_)
+            | Pending::Reload(_)
+            | Pending::Saved(_)
+            | Pending::Many(_) => false,
         }
     }
 
@@ -107,7 +133,11 @@ impl Pending {
     pub fn reads_output_of(&self) -> Option<JobKey> {
         match self {
             Pending::Stream(stream) => stream.reads_output_of(),
-            Pending::Wait(_) | Pending::Reopen(_) | Pending::Reload(_) | Pending::Saved(_) => None,
+            Pending::Wait(_)
+            | Pending::Reopen(_)
+            | Pending::Reload(_)
+            | Pending::Saved(_)
+            | Pending::Many(_) => None,
         }
     }
 
@@ -119,6 +149,7 @@ impl Pending {
             Pending::Reopen(reopen) => reopen.want(),
             Pending::Reload(reload) => reload.want(),
             Pending::Saved(saved) => saved.want(),
+            Pending::Many(many) => many.want(),
         }
     }
 }

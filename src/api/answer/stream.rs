@@ -9,7 +9,7 @@
 //!
 //! A turn writes a limited amount, and a connection buffers a limited amount for a slow client.
 
-use super::{Document, Events, Logs, Metrics, Pending, Want};
+use super::{Document, Events, Ids, Logs, Metrics, Pending, Want};
 use crate::http::{Connection, Reply};
 use crate::supervisor::{JobKey, Supervisor, Topic};
 use crate::time::{Mono, Now};
@@ -32,6 +32,8 @@ pub(in crate::api) enum Source {
     Events(Events),
     /// All metrics.
     Metrics(Metrics),
+    /// The ids of jobs.
+    Ids(Ids),
 }
 
 /// The outcome of writing a slice.
@@ -76,7 +78,7 @@ impl Stream {
     pub(super) fn reads_output_of(&self) -> Option<JobKey> {
         match &self.source {
             Source::Logs(logs) => Some(logs.job()),
-            Source::Document(_) | Source::Events(_) | Source::Metrics(_) => None,
+            Source::Document(_) | Source::Events(_) | Source::Metrics(_) | Source::Ids(_) => None,
         }
     }
 
@@ -126,6 +128,7 @@ impl Source {
             Source::Logs(logs) => logs.write_slice(supervisor, out, budget),
             Source::Events(events) => events.write_slice(supervisor, out, budget, now),
             Source::Metrics(metrics) => metrics.write_slice(supervisor, out, budget, now),
+            Source::Ids(ids) => ids.write_slice(out, budget),
         }
     }
 }
