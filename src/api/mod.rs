@@ -50,7 +50,7 @@ pub struct Route {
 }
 
 /// All routes of the API.
-pub const ROUTES: [Route; 26] = [
+pub const ROUTES: [Route; 27] = [
     route(Method::Get, "/healthz", Handler::Health),
     route(Method::Get, "/ui", Handler::Page),
     route(Method::Get, "/readyz", Handler::Readiness),
@@ -76,6 +76,7 @@ pub const ROUTES: [Route; 26] = [
     route(Method::Put, "/jobs/start", Handler::Many(Ask::Start)),
     route(Method::Put, "/jobs/restart", Handler::Many(Ask::Restart)),
     route(Method::Put, "/jobs/run", Handler::Many(Ask::Run)),
+    route(Method::Put, "/jobs/reload", Handler::Many(Ask::Reload)),
     route(Method::Put, "/jobs/signal", Handler::Many(Ask::Signal)),
 ];
 

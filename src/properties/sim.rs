@@ -479,6 +479,7 @@ impl Sim {
             ("start", Verb::Start),
             ("restart", Verb::Restart),
             ("run", Verb::Run),
+            ("reload", Verb::Reload),
             ("signal", Verb::Signal { signal, group: false }),
         ]);
         let state = self.rng.pick(&[None, None, Some("running"), Some("idle")]);

@@ -168,6 +168,11 @@ impl Dependencies {
         self.awaited.is_empty()
     }
 
+    /// Whether a job depends on this one.
+    pub(super) fn has_dependents(&self, id: &JobId) -> bool {
+        self.awaited.contains_key(id)
+    }
+
     /// Whether all conditions hold.
     pub(super) fn hold(&self, depends_on: &DependsOn) -> bool {
         self.unmet(depends_on).next().is_none()

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::{Job, JobKey, Refusal, Supervisor, Topic};
+use super::{Job, JobKey, Refusal, Supervisor, Together, Topic};
 use crate::job::{JobId, Signal, type_name};
 use crate::time::Now;
 
@@ -35,6 +35,7 @@ pub enum Verb {
     Start,
     Restart,
     Run,
+    Reload,
     Signal {
         signal: Signal,
         /// To the whole groups.
@@ -120,7 +121,12 @@ impl Supervisor {
             Verb::Start | Verb::Restart | Verb::Run if self.is_shutting_down() => {
                 return Err(Refusal::ShuttingDown);
             }
-            Verb::Kill | Verb::Start | Verb::Restart | Verb::Run | Verb::Signal { .. } => {}
+            Verb::Kill
+            | Verb::Start
+            | Verb::Restart
+            | Verb::Run
+            | Verb::Reload
+            | Verb::Signal { .. } => {}
         }
         if self.core.batches.0.len() >= MOST_BATCHES {
             return Err(Refusal::TooManyBatches);
@@ -150,6 +156,9 @@ impl Supervisor {
             match work.stage {
                 Stage::Choosing { at, last } => {
                     work.stage = self.choose(&mut work, at, last, &mut share);
+                    if work.stage == Stage::Asking {
+                        self.stop_linked(&mut work, now);
+                    }
                 }
                 Stage::Asking => self.ask_chosen(&mut work, &mut share, now),
             }
@@ -181,6 +190,30 @@ impl Supervisor {
         Stage::Asking
     }
 
+    /// Jobs that depend on others, or that others depend on, are stopped together, in order. This is
+    /// one step, because the order is that of all of them.
+    fn stop_linked(&mut self, work: &mut Work, now: Now) {
+        let together = match work.verb {
+            Verb::Kill => Together::Kill,
+            Verb::Restart => Together::Restart,
+            Verb::Start | Verb::Run | Verb::Reload | Verb::Signal { .. } => return,
+        };
+        let is_linked = |job: &Job| {
+            !job.spec().depends_on.is_empty() || self.core.dependencies.has_dependents(job.id())
+        };
+        let (mut linked, mut rest) = (Vec::new(), VecDeque::new());
+        for key in std::mem::take(&mut work.chosen) {
+            match self.job_of(key).filter(|job| is_linked(job)) {
+                Some(job) => linked.push(job.id().clone()),
+                None => rest.push_back(key),
+            }
+        }
+        work.chosen = rest;
+        let answers = self.stop_together(together, &linked, now);
+        let complied = linked.into_iter().zip(answers).filter(|(_, answer)| answer.is_ok());
+        work.done.extend(complied.map(|(id, _)| id));
+    }
+
     fn ask_chosen(&mut self, work: &mut Work, share: &mut usize, now: Now) {
         while *share > 0
             && let Some(key) = work.chosen.pop_front()
@@ -199,6 +232,7 @@ impl Supervisor {
             Verb::Start => self.start(id, now),
             Verb::Restart => self.restart(id, now),
             Verb::Run => self.run(id, now),
+            Verb::Reload => self.reload_job(id, now),
             Verb::Signal { signal, group } => self.signal(id, signal, group, now),
         }
     }

@@ -267,6 +267,7 @@ impl Stage {
             "start" => Verb::Start,
             "restart" => Verb::Restart,
             "run" => Verb::Run,
+            "reload" => Verb::Reload,
             other => Verb::Signal { signal: Signal::from_name(other).unwrap(), group: false },
         };
         let mut selection = Selection::default();

@@ -25,6 +25,7 @@ pub(in crate::api) enum Ask {
     Start,
     Restart,
     Run,
+    Reload,
     /// The body says which signal.
     Signal,
 }
@@ -60,6 +61,7 @@ impl Many {
             Ask::Start => Verb::Start,
             Ask::Restart => Verb::Restart,
             Ask::Run => Verb::Run,
+            Ask::Reload => Verb::Reload,
             Ask::Signal => {
                 let (signal, group) = job::parse_signal_request(document(&request.body)?)?;
                 Verb::Signal { signal, group }
