@@ -4,6 +4,7 @@
 //! k1s [-c FILE]                                                Run
 //! k1s check -c FILE [--against URL]                            Check
 //! k1s init [-c FILE] [--] CMD [ARG…]                           Init
+//! k1s state [-d DIR] [--json]                                  State
 //! k1s schedule EXPR [--tz ZONE] [--after RFC3339] [-n N]       Schedule
 //! k1s explain [NAME]                                           Explain
 //! k1s [--url URL] [--token-file FILE] [--json] ps …            Client: see `client`
@@ -52,6 +53,13 @@ pub enum Invocation {
         /// The executable and its arguments; never empty.
         command: Vec<String>,
     },
+    /// Show what a state directory contains.
+    State {
+        /// The directory; `None`: that of `K1S_STATE`.
+        directory: Option<PathBuf>,
+        /// In JSON, as the API shows it.
+        json: bool,
+    },
     /// Print the next times of a schedule.
     Schedule(ScheduleQuery),
     /// Say what a name means.
@@ -73,6 +81,7 @@ impl Invocation {
         match self {
             Invocation::Run { .. } | Invocation::Init { .. } => true,
             Invocation::Check { .. }
+            | Invocation::State { .. }
             | Invocation::Schedule(_)
             | Invocation::Explain { .. }
             | Invocation::Client(..)
@@ -109,6 +118,7 @@ pub fn main() -> ExitCode {
         Ok(Invocation::Init { config, command }) => {
             supervise(config.as_deref(), Some(command), &startup)
         }
+        Ok(Invocation::State { directory, json }) => state(directory, json),
         Ok(Invocation::Schedule(query)) => schedule(&query),
         Ok(Invocation::Explain { name }) => explained(name.as_deref()),
         Ok(Invocation::Client(command, options)) => Ok(ask(&command, &options)),
@@ -180,6 +190,18 @@ fn check(config: &Path, against: Option<&str>) -> Result<ExitCode, String> {
         }
     }
     show(&config::describe(&settings))
+}
+
+/// Shows what a state directory contains. Exit code 1 if something in it is wrong.
+fn state(directory: Option<PathBuf>, json: bool) -> Result<ExitCode, String> {
+    let named = std::env::var_os("K1S_STATE").map(PathBuf::from);
+    let directory = directory
+        .or(named)
+        .ok_or_else(|| usage("state needs a directory: k1s state -d DIR, or K1S_STATE"))?;
+    let contents = daemon::contents(&directory, json)?;
+    contents.problems.iter().for_each(|problem| say(problem));
+    let shown = show(&contents.text)?;
+    Ok(if contents.problems.is_empty() { shown } else { ExitCode::from(DAMAGED) })
 }
 
 /// Prints the next times of a schedule. Exit code 1 for one that never comes.
@@ -344,6 +366,7 @@ struct TopLevel {
 enum Subcommand {
     Check(Check),
     Init(Init),
+    State(State),
     Schedule(Schedule),
     Explain(Explain),
     Ps(client::Ps),
@@ -380,6 +403,24 @@ struct Check {
     /// say what a reload of it would do to the jobs of the k1s at this URL instead: http://HOST:PORT
     #[argh(option, arg_name = "URL")]
     against: Option<String>,
+}
+
+/// Show the jobs and results of a state directory; change nothing.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "state",
+    help_triggers("-h", "--help", "help"),
+    error_code(1, "something in it is damaged"),
+    error_code(2, "it cannot be read")
+)]
+struct State {
+    /// the directory (default: that of K1S_STATE)
+    #[argh(option, short = 'd', arg_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// in JSON, as the API shows it
+    #[argh(switch)]
+    json: bool,
 }
 
 /// Be the first process of a container: run CMD, and exit with its exit code.
@@ -452,6 +493,10 @@ impl TopLevel {
             None => Ok(Invocation::Run { config: self.config }),
             Some(Subcommand::Check(check)) => check.invocation(self.config),
             Some(Subcommand::Init(init)) => init.invocation(self.config),
+            Some(Subcommand::State(_)) if has_config => Err(usage("state reads no config")),
+            Some(Subcommand::State(State { directory, json })) => {
+                Ok(Invocation::State { directory, json })
+            }
             Some(Subcommand::Schedule(_)) if has_config => Err(usage("schedule reads no config")),
             Some(Subcommand::Schedule(query)) => Ok(query.invocation()),
             Some(Subcommand::Explain(_)) if has_config => Err(usage("explain reads no config")),
@@ -536,12 +581,13 @@ fn usage(message: &str) -> String {
 }
 
 /// The commands that are not the client's.
-const OWN_COMMANDS: [&str; 4] = ["check", "explain", "init", "schedule"];
+const OWN_COMMANDS: [&str; 5] = ["check", "explain", "init", "state", "schedule"];
 
 const DEFAULT_COUNT: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
 
 const USAGE: u8 = 2;
 const NEVER: u8 = 1;
+const DAMAGED: u8 = 1;
 const DEFAULT_TOKEN_WARNING: &str = "the default token is in use, which everyone knows: \
      whoever reaches the port can run any program. Set K1S_AUTH_TOKEN, or http.auth_token in a config";
 

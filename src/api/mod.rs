@@ -36,6 +36,7 @@ use exposition::Format;
 pub use exposition::{Kind, Name};
 use json::write_line;
 pub use metrics::{METRICS, Metric};
+use object::Object;
 pub use view::READ_ONLY;
 use view::{Filter, Shown};
 
@@ -384,6 +385,18 @@ impl Api {
             None => Ok(spec),
         }
     }
+}
+
+/// Writes the objects of all jobs, with all results, as an array.
+pub fn write_jobs(supervisor: &Supervisor, out: &mut Vec<u8>, now: Now) {
+    out.push(b'[');
+    for (index, job) in supervisor.jobs_after(None).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        let _ = Object::begin(supervisor, job, Shown::everything(), out, usize::MAX, now);
+    }
+    out.push(b']');
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

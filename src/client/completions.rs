@@ -125,7 +125,7 @@ fn starting(mut words: Vec<String>, begun: &str) -> Vec<String> {
 }
 
 /// The commands of k1s, their options, and what comes after those.
-const COMMANDS: [(&str, &[&str], Words); 22] = [
+const COMMANDS: [(&str, &[&str], Words); 23] = [
     ("apply", &["-f", "--file", "--dry-run"], Words::Other),
     ("check", &["-c", "--config", "--against"], Words::Other),
     ("completions", &[], Words::One(&["bash", "zsh", "fish"])),
@@ -145,6 +145,7 @@ const COMMANDS: [(&str, &[&str], Words); 22] = [
     ("show", &["-n", "--runs"], Words::Ids),
     ("signal", &["-l", "--label", "--group"], Words::SignalAndIds),
     ("start", VERB, Words::Ids),
+    ("state", &["-d", "--directory", "--json"], Words::Other),
     ("top", &["-l", "--label"], Words::Other),
     ("wait", &["--for", "--timeout"], Words::Ids),
     ("help", &[], Words::Other),

@@ -78,6 +78,7 @@ use store::{Inherited, Store};
 use vitals::Turns;
 
 pub use crate::os::clock::{Clock, now};
+pub use store::{Contents, contents};
 
 /// A running k1s.
 #[expect(missing_debug_implementations, reason = "the signals of signal-hook have none")]

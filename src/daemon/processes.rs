@@ -177,7 +177,7 @@ impl Processes {
             let Some(launch) = supervisor.poll_spawn() else { break };
             let is_run = launch.purpose == Purpose::Run;
             if let Some(store) = store.as_deref_mut().filter(|_| is_run) {
-                store.note_launch(launch.run, now);
+                store.note_launch(launch.run, supervisor, now);
             }
             let is_main = is_run && launch.job_id.as_str() == MAIN;
             let stdio = init.filter(|_| is_main).map(|init| init.stdio);

@@ -28,6 +28,7 @@
 
 mod calls;
 mod commands;
+mod crashes;
 mod declare;
 mod depend;
 mod followers;
@@ -53,6 +54,7 @@ use crate::time::{Mono, Now, Wall};
 
 use calls::Calls;
 use commands::Commands;
+pub use crashes::{CRASHES, play_crashes};
 use followers::{Followers, Scene};
 use order::Order;
 use probes::{Patience, Probes, SIGN, Signs};

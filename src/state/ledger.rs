@@ -37,6 +37,8 @@ pub struct Ledger {
     keep_from: u64,
     /// The next job to look at for that.
     cursor: Option<u64>,
+    /// How much may be written beyond what is needed.
+    spare: u64,
 }
 
 /// What is written of a job.
@@ -76,7 +78,13 @@ impl Ledger {
     ) -> Ledger {
         let live = jobs.values().map(Entry::length).sum();
         let keep_from = session.first;
-        Ledger { jobs, session, segments, end, live, keep_from, cursor: None }
+        Ledger { jobs, session, segments, end, live, keep_from, cursor: None, spare: SPARE_BYTES }
+    }
+
+    /// With small segments, so that a short simulation has many.
+    #[cfg(feature = "properties")]
+    pub fn with_small_segments(self) -> Ledger {
+        Ledger { spare: 8 << 10, ..self }
     }
 
     /// Where the next frame goes.
@@ -123,7 +131,7 @@ impl Ledger {
 
     /// Whether it is time for another segment.
     pub fn is_segment_full(&self) -> bool {
-        let most = (self.live / SEGMENTS).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
+        let most = (self.live / SEGMENTS).clamp(self.spare / 4, LARGEST_SEGMENT);
         self.end.offset >= most
     }
 
@@ -221,7 +229,7 @@ impl Ledger {
 
     /// Begins to empty the oldest segment, if more is written than need be.
     pub fn clean_if_due(&mut self) {
-        let most = self.live + self.live / 2 + SPARE_BYTES;
+        let most = self.live + self.live / 2 + self.spare;
         let Some(oldest) = self.segments.keys().next().copied() else { return };
         if !self.is_cleaning() && self.size() > most && oldest < self.end.segment {
             self.keep_from = oldest + 1;
@@ -363,10 +371,9 @@ impl Entry {
     }
 }
 
-/// A segment is so large a part of what counts, within these bounds: its entries are written again
-/// before it goes, and until then it takes space.
+/// A segment is so large a part of what counts, but at least a quarter of what is spare, and at
+/// most this: its entries are written again before it goes, and until then it takes space.
 const SEGMENTS: u64 = 8;
-const SMALLEST_SEGMENT: u64 = 128 << 10;
 const LARGEST_SEGMENT: u64 = 8 << 20;
 /// So much may be written beyond one and a half times of what counts; together with a segment that
 /// is being filled that is less than twice of that and 1 MiB.

@@ -14,7 +14,7 @@ use super::entry::{self, Kind, Process, Registered, Session};
 use super::frame::{self, Frame, HEAD, Part, Position, VERSION};
 use super::ledger::{Entry, Ledger, Place};
 use crate::job::{JobId, RunRecord};
-use crate::supervisor::{Heritage, JobKey, Life, Remembered, Stage};
+use crate::supervisor::{Heritage, JobKey, Life, Remembered, Stage, later};
 use crate::time::Now;
 
 /// What was read.
@@ -170,7 +170,17 @@ impl Reading {
 
     fn frame(&mut self, frame: Frame<'_>, at: Position) {
         self.safe = self.safe.max(frame.safe);
-        self.written = Some(frame.at);
+        let before = self.written.replace(frame.at);
+        let boot = self.session.boot.clone();
+        self.entries(frame, at);
+        // From here on, elapsed time is that of another boot.
+        if let Some(before) = before.filter(|_| !is_same_boot(&boot, &self.session.boot)) {
+            let by = shift(before, frame.at);
+            self.jobs.values_mut().for_each(|job| job.shift(by));
+        }
+    }
+
+    fn entries(&mut self, frame: Frame<'_>, at: Position) {
         let mut entries = frame.entries;
         while !entries.is_empty() {
             let Some((kind, key, mut body, length)) = entry::next(&mut entries) else {
@@ -271,6 +281,15 @@ impl Reading {
 }
 
 impl Found {
+    fn shift(&mut self, by: i64) {
+        if let Some(registered) = &mut self.registered {
+            registered.created.mono = later(registered.created.mono, by);
+            if let Some((life, _)) = &mut self.life {
+                life.shift(&registered.spec, by);
+            }
+        }
+    }
+
     fn forget(&mut self, forgotten: u64) {
         while self.results.front().is_some_and(|(ordinal, ..)| *ordinal < forgotten) {
             self.results.pop_front();
@@ -297,6 +316,7 @@ impl Found {
         for run in &mut life.runs {
             run.is_launched |= self.launched.contains(&run.number);
         }
+        life.last_run = self.launched.iter().copied().fold(life.last_run, u64::max);
         let kept = life.finished.saturating_sub(life.forgotten);
         let is_whole = self.results.len() as u64 == kept
             && self.results.back().is_none_or(|(last, ..)| last + 1 == life.finished);
@@ -323,20 +343,38 @@ impl Found {
 }
 
 impl Replay {
-    /// What a k1s goes on with: `shift` is how much is to be added to elapsed time, in milliseconds,
-    /// since the machine was started again; `left` says of which jobs processes are left.
+    /// What a k1s goes on with that starts now, in this boot; `left` says of which jobs processes
+    /// are left.
     pub fn into_heritage(
         self,
-        shift: i64,
+        boot: &str,
+        now: Now,
         left: impl Fn(&Remembered) -> bool,
     ) -> (Heritage, Ledger) {
+        let is_other = !is_same_boot(&self.session.boot, boot);
+        let by = self.written.filter(|_| is_other).map_or(0, |written| shift(written, now));
         let mut heritage = Heritage { last_key: self.session.last_key, ..Heritage::default() };
-        for job in self.jobs {
+        for mut job in self.jobs {
             if left(&job) {
                 heritage.left.insert(job.id.clone());
             }
-            heritage.jobs.push(job.shifted(shift));
+            job.shift(by);
+            heritage.jobs.push(job);
         }
         (heritage, self.ledger)
     }
+}
+
+/// Whether elapsed time goes on from one k1s to the next: the boot is the same, whatever the pid
+/// namespace.
+fn is_same_boot(before: &str, after: &str) -> bool {
+    let boot = |text: &str| text.split(' ').next().map(str::to_owned);
+    before.is_empty() || boot(before) == boot(after)
+}
+
+/// What is to be added to elapsed time that was read in the boot before: as much as the calendar
+/// says has passed.
+fn shift(before: Now, after: Now) -> i64 {
+    let distance = |at: Now| at.mono.0.cast_signed().saturating_sub(at.wall.0);
+    distance(after).saturating_sub(distance(before))
 }

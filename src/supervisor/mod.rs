@@ -112,7 +112,7 @@ use memory::OutputMemory;
 pub use milestone::{Milestone, Progress};
 use reload::Reloads;
 pub use reload::{Changes, Reload, ReloadError, Reloaded};
-pub use remembered::{Heritage, Life, LiveRun, Outcome, Remembered, Stage};
+pub use remembered::{Heritage, Life, LiveRun, Outcome, Remembered, Stage, later};
 pub use request::{Origin, Put, Refusal, Request};
 use run::Run;
 use shutdown::Shutdown;

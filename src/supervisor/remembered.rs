@@ -143,27 +143,37 @@ impl JobKey {
     }
 }
 
-impl Remembered {
-    /// The same after so many milliseconds were added to elapsed time: it was remembered before the
-    /// machine was started again.
-    pub fn shifted(mut self, by: i64) -> Remembered {
-        let later = |Mono(at): Mono| Mono(at.saturating_add_signed(by));
-        self.created.mono = later(self.created.mono);
-        for run in &mut self.life.runs {
-            run.started.mono = later(run.started.mono);
+impl Life {
+    /// As [`Remembered::shift`], for a job with this specification.
+    pub fn shift(&mut self, spec: &JobSpec, by: i64) {
+        for run in &mut self.runs {
+            run.started.mono = later(run.started.mono, by);
         }
-        let is_elapsed = super::due::follows_elapsed_time(&self.spec);
+        let is_elapsed = super::due::follows_elapsed_time(spec);
         let moment = |at: i64| if is_elapsed { at.saturating_add(by) } else { at };
-        self.life.kept = self.life.kept.map(moment);
-        self.life.stage = match self.life.stage {
-            Stage::BacksOff(until) => Stage::BacksOff(later(until)),
-            Stage::Ended(outcome, since) => Stage::Ended(outcome, later(since)),
+        self.kept = self.kept.map(moment);
+        self.stage = match self.stage {
+            Stage::BacksOff(until) => Stage::BacksOff(later(until, by)),
+            Stage::Ended(outcome, since) => Stage::Ended(outcome, later(since, by)),
             Stage::Scheduled { due, pending } => {
                 let due = due.map(|(nominal, at)| (moment(nominal), moment(at)));
                 Stage::Scheduled { due, pending }
             }
             stage @ (Stage::Idle(_) | Stage::Begins(_) | Stage::Runs | Stage::Leaves) => stage,
         };
-        self
+    }
+}
+
+/// A time after so many milliseconds were added to elapsed time.
+pub fn later(Mono(at): Mono, by: i64) -> Mono {
+    Mono(at.saturating_add_signed(by))
+}
+
+impl Remembered {
+    /// The same after so many milliseconds were added to elapsed time: it was remembered before the
+    /// machine was started again.
+    pub fn shift(&mut self, by: i64) {
+        self.created.mono = later(self.created.mono, by);
+        self.life.shift(&self.spec, by);
     }
 }

@@ -73,6 +73,17 @@ impl Supervisor {
         self.core.note_change(key);
     }
 
+    /// Shows a job as it was when it was last stored. Nothing of it goes on.
+    pub fn exhibit(&mut self, remembered: Remembered) {
+        let (key, id, life) = (remembered.key, remembered.id.clone(), remembered.life.clone());
+        let mut job = Job::restored(remembered, &mut self.core);
+        job.look_as_in(&life);
+        if life.stage != Stage::Leaves {
+            self.ids.insert(id, key);
+            self.jobs.insert(key, Box::new(job));
+        }
+    }
+
     /// Nothing is left of the processes that an earlier k1s has left of a job with this id.
     pub fn handle_former_gone(&mut self, id: &JobId, now: Now) {
         if self.core.leaving.get(id) == Some(&NOBODY) {

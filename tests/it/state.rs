@@ -3,6 +3,7 @@
 //! `rounds` kills k1s again and again while clients change jobs as fast as they can, and compares
 //! what is there with what was answered. `disk` has a disk that is slow, full or broken.
 
+mod disk;
 mod rounds;
 
 use std::fs;
@@ -262,6 +263,60 @@ fn a_time_to_live_goes_on() {
     let k1s = start.start();
     wait_until("it is gone", || k1s.get("/job/brief").status == 404);
     assert_eq!(k1s.get("/job/long").status, 200);
+}
+
+/// `k1s state` on this directory.
+fn shown(directory: &Path, options: &[&str]) -> (Option<i32>, String, String) {
+    let mut shown = K1s::with().bare().argument("state").argument("-d").argument(directory);
+    for option in options {
+        shown = shown.argument(*option);
+    }
+    let shown = shown.run();
+    (shown.code, shown.stdout, shown.stderr)
+}
+
+#[test]
+fn a_directory_can_be_read_without_k1s_and_beside_it() {
+    let start = with_state("os");
+    let directory = start.dir().join("state");
+    let k1s = start.clone().start();
+    k1s.create("over", &one_off("echo hello; exit 3"));
+    k1s.results("over", 1);
+    k1s.create("web", &sleep());
+    let pid = k1s.pid_of("web");
+    k1s.create("cron", &json!({"type": "cron", "executable": "true", "schedule": "@yearly"}));
+    let by_api = k1s.get("/").json();
+    let (code, text, problems) = shown(&directory, &["--json"]);
+    assert_eq!((code, problems.as_str()), (Some(0), ""));
+    let by_state: Value = serde_json::from_str(&text).unwrap();
+    for (one, other) in by_api.as_array().unwrap().iter().zip(by_state.as_array().unwrap()) {
+        let without = |job: &Value| {
+            let mut job = job.clone();
+            job.as_object_mut().unwrap().remove("message");
+            job
+        };
+        assert_eq!(without(one), without(other));
+    }
+    let (_, text, _) = shown(&directory, &[]);
+    assert!(text.contains("over: failed: ended with exit code 3"), "{text}");
+    assert!(text.contains("  run 1, 20"), "{text}");
+    assert!(text.contains("web: running: has been running for"), "{text}");
+    assert!(text.contains(&format!("as process {pid}")), "{text}");
+    kill(k1s);
+    send_signal(pid, Signal::SIGKILL);
+    let file = segments(&directory).pop().unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(5).position(|five| five == b"hello").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let (code, text, problems) = shown(&directory, &[]);
+    assert_eq!(code, Some(1), "{problems}");
+    assert!(problems.contains("state-1: damaged at offset"), "{problems}");
+    assert!(text.contains("web: "), "{text}");
+    assert_eq!(fs::read(&file).unwrap(), bytes, "it changes nothing");
+    let (code, _, problems) = shown(Path::new("/nowhere"), &[]);
+    assert_eq!(code, Some(2));
+    assert!(problems.contains("/nowhere"), "{problems}");
 }
 
 #[test]

@@ -16,9 +16,11 @@
 //!
 //! - `directory.rs`: the directory, its lock and its segments.
 //! - `open.rs`: what is done with it when k1s starts.
+//! - `show.rs`: what is in it, for `k1s state`.
 
 mod directory;
 mod open;
+mod show;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -38,6 +40,7 @@ use crate::time::{Mono, Now};
 
 use directory::Directory;
 pub(super) use open::{Inherited, open};
+pub use show::{Contents, contents};
 
 /// The state directory of a running k1s.
 #[derive(Debug)]
@@ -141,13 +144,22 @@ impl Store {
 
     /// A run is about to be spawned: from now on it may have a process. When this cannot be written
     /// it is started all the same.
-    pub(super) fn note_launch(&mut self, run: RunKey, now: Now) {
+    pub(super) fn note_launch(&mut self, run: RunKey, supervisor: &Supervisor, now: Now) {
         if self.trouble.is_some() {
             return;
         }
         self.begin_frame(now);
+        // The run may have been added since the last append.
+        self.write_job(run.job, supervisor, now);
         self.ledger.write_launch(&mut self.frame, run);
-        if self.write_frame().is_ok() && self.sync == Sync::Os {
+        match self.write_frame() {
+            Ok(()) => drop(self.unsafe_jobs.insert(run.job)),
+            Err(_) => {
+                self.ledger.doubt(run.job);
+                self.batch.insert(run.job);
+            }
+        }
+        if self.sync == Sync::Os {
             self.safe = self.ledger.end();
         }
     }
@@ -157,10 +169,13 @@ impl Store {
         let Some(result) = self.syncer.end() else { return };
         let Some(syncing) = self.syncing.take() else { return };
         match result {
-            Ok(()) => self.finish_sync(syncing, supervisor),
+            Ok(()) => {
+                self.finish_sync(syncing, supervisor);
+                self.make_safe(supervisor);
+            }
+            // What is to be written again comes first.
             Err(error) => self.fail_sync(syncing, &error, supervisor, now),
         }
-        self.make_safe(supervisor);
     }
 
     /// k1s ends: writes everything, and waits for the disk.
@@ -371,7 +386,6 @@ impl Store {
         now: Now,
     ) {
         self.has_new_name |= syncing.has_name;
-        self.unsafe_files.clear();
         for number in self.ledger.cut(self.safe) {
             self.directory.remove(number);
         }
@@ -381,6 +395,7 @@ impl Store {
         self.gone_when_safe = None;
         // Not on this descriptor: another call would report success.
         let begun = self.begin_segment(now);
+        self.unsafe_files.clear();
         if begun.is_ok() && self.trouble.is_none() {
             let text = format!(
                 "the disk has failed to keep the state ({error}): writing it again to a new file"

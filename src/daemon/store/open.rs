@@ -16,7 +16,7 @@ use crate::config::{self, LogLevel};
 use crate::daemon::former::Former;
 use crate::os;
 use crate::os::syncer::Syncer;
-use crate::state::{HEAD, Position, Replay, Session, Unreadable, VERSION, replay};
+use crate::state::{HEAD, Position, Replay, Unreadable, VERSION, replay};
 use crate::supervisor::{Heritage, Remembered};
 use crate::time::Now;
 
@@ -45,7 +45,6 @@ pub(in crate::daemon) fn open(
     let mut notes = Vec::new();
     cut(&replay, &directory, &mut notes)?;
     let former = Former::find(&replay, &boot());
-    let shift = shift(&replay, now);
     let mut instances = vec![instance.to_owned()];
     if former.is_some() {
         let earlier = std::mem::take(&mut replay.session.instances);
@@ -55,7 +54,7 @@ pub(in crate::daemon) fn open(
     let damaged: BTreeSet<u64> = replay.damages.iter().map(|(at, _)| at.segment).collect();
     tell_damage(&replay, &directory, &mut notes);
     let left = |job: &Remembered| former.has_job(job.key.number());
-    let (heritage, ledger) = replay.into_heritage(shift, left);
+    let (heritage, ledger) = replay.into_heritage(&boot(), now, left);
     let failed = |error: io::Error| {
         format!("cannot write to the state directory {:?}: {error}", directory.path())
     };
@@ -180,25 +179,11 @@ fn tell_damage(replay: &Replay, directory: &Directory, notes: &mut Vec<(LogLevel
     }
 }
 
-/// What is to be added to elapsed time that was remembered: nothing in the same boot.
-fn shift(replay: &Replay, now: Now) -> i64 {
-    let Session { boot: before, .. } = &replay.session;
-    let Some(written) = replay.written.filter(|_| !is_same_boot(before)) else { return 0 };
-    let distance = |at: Now| at.mono.0.cast_signed().saturating_sub(at.wall.0);
-    distance(now).saturating_sub(distance(written))
-}
-
 /// The boot of this machine and the pid namespace.
 pub(in crate::daemon) fn boot() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     format!("{} {}", boot.trim(), namespace.display())
-}
-
-/// Whether elapsed time goes on: the boot is the same, whatever the pid namespace.
-fn is_same_boot(before: &str) -> bool {
-    let boot_of = |text: &str| text.split(' ').next().map(str::to_owned);
-    boot_of(before) == boot_of(&boot())
 }
 
 const MOST_INSTANCES: usize = 1000;

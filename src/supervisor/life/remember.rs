@@ -148,6 +148,28 @@ impl Job {
         }
     }
 
+    /// Looks as it was, without going on.
+    pub(in crate::supervisor) fn look_as_in(&mut self, life: &Life) {
+        for (run, pid) in life.runs.iter().zip(&life.leaders).filter(|(run, _)| run.is_launched) {
+            let key = RunKey { job: self.key, number: run.number };
+            let begin = self.log_end.place();
+            let mut run = Run::new(key, run.trigger, self.spec.clone(), begin, run.started);
+            run.state = RunState::Running { pid: *pid };
+            self.runs.push(run);
+        }
+        self.phase = match life.stage {
+            Stage::Idle(pending) => Phase::Idle { pending },
+            Stage::Begins(_) | Stage::Runs => Phase::Active,
+            Stage::BacksOff(until) => Phase::Backoff { until },
+            Stage::Scheduled { due, pending } => {
+                let due = due.map(|(nominal, at)| Due { nominal: Moment(nominal), at: Moment(at) });
+                Phase::Scheduled { due, pending }
+            }
+            Stage::Ended(outcome, since) => Phase::Ended { outcome, since },
+            Stage::Leaves => Phase::Gone,
+        };
+    }
+
     /// Goes on from where it was.
     pub(super) fn resume(&mut self, stage: Stage, core: &mut Core, now: Now) {
         match stage {

@@ -1,0 +1,241 @@
+//! A disk that is slow, full or broken. Nothing that was answered is lost, and k1s goes on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
+use serde_json::{Value, json};
+
+use super::{kill, with_state};
+use crate::harness::{K1s, TempDir, send_signal, skip, wait_for, wait_until};
+
+fn idle() -> Value {
+    json!({"type": "continuous", "executable": "sleep", "arguments": ["1000"], "autostart": false})
+}
+
+/// An strace that is attached to k1s and its helpers, and disturbs one system call.
+struct Disturbed(Child);
+
+impl Disturbed {
+    /// `what` as in strace(1): `error=EIO`; all such calls, or those for a file. The error is why it
+    /// cannot be.
+    fn begin(
+        k1s: &K1s,
+        call: &str,
+        what: &str,
+        file: Option<PathBuf>,
+    ) -> Result<Disturbed, String> {
+        if !geteuid().is_root() {
+            return Err("k1s is not dumpable: root alone may trace it".to_owned());
+        }
+        let said = k1s.dir().join("strace.err");
+        let child = Command::new("strace")
+            .args(["-f", "-o", "/dev/null"])
+            .args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:{what}")])
+            .args(file.iter().flat_map(|file| [Path::new("-P"), file]))
+            .args(["-p", &k1s.pid().to_string()])
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(&said).unwrap())
+            .spawn()
+            .map_err(|error| format!("strace cannot be started: {error}"))?;
+        let mut disturbed = Disturbed(child);
+        let has_ended = wait_for("strace is attached, or has ended", || {
+            let attached = fs::read_to_string(&said).unwrap().contains("attached");
+            let ended = disturbed.0.try_wait().unwrap().is_some();
+            (attached || ended).then_some(ended)
+        });
+        match has_ended {
+            false => Ok(disturbed),
+            true => Err(format!("strace: {}", fs::read_to_string(&said).unwrap().trim())),
+        }
+    }
+
+    fn end(mut self) {
+        send_signal(self.0.id(), Signal::SIGTERM);
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Disturbed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+macro_rules! disturb {
+    ($k1s:expr, $call:expr, $what:expr) => {
+        disturb!($k1s, $call, $what, None)
+    };
+    ($k1s:expr, $call:expr, $what:expr, $file:expr) => {
+        match Disturbed::begin($k1s, $call, $what, $file) {
+            Ok(disturbed) => disturbed,
+            Err(reason) => skip!(reason),
+        }
+    };
+}
+
+#[test]
+fn a_slow_disk_holds_up_only_those_who_wait_for_it() {
+    let k1s = with_state("always").start();
+    let slow = disturb!(&k1s, "fdatasync", "delay_enter=500000");
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let create = |id: &'static str| {
+            let k1s = &k1s;
+            scope.spawn(move || {
+                k1s.create(id, &idle());
+                begun.elapsed()
+            })
+        };
+        let creations = ["a", "b", "c", "d"].map(create);
+        let mut asked = 0;
+        while begun.elapsed() < Duration::from_millis(400) {
+            let asking = Instant::now();
+            assert_eq!(k1s.get("/healthz").status, 200);
+            assert!(asking.elapsed() < Duration::from_millis(200), "{:?}", asking.elapsed());
+            asked += 1;
+        }
+        assert!(asked > 10, "{asked}");
+        for creation in creations {
+            let took = creation.join().unwrap();
+            assert!(took >= Duration::from_millis(400), "it was answered before: {took:?}");
+            assert!(took < Duration::from_millis(2000), "all others go together: {took:?}");
+        }
+    });
+    slow.end();
+}
+
+#[test]
+fn what_a_failed_fdatasync_was_for_is_written_anew() {
+    let start = with_state("always");
+    let k1s = start.clone().start();
+    k1s.create("before", &idle());
+    let broken = disturb!(&k1s, "fdatasync", "error=EIO", Some(k1s.dir().join("state/state-1")));
+    k1s.create("a", &idle());
+    wait_until("it is said", || k1s.stderr().contains("writing it again to a new file"));
+    k1s.create("b", &idle());
+    broken.end();
+    kill(k1s);
+    let k1s = start.start();
+    for id in ["before", "a", "b"] {
+        assert_eq!(k1s.get(&format!("/job/{id}")).status, 200, "{id}");
+    }
+    let (_, stderr) = k1s.end();
+    assert!(!stderr.contains("damaged"), "{stderr}");
+}
+
+#[test]
+fn while_the_disk_fails_no_job_is_created_and_k1s_goes_on() {
+    for (sync, call) in [("always", "fdatasync"), ("os", "pwrite64")] {
+        let start = with_state(sync);
+        let k1s = start.clone().start();
+        k1s.create("before", &idle());
+        let broken = disturb!(&k1s, call, "error=EIO");
+        let reply = k1s.post("/job/a", &idle());
+        assert_eq!(reply.status, 503, "{}", reply.text());
+        assert!(reply.error().contains("was not created"), "{}", reply.error());
+        let reply = k1s.post("/job/b", &idle());
+        assert_eq!(reply.status, 503, "{}", reply.text());
+        assert_eq!(k1s.get("/job/a").status, 404);
+        let reply = k1s.put("/job/before/kill");
+        assert_eq!(reply.status, 503, "{}", reply.text());
+        assert!(reply.error().contains("was done"), "{}", reply.error());
+        assert_eq!(k1s.job("before")["killRequested"], true);
+        assert_eq!(k1s.get("/healthz").status, 200);
+        assert!(k1s.stderr().contains("cannot be stored"), "{}", k1s.stderr());
+        broken.end();
+        wait_until("it is stored again", || k1s.stderr().contains("is stored again"));
+        k1s.create("a", &idle());
+        kill(k1s);
+        let k1s = start.start();
+        assert_eq!(k1s.job("before")["killRequested"], true, "{sync}");
+        assert_eq!(k1s.get("/job/a").status, 200);
+        assert_eq!(k1s.get("/job/b").status, 404);
+    }
+}
+
+/// A file system of its own, of so many bytes.
+struct Small(TempDir);
+
+impl Small {
+    fn mount(options: &str) -> Result<Small, String> {
+        let small = Small(TempDir::new());
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "none"])
+            .arg(small.0.path())
+            .output()
+            .map_err(|error| format!("mount cannot be started: {error}"))?;
+        match mounted.status.success() {
+            true => Ok(small),
+            false => Err(format!("mount: {}", String::from_utf8_lossy(&mounted.stderr).trim())),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("state")
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).stderr(Stdio::null()).status();
+    }
+}
+
+macro_rules! small {
+    ($options:expr) => {
+        match Small::mount($options) {
+            Ok(small) => small,
+            Err(reason) => skip!(reason),
+        }
+    };
+}
+
+#[test]
+fn without_space_no_job_is_created_and_results_wait() {
+    let small = small!("size=400k");
+    let start = K1s::with().config(&format!("[state]\ndirectory = {:?}", small.path()));
+    let k1s = start.clone().start();
+    k1s.create("runs", &json!({"type": "cron", "executable": "true", "schedule": "@yearly"}));
+    fs::write(small.0.path().join("filler"), vec![0; 100_000]).unwrap();
+    let large = json!({"type": "continuous", "executable": "true", "autostart": false,
+        "arguments": ["x".repeat(20_000)]});
+    let mut created = 0;
+    let refused = loop {
+        let reply = k1s.post(&format!("/job/j{created}"), &large);
+        if reply.status != 200 {
+            break reply;
+        }
+        created += 1;
+        assert!(created < 100, "it never was full");
+    };
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.error().contains("No space left"), "{}", refused.error());
+    assert!(created > 3, "{created}");
+    assert_eq!(k1s.get(&format!("/job/j{created}")).status, 404);
+    let ran = k1s.put("/job/runs/run");
+    assert_eq!(ran.status, 503, "{}", ran.text());
+    k1s.results("runs", 1);
+    fs::remove_file(small.0.path().join("filler")).unwrap();
+    wait_until("it is stored again", || k1s.stderr().contains("is stored again"));
+    k1s.create("after", &idle());
+    kill(k1s);
+    let k1s = start.start();
+    assert_eq!(k1s.results("runs", 1)[0]["run"], 1);
+    assert_eq!(k1s.get("/").json().as_array().unwrap().len(), created + 2);
+    assert_eq!(k1s.get("/job/after").status, 200);
+}
+
+#[test]
+fn a_file_system_that_is_read_only_or_full_is_no_place_to_start() {
+    let small = small!("size=4k,ro");
+    let start = K1s::with().env("K1S_STATE", small.path().to_str().unwrap());
+    let refused = start.run();
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("Read-only file system"), "{}", refused.stderr);
+}
