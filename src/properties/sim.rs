@@ -487,7 +487,7 @@ impl Sim {
         let state = self.rng.pick(&[None, None, Some("running"), Some("idle")]);
         let job_type = self.rng.pick(&[None, None, Some("cron"), Some("continuous")]);
         let selection = Selection { state, job_type, ..Selection::default() };
-        self.is_signalled |= name == "signal";
+        self.is_signalled |= matches!(name, "signal" | "reload");
         let before: Vec<_> = self.supervisor.jobs_after(None).map(Job::key).collect();
         let answer = self.supervisor.ask_all(selection.clone(), verb, self.now);
         self.note("ask all", |_| format!("{name} {selection:?}: {answer:?}"));
