@@ -7,6 +7,7 @@
 //! A datagram is a list of lines. Those that k1s does not know mean nothing to it, and so does
 //! `MAINPID`: the first process of a run stays the first.
 
+use std::mem::discriminant;
 use std::time::Duration;
 
 /// One thing that a run says about itself.
@@ -32,13 +33,28 @@ pub enum Notice {
 }
 
 /// Reads a datagram of sd_notify(3). A text with a NUL byte says nothing, except that one at its
-/// end is cut.
+/// end is cut. Of lines that say the same thing, and of those that say where it stands, the last
+/// counts, as for systemd: so a datagram says a handful of things, however many lines it has.
 pub fn parse(datagram: &[u8]) -> Vec<Notice> {
     let text = datagram.strip_suffix(b"\0").unwrap_or(datagram);
+    let mut notices: Vec<Notice> = Vec::new();
     if text.contains(&0) {
-        return Vec::new();
+        return notices;
     }
-    text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
+    for notice in text.split(|byte| *byte == b'\n').filter_map(parse_line) {
+        notices.retain(|earlier| !notice.replaces(earlier));
+        notices.push(notice);
+    }
+    notices
+}
+
+impl Notice {
+    /// Whether one that came earlier in the same datagram says nothing any more.
+    fn replaces(&self, earlier: &Notice) -> bool {
+        let is_stage =
+            |it: &Notice| matches!(it, Notice::Ready | Notice::Reloading | Notice::Stopping);
+        discriminant(self) == discriminant(earlier) || (is_stage(self) && is_stage(earlier))
+    }
 }
 
 fn parse_line(line: &[u8]) -> Option<Notice> {
@@ -96,6 +112,21 @@ mod tests {
         check(b"WATCHDOG=1\nWATCHDOG=trigger", &[Notice::Watchdog, Notice::WatchdogTrigger]);
         let extended = Notice::ExtendTimeout(Duration::from_millis(1500));
         check(b"EXTEND_TIMEOUT_USEC=1500000", &[extended]);
+    }
+
+    #[test]
+    fn of_lines_that_say_the_same_the_last_counts() {
+        let status = |text: &str| Notice::Status(text.to_owned());
+        check(b"READY=1\nSTATUS=a\nSTATUS=b\nREADY=1", &[status("b"), Notice::Ready]);
+        check(b"READY=1\nSTOPPING=1", &[Notice::Stopping]);
+        check(b"RELOADING=1\nREADY=1", &[Notice::Ready]);
+        let extended = |seconds| Notice::ExtendTimeout(Duration::from_secs(seconds));
+        let twice = b"EXTEND_TIMEOUT_USEC=2000000\nEXTEND_TIMEOUT_USEC=1000000";
+        check(twice, &[extended(1)]);
+        check(
+            &b"STOPPING=1\nREADY=1\nWATCHDOG=1\n".repeat(150),
+            &[Notice::Ready, Notice::Watchdog],
+        );
     }
 
     #[test]
