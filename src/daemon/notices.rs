@@ -254,13 +254,15 @@ impl Source {
         loop {
             let got = match &mut self.end {
                 End::Socket(socket) => os::notify::receive(&socket.fd, buffer).map(|datagram| {
+                    let text = datagram.length.and_then(|length| buffer.get(..length));
+                    let notices = notice::parse(text.unwrap_or_default());
                     let sender = datagram.sender;
-                    let run = self.run.tag();
-                    if !sender.is_some_and(|pid| is_of_run(pid, run, self.leader, tags)) {
+                    let is_ours = |pid| is_of_run(pid, self.run.tag(), self.leader, tags);
+                    // `BARRIER=1` says nothing, and its sender may be gone as soon as it is read.
+                    if !notices.is_empty() && !sender.is_some_and(is_ours) {
                         return Got::Refused(sender);
                     }
-                    let text = datagram.length.and_then(|length| buffer.get(..length));
-                    Got::Notices(notice::parse(text.unwrap_or_default()))
+                    Got::Notices(notices)
                 }),
                 End::Pipe(pipe) => pipe.read(buffer).map(|length| match buffer.get(..length) {
                     Some([]) | None => Got::Last(None),
@@ -334,6 +336,11 @@ mod tests {
                 let stranger = os::own_pid();
                 assert!(!is_of_run(stranger, run, leader, &tags));
                 assert!(!is_of(other, Pid(i32::MAX)), "{command}");
+                // A shell would reap it; what the shell executes does not.
+                let name = || std::fs::read_to_string(format!("/proc/{}/comm", leader.0)).unwrap();
+                while name() != "sleep\n" {
+                    std::thread::yield_now();
+                }
                 assert!(signal_process(child, Signal::KILL));
                 while !os::stat_of(child).unwrap().is_dead {
                     std::thread::yield_now();
