@@ -4,7 +4,8 @@
 //!   fuzz/ (libFuzzer, new bytes) ──┐
 //!                                  ├─▶ ALL ─▶ head, connection, chunked, answer (http::properties)
 //!   cargo test (fuzz/corpus) ──────┘          cron                              (schedule::properties)
-//!                                             api, config, job, notices, query, supervisor,
+//!                                             api, config, job, notices, query, state,
+//!                                             supervisor,
 //!                                             variables (here)
 //! ```
 //!
@@ -20,13 +21,14 @@ mod notice;
 mod query;
 mod service;
 pub mod sim;
+mod state;
 mod variables;
 
 /// A property of bytes: panics when it does not hold for these.
 pub type Property = fn(&[u8]);
 
 /// All properties, by the name of their fuzz target, corpus and dictionary.
-pub const ALL: [(&str, Property); 12] = [
+pub const ALL: [(&str, Property); 13] = [
     ("answer", crate::http::properties::check_answer),
     ("api", api::check_api),
     ("chunked", crate::http::properties::check_chunked),
@@ -37,6 +39,7 @@ pub const ALL: [(&str, Property); 12] = [
     ("job", job::check_job),
     ("notices", notice::check_notices),
     ("query", query::check_query),
+    ("state", state::check_state),
     ("supervisor", sim::check_supervisor),
     ("variables", variables::check_variables),
 ];

@@ -67,6 +67,14 @@ pub(super) struct Place {
     pub(super) length: u32,
 }
 
+impl Default for Ledger {
+    /// Nothing is written, and there is no segment.
+    fn default() -> Ledger {
+        let (session, end) = (Session::default(), Position::default());
+        Ledger::of(BTreeMap::new(), session, BTreeMap::new(), end)
+    }
+}
+
 impl Ledger {
     /// What was written in these segments, of which the last ends at `end`. If anything in them is
     /// damaged, everything is written anew, and they go.

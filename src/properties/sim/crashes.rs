@@ -91,7 +91,7 @@ impl Sim {
             last_pid: 0,
             boots: 0,
             disk: Disk::default(),
-            ledger: replay(&[], |_| Err(String::new())).unwrap().ledger.with_small_segments(),
+            ledger: Ledger::default().with_small_segments(),
             used: BTreeSet::new(),
             batch: BTreeSet::new(),
             gone_when_safe: None,
