@@ -87,6 +87,27 @@ fn the_first_page_holds_all_that_a_container_needs() {
     assert_eq!(jobs, ["web", "backup"]);
 }
 
+/// `.ci/example` runs it, where there is podman.
+#[test]
+fn the_complete_example_is_valid() {
+    let section = section("\n## A complete example\n");
+    let file = |path: &str| block(&section, &format!("```toml\n# {path}\n"));
+    let start = K1s::with().bare().argument("check");
+    fs::create_dir(start.dir().join("k1s.d")).unwrap();
+    fs::write(start.dir().join("k1s.d/app.toml"), file("/etc/k1s.d/app.toml")).unwrap();
+    let checked = start.file("k1s.toml", file("/etc/k1s.toml")).run();
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let jobs = checked.stdout.lines().filter_map(|line| line.strip_prefix("[job."));
+    let jobs: Vec<&str> = jobs.filter_map(|line| line.split(']').next()).collect();
+    let expected =
+        ["cluster", "db", "migration", "nginx", "backup", "alert", "app-1", "app-2", "app-3"];
+    assert_eq!(jobs, expected);
+    // All files that its commands name are shown.
+    for path in ["# /srv/app.py", "-- /srv/schema.sql", "# /srv/nginx.conf"] {
+        assert!(section.contains(&format!("\n{path}\n")), "{path}");
+    }
+}
+
 #[test]
 fn k1s_is_installed_before_it_is_called() {
     let readme = readme();
