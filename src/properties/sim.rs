@@ -908,7 +908,8 @@ impl Sim {
             assert!(self.shutdown.is_some() || model.may_be(job), "{} is over", model.id);
             kept +=
                 job.results().map(|r| r.stdout.allocated() + r.stderr.allocated()).sum::<usize>();
-            is_pending |= job.next_run_at(self.now).is_some() || has_time_to_live(job);
+            is_pending |= job.next_run_at(self.now).is_some();
+            is_pending |= has_time_to_live(job) && !self.is_awaited(job.id());
         }
         assert!(kept <= self.supervisor.output_memory());
         is_pending |= self.shutdown.is_some();

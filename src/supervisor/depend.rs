@@ -125,7 +125,7 @@ impl Supervisor {
     }
 
     /// A job depends on others from now on.
-    pub(super) fn link(&mut self, key: JobKey, depends_on: &DependsOn) {
+    pub(super) fn link(&mut self, key: JobKey, depends_on: &DependsOn, now: Now) {
         for id in depends_on.keys() {
             let job = self.ids.get(id).and_then(|key| self.jobs.get(key));
             let standing = || job.map(|job| job.standing()).unwrap_or_default();
@@ -133,6 +133,22 @@ impl Supervisor {
             let awaited =
                 awaited.or_insert_with(|| Awaited { standing: standing(), ..Awaited::default() });
             awaited.dependents.insert(key);
+        }
+        self.tell_awaited(depends_on, now);
+    }
+
+    /// A job depends on others no more.
+    pub(super) fn unlink(&mut self, key: JobKey, depends_on: &DependsOn, now: Now) {
+        self.core.dependencies.unlink(key, depends_on);
+        self.tell_awaited(depends_on, now);
+    }
+
+    /// Tells jobs that another depends on them, or does no more.
+    fn tell_awaited(&mut self, depends_on: &DependsOn, now: Now) {
+        for key in depends_on.keys().filter_map(|id| self.ids.get(id)) {
+            if let Some(job) = self.jobs.get(key) {
+                job.handle_dependents(&mut self.core, now);
+            }
         }
     }
 
@@ -225,7 +241,7 @@ impl Dependencies {
     }
 
     /// A job depends on others no more.
-    pub(super) fn unlink(&mut self, key: JobKey, depends_on: &DependsOn) {
+    fn unlink(&mut self, key: JobKey, depends_on: &DependsOn) {
         for id in depends_on.keys() {
             let Some(awaited) = self.awaited.get_mut(id) else { continue };
             awaited.dependents.remove(&key);

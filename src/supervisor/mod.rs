@@ -724,7 +724,7 @@ impl Supervisor {
 
     fn settle_job(&mut self, key: JobKey, now: Now) {
         if self.jobs.get(&key).is_some_and(|job| job.has_expired()) {
-            self.detach(key);
+            self.detach(key, now);
             if let Some(job) = self.jobs.get_mut(&key) {
                 job.tell(Happened::Expired, &mut self.core, now);
                 job.remove(&mut self.core, now);
@@ -758,13 +758,13 @@ impl Supervisor {
     }
 
     /// Frees the id of a job that is being removed.
-    fn detach(&mut self, key: JobKey) {
+    fn detach(&mut self, key: JobKey, now: Now) {
         let Some(job) = self.jobs.get(&key) else {
             return;
         };
         let (id, spec) = (job.id().clone(), job.shared_spec());
         self.ids.remove(&id);
-        self.core.dependencies.unlink(key, &spec.depends_on);
+        self.unlink(key, &spec.depends_on, now);
         self.core.dependencies.forget_standing(&id);
         self.core.changed.note(Topic::Output(key));
         // A job that waits for an older one to go has never run: it is gone at once.

@@ -139,7 +139,7 @@ impl Supervisor {
         self.last_key += 1;
         let key = JobKey(self.last_key);
         self.ids.insert(id.clone(), key);
-        self.link(key, &spec.depends_on);
+        self.link(key, &spec.depends_on, now);
         self.jobs.insert(key, Box::new(Job::new(key, id, spec, origin, now)));
         self.update(key, now, |job, core| {
             job.tell(Happened::Created, core, now);
@@ -221,8 +221,8 @@ impl Supervisor {
         let Some(job) = self.jobs.get(&key) else { return };
         let old = job.shared_spec();
         if old.depends_on != spec.depends_on {
-            self.core.dependencies.unlink(key, &old.depends_on);
-            self.link(key, &spec.depends_on);
+            self.unlink(key, &old.depends_on, now);
+            self.link(key, &spec.depends_on, now);
         }
         self.update(key, now, |job, core| {
             job.replace(spec, core, now);
@@ -324,7 +324,7 @@ impl Supervisor {
 
     /// Removes a job.
     pub(super) fn take_away(&mut self, key: JobKey, now: Now) {
-        self.detach(key);
+        self.detach(key, now);
         self.update(key, now, |job, core| {
             job.tell(Happened::Asked(Request::Remove), core, now);
             job.remove(core, now);

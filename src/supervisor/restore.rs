@@ -65,7 +65,7 @@ impl Supervisor {
 
     fn restore_job(&mut self, remembered: Remembered, lost: &[LiveRun], now: Now) {
         let (key, id, stage) = (remembered.key, remembered.id.clone(), remembered.life.stage);
-        self.link(key, &remembered.spec.depends_on);
+        self.link(key, &remembered.spec.depends_on, now);
         let mut job = Job::restored(remembered, &mut self.core);
         job.go_on_from(stage, lost, &mut self.core, now);
         self.ids.insert(id, key);

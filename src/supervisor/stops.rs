@@ -159,7 +159,7 @@ impl Supervisor {
         }
         for key in keys {
             if how == How::Asked(Together::Remove) {
-                self.detach(*key);
+                self.detach(*key, now);
             }
             let Some(job) = self.jobs.get_mut(key) else { continue };
             let is_again = how == How::Asked(Together::Kill) && job.is_being_killed();

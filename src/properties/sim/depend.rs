@@ -18,6 +18,12 @@ impl Sim {
         assert!(unmet.is_empty(), "{} is started, and waits for {unmet:?}", job.id());
     }
 
+    /// Whether a job depends on this one.
+    pub(super) fn is_awaited(&self, id: &JobId) -> bool {
+        let mut jobs = self.ids.iter().filter_map(|id| self.supervisor.job(id));
+        jobs.any(|job| job.spec().depends_on.contains_key(id))
+    }
+
     /// The job was accepted.
     pub(super) fn check_no_tangle(&self, id: &str) {
         let job = self.supervisor.job(id).unwrap();

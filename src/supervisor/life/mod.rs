@@ -347,6 +347,8 @@ impl Job {
                 .map(|wait| now.mono + wait),
             // A shutdown need not remove jobs that have ended.
             Phase::Ended { .. } if core.shutdown.is_some() => None,
+            // Without it, those that depend on it could never start again.
+            Phase::Ended { .. } if core.dependencies.has_dependents(&self.id) => None,
             Phase::Ended { since, .. } => match &self.spec.kind {
                 Kind::OneOff { ttl_after_finished, .. } => {
                     // Not in the same turn: clients that wait for the result are answered first.
@@ -366,6 +368,13 @@ impl Job {
             None => {
                 core.timers.cancel(&Timer::Job(self.key));
             }
+        }
+    }
+
+    /// Another job depends on it from now on, or does no more.
+    pub(super) fn handle_dependents(&self, core: &mut Core, now: Now) {
+        if matches!(self.phase, Phase::Ended { .. }) {
+            self.arm(core, now);
         }
     }
 
