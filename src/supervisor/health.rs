@@ -159,7 +159,9 @@ impl Health {
     pub(super) fn take_over(&mut self, spec: &Rc<JobSpec>, core: &mut Core, now: Now) {
         let old = self.spec.clone();
         let is_same = old.readiness == spec.readiness;
-        if is_same && old.liveness == spec.liveness && old.start_timeout == spec.start_timeout {
+        let is_all_same =
+            is_same && old.liveness == spec.liveness && old.start_timeout == spec.start_timeout;
+        if is_all_same || self.is_ending {
             self.spec = spec.clone();
             return;
         }
@@ -311,9 +313,12 @@ impl Health {
                 self.is_reloading = true;
                 Finding::NOTHING
             }
+            Notice::Stopping if self.is_ending => Finding::NOTHING,
             Notice::Stopping => {
                 self.is_ending = true;
                 self.end(core);
+                // Nobody asks any more whether it is well, so there must be an end to it.
+                core.timers.set(Timer::Ready(self.run), now.mono + self.spec.stop.timeout);
                 let was_ready = self.is_ready && self.spec.readiness.is_some();
                 self.is_ready &= !was_ready;
                 let why = "it says that it is about to end".to_owned();
@@ -348,8 +353,13 @@ impl Health {
         true
     }
 
-    /// The run was not ready in time; `last` is what was found out last.
+    /// The run was not ready in time, or has not ended although it was about to; `last` is what was
+    /// found out last.
     pub(super) fn handle_start_timeout(&self, last: Option<&LastProbe>) -> Finding {
+        if self.is_ending {
+            let why = "it has said that it is about to end, and has not ended in time".to_owned();
+            return Finding { last: None, verdict: Verdict::Unhealthy(Reason::Unhealthy, why) };
+        }
         let time = Span(self.spec.start_timeout.unwrap_or_default());
         let why = match last.filter(|last| !last.ok) {
             Some(last) => format!("it was not ready within {time}: {}", last.message),
@@ -373,6 +383,7 @@ impl Health {
     /// The run is ready; from the first time on, liveness is asked.
     fn be_ready(&mut self, core: &mut Core, now: Now) {
         self.is_ready = true;
+        self.is_ending = false;
         core.timers.cancel(&Timer::Ready(self.run));
         let Some(probe) = &self.spec.liveness else { return };
         if self.liveness.state != State::Idle {

@@ -244,7 +244,7 @@ enum Timer {
     Retry(RunKey),
     /// A run has exceeded its timeout.
     Timeout(RunKey),
-    /// A run is not ready in time.
+    /// A run is not ready in time, or has said that it is about to end and has not.
     Ready(RunKey),
     /// A reload takes too long.
     Reload(RunKey),

@@ -22,7 +22,8 @@ pub(super) struct Signs {
     /// Attempts in a row of its liveness that have surely failed, and that may have.
     failures: u32,
     most_failures: u32,
-    /// It has asked to be treated as silent.
+    /// It has asked to be treated as silent, or has said that it is about to end, which it may only
+    /// be for some time.
     is_triggered: bool,
 }
 
@@ -115,7 +116,7 @@ impl Sim {
         let notice = something(&mut self.rng);
         let signs = &mut self.runs.get_mut(&run).unwrap().signs;
         signs.good |= matches!(notice, Notice::Ready | Notice::Newline);
-        signs.is_triggered |= notice == Notice::WatchdogTrigger;
+        signs.is_triggered |= matches!(notice, Notice::WatchdogTrigger | Notice::Stopping);
         self.note("notice", |_| format!("{run:?} {notice:?}"));
         self.supervisor.handle_notice(run, notice, self.now);
         self.notice_shutdown();
