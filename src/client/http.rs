@@ -120,7 +120,7 @@ pub struct Client {
 pub struct Request<'a> {
     /// The method.
     pub method: &'a str,
-    /// The path and the query, encoded: see [`encode`].
+    /// The path and the query, encoded: see `encode`.
     pub target: &'a str,
     /// The body; `None`: none.
     pub body: Option<&'a [u8]>,

@@ -51,7 +51,7 @@ impl Reading {
     /// Begins with the file at `path`.
     ///
     /// # Errors
-    /// It cannot be read, or as for [`Reading::begin`].
+    /// It cannot be read, or as for `Reading::begin`.
     pub fn open(path: &Path, environment: &Environment) -> Result<Reading, ConfigError> {
         let file = path.display().to_string();
         let bytes = (environment.read)(path)

@@ -32,8 +32,8 @@ pub struct Probe {
     pub check: Check,
     /// How long after the start, or after the run was ready, the first attempt is made.
     pub initial_delay: Duration,
-    /// The time from one attempt to the next; `None`: [`FAST`] until the run is ready, else
-    /// [`SLOW`].
+    /// The time from one attempt to the next; `None`: `FAST` until the run is ready, else
+    /// `SLOW`.
     pub period: Option<Duration>,
     /// How long an attempt may take.
     pub timeout: Duration,

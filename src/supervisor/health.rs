@@ -48,7 +48,7 @@ pub struct LastProbe {
     pub ok: bool,
     /// When.
     pub at: Wall,
-    /// What was found, for people; [`LONGEST_MESSAGE`] bytes at most.
+    /// What was found, for people; `LONGEST_MESSAGE` bytes at most.
     pub message: String,
 }
 

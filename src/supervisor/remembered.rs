@@ -127,7 +127,7 @@ pub struct Heritage {
     /// The largest key that was ever used.
     pub last_key: u64,
     /// The ids of jobs of which processes are left. They start when
-    /// [`Supervisor::handle_former_gone`] says that those are gone.
+    /// [`super::Supervisor::handle_former_gone`] says that those are gone.
     pub left: BTreeSet<JobId>,
 }
 
