@@ -33,6 +33,7 @@
 //! Pure, and read first:
 //!
 //! - [`time`]: the two clocks, and what each is for.
+//! - [`gather`]: collects into maps and sets, small in the binary.
 //! - [`calendar`]: times as text: RFC 3339, and the dates of HTTP.
 //! - [`timer`]: a timer wheel: sets, cancels and finds the next deadline, however many there are.
 //! - [`schedule`]: an interval or a cron expression → the next time.
@@ -149,6 +150,7 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod explain;
+pub mod gather;
 pub mod http;
 pub mod job;
 pub mod os;

@@ -15,6 +15,7 @@ use super::screen::Screen;
 use super::session::{Session, print};
 use super::{Failure, finish};
 use crate::config::{Declaration, Settings};
+use crate::gather::{gather, try_gather};
 use crate::job::spec::Kind;
 use crate::job::{HIDDEN, JobId, JobSpec, Spelling, Value, field_named, parse};
 use crate::schedule::Schedule;
@@ -32,7 +33,7 @@ fn compare(settings: &Settings, url: &str) -> Result<ExitCode, Failure> {
     let session = Session { client, json: false, screen: Screen::of_stdout() };
     let shown: Vec<Shown> = session.get_as("", "/?output=false")?;
     let living = shown.into_iter().map(|job| job.understood(&session));
-    let living: BTreeMap<JobId, Living> = living.collect::<Result<_, _>>()?;
+    let living: BTreeMap<JobId, Living> = try_gather(living)?;
     print(difference(settings, &living))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -90,7 +91,7 @@ fn difference(settings: &Settings, living: &BTreeMap<JobId, Living>) -> String {
             replaced.push(&job.id);
         }
     }
-    let declared: BTreeSet<&JobId> = settings.jobs.iter().map(|job| &job.id).collect();
+    let declared: BTreeSet<&JobId> = gather(settings.jobs.iter().map(|job| &job.id));
     let gone = |(id, job): &(&JobId, &Living)| job.is_declared && !declared.contains(id);
     removed.extend(living.iter().filter(gone).map(|(id, _)| id));
     let mut text = String::new();

@@ -20,6 +20,7 @@ use super::Failure;
 use super::session::Session;
 use super::set::change;
 use crate::config;
+use crate::gather::gather;
 use crate::job::{self, Secrets};
 
 /// Create or replace the jobs of a file, TOML as in a config, or JSON as the API shows them.
@@ -85,9 +86,9 @@ fn from_toml(path: &Path) -> Result<Vec<(String, String)>, Failure> {
     let given = |declared: &config::Declaration| {
         let fields = job::write(&declared.spec, Secrets::Plain);
         let given = fields.into_iter().filter(|(name, _)| *name == "type" || declared.gives(name));
-        let body: Map<String, Value> = given
-            .filter_map(|(name, field)| Some((name.to_owned(), serde_json::to_value(field).ok()?)))
-            .collect();
+        let body: Map<String, Value> = gather(given.filter_map(|(name, field)| {
+            Some((name.to_owned(), serde_json::to_value(field).ok()?))
+        }));
         (declared.id.as_str().to_owned(), Value::Object(body).to_string())
     };
     Ok(settings.jobs.iter().map(given).collect())

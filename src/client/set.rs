@@ -9,6 +9,7 @@ use super::Failure;
 use super::http::Request;
 use super::session::{Said, Session, path, print, print_bytes};
 use super::text::Escaped;
+use crate::gather::try_gather;
 
 /// Change variables of the environment of a job; its process is replaced.
 #[derive(Clone, Debug, FromArgs, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub(super) fn variables(given: &[String]) -> Result<Map<String, Value>, Failure>
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.into())),
         Some(_) | None => Err(Failure::Usage(format!("{given:?} must be NAME=VALUE"))),
     };
-    given.iter().map(pair).collect()
+    try_gather(given.iter().map(pair))
 }
 
 /// Changes a job by PUT or PATCH, and prints what was done, or would be.

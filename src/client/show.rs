@@ -22,6 +22,7 @@ use super::job::{Job, RunResult};
 use super::session::{Session, path, print, print_bytes};
 use super::table::{Cell, Column, draw};
 use super::text::{Colour, Escaped, Painted, Short};
+use crate::gather::gather;
 use crate::os::clock;
 use std::time::Duration;
 
@@ -115,7 +116,7 @@ fn row(result: &RunResult) -> [Cell; 7] {
 
 /// What a job was given, from its object: everything that it has in common with a specification.
 fn specification(job: Map<String, Value>) -> String {
-    let given = job.into_iter().filter(|(name, _)| !STATUS.contains(&name.as_str())).collect();
+    let given = gather(job.into_iter().filter(|(name, _)| !STATUS.contains(&name.as_str())));
     let written = serde_json::to_string_pretty(&Value::Object(given)).unwrap_or_default();
     // JSON escapes control characters, but not those that change the direction of text.
     written.lines().map(|line| format!("{}\n", Escaped(line))).collect::<String>().trim_end().into()

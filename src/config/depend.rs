@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ConfigError, Declaration};
+use crate::gather::gather;
 use crate::job::fields::closest;
 use crate::job::{Circle, JobId};
 
@@ -15,7 +16,7 @@ use crate::job::{Circle, JobId};
 /// # Errors
 /// The first entry of a `dependsOn` that is wrong.
 pub(super) fn check(jobs: &[Declaration]) -> Result<(), ConfigError> {
-    let known: BTreeMap<&JobId, &Declaration> = jobs.iter().map(|job| (&job.id, job)).collect();
+    let known: BTreeMap<&JobId, &Declaration> = gather(jobs.iter().map(|job| (&job.id, job)));
     // Jobs from which no way leads into a circle.
     let mut cleared: BTreeSet<&JobId> = BTreeSet::new();
     for first in jobs {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::gather::gather;
 use crate::job::Pid;
 use crate::job::tag::RunTag;
 use crate::os::{self, ChildState, Membership, Proc, Tags};
@@ -132,7 +133,7 @@ impl Census {
         for tree in trees {
             let seen = tree.known.iter().filter(|process| unmarked.contains_key(process));
             let session = tree.session.and_then(|session| in_session.get(&session));
-            let ours: BTreeSet<Proc> = seen.chain(session.into_iter().flatten()).copied().collect();
+            let ours: BTreeSet<Proc> = gather(seen.chain(session.into_iter().flatten()).copied());
             for process in &ours {
                 let is_there = unmarked.get(process) == Some(&true);
                 self.add(tree.key.and_job(), is_there.then_some(process.pid));

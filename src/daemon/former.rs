@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::gather::gather;
 use crate::job::{JobId, Pid, Signal};
 use crate::os::{self, Proc, Seen, Stat, signalling};
 use crate::state::{Process, Replay};
@@ -93,10 +94,10 @@ impl Former {
         let Ok(seen) = os::look(&self.instances) else { return Vec::new() };
         let owned = self.owned(&seen);
         self.jobs.values_mut().for_each(|left| left.is_there = false);
-        let alive: BTreeSet<Proc> = seen.iter().map(|it| it.stat.process).collect();
+        let alive: BTreeSet<Proc> = gather(seen.iter().map(|it| it.stat.process));
         self.jobs.values_mut().for_each(|left| left.asked.retain(|it| alive.contains(it)));
         let asked: BTreeSet<Pid> =
-            self.jobs.values().flat_map(|left| &left.asked).map(|it| it.pid).collect();
+            gather(self.jobs.values().flat_map(|left| &left.asked).map(|it| it.pid));
         for (key, Stat { process, parent, .. }) in owned {
             self.left(key).stop(process, asked.contains(&parent), now);
         }
@@ -107,7 +108,7 @@ impl Former {
     /// The processes of jobs.
     fn owned(&self, seen: &[Seen]) -> Vec<(u64, Stat)> {
         let started: BTreeMap<Pid, u64> =
-            seen.iter().map(|it| (it.stat.process.pid, it.stat.process.start_time)).collect();
+            gather(seen.iter().map(|it| (it.stat.process.pid, it.stat.process.start_time)));
         let mut leaders = BTreeMap::new();
         for (key, left) in &self.jobs {
             for (pid, start_time) in &left.leaders {

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Value;
+use crate::gather::try_gather;
 
 /// An error in a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,16 +268,15 @@ pub(super) fn strings(
     check: impl Fn(&str) -> Result<(), String>,
 ) -> impl Fn(Value) -> Parsed<BTreeMap<String, String>> {
     move |value| match value {
-        Value::Table(entries) => entries
-            .into_iter()
-            .map(|(name, value)| match check(&name) {
+        Value::Table(entries) => {
+            try_gather(entries.into_iter().map(|(name, value)| match check(&name) {
                 Ok(()) => {
                     let read = text(value).map_err(|error| error.under(&name))?;
                     Ok((name, read))
                 }
                 Err(message) => Err(FieldError::new(&name, message)),
-            })
-            .collect(),
+            }))
+        }
         other => wrong("an object of strings", &other),
     }
 }

@@ -16,6 +16,7 @@ use super::spec::{
 };
 use super::variables::check_variable_name;
 use super::{JobId, Signal, Value, words};
+use crate::gather::{gather, try_gather};
 use crate::schedule::{CronSchedule, Schedule, ScheduleError};
 
 pub(super) type Parsed<T> = Result<T, FieldError>;
@@ -336,7 +337,7 @@ fn depends_on(value: Value, kind: Type) -> Parsed<BTreeMap<JobId, Dependency>> {
         let entry = id.and_then(|id| Ok((id, dependency(value, kind)?)));
         entry.map_err(|error| error.under(&name))
     };
-    entries.into_iter().map(entry).collect()
+    try_gather(entries.into_iter().map(entry))
 }
 
 fn dependency(value: Value, kind: Type) -> Parsed<Dependency> {
@@ -466,11 +467,11 @@ fn signal(value: Value) -> Parsed<Signal> {
 }
 
 fn success_exit_codes(value: Value) -> Parsed<std::collections::BTreeSet<u8>> {
-    let codes = fields::list(fields::integer(0..=255))(value)?;
+    let codes: Vec<u8> = fields::list(fields::integer(0..=255))(value)?;
     if codes.is_empty() {
         return fields::fail("must contain at least one exit code");
     }
-    Ok(codes.into_iter().collect())
+    Ok(gather(codes))
 }
 
 /// Octal digits, as for chmod(1) and umask(1), or a number.
@@ -560,7 +561,7 @@ fn environment_from_file(
             Ok(given) => Ok((name, absolute(directory, &given))),
             Err(error) => Err(error.under(&name)),
         };
-        paths.into_iter().map(read).collect()
+        try_gather(paths.into_iter().map(read))
     }
 }
 

@@ -10,6 +10,7 @@ use std::ffi::{CStr, CString, NulError, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 use super::user::Account;
+use crate::gather::gather;
 use crate::job::Variables;
 use crate::job::spec::Command;
 
@@ -41,7 +42,7 @@ impl Inherited {
             let entry = entry(&name, &value).ok()?;
             Some((name, entry))
         });
-        Inherited(entries.collect())
+        Inherited(gather(entries))
     }
 
     /// The environment of a run, with the variables that its files have and those that k1s has

@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::{Happened, Job, JobKey, Origin, Refusal, Request, Supervisor, Together, Topic};
+use crate::gather::gather;
 use crate::job::spec::Critical;
 use crate::job::{JobId, JobSpec};
 use crate::time::Now;
@@ -101,7 +102,7 @@ impl Supervisor {
             let spec = self.remembered(step, &id, spec);
             (id, spec)
         };
-        self.declared = jobs.into_iter().zip(steps).map(remember).collect();
+        self.declared = gather(jobs.into_iter().zip(steps).map(remember));
         Ok(declared)
     }
 
@@ -162,7 +163,7 @@ impl Supervisor {
 
     /// The jobs of the config that these do not declare any more.
     fn undeclared(&self, jobs: &[(JobId, JobSpec)]) -> Vec<JobId> {
-        let ids: BTreeSet<&JobId> = jobs.iter().map(|(id, _)| id).collect();
+        let ids: BTreeSet<&JobId> = gather(jobs.iter().map(|(id, _)| id));
         let is_ours = |id: &JobId| {
             let job = self.ids.get(id).and_then(|key| self.jobs.get(key));
             job.is_some_and(|job| job.origin == Origin::Config)

@@ -29,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{Core, Happened, JobKey, Refusal, Request, Settings, Supervisor, Timer};
+use crate::gather::gather;
 use crate::job::JobId;
 use crate::time::{Mono, Now};
 
@@ -76,10 +77,10 @@ struct Place {
 impl Stops {
     /// Those that were held and have a place again are held still.
     fn replace(&mut self, places: impl Iterator<Item = (JobKey, Place)>) {
-        let held: BTreeSet<JobKey> = self.held.iter().map(|(_, key)| *key).collect();
-        self.places = places.collect();
+        let held: BTreeSet<JobKey> = gather(self.held.iter().map(|(_, key)| *key));
+        self.places = gather(places);
         let held = self.places.iter().filter(|(key, _)| held.contains(key));
-        self.held = held.map(|(key, place)| (place.latest, *key)).collect();
+        self.held = gather(held.map(|(key, place)| (place.latest, *key)));
     }
 }
 
@@ -137,7 +138,7 @@ impl Supervisor {
 
     /// Stops all jobs for a shutdown that has begun. The caller settles.
     pub(super) fn stop_all_in_order(&mut self, now: Now) {
-        let keys = self.jobs.keys().copied().collect();
+        let keys = gather(self.jobs.keys().copied());
         self.stop_in_order(How::ForGood, &keys, now);
     }
 
@@ -182,13 +183,13 @@ impl Supervisor {
             return BTreeMap::new();
         }
         let is_member = |key: &JobKey| keys.contains(key) || places.contains_key(key);
-        let all: BTreeSet<JobKey> = keys.iter().chain(places.keys()).copied().collect();
+        let all: BTreeSet<JobKey> = gather(keys.iter().chain(places.keys()).copied());
         let mut members = BTreeMap::new();
         for job in all.iter().filter_map(|key| self.jobs.get(key)) {
             let place = places.get(&job.key);
             let known = place.into_iter().flat_map(|place| place.behind.iter().copied());
             let depends_on = job.spec.depends_on.keys().filter_map(|id| self.ids.get(id).copied());
-            let behind: BTreeSet<_> = known.chain(depends_on).filter(is_member).collect();
+            let behind: BTreeSet<_> = gather(known.chain(depends_on).filter(is_member));
             let last_run = match place {
                 Some(place) if !keys.contains(&job.key) => place.last_run,
                 Some(_) | None => job.last_run(),
@@ -382,7 +383,7 @@ impl Stages {
 /// is not, all are reached.
 fn set_levels(members: &mut BTreeMap<JobKey, Member>) {
     let mut left: BTreeMap<JobKey, usize> =
-        members.iter().map(|(key, member)| (*key, member.behind.len())).collect();
+        gather(members.iter().map(|(key, member)| (*key, member.behind.len())));
     let is_last = |(_, member): &(&JobKey, &Member)| member.behind.is_empty();
     let mut next: VecDeque<JobKey> = members.iter().filter(is_last).map(|(key, _)| *key).collect();
     while let Some(member) = next.pop_front().and_then(|key| members.get(&key)) {

@@ -139,8 +139,9 @@ fn import_direction(source: &Source) -> Vec<String> {
     let Some((_, known)) = ROOMS.iter().find(|(name, _)| *name == room) else {
         return vec![source.at(1, &format!("{room} is no room of the house: see ROOMS"))];
     };
-    let allowed =
-        |name: &str| room == "lib" || name == room || name == "time" || known.contains(&name);
+    let allowed = |name: &str| {
+        room == "lib" || name == room || ANYBODYS.contains(&name) || known.contains(&name)
+    };
     let paths = source.paths().into_iter();
     paths
         .filter_map(|path| Some((path.line, source.room_named_by(&path)?)))
@@ -737,7 +738,10 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Which rooms each room may know; all may know `time`, and `lib` lists them.
+/// Rooms that all may know.
+const ANYBODYS: &[&str] = &["time", "gather"];
+
+/// Which rooms each room may know besides those; `lib` lists them.
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["daemon", "client", "explain", "config", "schedule", "calendar"]),
@@ -759,12 +763,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("timer", &[]),
     ("calendar", &[]),
     ("time", &[]),
+    ("gather", &[]),
     ("lib", &[]),
 ];
 
 /// The pure rooms: no clock, no file, no system call.
 const PURE: &[&str] =
-    &["time", "calendar", "timer", "job", "schedule", "supervisor", "state", "http"];
+    &["time", "gather", "calendar", "timer", "job", "schedule", "supervisor", "state", "http"];
 
 /// Where each crate is named; serde's derive is free.
 const CRATES: &[(&str, &[&str])] = &[

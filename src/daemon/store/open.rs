@@ -14,6 +14,7 @@ use super::directory::{self, Directory};
 use super::{Store, Trouble};
 use crate::config::{self, LogLevel};
 use crate::daemon::former::Former;
+use crate::gather::gather;
 use crate::os;
 use crate::os::syncer::Syncer;
 use crate::state::{HEAD, Position, Replay, Unreadable, VERSION, replay};
@@ -51,7 +52,7 @@ pub(in crate::daemon) fn open(
         instances.extend(earlier.into_iter().take(MOST_INSTANCES));
     }
     let former = former.unwrap_or_default();
-    let damaged: BTreeSet<u64> = replay.damages.iter().map(|(at, _)| at.segment).collect();
+    let damaged: BTreeSet<u64> = gather(replay.damages.iter().map(|(at, _)| at.segment));
     tell_damage(&replay, &directory, &mut notes);
     let left = |job: &Remembered| former.has_job(job.key.number());
     let (heritage, ledger) = replay.into_heritage(&boot(), now, left);
