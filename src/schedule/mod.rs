@@ -42,7 +42,7 @@
 //!
 //! # What this room does not do
 //!
-//! Nothing here reads a clock or a file: the time zones are built into jiff. The files of the
+//! Nothing here reads a clock or a file: the time zones are built in. The files of the
 //! system may be a FIFO, or on a server that does not answer, and would block the loop.
 
 mod expression;
@@ -51,14 +51,16 @@ pub(crate) mod properties;
 mod search;
 #[cfg(test)]
 mod tests;
+mod zones;
 
 use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::tz::TimeZone;
 
 use self::expression::Fields;
+use self::zones::find_zone;
 use crate::time::Wall;
 
 /// An interval in elapsed time, or a cron expression in calendar time.
@@ -170,11 +172,4 @@ impl std::error::Error for ScheduleError {}
 /// Whether a time zone has this IANA name, in any case.
 pub fn knows_time_zone(name: &str) -> bool {
     find_zone(name).is_some()
-}
-
-/// Looks up a built-in zone. jiff keeps the zones that it has parsed, and returns references.
-fn find_zone(name: &str) -> Option<TimeZone> {
-    let zone = TimeZoneDatabase::bundled().get(name).ok()?;
-    // jiff has "Etc/Unknown", which is in CLDR but not an IANA name.
-    (!zone.is_unknown()).then_some(zone)
 }

@@ -778,6 +778,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("jiff", &["calendar", "schedule"]),
     ("libc", &["os"]),
     ("memchr", &["job"]),
+    ("miniz_oxide", &["schedule"]),
     ("mio", &["daemon"]),
     ("nix", &["os"]),
     ("serde_json", &["api", "client", "explain", "properties"]),

@@ -5,8 +5,6 @@ mod slow;
 
 use std::time::Duration;
 
-use jiff::tz::TimeZoneDatabase;
-
 use super::*;
 use crate::calendar::{format_rfc3339, parse_rfc3339};
 
@@ -96,12 +94,6 @@ fn zones_are_known_by_their_iana_names() {
         let refused = CronSchedule::parse("@daily", name).expect_err(name);
         assert_eq!(refused, ScheduleError::Zone(name.to_string()));
     }
-}
-
-#[test]
-fn zones_are_built_in_for_systems_that_have_none() {
-    let found = TimeZoneDatabase::bundled().get("Europe/Berlin");
-    assert_eq!(found.expect("built in").iana_name(), Some("Europe/Berlin"));
 }
 
 #[test]
