@@ -207,6 +207,7 @@ impl Daemon {
     /// Runs until k1s has shut down, and returns the exit code.
     pub fn run(mut self) -> u8 {
         let mut events = Events::with_capacity(EVENTS_A_TURN);
+        os::memory::give_back_code();
         loop {
             self.drain();
             if let Some(code) = self.exit_code {
