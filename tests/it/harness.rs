@@ -362,10 +362,11 @@ impl K1s {
             .sum()
     }
 
-    /// The resident memory of k1s, in bytes: proc_pid_status(5).
+    /// The resident memory of k1s without pages of files, such as its own code, in bytes:
+    /// proc_pid_status(5).
     pub(crate) fn resident(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim_end_matches("kB").trim().parse::<usize>().unwrap() * 1024
     }
 
