@@ -21,7 +21,7 @@ pub fn give_back() {
 
 /// Returns the pages of the program's code: most of those that its start has read are not needed
 /// again. The others are still in the system's cache, and come back at their next use. To be called
-/// once, as the start is over.
+/// once, as the start is almost over: before anybody is told, who may count k1s's descriptors then.
 pub fn give_back_code() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
     for (begin, length) in maps.lines().filter_map(code) {

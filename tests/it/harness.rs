@@ -362,11 +362,20 @@ impl K1s {
             .sum()
     }
 
-    /// The resident memory of k1s without pages of files, such as its own code, in bytes:
-    /// proc_pid_status(5).
+    /// The resident memory of k1s, in bytes.
     pub(crate) fn resident(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// The same without pages of files, such as its own code.
+    pub(crate) fn anonymous(&self) -> usize {
+        self.memory("RssAnon:")
+    }
+
+    /// A line of proc_pid_status(5), in bytes.
+    fn memory(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim_end_matches("kB").trim().parse::<usize>().unwrap() * 1024
     }
 

@@ -67,17 +67,17 @@ fn with_runs_that_have_said_that_they_are_ready_nothing_happens() {
 #[test]
 fn memory_of_jobs_that_are_gone_is_given_back() {
     let k1s = K1s::start();
-    let before = k1s.resident();
+    let before = k1s.anonymous();
     let spec = with(cron("true", 3600), json!({"labels": {"text": "x".repeat(4096)}}));
     for number in 0..2000 {
         k1s.create(&format!("d{number}"), &spec);
     }
-    let full = k1s.resident();
+    let full = k1s.anonymous();
     assert!(full > before + 8 * 1024 * 1024, "{before} {full}");
     for number in 0..2000 {
         k1s.delete(&format!("/job/d{number}"));
     }
-    wait_until("it is given back", || k1s.resident() < before + 3 * 1024 * 1024);
+    wait_until("it is given back", || k1s.anonymous() < before + 3 * 1024 * 1024);
 }
 
 #[test]

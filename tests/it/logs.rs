@@ -350,14 +350,14 @@ fn a_follower_that_does_not_read_slows_nobody_and_is_told_what_it_lost() {
         ),
     );
     let mut slow = follow(&k1s, "&format=ndjson");
-    let before = k1s.resident();
+    let before = k1s.anonymous();
     std::fs::write(k1s.dir().join("go"), "").unwrap();
     let job = wait_for("it is over", || {
         let job = k1s.job("x");
         (job["state"] == "succeeded").then_some(job)
     });
     assert_eq!(job["results"][0]["stdoutBytes"], 22_888_896);
-    assert!(k1s.resident() < before + 2 * 1024 * 1024);
+    assert!(k1s.anonymous() < before + 2 * 1024 * 1024);
     let (mut last, mut lost) = (0, 0);
     followed(&mut slow, |line| {
         if let Some(count) = line["lost"].as_u64() {
