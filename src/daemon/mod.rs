@@ -163,7 +163,6 @@ impl Daemon {
             [(Some(children.as_raw_fd()), CHILDREN), (clock.watch(), CLOCK), (disk, STORE)];
         watch_all(registry, &mut signals, &sources).map_err(failed("cannot watch for events"))?;
         let processes = Processes::new(spawner, forward, supervisor.instance());
-        os::memory::give_back_code();
         Ok(Daemon {
             poll,
             signals,
@@ -208,6 +207,7 @@ impl Daemon {
     /// Runs until k1s has shut down, and returns the exit code.
     pub fn run(mut self) -> u8 {
         let mut events = Events::with_capacity(EVENTS_A_TURN);
+        os::memory::give_back_code();
         loop {
             self.drain();
             if let Some(code) = self.exit_code {
