@@ -9,9 +9,9 @@
 //! What GET shows can be edited and sent back: fields that are not part of the specification are
 //! ignored, and `"***"` keeps the secret that it stands for.
 
-use crate::job::{self, Defaults, FieldError, HIDDEN, JobSpec, Secrets, Spelling, Value};
-
-use super::view::READ_ONLY;
+use crate::job::{
+    self, Defaults, FieldError, HIDDEN, JobSpec, READ_ONLY, Secrets, Spelling, Value,
+};
 
 /// Reads the specification given for the job `id`; `old` is its present one.
 pub(super) fn specification(

@@ -30,6 +30,7 @@ use crate::job::{self, Defaults, FieldError, JobId, JobSpec, Value, type_name};
 use crate::supervisor::{Job, JobKey, Milestone, Put, Refusal, Saving, Supervisor};
 use crate::time::Now;
 
+pub use crate::job::READ_ONLY;
 use answer::{Ask, Events, Goal, Logs, Many, Reload, Reopen, Saved, Then, Wait};
 pub use answer::{Pending, Want};
 use exposition::Format;
@@ -37,7 +38,6 @@ pub use exposition::{Kind, Name};
 use json::write_line;
 pub use metrics::{METRICS, Metric};
 use object::Object;
-pub use view::READ_ONLY;
 use view::{Filter, Shown};
 
 /// A method of a path.

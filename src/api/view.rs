@@ -262,28 +262,6 @@ fn origin_name(origin: Origin) -> &'static str {
     }
 }
 
-/// What a job object shows besides the specification, now or in a later version; ignored when it is
-/// sent back.
-pub const READ_ONLY: [&str; 17] = [
-    "id",
-    "state",
-    "message",
-    "waitingFor",
-    "origin",
-    "pid",
-    "killRequested",
-    "skippedRuns",
-    "createdAt",
-    "startedAt",
-    "nextRunAt",
-    "restarts",
-    "ready",
-    "status",
-    "lastProbe",
-    "error",
-    "results",
-];
-
 pub(super) const STATES: [&str; 10] = [
     "idle",
     "waiting",

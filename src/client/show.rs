@@ -23,6 +23,7 @@ use super::session::{Session, path, print, print_bytes};
 use super::table::{Cell, Column, draw};
 use super::text::{Colour, Escaped, Painted, Short};
 use crate::gather::gather;
+use crate::job::READ_ONLY;
 use crate::os::clock;
 use std::time::Duration;
 
@@ -116,7 +117,7 @@ fn row(result: &RunResult) -> [Cell; 7] {
 
 /// What a job was given, from its object: everything that it has in common with a specification.
 fn specification(job: Map<String, Value>) -> String {
-    let given = gather(job.into_iter().filter(|(name, _)| !STATUS.contains(&name.as_str())));
+    let given = gather(job.into_iter().filter(|(name, _)| !READ_ONLY.contains(&name.as_str())));
     let written = serde_json::to_string_pretty(&Value::Object(given)).unwrap_or_default();
     // JSON escapes control characters, but not those that change the direction of text.
     written.lines().map(|line| format!("{}\n", Escaped(line))).collect::<String>().trim_end().into()
@@ -132,40 +133,5 @@ const COLUMNS: [Column; 7] = [
     Column::text("WHY").cut_to(0),
 ];
 
-/// What a job object shows besides the specification.
-const STATUS: [&str; 17] = [
-    "id",
-    "state",
-    "message",
-    "origin",
-    "pid",
-    "killRequested",
-    "skippedRuns",
-    "createdAt",
-    "startedAt",
-    "nextRunAt",
-    "restarts",
-    "error",
-    "results",
-    "ready",
-    "waitingFor",
-    "status",
-    "lastProbe",
-];
-
 const DEFAULT_RUNS: usize = 5;
 const LAST_LINES: usize = 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::READ_ONLY;
-
-    #[test]
-    fn what_is_not_given_is_no_part_of_the_specification() {
-        let (mut known, mut shown) = (STATUS.to_vec(), READ_ONLY.to_vec());
-        known.sort_unstable();
-        shown.sort_unstable();
-        assert_eq!(known, shown);
-    }
-}

@@ -383,6 +383,28 @@ impl Serialize for Field<'_> {
     }
 }
 
+/// What a job object shows besides the specification, now or in a later version; ignored when it is
+/// sent back.
+pub const READ_ONLY: [&str; 17] = [
+    "id",
+    "state",
+    "message",
+    "waitingFor",
+    "origin",
+    "pid",
+    "killRequested",
+    "skippedRuns",
+    "createdAt",
+    "startedAt",
+    "nextRunAt",
+    "restarts",
+    "ready",
+    "status",
+    "lastProbe",
+    "error",
+    "results",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@
 //! ```
 
 use super::service::{DIRECTORY, Service};
-use crate::api::READ_ONLY;
+use crate::job::READ_ONLY;
 use crate::job::{self, Field, FieldError, HIDDEN, JobSpec, Secrets, Spelling, Value};
 use crate::supervisor::Job;
 
