@@ -148,7 +148,7 @@ fn supervise(
             if !is_asked_for {
                 startup.reveal();
             }
-            (settings.for_init(), Role::Init { command, opens_api: is_asked_for })
+            (settings.for_init(), Role::Init { command, opens_port: is_asked_for })
         }
     };
     let format = settings.live.log_format;
@@ -167,6 +167,10 @@ fn supervise(
             daemon.say(config::LogLevel::Warn, &DEFAULT_TOKEN_WARNING);
         }
         daemon.say(config::LogLevel::Info, &format_args!("listening on http://{address}"));
+        if let Some(path) = daemon.socket() {
+            let path = path.display();
+            daemon.say(config::LogLevel::Info, &format_args!("listening on unix://{path}"));
+        }
     }
     Ok(ExitCode::from(daemon.run()))
 }
@@ -174,7 +178,8 @@ fn supervise(
 /// That of this process, whose files are read so that a signal can end k1s meanwhile.
 fn environment() -> config::Environment {
     let read = |path: &Path| daemon::read_file(path, config::LARGEST_FILE);
-    config::Environment { read, ..config::Environment::of_process() }
+    let default_socket = daemon::default_socket();
+    config::Environment { read, default_socket, ..config::Environment::of_process() }
 }
 
 fn check(config: &Path, against: Option<&str>) -> Result<ExitCode, String> {

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! All routes are in one table, [`ROUTES`]. Clients without a token learn only whether k1s is alive
-//! and ready: the token is checked before the path and the job.
+//! and ready: the token is checked before the path and the job. Over the unix socket it is the user
+//! who counts, in place of a token: [`Origin`].
 
 mod answer;
 mod change;
@@ -14,6 +15,7 @@ mod exposition;
 mod json;
 mod metrics;
 mod object;
+mod origin;
 mod page;
 mod query;
 mod specification;
@@ -38,6 +40,7 @@ pub use exposition::{Kind, Name};
 use json::write_line;
 pub use metrics::{METRICS, Metric};
 use object::Object;
+pub use origin::Origin;
 use view::{Filter, Shown};
 
 /// A method of a path.
@@ -102,20 +105,21 @@ impl Api {
         Api { has_page: false, ..self }
     }
 
-    /// Handles what was received on `connection`: reads the body, answers, or returns what answers
-    /// later.
+    /// Handles what was received on `connection`, from there: reads the body, answers, or returns
+    /// what answers later.
     pub fn handle(
         &self,
         incoming: Incoming,
+        origin: Origin,
         connection: &mut Connection,
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Option<Pending> {
         match incoming {
             Incoming::Head(head) => {
-                match self.admit(&head) {
+                match self.admit(&head, origin) {
                     // Without a token no body is read, because it would take memory.
-                    Ok(()) if !self.knows(&head) => {
+                    Ok(()) if !self.knows(&head, origin) => {
                         self.answer_stranger(&head, connection, supervisor, now)
                     }
                     Ok(()) => connection.proceed(head, now),
@@ -141,13 +145,23 @@ impl Api {
         effort
     }
 
-    /// Whether the request has the token. Connections without it are the first to be closed when
-    /// there are too many.
-    pub fn knows(&self, head: &Head) -> bool {
-        head.bearer().is_some_and(|token| constant_time_eq(token, &self.token))
+    /// Whether the request has the token, or needs none. Connections without it are the first to be
+    /// closed when there are too many.
+    pub fn knows(&self, head: &Head, origin: Origin) -> bool {
+        match origin {
+            Origin::Network => {
+                head.bearer().is_some_and(|token| constant_time_eq(token, &self.token))
+            }
+            Origin::Owner { .. } => true,
+            Origin::Other { .. } => false,
+        }
     }
 
-    fn admit(&self, head: &Head) -> Result<(), ApiError> {
+    fn admit(&self, head: &Head, origin: Origin) -> Result<(), ApiError> {
+        if let Origin::Other { uid } = origin {
+            let error = format!("Forbidden: {OWNERS_ALONE}, and this is user {uid}");
+            return Err(ApiError::closing(Status::Forbidden, error));
+        }
         let found = self.find(head.method, &head.path);
         let is_open = |found: &Found| {
             matches!(found.handler, Handler::Health | Handler::Readiness | Handler::Page)
@@ -155,7 +169,7 @@ impl Api {
         if found.as_ref().is_ok_and(is_open) {
             return Ok(());
         }
-        if !self.knows(head) {
+        if !self.knows(head, origin) {
             return Err(ApiError::closing(Status::Forbidden, "Unauthorized"));
         }
         found.map(|_| ()).map_err(|missing| missing.error())
@@ -538,7 +552,7 @@ impl ApiError {
         ApiError { status, error: error.into(), hint: None, allow: None, closes: false }
     }
 
-    fn closing(status: Status, error: &str) -> ApiError {
+    fn closing(status: Status, error: impl Into<String>) -> ApiError {
         ApiError { closes: true, ..ApiError::new(status, error) }
     }
 
@@ -759,6 +773,7 @@ fn respond_ready(connection: &mut Connection, supervisor: &Supervisor, now: Now)
 }
 
 const ALIVE: Alive = Alive { status: "ok" };
+const OWNERS_ALONE: &str = "the unix socket is for root and for k1s's own user alone";
 
 /// What can be waited for, by the names of `?for=`.
 const MILESTONES: [(&str, Milestone); 3] =
@@ -806,7 +821,7 @@ mod tests {
             let mut effort = 0;
             while let Some(incoming) = connection.poll(now) {
                 effort += api.effort(&incoming, &supervisor);
-                api.handle(incoming, &mut connection, &mut supervisor, now);
+                api.handle(incoming, Origin::Network, &mut connection, &mut supervisor, now);
             }
             effort
         };

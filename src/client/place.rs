@@ -35,20 +35,16 @@ pub(super) fn find(url: Option<&str>, token_file: Option<&Path>) -> Result<Clien
 
 /// The unix socket of this user's k1s, if it is there; otherwise its port.
 fn nearby() -> Result<Place, Failure> {
-    if let Some(path) = socket_path().filter(|path| path.exists()) {
+    let path = match env::var_os("K1S_SOCKET") {
+        Some(path) => Some(PathBuf::from(path)),
+        None => os::local::default_path(),
+    };
+    if let Some(path) = path.filter(|path| path.exists()) {
         return Ok(Place::Unix(path));
     }
     let port = variable("PORT").unwrap_or_else(|| DEFAULT_PORT.to_owned());
     Place::parse(&format!("http://127.0.0.1:{port}"))
         .map_err(|_| Failure::Usage(format!("PORT: {port:?} is not a port, 0 to 65535")))
-}
-
-/// Where k1s has its socket by default.
-fn socket_path() -> Option<PathBuf> {
-    if os::is_root() {
-        return Some("/run/k1s.sock".into());
-    }
-    Some(PathBuf::from(variable("XDG_RUNTIME_DIR")?).join("k1s.sock"))
 }
 
 fn read_token(path: &Path) -> Result<String, Failure> {

@@ -19,6 +19,7 @@ pub fn describe(settings: &Settings) -> String {
     text.table("http");
     text.string("host", &settings.fixed.host.to_string());
     text.key("port", settings.fixed.port);
+    socket(&mut text, settings);
     token(&mut text, &settings.live.token_origin);
     text.key("ui", settings.live.ui);
     limits(&mut text, &settings.live.http);
@@ -70,6 +71,14 @@ fn comment(text: &str) -> String {
         false => letter.to_string(),
     });
     letters.fold("# ".to_owned(), |comment, letter| comment + &letter)
+}
+
+fn socket(text: &mut Text, settings: &Settings) {
+    match &settings.fixed.socket {
+        Some(socket) => text.string("socket", &socket.path.to_string_lossy()),
+        None if settings.sources.contains_key("http.socket") => text.string("socket", ""),
+        None => text.line("# socket: none, because XDG_RUNTIME_DIR is not set"),
+    }
 }
 
 fn token(text: &mut Text, origin: &TokenOrigin) {

@@ -21,7 +21,7 @@ mod reading;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write};
 use std::fs::File;
 use std::io::{self, Read};
@@ -61,8 +61,19 @@ pub struct Fixed {
     pub host: IpAddr,
     /// `http.port`; 0: any free one.
     pub port: u16,
+    /// `http.socket`: the unix socket to listen on; `None`: none.
+    pub socket: Option<Socket>,
     /// `[state]`: where the state is stored; `None`: nowhere.
     pub state: Option<State>,
+}
+
+/// `http.socket`: a unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Where it is, absolute.
+    pub path: PathBuf,
+    /// Nobody has said so: if it cannot be made there is none.
+    pub is_default: bool,
 }
 
 /// The settings that count as soon as the config is read again.
@@ -177,6 +188,10 @@ pub struct Environment {
     pub time_zone: Option<OsString>,
     /// `K1S_STATE`.
     pub state: Option<OsString>,
+    /// `K1S_SOCKET`.
+    pub socket: Option<OsString>,
+    /// Where the unix socket is when nobody says so.
+    pub default_socket: Option<PathBuf>,
     /// k1s's own working directory, absolute.
     pub directory: String,
     /// Reads a whole file.
@@ -219,9 +234,11 @@ impl Fixed {
     pub fn changed_by(&self, other: &Fixed) -> Vec<&'static str> {
         let directory = |fixed: &Fixed| fixed.state.as_ref().map(|state| state.directory.clone());
         let sync = |fixed: &Fixed| fixed.state.as_ref().map(|state| state.sync);
+        let socket = |fixed: &Fixed| fixed.socket.as_ref().map(|socket| socket.path.clone());
         let keys = [
             ("http.host", self.host != other.host),
             ("http.port", self.port != other.port),
+            ("http.socket", socket(self) != socket(other)),
             ("state.directory", directory(self) != directory(other)),
             ("state.sync", sync(self) != sync(other)),
         ];
@@ -284,13 +301,16 @@ impl fmt::Debug for Token {
 }
 
 impl Environment {
-    /// That of this process. If the working directory does not exist any more, it is `/`.
+    /// That of this process, without a default for the unix socket. If the working directory does
+    /// not exist any more, it is `/`.
     pub fn of_process() -> Environment {
         Environment {
             port: std::env::var_os("PORT"),
             token: std::env::var_os("K1S_AUTH_TOKEN"),
             time_zone: std::env::var_os("TZ"),
             state: std::env::var_os("K1S_STATE"),
+            socket: std::env::var_os("K1S_SOCKET"),
+            default_socket: None,
             directory: std::env::current_dir()
                 .map_or_else(|_| "/".into(), |path| path.to_string_lossy().into_owned()),
             read: read_file,
@@ -333,6 +353,23 @@ fn why(token: &[u8]) -> &'static str {
 
 type Parsed<T> = Result<T, FieldError>;
 
+/// What variables say about keys of `[http]`; `None`: they are not set.
+struct Given {
+    port: Option<u16>,
+    token: Option<Token>,
+    socket: Option<Option<Socket>>,
+}
+
+impl Given {
+    fn by(environment: &Environment) -> Result<Given, ConfigError> {
+        Ok(Given {
+            port: port_of(environment)?,
+            token: token_of(environment)?,
+            socket: socket_of(environment)?,
+        })
+    }
+}
+
 fn port_of(environment: &Environment) -> Result<Option<u16>, ConfigError> {
     let Some(given) = &environment.port else {
         return Ok(None);
@@ -361,6 +398,28 @@ fn check_state(environment: &Environment) -> Result<(), ConfigError> {
     }
 }
 
+fn socket_of(environment: &Environment) -> Result<Option<Option<Socket>>, ConfigError> {
+    let given = environment.socket.as_ref().map(|given| socket_at(given));
+    let wrong = |message| ConfigError::new(format!("K1S_SOCKET{IN_ENVIRONMENT}"), message);
+    given.transpose().map_err(wrong)
+}
+
+/// A path at which there can be a socket; empty: none.
+fn socket_at(path: &OsStr) -> Result<Option<Socket>, String> {
+    let (length, path) = (path.len(), PathBuf::from(path));
+    if length == 0 {
+        Ok(None)
+    } else if !path.is_absolute() {
+        Err(format!("must be the absolute path of a unix socket, or empty for none, not {path:?}"))
+    } else if length > LONGEST_SOCKET {
+        Err(format!(
+            "must be at most {LONGEST_SOCKET} bytes long, as the path of any unix socket; this has {length}"
+        ))
+    } else {
+        Ok(Some(Socket { path, is_default: false }))
+    }
+}
+
 fn token_of(environment: &Environment) -> Result<Option<Token>, ConfigError> {
     environment
         .token
@@ -373,14 +432,13 @@ fn token_of(environment: &Environment) -> Result<Option<Token>, ConfigError> {
 /// Reads all of the main file but its jobs, and the patterns of the files that it includes.
 fn settings(
     value: Value,
-    port: Option<u16>,
-    token: Option<Token>,
+    given: Given,
     environment: &Environment,
 ) -> Parsed<(Settings, Vec<String>)> {
     let mut fields = Fields::of(value, &TABLES, Spelling::Camel)?;
     let include = fields.optional("include", include::patterns)?.unwrap_or_default();
     let (fixed, (token, token_origin), ui, limits) =
-        fields.table("http", &HTTP_KEYS, |f| http(f, port, token, environment))?;
+        fields.table("http", &HTTP_KEYS, |f| http(f, given, environment))?;
     let shutdown_timeout = fields.table("shutdown", &["timeout_seconds"], |f| {
         f.optional("timeout_seconds", fields::seconds(0.0))
     })?;
@@ -440,6 +498,9 @@ fn sources(
         let source = "K1S_STATE in the environment".to_owned();
         sources.insert("state.directory".to_owned(), source);
     }
+    if environment.socket.is_some() {
+        sources.insert("http.socket".to_owned(), format!("K1S_SOCKET{IN_ENVIRONMENT}"));
+    }
     if environment.port.is_some() {
         sources.insert("http.port".to_owned(), format!("PORT{IN_ENVIRONMENT}"));
     }
@@ -463,16 +524,23 @@ fn state(fields: &mut Fields, environment: &Environment) -> Parsed<Option<State>
 
 fn http(
     fields: &mut Fields,
-    port: Option<u16>,
-    token: Option<Token>,
+    given: Given,
     environment: &Environment,
 ) -> Parsed<(Fixed, (Token, TokenOrigin), bool, Limits)> {
     let host_key = fields.optional("host", host)?;
     let port_key = fields.optional("port", fields::integer(0..=65_535))?;
-    let token = token_from(fields, token, environment)?;
+    let token = token_from(fields, given.token, environment)?;
+    let socket_key = fields.optional("socket", |value| {
+        socket_at(OsStr::new(&fields::text(value)?)).or_else(fields::fail)
+    })?;
+    let default_socket = || {
+        let path = environment.default_socket.clone()?;
+        Some(Socket { path, is_default: true })
+    };
     let fixed = Fixed {
         host: host_key.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-        port: port.or(port_key).unwrap_or(DEFAULT_PORT),
+        socket: given.socket.or(socket_key).unwrap_or_else(default_socket),
+        port: given.port.or(port_key).unwrap_or(DEFAULT_PORT),
         state: None,
     };
     let ui = fields.optional("ui", fields::boolean)?.unwrap_or(true);
@@ -638,6 +706,8 @@ const MOST_MEMORY: i64 = 1 << 40;
 const MOST_DISK: i64 = 1 << 50;
 const MOST_JOBS: i64 = 10_000_000;
 const LONGEST_TOKEN: usize = 4096;
+/// `sun_path` without the NUL at its end: unix(7).
+const LONGEST_SOCKET: usize = 107;
 /// The most names in a directory of included files.
 const LARGEST_DIRECTORY: usize = 65_536;
 /// The most that a config or a token file may contain, and all included files together, in bytes.
@@ -645,9 +715,10 @@ pub const LARGEST_FILE: u64 = 64 * MIB as u64;
 
 const TABLES: [&str; 10] =
     ["http", "shutdown", "output", "log", "state", "limits", "cron", "job", "defaults", "include"];
-const HTTP_KEYS: [&str; 14] = [
+const HTTP_KEYS: [&str; 15] = [
     "host",
     "port",
+    "socket",
     "auth_token",
     "auth_token_file",
     "ui",

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::declared::{Declared, File, JOB_TABLES};
 use super::document::Document;
-use super::{ConfigError, Environment, LARGEST_FILE, Settings, depend, include};
+use super::{ConfigError, Environment, Given, LARGEST_FILE, Settings, depend, include};
 use crate::job::fields::FieldError;
 use crate::job::{Defaults, Value};
 
@@ -72,14 +72,13 @@ impl Reading {
         file: &str,
         environment: &Environment,
     ) -> Result<Reading, ConfigError> {
-        let port = super::port_of(environment)?;
-        let token = super::token_of(environment)?;
+        let given = Given::by(environment)?;
         super::check_state(environment)?;
         let document = Document::parse(file, text)?;
         let [jobs, _] = JOB_TABLES;
         let value = document.value_without(jobs).map_err(|error| document.error(error))?;
         let sources = super::sources(&document, &value, environment);
-        let settings = super::settings(value, port, token, environment);
+        let settings = super::settings(value, given, environment);
         let (settings, patterns) = settings.map_err(|error| document.error(error))?;
         let files = include::files(&patterns, file, environment);
         let waiting = files.map_err(|error| document.error(error))?.into_iter();

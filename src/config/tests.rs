@@ -7,6 +7,8 @@ fn environment() -> Environment {
         token: None,
         time_zone: None,
         state: None,
+        socket: None,
+        default_socket: None,
         directory: "/srv".into(),
         read: |path| match path.to_str() {
             Some("/token") => Ok(b"secret\n".to_vec()),

@@ -8,7 +8,7 @@
 //!                                   write the answers that peers wait for
 //! ```
 //!
-//! - `peers`: the listening socket and all connections of the API.
+//! - `sockets`: where the API listens; `peers`: its connections.
 //! - `outputs`: the pipes that jobs write to; `logfiles`: the log files of jobs.
 //! - `init`: what `k1s init` does as the first process of a container.
 //! - `processes`: spawns, reaps and signals for the supervisor; `leftovers`: finds and stops what
@@ -41,6 +41,7 @@ mod probes;
 mod processes;
 mod reload;
 mod shares;
+mod sockets;
 mod store;
 mod vitals;
 
@@ -48,7 +49,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -74,10 +75,12 @@ use peers::Peers;
 use processes::Processes;
 use reload::Reloader;
 use shares::EVENTS_A_TURN;
+use sockets::{LISTENERS, Listeners};
 use store::{Inherited, Store};
 use vitals::Turns;
 
 pub use crate::os::clock::{Clock, now};
+pub use crate::os::local::default_path as default_socket;
 pub use store::{Contents, contents};
 
 /// A running k1s.
@@ -116,8 +119,8 @@ pub enum Role {
     Init {
         /// The executable and its arguments.
         command: Vec<String>,
-        /// Whether to listen for the API.
-        opens_api: bool,
+        /// Whether to listen on the port, and not on the unix socket alone.
+        opens_port: bool,
     },
 }
 
@@ -135,10 +138,10 @@ impl Daemon {
     ) -> Result<Daemon, String> {
         let (mut console, now) = (console_of(&settings.live, &role), clock.now());
         note_obstacles(startup, &clock, &mut console, now);
-        let (audience, init, command, opens_api) = match role {
+        let (audience, init, command, opens_port) = match role {
             Role::Supervisor => (os::signals::Audience::Daemon, None, None, true),
-            Role::Init { command, opens_api } => {
-                (os::signals::Audience::Init, Some(Init::new()), Some(command), opens_api)
+            Role::Init { command, opens_port } => {
+                (os::signals::Audience::Init, Some(Init::new()), Some(command), opens_port)
             }
         };
         let spawner = os::Spawner::new(startup).map_err(failed("cannot prepare for jobs"))?;
@@ -147,15 +150,16 @@ impl Daemon {
             os::signals::install(audience).map_err(failed("cannot listen to signals"))?;
         let children = os::signals::SignalFd::new().map_err(failed("cannot watch children"))?;
         let registry = poll.registry();
-        let peers = match opens_api {
-            true => Peers::listen(&settings, startup.max_descriptors, registry)?,
-            false => Peers::nobody(),
-        };
+        let mut listeners = Listeners::open(&settings.fixed, opens_port, registry)?;
+        if let Some((level, note)) = listeners.take_note() {
+            console.note(level, &note, now);
+        }
         let directory = Environment::of_process().directory;
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
         let outputs = Outputs::with_limit(settings.live.output_disk_bytes);
         let forward = settings.live.forward;
-        let peers = peers.serve(api(&settings.live, directory));
+        let api = api(&settings.live, directory);
+        let peers = Peers::of(listeners, api, &settings.live.http, startup.max_descriptors);
         let reloader = Reloader::new(&settings);
         let (supervisor, store, former) = supervisor(settings, main, startup.is_pid_1, now)?;
         let disk = store.as_ref().map(Store::event);
@@ -188,9 +192,14 @@ impl Daemon {
     }
 
     /// The address that the API listens on, as in a URL: `127.0.0.1:1298`, `[::1]:1298`; `None`
-    /// when it is not open.
+    /// when it has none.
     pub fn address(&self) -> Option<String> {
         self.peers.address()
+    }
+
+    /// The unix socket that the API listens on; `None` when it has none.
+    pub fn socket(&self) -> Option<PathBuf> {
+        self.peers.path().map(Path::to_owned)
     }
 
     /// Writes a message to stderr, whatever the level of the log.
@@ -227,7 +236,7 @@ impl Daemon {
                     CHILDREN => self.processes.handle_child_ended(self.now),
                     CLOCK => self.clock.handle_watch(),
                     STORE => self.handle_synced(),
-                    peers::LISTENER => self.peers.handle_listener(),
+                    token if LISTENERS.contains(&token) => self.peers.handle_listener(token),
                     token if self.console.handle_event(token) => {}
                     _ if self.outputs.handle_event(event) => {}
                     _ if self.processes.notices.handle_event(event) => {}
@@ -533,7 +542,7 @@ pub fn error_line(format: LogFormat, error: &str) -> Vec<u8> {
 
 /// `k1s init` without an API logs only warnings and errors by default.
 fn console_of(settings: &Live, role: &Role) -> Console {
-    let is_bare = matches!(role, Role::Init { opens_api: false, .. });
+    let is_bare = matches!(role, Role::Init { opens_port: false, .. });
     let most = if is_bare { LogLevel::Warn } else { LogLevel::Debug };
     let log = Log { format: settings.log_format, level: settings.log_level.min(most) };
     Console::new(log, settings.forward.unwrap_or(config::Forward::Prefix))

@@ -1,4 +1,4 @@
-//! The sockets of the API: the listener, and all connections.
+//! The connections of the API.
 //!
 //! ```text
 //!   accept ─▶ Peer { socket, Connection, Pending } ─▶ served a share a turn, while it is ready
@@ -18,34 +18,29 @@
 //! have taken all others.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 
 use super::FIRST_TOKEN;
 use super::shares::FLOW_WINDOW;
-use crate::api::{Api, Pending, Want};
-use crate::config::{self, Fixed};
+use super::sockets::{Listeners, Socket};
+use crate::api::{Api, Origin, Pending, Want};
 use crate::http::{Connection, Incoming, Limits};
 use crate::os;
 use crate::supervisor::{JobKey, Supervisor, Topic};
 use crate::time::{Mono, Now};
 use crate::timer::TimerWheel;
 
-/// The token of the listening socket.
-pub(super) const LISTENER: Token = Token(3);
-
 /// All clients of the API.
 #[derive(Debug)]
 pub(super) struct Peers {
-    listener: Option<TcpListener>,
-    address: Option<SocketAddr>,
+    listeners: Listeners,
     limits: Rc<Limits>,
     /// How many descriptors k1s may have, for everything.
     max_descriptors: usize,
@@ -53,7 +48,7 @@ pub(super) struct Peers {
     room: usize,
     /// A reserved descriptor, closed to accept a peer when there is no other.
     reserve: Option<OwnedFd>,
-    api: Option<Api>,
+    api: Api,
     peers: BTreeMap<Token, Peer>,
     /// How many connections were ever accepted.
     accepted: u64,
@@ -72,8 +67,6 @@ pub(super) struct Peers {
     backlog_balance: isize,
     /// When to look again whether jobs write less, for which they wait.
     backlog_held_until: Option<Mono>,
-    /// There may be a peer to accept.
-    can_accept: bool,
     /// When to try to accept again, after descriptors had run out.
     accept_again: Option<Mono>,
     /// Why accepting failed, until this is asked.
@@ -85,14 +78,15 @@ pub(super) struct Peers {
 
 #[derive(Debug)]
 struct Peer {
-    socket: TcpStream,
+    socket: Socket,
+    origin: Origin,
     connection: Connection,
     pending: Option<Pending>,
     /// A request that takes much work, and waits for its turn.
     postponed: Option<Incoming>,
     /// The topic that its answer waits for.
     awaits: Option<Topic>,
-    /// It has sent the token.
+    /// It has sent the token, or needs none.
     is_known: bool,
     can_read: bool,
     can_write: bool,
@@ -119,52 +113,21 @@ enum Served {
 }
 
 impl Peers {
-    /// Opens the listening socket.
-    ///
-    /// # Errors
-    /// Why it cannot, for people.
-    pub(super) fn listen(
-        settings: &config::Settings,
+    /// Of these listeners. k1s may have so many descriptors open, for everything.
+    pub(super) fn of(
+        listeners: Listeners,
+        api: Api,
+        limits: &Limits,
         max_descriptors: u64,
-        registry: &Registry,
-    ) -> Result<Peers, String> {
-        let Fixed { host, port, .. } = settings.fixed;
-        let wanted = SocketAddr::new(host, port);
-        let failed = |error: io::Error| match error.kind() {
-            ErrorKind::AddrInUse => {
-                format!(
-                    "cannot listen on {wanted}: the port is in use; another one is set by PORT or http.port"
-                )
-            }
-            _ => format!("cannot listen on {wanted}: {error}"),
-        };
-        let mut listener = TcpListener::bind(wanted).map_err(failed)?;
-        os::socket::prepare_listener(&listener).map_err(failed)?;
-        registry.register(&mut listener, LISTENER, Interest::READABLE).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+    ) -> Peers {
+        let reserve = listeners.any().and_then(|it| os::socket::reserve_descriptor(it).ok());
         let mut peers = Peers {
-            reserve: os::socket::reserve_descriptor(&listener).ok(),
-            listener: Some(listener),
-            address: Some(address),
-            limits: Rc::new(settings.live.http.clone()),
+            listeners,
+            limits: Rc::new(limits.clone()),
             max_descriptors: usize::try_from(max_descriptors).unwrap_or(usize::MAX),
-            can_accept: true,
-            ..Peers::nobody()
-        };
-        peers.leave_room(0);
-        Ok(peers)
-    }
-
-    /// Without a listener.
-    pub(super) fn nobody() -> Peers {
-        Peers {
-            listener: None,
-            address: None,
-            limits: Rc::default(),
-            max_descriptors: 0,
             room: 0,
-            reserve: None,
-            api: None,
+            reserve,
+            api,
             peers: BTreeMap::new(),
             accepted: 0,
             has_freed: false,
@@ -174,32 +137,30 @@ impl Peers {
             backlog: VecDeque::new(),
             backlog_balance: 0,
             backlog_held_until: None,
-            can_accept: false,
             accept_again: None,
             accept_error: None,
             timers: TimerWheel::new(os::clock::now().mono),
             last_token: FIRST_TOKEN + 1,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
-        }
-    }
-
-    /// Answers with this API.
-    pub(super) fn serve(self, api: Api) -> Peers {
-        Peers { api: Some(api), ..self }
+        };
+        peers.leave_room(0);
+        peers
     }
 
     /// From now on answers with this API, and new connections have these limits.
     pub(super) fn adopt(&mut self, api: Api, limits: &Limits) {
-        self.api = Some(api);
+        self.api = api;
         self.limits = Rc::new(limits.clone());
     }
 
-    /// The address that it listens on, as in a URL.
+    /// The address that they connect to, as in a URL.
     pub(super) fn address(&self) -> Option<String> {
-        self.address.map(|address| match address.ip() {
-            IpAddr::V4(ip) => format!("{ip}:{}", address.port()),
-            IpAddr::V6(ip) => format!("[{ip}]:{}", address.port()),
-        })
+        self.listeners.address()
+    }
+
+    /// The path of the unix socket.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.listeners.path()
     }
 
     /// How many descriptors k1s may have open.
@@ -237,9 +198,9 @@ impl Peers {
         std::mem::take(&mut self.has_freed)
     }
 
-    /// There is a peer to accept.
-    pub(super) fn handle_listener(&mut self) {
-        self.can_accept = true;
+    /// There is a peer to accept on the listener with this token.
+    pub(super) fn handle_listener(&mut self, token: Token) {
+        self.listeners.handle_event(token);
     }
 
     /// Something has happened to a connection, if it is still there.
@@ -259,7 +220,7 @@ impl Peers {
     /// Whether there is work for which no event will come.
     pub(super) fn has_more(&self) -> bool {
         let goes_on = !self.backlog.is_empty() && self.backlog_held_until.is_none();
-        self.can_accept || !self.ready.is_empty() || goes_on
+        self.listeners.is_ready() || !self.ready.is_empty() || goes_on
     }
 
     /// By when [`Peers::handle_timeout`] must be called.
@@ -276,7 +237,7 @@ impl Peers {
         backlog_bytes: Option<usize>,
         now: Now,
     ) {
-        if self.can_accept {
+        if self.listeners.is_ready() {
             self.accept(registry, now);
         }
         let mut left = SENT_A_TURN;
@@ -323,7 +284,7 @@ impl Peers {
     pub(super) fn handle_timeout(&mut self, supervisor: &mut Supervisor, now: Now) {
         if self.accept_again.is_some_and(|at| at <= now.mono) {
             self.accept_again = None;
-            self.can_accept = true;
+            self.listeners.set_ready(true);
         }
         while let Some(token) = self.timers.expire(now.mono) {
             if let Some(peer) = self.peers.get_mut(&token) {
@@ -400,13 +361,9 @@ impl Peers {
 
     fn accept(&mut self, registry: &Registry, now: Now) {
         for _ in 0..ACCEPTS_A_TURN {
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((socket, _)) => self.admit(socket, registry, now),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.can_accept = false;
-                    return self.keep_reserve();
-                }
+            let Some(accepted) = self.listeners.accept() else { return self.keep_reserve() };
+            match accepted {
+                Ok((socket, origin)) => self.admit(socket, origin, registry, now),
                 // The peer has gone again, or a signal came: accept(2).
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -414,7 +371,7 @@ impl Peers {
                 // A shortage of descriptors or memory. No other event will come, so try again when
                 // a connection has ended, or in a while.
                 Err(error) => {
-                    self.can_accept = false;
+                    self.listeners.set_ready(false);
                     self.accept_again = Some(now.mono + ACCEPT_PAUSE);
                     if os::socket::is_shortage(&error) {
                         self.make_room();
@@ -426,7 +383,7 @@ impl Peers {
         }
     }
 
-    fn admit(&mut self, mut socket: TcpStream, registry: &Registry, now: Now) {
+    fn admit(&mut self, mut socket: Socket, origin: Origin, registry: &Registry, now: Now) {
         while self.peers.len() >= self.room {
             self.make_room();
         }
@@ -439,8 +396,7 @@ impl Peers {
         }
         self.last_token += 2;
         let token = Token(self.last_token);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = registry.register(&mut socket, token, interest) {
+        if let Err(error) = socket.register(registry, token) {
             // No event would come for it. The peer sees its connection end.
             self.accept_error = Some(error);
             return;
@@ -449,13 +405,15 @@ impl Peers {
         if let Some(at) = connection.deadline() {
             self.timers.set(token, at);
         }
+        let is_known = matches!(origin, Origin::Owner { .. });
         let peer = Peer {
             socket,
+            origin,
             connection,
             pending: None,
             postponed: None,
             awaits: None,
-            is_known: false,
+            is_known,
             can_read: true,
             can_write: true,
             is_read_closed: false,
@@ -466,7 +424,9 @@ impl Peers {
         };
         self.peers.insert(token, peer);
         self.accepted += 1;
-        self.strangers.insert(token);
+        if !is_known {
+            self.strangers.insert(token);
+        }
         self.make_ready(token);
     }
 
@@ -494,7 +454,7 @@ impl Peers {
         self.timers.cancel(&token);
         self.keep_reserve();
         if self.accept_again.take().is_some() {
-            self.can_accept = true;
+            self.listeners.set_ready(true);
         }
     }
 
@@ -502,18 +462,16 @@ impl Peers {
     fn keep_reserve(&mut self) {
         if self.reserve.is_none() {
             self.reserve =
-                self.listener.as_ref().and_then(|it| os::socket::reserve_descriptor(it).ok());
+                self.listeners.any().and_then(|it| os::socket::reserve_descriptor(it).ok());
         }
     }
 
     /// Serves a peer its share of a turn; returns how many bytes it was sent, and the work for it.
     fn serve_one(&mut self, token: Token, supervisor: &mut Supervisor, now: Now) -> Work {
-        let (Some(peer), Some(api)) = (self.peers.get_mut(&token), &self.api) else {
-            return Work::default();
-        };
+        let Some(peer) = self.peers.get_mut(&token) else { return Work::default() };
         let was_known = peer.is_known;
         let mut work = Work::default();
-        let served = peer.serve(api, supervisor, &mut self.buffer, &mut work, now);
+        let served = peer.serve(&self.api, supervisor, &mut self.buffer, &mut work, now);
         if peer.is_known && !was_known {
             self.strangers.remove(&token);
         }
@@ -636,7 +594,7 @@ impl Peer {
                 return false;
             };
             if let Incoming::Head(head) = &incoming {
-                self.is_known = self.is_known || api.knows(head);
+                self.is_known = self.is_known || api.knows(head, self.origin);
             }
             let effort = api.effort(&incoming, supervisor);
             if effort > MUCH_EFFORT && !is_next {
@@ -644,7 +602,8 @@ impl Peer {
                 return true;
             }
             work.effort += effort;
-            self.pending = api.handle(incoming, &mut self.connection, supervisor, now);
+            let Peer { origin, connection, .. } = self;
+            self.pending = api.handle(incoming, *origin, connection, supervisor, now);
             if self.is_in_answer() {
                 return false;
             }
@@ -677,7 +636,7 @@ impl Peer {
             }
         }
         if self.connection.wants_shutdown_write() && !std::mem::replace(&mut self.is_shut, true) {
-            let _ = self.socket.shutdown(Shutdown::Write);
+            let _ = self.socket.shut_write();
             self.connection.handle_shutdown_write(now);
         }
         Ok(sent)

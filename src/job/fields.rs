@@ -170,7 +170,7 @@ pub(crate) fn boolean(value: Value) -> Parsed<bool> {
 }
 
 /// A string without NUL bytes, which no argument, path or variable can contain (execve(2)).
-pub(super) fn text(value: Value) -> Parsed<String> {
+pub(crate) fn text(value: Value) -> Parsed<String> {
     match any_text(value)? {
         text if text.contains('\0') => fail("must not contain a NUL character"),
         text => Ok(text),

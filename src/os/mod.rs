@@ -16,6 +16,7 @@
 //!  missing   what a job needs and this machine does not have
 //!  console   k1s's own stdout and stderr, never blocking
 //!  logfile   log files of jobs, in any directory
+//!  local     the unix socket of the API
 //!  syncer    fdatasync without a wait
 //!  memory    counts memory, and returns what was freed
 //!  terminal, file, pipe, socket, clock, random   small things that the loop needs
@@ -37,6 +38,7 @@ mod former;
 mod glibc;
 mod limits;
 mod listing;
+pub mod local;
 pub mod logfile;
 mod looking;
 mod mark;

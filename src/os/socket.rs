@@ -1,7 +1,7 @@
 //! Options of the API's sockets, and reserved descriptors.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -25,8 +25,8 @@ pub fn prepare_listener(listener: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// `EMFILE`: there is none left.
-pub fn reserve_descriptor(of: &impl AsFd) -> io::Result<OwnedFd> {
-    of.as_fd().try_clone_to_owned()
+pub fn reserve_descriptor(of: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    of.try_clone_to_owned()
 }
 
 /// Whether a call failed because of a shortage of descriptors or memory, not because of the peer.

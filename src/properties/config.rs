@@ -90,7 +90,17 @@ fn environment() -> Environment {
     };
     let list = |_: &Path| Ok(vec!["a.toml".into(), "b".into()]);
     let directory = "/srv".into();
-    Environment { port: None, token: None, time_zone: None, state: None, directory, read, list }
+    Environment {
+        port: None,
+        token: None,
+        time_zone: None,
+        state: None,
+        socket: None,
+        default_socket: None,
+        directory,
+        read,
+        list,
+    }
 }
 
 const INCLUDED: &str = "[defaults]\nuser = \"app\"\n[job.included]\ntype = \"continuous\"\n\

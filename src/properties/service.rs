@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::{Api, Pending};
+use crate::api::{Api, Origin, Pending};
 use crate::http::properties::{check_answers, without_interim};
 use crate::http::{Connection, Head, Incoming, Limits, Method};
 use crate::job::{ExitStatus, Pid, Signal, SpawnFailure, Stream};
@@ -126,7 +126,8 @@ impl Service {
             if let Incoming::Head(head) = &incoming {
                 heads.push(head.clone());
             }
-            *pending = self.api.handle(incoming, connection, &mut self.supervisor, self.now);
+            let supervisor = &mut self.supervisor;
+            *pending = self.api.handle(incoming, Origin::Network, connection, supervisor, self.now);
             self.perform();
             is_idle = false;
         }

@@ -178,6 +178,7 @@ impl K1s {
             .current_dir(self.dir())
             .env("K1S_URL", format!("http://{}", self.address))
             .env("K1S_AUTH_TOKEN", &self.token)
+            .env("K1S_SOCKET", "")
             .env_remove("PORT")
             .env_remove("COLUMNS")
             .env_remove("NO_COLOR");
@@ -448,7 +449,11 @@ impl Builder {
             config: String::new(),
             has_config: true,
             arguments: Vec::new(),
-            environment: BTreeMap::from([("PORT".to_owned(), "0".to_owned())]),
+            environment: BTreeMap::from([
+                ("PORT".to_owned(), "0".to_owned()),
+                // Only the tests of the unix socket have one, each its own.
+                ("K1S_SOCKET".to_owned(), String::new()),
+            ]),
             token: TOKEN.to_owned(),
             contained: false,
             around: Vec::new(),

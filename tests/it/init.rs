@@ -56,7 +56,8 @@ fn all_256_exit_codes_are_told() {
             code=$((code + 1))
         done"#;
     let mut shell = Command::new("sh");
-    shell.args(["-c", script, BINARY]).env_remove("PORT").env_remove("K1S_AUTH_TOKEN");
+    shell.args(["-c", script, BINARY]).env("K1S_SOCKET", "");
+    shell.env_remove("PORT").env_remove("K1S_AUTH_TOKEN");
     let output = shell.output().unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
@@ -389,6 +390,7 @@ fn a_slow_reader_of_the_command_loses_nothing() {
     let script = "\"$0\" init -- seq 1 200000 | (read -r first; sleep 0.5; wc -l)";
     let shell = std::process::Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_k1s")])
+        .env("K1S_SOCKET", "")
         .env_remove("PORT")
         .env_remove("K1S_AUTH_TOKEN")
         .output()

@@ -299,6 +299,7 @@ impl Shell {
             .env("HOME", dir)
             .env("TMPDIR", temporary)
             .env("no_proxy", "*")
+            .env("K1S_SOCKET", "")
             .env_remove("PORT")
             .env_remove("K1S_AUTH_TOKEN")
             .stdin(Stdio::piped())
@@ -347,6 +348,8 @@ fn nothing_set() -> config::Environment {
         token: None,
         time_zone: None,
         state: None,
+        socket: None,
+        default_socket: None,
         directory: "/".to_owned(),
         read,
         list: |_| Ok(Vec::new()),

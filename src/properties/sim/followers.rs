@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::{Api, Pending, Want};
+use crate::api::{Api, Origin, Pending, Want};
 use crate::http::{Connection, Incoming, Limits};
 use crate::job::{ExitStatus, Pid};
 use crate::supervisor::{EventRead, Job, JobKey, RunKey, Supervisor};
@@ -258,7 +258,9 @@ impl Followers {
         let mut pending = None;
         while let Some(incoming) = connection.poll(scene.now) {
             let is_request = matches!(incoming, Incoming::Request(_));
-            pending = self.api.handle(incoming, &mut connection, scene.supervisor, scene.now);
+            let origin = Origin::Network;
+            pending =
+                self.api.handle(incoming, origin, &mut connection, scene.supervisor, scene.now);
             assert_eq!(pending.is_some(), is_request, "{target}");
         }
         let wire = Wire { is_chunked, ..Wire::default() };
