@@ -18,6 +18,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
+use crate::os::socket::notice_dead_peer;
 
 /// Where a k1s listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +88,7 @@ impl Place {
                 }
                 let stream = result?;
                 stream.set_nodelay(true)?;
+                notice_dead_peer(&stream)?;
                 stream.set_read_timeout(silence)?;
                 stream.set_write_timeout(Some(SILENCE))?;
                 Ok(Stream::Tcp(stream))
