@@ -111,7 +111,7 @@ fn attend(session: &Session, id: &str, interrupts: Interrupts) -> Result<ExitCod
     };
     let (asked, about) = (session.clone(), id.to_owned());
     in_background(move || {
-        while interrupts.wait() {
+        while interrupts.wait().is_some() {
             kill(&asked, &about);
         }
     })?;

@@ -20,6 +20,7 @@ mod exec;
 mod http;
 mod job;
 mod logs;
+mod own_screen;
 mod place;
 mod ps;
 mod reload;

@@ -46,9 +46,6 @@ impl Screen {
     }
 }
 
-/// ECMA-48 and xterm: another screen without a cursor, and back.
-pub(super) const ENTER: &str = "\x1b[?1049h\x1b[?25l";
-pub(super) const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 /// Empties the screen.
 pub(super) const EMPTY: &str = "\x1b[H\x1b[2J";
 const HOME: &str = "\x1b[H";

@@ -17,13 +17,13 @@ use argh::FromArgs;
 
 use super::Failure;
 use super::job::Job;
+use super::own_screen::OwnScreen;
 use super::ps::list;
-use super::screen::{ENTER, LEAVE, Screen};
+use super::screen::Screen;
 use super::session::{Session, print, print_bytes};
 use super::table::{Cell, Column, draw};
 use super::text::{Colour, Short};
 use crate::os::clock;
-use crate::os::terminal::RawMode;
 
 /// Show the CPU and memory of jobs, refreshed. Keys: c, m, i sort by CPU, memory, id; q ends.
 #[derive(Clone, Debug, FromArgs, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Top {
             return Ok(ExitCode::SUCCESS);
         }
         let mut before = Usage::of(session)?;
-        let Some(terminal) = RawMode::begin() else {
+        let Some(terminal) = OwnScreen::begin()? else {
             std::thread::sleep(FIRST_LOOK);
             let (table, _) = self.look(session, &before, Order::Cpu, session.screen)?;
             print(table)?;
@@ -72,11 +72,10 @@ impl Top {
         };
         let mut order = Order::Cpu;
         let mut pause = FIRST_LOOK;
-        print(ENTER)?;
-        let done = loop {
+        loop {
             // A key that sorts anew is answered at once, with the same figures.
-            let is_key = match terminal.key(pause) {
-                Some(b'q' | CTRL_C | ESCAPE) => break Ok(ExitCode::SUCCESS),
+            let is_key = match terminal.key(pause)? {
+                Some(b'q' | CTRL_C | ESCAPE) => return Ok(ExitCode::SUCCESS),
                 Some(b'c') => order.becomes(Order::Cpu),
                 Some(b'm') => order.becomes(Order::Memory),
                 Some(b'i') => order.becomes(Order::Id),
@@ -84,19 +83,13 @@ impl Top {
                 None => false,
             };
             let screen = Screen::of_stdout();
-            match self.look(session, &before, order, screen) {
-                Ok((table, usage)) => {
-                    print(screen.filled(&table))?;
-                    if !is_key {
-                        before = usage;
-                    }
-                }
-                Err(failure) => break Err(failure),
+            let (table, usage) = self.look(session, &before, order, screen)?;
+            print(screen.filled(&table))?;
+            if !is_key {
+                before = usage;
             }
             pause = PERIOD;
-        };
-        print(LEAVE)?;
-        done
+        }
     }
 
     /// The table of what is used now, and what that is.

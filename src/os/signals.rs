@@ -10,7 +10,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signal::{SigSet, Signal as NixSignal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd as NixSignalFd};
 use signal_hook_mio::v1_0::Signals as HookSignals;
 
@@ -67,9 +67,22 @@ impl Interrupts {
         Ok(Interrupts(signals))
     }
 
-    /// Waits for the next one: sigwait(3). Returns whether there was one.
-    pub fn wait(&self) -> bool {
-        self.0.wait().is_ok()
+    /// Waits for the next one, in a thread that takes no other signal: sigwait(3).
+    pub fn wait(&self) -> Option<Interrupt> {
+        let _ = SigSet::all().thread_block();
+        self.0.wait().ok().map(Interrupt)
+    }
+}
+
+/// One that came.
+#[derive(Debug)]
+pub struct Interrupt(NixSignal);
+
+impl Interrupt {
+    /// Lets it end this process after all, as it does by default.
+    pub fn obey(self) {
+        let _ = raise(self.0);
+        let _ = SigSet::from(self.0).thread_unblock();
     }
 }
 
@@ -179,7 +192,6 @@ mod tests {
     use crate::os::prepare;
     use crate::os::testing::{in_own_process, shell, spawn, spawner, wait};
     use nix::libc;
-    use nix::sys::signal::raise;
 
     fn named(names: &[&str]) -> Vec<Signal> {
         names.iter().map(|name| Signal::from_name(name).unwrap()).collect()

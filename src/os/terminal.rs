@@ -8,9 +8,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use nix::unistd::{getpgrp, getpid, getsid, read, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{Pid, getpgrp, getpid, getsid, read, tcgetpgrp, tcsetpgrp};
 
 use super::Session;
 
@@ -28,22 +28,31 @@ pub fn window_size() -> Option<(usize, usize)> {
     (size.ws_col > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
 }
 
-/// Standard input without echo, lines and signals, so that keys come one by one: termios(3). It is
-/// restored when this is dropped.
-#[derive(Debug)]
-pub struct RawMode(Termios);
+/// Standard input without echo, lines and signals, so that keys come one by one: termios(3).
+#[derive(Clone, Debug)]
+pub struct RawMode {
+    before: Termios,
+}
 
 impl RawMode {
-    /// Begins it, if standard input and output are a terminal.
-    pub fn begin() -> Option<RawMode> {
+    /// Of standard input, if it and standard output are a terminal.
+    pub fn of_stdin() -> Option<RawMode> {
         if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
             return None;
         }
-        let before = tcgetattr(io::stdin()).ok()?;
-        let mut raw = before.clone();
+        Some(RawMode { before: tcgetattr(io::stdin()).ok()? })
+    }
+
+    /// Begins it.
+    pub fn begin(&self) {
+        let mut raw = self.before.clone();
         cfmakeraw(&mut raw);
-        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).ok()?;
-        Some(RawMode(before))
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &raw);
+    }
+
+    /// Puts standard input back as it was.
+    pub fn end(&self) {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before);
     }
 
     /// Waits for a key for so long: its first byte. The end of the input counts as Ctrl-C.
@@ -63,10 +72,9 @@ impl RawMode {
     }
 }
 
-impl Drop for RawMode {
-    fn drop(&mut self) {
-        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
-    }
+/// Stops this process group, as Ctrl-Z does, until its shell lets it go on: kill(2).
+pub fn suspend() {
+    let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
 }
 
 /// Which session a run must be in to get the terminal, which must be standard input. To be called

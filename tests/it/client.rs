@@ -11,8 +11,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Asking, Finished, K1s, TempDir, continuous, cron, is_alive, one_off, send_signal, skip,
-    wait_until, with,
+    Asking, Finished, K1s, TempDir, Terminal, continuous, cron, is_alive, one_off, send_signal,
+    skip, wait_until, with,
 };
 
 /// The client of a command that must fail: its exit code, and what it says on stderr.
@@ -704,6 +704,47 @@ fn top_shows_cpu_and_memory_until_a_key_ends_it() {
     assert_eq!(told.lines().count(), 5, "{told}");
     assert!(k1s.told(&["top", "--json"]).contains("k1s_job_cpu_seconds_total"));
 }
+
+#[test]
+fn the_terminal_is_as_it_was_when_a_signal_ends_top() {
+    let k1s = K1s::start();
+    let cooked = Terminal::open().settings();
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+        let (asking, terminal) = k1s.client_on_terminal(&["top"], 24, 80);
+        wait_until("it is drawn", || asking.stdout().contains("0 jobs"));
+        assert_ne!(terminal.settings(), cooked);
+        send_signal(asking.pid(), signal);
+        let finished = asking.end();
+        assert_eq!(finished.code, None, "{signal}");
+        assert_eq!(terminal.settings(), cooked, "{signal}");
+        assert!(finished.stdout.ends_with(LEFT), "{signal}: {:?}", finished.stdout);
+    }
+}
+
+#[test]
+fn the_terminal_is_as_it_was_while_top_is_stopped() {
+    let k1s = K1s::start();
+    let cooked = Terminal::open().settings();
+    let (asking, terminal) = k1s.client_on_terminal(&["top"], 24, 80);
+    wait_until("it is drawn", || asking.stdout().contains("0 jobs"));
+    terminal.type_in("\u{1a}");
+    let stat = format!("/proc/{}/stat", asking.pid());
+    wait_until("it is stopped", || fs::read_to_string(&stat).unwrap().contains(") T "));
+    assert_eq!(terminal.settings(), cooked);
+    wait_until("its screen is left", || asking.stdout().ends_with(LEFT));
+    send_signal(asking.pid(), Signal::SIGCONT);
+    wait_until("it is drawn again", || {
+        let stdout = asking.stdout();
+        stdout.rsplit(LEFT).next().is_some_and(|since| since.contains("0 jobs"))
+    });
+    assert_ne!(terminal.settings(), cooked);
+    terminal.type_in("q");
+    assert_eq!(asking.end().code, Some(0));
+    assert_eq!(terminal.settings(), cooked);
+}
+
+/// What leaves the screen of its own.
+const LEFT: &str = "\u{1b}[?25h\u{1b}[?1049l";
 
 // ---- Completions ----
 

@@ -21,6 +21,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -202,6 +203,8 @@ impl K1s {
         let mut command = self.client_command(arguments);
         command.env("TERM", "xterm");
         let [stdin, stdout, stderr] = [(); 3].map(|()| terminal.slave());
+        // As a shell does: so it can be stopped without this process.
+        command.process_group(0);
         let child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn().unwrap();
         let stdout = Captured::from(terminal.master.try_clone().unwrap());
         let stderr = Captured::from(io::empty());
@@ -694,7 +697,7 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     /// Opens a new terminal, which is not inherited.
-    fn open() -> Terminal {
+    pub(crate) fn open() -> Terminal {
         let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -713,6 +716,13 @@ impl Terminal {
         let mut stty = Command::new("stty");
         stty.args(["-F", &self.path, "rows", &rows, "cols", &columns]);
         assert!(stty.status().unwrap().success());
+    }
+
+    /// Its settings, as text that can be compared.
+    pub(crate) fn settings(&self) -> String {
+        let output = Command::new("stty").args(["-F", &self.path, "-g"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn slave(&self) -> fs::File {
