@@ -17,7 +17,7 @@ use argh::FromArgs;
 use serde_json::{Map, Value};
 
 use super::Failure;
-use super::session::Session;
+use super::session::{Refusals, Session};
 use super::set::change;
 use crate::config;
 use crate::gather::gather;
@@ -37,18 +37,12 @@ pub struct Apply {
 
 impl Apply {
     pub(super) fn run(&self, session: &Session) -> Result<ExitCode, Failure> {
-        let mut failed = None;
+        let mut refusals = Refusals::default();
         for (id, body) in self.jobs()? {
-            match change(session, "PUT", &id, body.as_bytes(), self.dry_run) {
-                Err(refused @ Failure::Refused(_)) => {
-                    if let Some(before) = failed.replace(refused) {
-                        session.note(before);
-                    }
-                }
-                done => done?,
-            }
+            let done = change(session, "PUT", &id, body.as_bytes(), self.dry_run);
+            refusals.allow(session, done)?;
         }
-        failed.map_or(Ok(ExitCode::SUCCESS), Err)
+        refusals.end()
     }
 
     /// The ids and specifications of the jobs.

@@ -72,6 +72,8 @@ pub(super) struct Data {
     pub(super) message: String,
     pub(super) success: Option<bool>,
     #[serde(default)]
+    pub(super) reason: String,
+    #[serde(default)]
     output: Vec<String>,
 }
 
@@ -140,7 +142,7 @@ impl Event {
     }
 
     fn for_people(&self, session: &Session) -> Result<String, Failure> {
-        let Data { time, job, run, message, success, output } = self.data(session)?;
+        let Data { time, job, run, message, success, output, .. } = self.data(session)?;
         let colour = match (self.name.as_str(), success) {
             ("exited", Some(false)) | ("warning", _) => Some(Colour::Red),
             ("started" | "created", _) => Some(Colour::Green),

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::Failure;
 use super::http::{Body, Request};
-use super::session::{Session, in_background, path, print_bytes};
+use super::session::{Refusals, Session, in_background, path, print_bytes};
 use super::text::{Colour, OFF};
 
 /// Show the output of jobs: of their newest run.
@@ -123,19 +123,11 @@ impl Logs {
             in_background(follow)?;
         }
         drop(sender);
-        let mut failed = None;
+        let mut refusals = Refusals::default();
         for done in ends {
-            match done {
-                Ok(()) => {}
-                Err(Failure::Unread) => return Err(Failure::Unread),
-                Err(failure) => {
-                    if let Some(before) = failed.replace(failure) {
-                        session.note(before);
-                    }
-                }
-            }
+            refusals.allow(&session, done)?;
         }
-        failed.map_or(Ok(ExitCode::SUCCESS), Err)
+        refusals.end()
     }
 
     /// Follows one job until it is removed, or the run that was asked for is over.

@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::Failure;
 use super::http::Request;
-use super::session::{Session, path, print, print_bytes};
+use super::session::{Session, print, print_bytes};
 use super::text::Escaped;
-use super::verbs::{Jobs, say};
+use super::verbs::{Ask, Jobs};
 
 /// Read the config again, and apply the difference; with jobs: let them read theirs.
 #[derive(Clone, Debug, FromArgs, PartialEq, Eq)]
@@ -47,11 +47,9 @@ impl Reload {
         if self.dry_run {
             return Err(Failure::Usage("--dry-run is for the config, without jobs".into()));
         }
-        let jobs = Jobs { ids: &self.ids, label: self.label.as_deref(), waits: false };
-        jobs.each(session, |id| {
-            let target = format!("{}/reload", path(id));
-            say(session, id, &Request::new("PUT", &target))
-        })
+        let jobs = Jobs { ids: &self.ids, label: self.label.as_deref() };
+        let (_, refusals) = jobs.ask(session, Ask { verb: "reload", body: None })?;
+        refusals.end()
     }
 
     fn config(&self, session: &Session) -> Result<ExitCode, Failure> {

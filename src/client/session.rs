@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -130,6 +131,36 @@ impl Session {
             body.consume(length);
             passed += length as u64;
         }
+    }
+}
+
+/// The refusals that a command has met which goes on after one: the last is how it ends, those
+/// before it are printed.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Option<Failure>);
+
+impl Refusals {
+    /// Returns what was done, if it was not refused.
+    pub(super) fn allow<T>(
+        &mut self,
+        session: &Session,
+        done: Result<T, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        match done {
+            Ok(done) => return Ok(Some(done)),
+            Err(refused @ Failure::Refused(_)) => {
+                if let Some(before) = self.0.replace(refused) {
+                    session.note(before);
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(None)
+    }
+
+    /// The end of the command.
+    pub(super) fn end(self) -> Result<ExitCode, Failure> {
+        self.0.map_or(Ok(ExitCode::SUCCESS), Err)
     }
 }
 

@@ -1,24 +1,28 @@
 //! The verbs: `k1s start`, `kill`, `restart`, `run`, `signal`, `rm`, for some jobs.
 //!
 //! ```text
-//!   ids, or those with a label ─▶ one request each ─▶ --wait: until it is done
+//!   ids     ─▶ a request for each ─┬─▶ --wait: until it is done for each
+//!   a label ─▶ one request for all ─┘   (rm: for each as well)
 //! ```
 //!
 //! What fails for one job does not keep it from being done for the others.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use argh::FromArgs;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Failure;
 use super::events::Reader;
-use super::http::Request;
+use super::http::{Request, encode};
 use super::job::Job;
 use super::ps::list;
-use super::session::{Said, Session, path, print, print_bytes};
+use super::session::{Refusals, Said, Session, path, print, print_bytes};
 use super::text::Escaped;
 use super::wait::{Goal, wait_for};
+use crate::gather::gather;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +34,18 @@ enum Verb {
     Remove,
 }
 
-/// Which jobs, and whether to wait: the same for all verbs.
+/// Which jobs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Jobs<'a> {
     pub(super) ids: &'a [String],
     pub(super) label: Option<&'a str>,
-    pub(super) waits: bool,
+}
+
+/// What they are asked: a verb of the API.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) verb: &'static str,
+    pub(super) body: Option<&'a str>,
 }
 
 /// Declares the command of a verb: they differ in their name alone.
@@ -58,9 +68,8 @@ macro_rules! command {
 
         impl $name {
             pub(super) fn run(&self, session: &Session) -> Result<ExitCode, Failure> {
-                let jobs =
-                    Jobs { ids: &self.ids, label: self.label.as_deref(), waits: self.wait };
-                $verb.apply(session, jobs)
+                let jobs = Jobs { ids: &self.ids, label: self.label.as_deref() };
+                $verb.apply(session, jobs, self.wait)
             }
         }
     };
@@ -113,125 +122,178 @@ impl Signal {
             None => format!("SIG{name}"),
         };
         let body = json!({"signal": name, "group": self.group}).to_string();
-        let jobs = Jobs { ids: &self.ids, label: self.label.as_deref(), waits: false };
-        jobs.each(session, |id| {
-            let target = format!("{}/signal", path(id));
-            say(session, id, &Request::new("PUT", &target).with_body(body.as_bytes()))
-        })
+        let jobs = Jobs { ids: &self.ids, label: self.label.as_deref() };
+        let (_, refusals) = jobs.ask(session, Ask { verb: "signal", body: Some(&body) })?;
+        refusals.end()
     }
 }
 
 impl Verb {
-    fn apply(self, session: &Session, jobs: Jobs<'_>) -> Result<ExitCode, Failure> {
-        jobs.each(session, |id| {
-            let (method, target) = self.request(id);
-            // Only who listens before hears all.
-            let mut events = match self {
-                Verb::Run | Verb::Remove if jobs.waits => {
-                    let mut reader = Reader::open(session, &[id.to_owned()])?;
-                    reader.next()?;
-                    Some(reader)
-                }
-                Verb::Run | Verb::Remove | Verb::Start | Verb::Restart | Verb::Kill => None,
-            };
-            say(session, id, &Request::new(method, &target))?;
-            match (self, &mut events) {
-                (Verb::Run, Some(events)) => see_run(session, id, events),
-                (Verb::Remove, Some(events)) => see_removal(session, id, events),
-                (Verb::Start | Verb::Restart, _) if jobs.waits => {
-                    wait_for(session, id, Goal::Ready, None).map(drop)
-                }
-                (Verb::Kill, _) if jobs.waits => wait_for(session, id, Goal::Ended, None).map(drop),
-                (Verb::Run | Verb::Remove | Verb::Start | Verb::Restart | Verb::Kill, _) => Ok(()),
+    fn apply(self, session: &Session, jobs: Jobs<'_>, waits: bool) -> Result<ExitCode, Failure> {
+        // Only who listens before hears all.
+        let events = match self {
+            Verb::Run | Verb::Remove if waits => {
+                let mut events = Reader::open(session, jobs.ids)?;
+                events.next()?;
+                Some(events)
             }
-        })
+            Verb::Run | Verb::Remove | Verb::Start | Verb::Restart | Verb::Kill => None,
+        };
+        let (asked, mut refusals) = jobs.ask(session, Ask { verb: self.name(), body: None })?;
+        match (self, events) {
+            (Verb::Run, Some(events)) => see_runs(session, &asked, events, &mut refusals)?,
+            (Verb::Remove, Some(events)) => see_removals(session, &asked, events)?,
+            (Verb::Run | Verb::Remove | Verb::Start | Verb::Restart | Verb::Kill, _) if !waits => {}
+            (Verb::Kill, _) => {
+                for id in &asked {
+                    refusals.allow(session, wait_for(session, id, Goal::Ended, None))?;
+                }
+            }
+            (Verb::Run | Verb::Remove | Verb::Start | Verb::Restart, _) => {
+                for id in &asked {
+                    refusals.allow(session, wait_for(session, id, Goal::Ready, None))?;
+                }
+            }
+        }
+        refusals.end()
     }
 
-    fn request(self, id: &str) -> (&'static str, String) {
-        let put = |verb: &str| ("PUT", format!("{}/{verb}", path(id)));
+    fn name(self) -> &'static str {
         match self {
-            Verb::Start => put("start"),
-            Verb::Kill => put("kill"),
-            Verb::Restart => put("restart"),
-            Verb::Run => put("run"),
-            Verb::Remove => ("DELETE", path(id)),
+            Verb::Start => "start",
+            Verb::Kill => "kill",
+            Verb::Restart => "restart",
+            Verb::Run => "run",
+            Verb::Remove => REMOVE,
         }
     }
 }
 
-/// Waits for the end of the run that was asked for: the next one that starts.
-fn see_run(session: &Session, id: &str, events: &mut Reader<'_>) -> Result<(), Failure> {
-    let mut ours = None;
-    loop {
+/// Waits for the ends of the runs that were asked for: of each job the next one that starts.
+fn see_runs(
+    session: &Session,
+    ids: &[String],
+    mut events: Reader<'_>,
+    refusals: &mut Refusals,
+) -> Result<(), Failure> {
+    let mut awaited: BTreeMap<&str, Option<u64>> = gather(ids.iter().map(|id| (&**id, None)));
+    while !awaited.is_empty() {
         let event = events.next()?;
         let data = event.data(session)?;
-        match event.name.as_str() {
-            "started" if ours.is_none() => ours = data.run,
-            // One that could not be started has no start.
-            "exited" if ours.is_none() || ours == data.run => {
-                return match data.success {
-                    Some(false) => Err(Failure::Refused(format!(
-                        "{}: run {} {}",
-                        Escaped(id),
-                        data.run.unwrap_or_default(),
-                        Escaped(&data.message)
-                    ))),
-                    Some(true) | None => Ok(()),
-                };
+        let Some(ours) = awaited.get_mut(data.job.as_str()) else { continue };
+        let id = Escaped(&data.job);
+        // One that cannot be started has no start.
+        let is_ours = *ours == data.run || ours.is_none() && data.reason == "spawn-failed";
+        let done = match event.name.as_str() {
+            "started" => {
+                *ours = ours.or(data.run);
+                continue;
             }
-            "removed" => return Err(Failure::Refused(format!("{}: was removed", Escaped(id)))),
-            _ => {}
-        }
+            "exited" if is_ours && data.success == Some(false) => {
+                let (run, message) = (data.run.unwrap_or_default(), Escaped(&data.message));
+                Err(Failure::Refused(format!("{id}: run {run} {message}")))
+            }
+            "exited" if is_ours => Ok(()),
+            "removed" => Err(Failure::Refused(format!("{id}: was removed"))),
+            _ => continue,
+        };
+        awaited.remove(data.job.as_str());
+        refusals.allow(session, done)?;
     }
+    Ok(())
 }
 
-fn see_removal(_: &Session, _: &str, events: &mut Reader<'_>) -> Result<(), Failure> {
-    while events.next()?.name != "removed" {}
+/// Waits until all of these jobs are gone.
+fn see_removals(session: &Session, ids: &[String], mut events: Reader<'_>) -> Result<(), Failure> {
+    let mut awaited: BTreeSet<&str> = gather(ids.iter().map(|id| &**id));
+    while !awaited.is_empty() {
+        let event = events.next()?;
+        if event.name == "removed" {
+            awaited.remove(event.data(session)?.job.as_str());
+        }
+    }
     Ok(())
 }
 
 impl Jobs<'_> {
-    /// Does something for each job. The last failure is returned, those before it are printed.
-    pub(super) fn each(
+    /// Asks the jobs, and prints what k1s says. Returns the ids of those that do it, and what the
+    /// others have refused.
+    pub(super) fn ask(
         self,
         session: &Session,
-        mut act: impl FnMut(&str) -> Result<(), Failure>,
-    ) -> Result<ExitCode, Failure> {
+        ask: Ask<'_>,
+    ) -> Result<(Vec<String>, Refusals), Failure> {
         let ids = match (self.ids, self.label) {
             ([], None) => {
                 return Err(Failure::Usage("which jobs? Give their ids, or -l NAME=VALUE".into()));
             }
-            ([], label @ Some(_)) => {
+            (_, Some(_)) if !self.ids.is_empty() => {
+                return Err(Failure::Usage("give ids, or -l NAME=VALUE, not both".into()));
+            }
+            (_, Some(label)) if ask.verb != REMOVE => {
+                return Ok((ask.all(session, label)?, Refusals::default()));
+            }
+            (_, label @ Some(_)) => {
                 let jobs: Vec<Job> = session.get_as("", &list(label))?;
                 jobs.into_iter().map(|job| job.id).collect()
             }
             (ids, None) => ids.to_vec(),
-            (_, Some(_)) => {
-                return Err(Failure::Usage("give ids, or -l NAME=VALUE, not both".into()));
-            }
         };
-        let mut failed = None;
+        let (mut asked, mut refusals) = (Vec::new(), Refusals::default());
         for id in ids {
-            match act(&id) {
-                Err(refused @ Failure::Refused(_)) => {
-                    if let Some(before) = failed.replace(refused) {
-                        session.note(&before);
-                    }
-                }
-                done => done?,
+            if refusals.allow(session, ask.one(session, &id))?.is_some() {
+                asked.push(id);
             }
         }
-        failed.map_or(Ok(ExitCode::SUCCESS), Err)
+        Ok((asked, refusals))
     }
 }
 
-/// Asks, and prints what k1s says.
-pub(super) fn say(session: &Session, id: &str, request: &Request<'_>) -> Result<(), Failure> {
-    let answer = session.ask(id, request)?;
-    let body = session.read(answer)?;
-    if session.json {
-        return print_bytes(&body);
+impl Ask<'_> {
+    /// Asks one job.
+    fn one(self, session: &Session, id: &str) -> Result<(), Failure> {
+        let target = path(id);
+        let answer = match self.verb {
+            REMOVE => session.ask(id, &Request::new("DELETE", &target))?,
+            verb => session.ask(id, &self.request(&format!("{target}/{verb}")))?,
+        };
+        let said = session.read(answer)?;
+        if session.json {
+            return print_bytes(&said);
+        }
+        let Said { message } = session.understand(&said)?;
+        print(format_args!("{}\n", Escaped(&message)))
     }
-    let said: Said = session.understand(&body)?;
-    print(format_args!("{}\n", Escaped(&said.message)))
+
+    /// Asks all jobs with a label, which k1s stops in order. Returns those that do it; others, such
+    /// as a one-off job that is over, have nothing to do.
+    fn all(self, session: &Session, label: &str) -> Result<Vec<String>, Failure> {
+        #[derive(Deserialize)]
+        struct Done {
+            jobs: Vec<String>,
+        }
+        let target = format!("/jobs/{}?label={}", self.verb, encode(label));
+        let answer = session.ask("", &self.request(&target))?;
+        let said = session.read(answer)?;
+        let Done { jobs } = session.understand(&said)?;
+        if jobs.is_empty() {
+            session.note(format_args!("no job with {} to {}", Escaped(label), self.verb));
+        }
+        if session.json {
+            print_bytes(&said)?;
+            return Ok(jobs);
+        }
+        let (first, rest) = self.verb.split_at(1);
+        let verb = first.to_ascii_uppercase() + rest;
+        let line = |id: &String| format!("{verb} requested for job {}\n", Escaped(id));
+        print(jobs.iter().map(line).collect::<String>())?;
+        Ok(jobs)
+    }
+
+    fn request<'a>(&'a self, target: &'a str) -> Request<'a> {
+        Request { body: self.body.map(str::as_bytes), ..Request::new("PUT", target) }
+    }
 }
+
+/// What is no verb of the API: DELETE.
+const REMOVE: &str = "remove";

@@ -244,6 +244,58 @@ fn a_verb_is_for_all_jobs_with_a_label_and_goes_on_after_a_failure() {
     assert_eq!(k1s.job("b")["state"], "killed");
 }
 
+#[test]
+fn jobs_with_a_label_are_asked_at_once_and_stopped_in_order() {
+    let k1s = K1s::start();
+    let labels = json!({"labels": {"of": "x"}});
+    let script = "trap 'echo $K1S_JOB >>stopped; exit' TERM; echo >up-$K1S_JOB;
+        while :; do sleep 0.02; done";
+    let needs = json!({"dependsOn": {"db": "started"}});
+    k1s.create("db", &with(continuous(script), labels.clone()));
+    k1s.create("app", &with(with(continuous(script), labels.clone()), needs));
+    k1s.run("done", &with(one_off("true"), labels));
+    k1s.wait_for_file("up-db");
+    k1s.wait_for_file("up-app");
+    // The one that is over has nothing to do.
+    let finished = k1s.client(&["kill", "-l", "of=x", "--wait"]);
+    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""), "{finished:?}");
+    assert_eq!(finished.stdout, "Kill requested for job db\nKill requested for job app\n");
+    assert_eq!(fs::read_to_string(k1s.dir().join("stopped")).unwrap(), "app\ndb\n");
+    let said: Value = serde_json::from_str(&k1s.told(&["start", "-l", "of=x", "--json"])).unwrap();
+    assert_eq!(said, json!({"jobs": ["db", "app", "done"]}));
+    k1s.in_state("app", "running");
+    let told = k1s.told(&["signal", "URG", "-l", "of=x"]);
+    assert_eq!(told, "Signal requested for job db\nSignal requested for job app\n");
+    assert_eq!(k1s.told(&["rm", "-l", "of=x", "--wait"]).lines().count(), 3);
+    assert_eq!(k1s.get("/").json(), json!([]));
+    let finished = k1s.client(&["kill", "-l", "of=x"]);
+    assert_eq!(finished.stderr, "k1s: no job with of=x to kill\n");
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(0), ""));
+    check_refused(&k1s.client(&["kill", "-l", "a"]), 1, "label: must be name=value");
+}
+
+#[test]
+fn runs_of_several_jobs_are_waited_for_side_by_side() {
+    let k1s = K1s::start();
+    k1s.create("a", &cron("echo >of-a; while [ ! -e of-b ]; do sleep 0.01; done", 3600));
+    k1s.create("b", &cron("echo >of-b; while [ ! -e of-a ]; do sleep 0.01; done; exit 4", 3600));
+    let finished = k1s.client(&["run", "a", "b", "--wait"]);
+    check_refused(&finished, 1, "b: run 1 ended with exit code 4");
+    assert_eq!(finished.stdout, "Run requested for job a\nRun requested for job b\n");
+}
+
+#[test]
+fn the_end_of_an_earlier_run_is_not_that_of_the_run_that_was_asked_for() {
+    let k1s = K1s::start();
+    let script = "echo >up; [ -e go ] || exec sleep 1000; sleep 0.2";
+    k1s.create("tick", &with(cron(script, 3600), json!({"concurrencyPolicy": "replace"})));
+    k1s.told(&["run", "tick"]);
+    k1s.wait_for_file("up");
+    fs::write(k1s.dir().join("go"), "").unwrap();
+    k1s.told(&["run", "tick", "--wait"]);
+    assert_eq!(k1s.job("tick")["results"].as_array().unwrap().len(), 2);
+}
+
 // ---- Waiting ----
 
 #[test]
