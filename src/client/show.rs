@@ -22,7 +22,6 @@ use super::job::{Job, RunResult};
 use super::session::{Session, path, print, print_bytes};
 use super::table::{Cell, Column, draw};
 use super::text::{Colour, Escaped, Painted, Short};
-use crate::gather::gather;
 use crate::job::READ_ONLY;
 use crate::os::clock;
 use std::time::Duration;
@@ -115,12 +114,22 @@ fn row(result: &RunResult) -> [Cell; 7] {
     ]
 }
 
-/// What a job was given, from its object: everything that it has in common with a specification.
+/// What a job was given, from its object: everything that it has in common with a specification. A
+/// field that fits stands in a line.
 fn specification(job: Map<String, Value>) -> String {
-    let given = gather(job.into_iter().filter(|(name, _)| !READ_ONLY.contains(&name.as_str())));
-    let written = serde_json::to_string_pretty(&Value::Object(given)).unwrap_or_default();
-    // JSON escapes control characters, but not those that change the direction of text.
-    written.lines().map(|line| format!("{}\n", Escaped(line))).collect::<String>().trim_end().into()
+    let given = job.into_iter().filter(|(name, _)| !READ_ONLY.contains(&name.as_str()));
+    let field = |(name, value): (String, Value)| {
+        let short = value.to_string();
+        let text = match short.len() <= MOST_IN_A_LINE {
+            true => short,
+            false => serde_json::to_string_pretty(&value).unwrap_or(short),
+        };
+        // JSON escapes control characters, but not those that change the direction of text.
+        let lines: Vec<String> = text.lines().map(|line| Escaped(line).to_string()).collect();
+        format!("  {}: {}", Value::String(name), lines.join("\n  "))
+    };
+    let fields: Vec<String> = given.map(field).collect();
+    format!("{{\n{}\n}}", fields.join(",\n"))
 }
 
 const COLUMNS: [Column; 7] = [
@@ -133,5 +142,7 @@ const COLUMNS: [Column; 7] = [
     Column::text("WHY").cut_to(0),
 ];
 
+/// Longer values are written in several lines.
+const MOST_IN_A_LINE: usize = 72;
 const DEFAULT_RUNS: usize = 5;
 const LAST_LINES: usize = 10;

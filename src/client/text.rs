@@ -25,7 +25,7 @@ fn is_obeyed(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// A length of time in two units at most: `0.4s`, `12s`, `3m12s`, `5h4m`, `2d3h`.
+/// A length of time in two units at most: `450ms`, `12s`, `3m12s`, `5h4m`, `2d3h`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Short(pub(super) Duration);
 
@@ -33,7 +33,7 @@ impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         match seconds {
-            0 => write!(f, "0.{}s", self.0.subsec_millis() / 100),
+            0 => write!(f, "{}ms", self.0.subsec_millis()),
             1..60 => write!(f, "{seconds}s"),
             60..3600 => write!(f, "{}m{}s", seconds / 60, seconds % 60),
             3600..86_400 => write!(f, "{}h{}m", seconds / 3600, seconds / 60 % 60),
@@ -119,8 +119,8 @@ mod tests {
     #[test]
     fn times_are_short() {
         for (millis, shown) in [
-            (0, "0.0s"),
-            (450, "0.4s"),
+            (0, "0ms"),
+            (450, "450ms"),
             (12_999, "12s"),
             (192_000, "3m12s"),
             (18_240_000, "5h4m"),

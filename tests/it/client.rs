@@ -157,7 +157,7 @@ fn show_says_why_a_job_is_as_it_is() {
         shown.contains("  before\n") && shown.contains("  cannot bind\\u{1b}[31m\n"),
         "{shown}"
     );
-    assert!(shown.contains("\"team\": \"\\u{202e}a\""), "{shown}");
+    assert!(shown.contains("{\"team\":\"\\u{202e}a\"}"), "{shown}");
     assert!(shown.contains("\"executable\": \"/bin/sh\""), "{shown}");
     let json: Value = serde_json::from_str(&k1s.told(&["show", "bad", "--json"])).unwrap();
     assert_eq!(json["results"][0]["exitCode"], 3);
