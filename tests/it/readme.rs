@@ -231,22 +231,26 @@ impl Step {
     fn only_looks(&self) -> bool {
         let words = self.command.split(' ');
         let changes = |word: &str| word == "-d" || word == "-X";
-        let is_look = ["curl ", "k1s ps", "k1s logs"].iter().any(|it| self.command.starts_with(it));
+        let is_look = ["curl ", "k1s ps", "k1s logs", "k1s show"]
+            .iter()
+            .any(|it| self.command.starts_with(it));
         is_look && !words.clone().any(changes)
     }
 }
 
 /// The commands of all `console` blocks. A line that begins with blanks continues a command. A
-/// `toml` block is the content of `k1s.toml`.
+/// `toml` block is the content of the file that its first line names, or else of `k1s.toml`.
 fn steps(text: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut inside = false;
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         if line == "```toml" {
-            let config = lines.by_ref().take_while(|line| *line != "```");
-            let config = config.fold(String::new(), |config, line| config + line + "\n");
-            let command = format!("cat >k1s.toml <<'END'\n{config}END");
+            let content = lines.by_ref().take_while(|line| *line != "```");
+            let content = content.fold(String::new(), |content, line| content + line + "\n");
+            let first = content.strip_prefix("# ").and_then(|first| first.lines().next());
+            let name = first.filter(|name| name.ends_with(".toml")).unwrap_or("k1s.toml");
+            let command = format!("cat >{name} <<'END'\n{content}END");
             steps.push(Step { command, shown: String::new() });
         } else if line.starts_with("```") {
             inside = line == "```console";
