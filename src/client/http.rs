@@ -18,6 +18,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
+use crate::os::local::user_of;
 use crate::os::socket::notice_dead_peer;
 
 /// Where a k1s listens.
@@ -32,6 +33,8 @@ pub enum Place {
     },
     /// `unix:///PATH`
     Unix(PathBuf),
+    /// The same, if root or this user listens there; needs no token.
+    Own(PathBuf),
 }
 
 impl Place {
@@ -72,8 +75,12 @@ impl Place {
 
     fn connect(&self, silence: Option<Duration>) -> io::Result<Stream> {
         match self {
-            Place::Unix(path) => {
+            Place::Unix(path) | Place::Own(path) => {
                 let stream = UnixStream::connect(path)?;
+                let user = user_of(&stream)?;
+                if matches!(self, Place::Own(_)) && !user.is_owner {
+                    return Err(io::Error::other(format!("user {} answers", user.uid)));
+                }
                 stream.set_read_timeout(silence)?;
                 stream.set_write_timeout(Some(SILENCE))?;
                 Ok(Stream::Unix(stream))
@@ -101,7 +108,7 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Unix(path) => write!(f, "unix://{}", path.display()),
+            Place::Unix(path) | Place::Own(path) => write!(f, "unix://{}", path.display()),
             Place::Tcp { hosts, port } => match hosts.as_slice() {
                 [host] => write!(f, "http://{}", SocketAddr::new(*host, *port)),
                 _ => write!(f, "http://localhost:{port}"),
@@ -113,7 +120,8 @@ impl fmt::Display for Place {
 /// A k1s that can be asked.
 #[derive(Clone, Debug)]
 pub struct Client {
-    place: Place,
+    /// Where it may be; the first at which somebody answers counts.
+    places: Vec<Place>,
     token: Option<String>,
 }
 
@@ -145,22 +153,24 @@ impl<'a> Request<'a> {
 }
 
 impl Client {
-    /// A client of the k1s at `place`. A token is not sent anywhere else.
+    /// A client of the k1s at the first of these places at which somebody answers. A token is not
+    /// sent anywhere else, nor to [`Place::Own`], where it does not count.
     ///
     /// # Errors
     /// The token cannot be sent: it is empty, or not visible ASCII.
-    pub fn new(place: Place, token: Option<String>) -> Result<Client, Failure> {
+    pub fn new(places: Vec<Place>, token: Option<String>) -> Result<Client, Failure> {
         let is_sound =
             |token: &String| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         if token.as_ref().is_some_and(|token| !is_sound(token)) {
             return Err(Failure::Usage("the token must be visible ASCII, without blanks".into()));
         }
-        Ok(Client { place, token })
+        Ok(Client { places, token })
     }
 
-    /// Where it asks.
-    pub fn place(&self) -> &Place {
-        &self.place
+    /// Where it asks, for people.
+    pub fn place(&self) -> String {
+        let places: Vec<_> = self.places.iter().map(Place::to_string).collect();
+        places.join(" or ")
     }
 
     /// Sends a request, and reads the head of the answer.
@@ -168,33 +178,35 @@ impl Client {
     /// # Errors
     /// k1s cannot be reached, or does not answer in HTTP.
     pub fn send(&self, request: &Request<'_>) -> Result<Answer, Failure> {
-        let unreachable = |error| self.unreachable(&error);
-        let mut stream = self.place.connect(request.silence).map_err(unreachable)?;
+        let (place, mut stream) = self.connect(request.silence)?;
         // An answer may come before the request was read, and close the connection: a 403 or a 413.
         let sent = stream
-            .write_all(&self.head_of(request))
+            .write_all(&self.head_of(request, place))
             .and_then(|()| stream.write_all(request.body.unwrap_or_default()));
         let answer = Answer::read(BufReader::with_capacity(BUFFER, stream));
         match (answer, sent) {
             (Ok(answer), _) => Ok(answer),
-            (Err(_), Err(error)) | (Err(error), Ok(())) => Err(unreachable(error)),
+            (Err(_), Err(error)) | (Err(error), Ok(())) => Err(self.unreachable(&error)),
         }
+    }
+
+    fn connect(&self, silence: Option<Duration>) -> Result<(&Place, Stream), Failure> {
+        let mut looked = Vec::new();
+        for place in &self.places {
+            match place.connect(silence) {
+                Ok(stream) => return Ok((place, stream)),
+                Err(error) => looked.push(format!("{place}: {}", reason(&error))),
+            }
+        }
+        Err(not_reached(&looked.join(", nor at ")))
     }
 
     /// Why k1s cannot be reached, as a failure.
     pub(super) fn unreachable(&self, error: &io::Error) -> Failure {
-        let why = match error.kind() {
-            ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-            ErrorKind::NotFound => "there is no such socket".to_owned(),
-            ErrorKind::PermissionDenied => "permission denied".to_owned(),
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => "it does not answer".to_owned(),
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "connection reset".to_owned(),
-            _ => error.to_string(),
-        };
-        Failure::Unreachable(format!("k1s cannot be reached at {}: {why}", self.place))
+        not_reached(&format!("{}: {}", self.place(), reason(error)))
     }
 
-    fn head_of(&self, request: &Request<'_>) -> Vec<u8> {
+    fn head_of(&self, request: &Request<'_>, place: &Place) -> Vec<u8> {
         let mut head = format!(
             "{} {} HTTP/1.1\r\nHost: k1s\r\nConnection: close\r\n",
             request.method, request.target
@@ -202,7 +214,8 @@ impl Client {
         let mut field = |name: &str, value: &dyn fmt::Display| {
             head.push_str(&format!("{name}: {value}\r\n"));
         };
-        if let Some(token) = &self.token {
+        let is_wanted = !matches!(place, Place::Own(_));
+        if let Some(token) = self.token.as_ref().filter(|_| is_wanted) {
             field("Authorization", &format_args!("Bearer {token}"));
         }
         if let Some(id) = request.last_event {
@@ -413,6 +426,21 @@ fn line(stream: &mut BufReader<Stream>, room: &mut u64) -> io::Result<String> {
     }
 }
 
+fn not_reached(at: &str) -> Failure {
+    Failure::Unreachable(format!("k1s cannot be reached at {at}"))
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::NotFound => "there is no such socket".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "it does not answer".to_owned(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "connection reset".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 fn malformed(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("{what} came instead of an answer"))
 }
@@ -461,7 +489,7 @@ mod tests {
     /// What is read of an answer, and its status.
     fn answered(answer: &'static [u8]) -> io::Result<(u16, String)> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = Client::new(place(&listener), None).unwrap();
+        let client = Client::new(vec![place(&listener)], None).unwrap();
         let server = thread::spawn(move || serve(listener.accept().unwrap().0, answer));
         let answer = client.send(&Request::new("GET", "/"));
         server.join().unwrap();
@@ -510,7 +538,7 @@ mod tests {
         let _ = std::fs::remove_file(&dir);
         let listener = UnixListener::bind(&dir).unwrap();
         let place = Place::parse(&format!("unix://{}", dir.display())).unwrap();
-        let client = Client::new(place, Some("secret".into())).unwrap();
+        let client = Client::new(vec![place], Some("secret".into())).unwrap();
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue";
         let server = thread::spawn(move || serve(listener.accept().unwrap().0, answer));
         let request =
@@ -535,7 +563,7 @@ mod tests {
     fn who_does_not_listen_or_answer_is_unreachable() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let place = place(&listener);
-        let client = Client::new(place.clone(), None).unwrap();
+        let client = Client::new(vec![place.clone()], None).unwrap();
         let silence = Some(Duration::from_millis(20));
         let request = Request { silence, ..Request::new("GET", "/") };
         let failure = client.send(&request).unwrap_err();
@@ -579,7 +607,7 @@ mod tests {
     fn a_token_that_could_change_the_request_is_refused() {
         for token in ["", "a b", "a\r\nX: y", "ä"] {
             let place = Place::Unix("/x".into());
-            let failure = Client::new(place, Some(token.into())).unwrap_err();
+            let failure = Client::new(vec![place], Some(token.into())).unwrap_err();
             assert!(matches!(failure, Failure::Usage(_)), "{token:?}");
         }
     }

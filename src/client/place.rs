@@ -1,7 +1,7 @@
 //! Where k1s is, and the token for it, when nobody says so.
 //!
 //! ```text
-//!   --url ─▶ K1S_URL ─▶ the unix socket, if it is there ─▶ http://127.0.0.1:PORT (1298)
+//!   --url ─▶ K1S_URL ─▶ the unix socket, if somebody answers ─▶ http://127.0.0.1:PORT (1298)
 //!   --token-file ─▶ K1S_AUTH_TOKEN ─▶ none
 //! ```
 
@@ -16,13 +16,12 @@ use crate::os;
 /// Finds k1s. `url` and `token_file` come from the command line, and win.
 pub(super) fn find(url: Option<&str>, token_file: Option<&Path>) -> Result<Client, Failure> {
     let from_environment = variable("K1S_URL");
-    let place = match (url, &from_environment) {
-        (Some(url), _) => {
-            Place::parse(url).map_err(|why| Failure::Usage(format!("--url: {why}")))?
-        }
-        (None, Some(url)) => {
-            Place::parse(url).map_err(|why| Failure::Usage(format!("K1S_URL: {why}")))?
-        }
+    let named = |name: &str, url: &str| {
+        Place::parse(url).map_err(|why| Failure::Usage(format!("{name}: {why}")))
+    };
+    let places = match (url, &from_environment) {
+        (Some(url), _) => vec![named("--url", url)?],
+        (None, Some(url)) => vec![named("K1S_URL", url)?],
         (None, None) => nearby()?,
     };
     let token = match token_file {
@@ -30,21 +29,19 @@ pub(super) fn find(url: Option<&str>, token_file: Option<&Path>) -> Result<Clien
         None => variable("K1S_AUTH_TOKEN"),
     };
     let token = token.map(|token| token.strip_suffix('\n').unwrap_or(&token).to_owned());
-    Client::new(place, token)
+    Client::new(places, token)
 }
 
-/// The unix socket of this user's k1s, if it is there; otherwise its port.
-fn nearby() -> Result<Place, Failure> {
-    let path = match env::var_os("K1S_SOCKET") {
-        Some(path) => Some(PathBuf::from(path)),
+/// The unix socket of this user's k1s, and its port, in case nobody answers there.
+fn nearby() -> Result<Vec<Place>, Failure> {
+    let socket = match env::var_os("K1S_SOCKET") {
+        Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_absolute()),
         None => os::local::default_path(),
     };
-    if let Some(path) = path.filter(|path| path.exists()) {
-        return Ok(Place::Unix(path));
-    }
     let port = variable("PORT").unwrap_or_else(|| DEFAULT_PORT.to_owned());
-    Place::parse(&format!("http://127.0.0.1:{port}"))
-        .map_err(|_| Failure::Usage(format!("PORT: {port:?} is not a port, 0 to 65535")))
+    let port = Place::parse(&format!("http://127.0.0.1:{port}"))
+        .map_err(|_| Failure::Usage(format!("PORT: {port:?} is not a port, 0 to 65535")))?;
+    Ok(socket.map(Place::Own).into_iter().chain([port]).collect())
 }
 
 fn read_token(path: &Path) -> Result<String, Failure> {

@@ -13,9 +13,10 @@
 //! orders those that start at once; it is there only for that long, and a k1s that is killed
 //! meanwhile leaves a file that the next one takes over.
 //!
-//! Whoever may write to the directory could put a socket of theirs in its place, and be sent what
-//! is meant for k1s. So it has to belong to root or to k1s's own user, and nobody else may write to
-//! it; the sticky bit of `/tmp` does not help, because the other one may have been there first.
+//! Whoever may write to its directory could put a socket of theirs in its place, and be sent what is
+//! meant for k1s. So the directory has to belong to root or to k1s's own user, and nobody else may
+//! write to it, unless it is sticky, as `/tmp` is: there others can only be first, and keep k1s from
+//! having that path. The client asks nobody else than root and its own user, unless it is told to.
 
 use std::env;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
@@ -45,17 +46,18 @@ pub fn default_path() -> Option<PathBuf> {
     directory.is_absolute().then(|| directory.join("k1s.sock"))
 }
 
-/// Who has connected.
+/// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalUser {
     /// The user.
     pub uid: u32,
-    /// It is root, or the user that k1s runs as.
+    /// It is root, or the user of this process.
     pub is_owner: bool,
 }
 
-/// The user that has made this connection: `SO_PEERCRED`, unix(7). One that this user namespace
-/// does not know has the uid 65534; its mode keeps it off the socket of a k1s that is 65534, too.
+/// The user at the other end of this connection: who has connected, or has begun to listen
+/// (`SO_PEERCRED`, unix(7)). One that this user namespace does not know has the uid 65534; the mode
+/// keeps it off the socket of a k1s that is 65534, too.
 ///
 /// # Errors
 /// It is no unix socket.
@@ -124,8 +126,8 @@ fn stream_socket() -> nix::Result<std::os::fd::OwnedFd> {
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
 }
 
-/// The directory has to be one that only root and k1s's own user may write to. Makes it if it is
-/// missing, as `/run` is in an empty image.
+/// The directory has to be one in which only root and k1s's own user may replace the socket. Makes
+/// it if it is missing, as `/run` is in an empty image.
 fn check_directory(path: &Path) -> Result<(), LocalError> {
     let directory = path.parent().unwrap_or(path);
     let shown = directory.display();
@@ -140,7 +142,7 @@ fn check_directory(path: &Path) -> Result<(), LocalError> {
     let owner = metadata.uid();
     let who = if owner != 0 && owner != geteuid().as_raw() {
         format!("user {owner}")
-    } else if metadata.mode() & OTHERS_MAY_WRITE != 0 {
+    } else if metadata.mode() & OTHERS_MAY_WRITE != 0 && metadata.mode() & STICKY == 0 {
         "others".to_owned()
     } else {
         return Ok(());
@@ -225,5 +227,7 @@ fn identity_at(path: &Path) -> Option<Identity> {
 
 /// The bits of a directory's mode that let its group or others write to it.
 const OTHERS_MAY_WRITE: u32 = 0o022;
+/// The bit of a directory's mode that lets only owners remove and rename what is in it.
+const STICKY: u32 = 0o1000;
 /// Each try fails only because another k1s has just finished with the lock.
 const LOCK_TRIES: usize = 16;

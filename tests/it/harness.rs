@@ -171,7 +171,7 @@ impl K1s {
         &self.token
     }
 
-    /// A command of the client that finds this k1s, to be changed and started.
+    /// A command of the client that finds this k1s by its port, to be changed and started.
     pub(crate) fn client_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command
@@ -528,6 +528,12 @@ impl Builder {
         self
     }
 
+    /// Leaves `K1S_SOCKET` unset; the default must then be nobody else's.
+    pub(crate) fn without_socket_variable(mut self) -> Builder {
+        self.environment.remove("K1S_SOCKET");
+        self
+    }
+
     /// The token that requests send.
     pub(crate) fn token(mut self, token: &str) -> Builder {
         self.token = token.to_owned();
@@ -683,6 +689,7 @@ impl Builder {
             .args(&self.arguments)
             .current_dir(self.dir.path())
             .env_remove("K1S_AUTH_TOKEN")
+            .env_remove("K1S_SOCKET")
             .env_remove("PORT")
             .envs(&self.environment);
         command

@@ -456,7 +456,7 @@ fn name(pid: u32) -> String {
 
 /// The addresses at which a process listens, as /proc/net/tcp writes them; `None` where its
 /// descriptors may not be seen.
-fn listening(pid: u32) -> Option<Vec<String>> {
+pub(crate) fn listening(pid: u32) -> Option<Vec<String>> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     let own: BTreeSet<String> = links

@@ -79,6 +79,8 @@ mod script;
 mod seed;
 /// The simulation of the supervisor core in a hostile world.
 mod simulation;
+/// The unix socket: who may use it, what may be at its path before, and what is left of it.
+mod socket;
 /// State that survives the end of k1s.
 mod state;
 /// How all processes of a job are stopped: its groups, and leftovers.
