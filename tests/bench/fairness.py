@@ -14,6 +14,9 @@ TOKEN = "fairness"
 AUTH = f"Authorization: Bearer {TOKEN}\r\n"
 PIPELINER = r'''
 import socket, sys, threading
+
+# No unix socket: another k1s may run here.
+os.environ["K1S_SOCKET"] = ""
 s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 request = (sys.argv[2] + " HTTP/1.1\r\nHost: k1s\r\nAuthorization: Bearer " + sys.argv[3] + "\r\n\r\n").encode() * 500
 def read():

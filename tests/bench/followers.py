@@ -18,6 +18,9 @@ import time
 BYTES = int(os.environ.get("BYTES", 1_000_000_000))
 WRITER = f"""
 import os
+
+# No unix socket: another k1s may run here.
+os.environ["K1S_SOCKET"] = ""
 block = (b"x" * 62 + b"\\n") * 1040
 left = {BYTES}
 while left > 0:

@@ -14,6 +14,9 @@ import fcntl, http.client, json, os, signal, socket, subprocess, sys, tempfile, 
 TOKEN = "holding"
 FULL_PIPE = """
 import fcntl, os, sys, time
+
+# No unix socket: another k1s may run here.
+os.environ["K1S_SOCKET"] = ""
 size = int(sys.argv[1])
 if size > 65536: fcntl.fcntl(1, 1031, size)  # F_SETPIPE_SZ
 os.set_blocking(1, False)

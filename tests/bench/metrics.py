@@ -16,6 +16,9 @@ import http.client, json, os, socket, subprocess, sys, tempfile, time
 TOKEN = "metrics"
 SCRAPER = r'''
 import http.client, sys, time
+
+# No unix socket: another k1s may run here.
+os.environ["K1S_SOCKET"] = ""
 while True:
     began = time.monotonic()
     c = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))

@@ -14,6 +14,9 @@ import http.client, json, os, signal, socket, subprocess, sys, tempfile, time
 TOKEN = "probes"
 SERVER = r'''
 import selectors, socket
+
+# No unix socket: another k1s may run here.
+os.environ["K1S_SOCKET"] = ""
 listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
 print(listener.getsockname()[1], flush=True)
 listener.setblocking(False)
