@@ -396,6 +396,29 @@ fn a_torn_end_is_cut_and_damage_is_put_aside() {
 }
 
 #[test]
+fn a_segment_without_content_takes_nothing_with_it() {
+    for content in ["", "k1s", "k1s state 1\n"] {
+        let start = with_state("always");
+        let k1s = start.clone().start();
+        for number in 0..20 {
+            k1s.create(&format!("j{number}"), &with(sleep(), json!({"autostart": false})));
+        }
+        kill(k1s);
+        // The power was lost before more of it was on the disk.
+        fs::write(start.dir().join("state/state-2"), content).unwrap();
+        let k1s = start.clone().start();
+        k1s.create("after", &with(sleep(), json!({"autostart": false})));
+        let stderr = k1s.stderr();
+        assert!(!stderr.contains("the disk has failed"), "{stderr}");
+        kill(k1s);
+        let k1s = start.start();
+        assert_eq!(k1s.get("/").json().as_array().unwrap().len(), 21);
+        let (_, stderr) = k1s.end();
+        assert!(!stderr.contains("fail") && !stderr.contains("damage"), "{stderr}");
+    }
+}
+
+#[test]
 fn the_directory_is_at_most_twice_as_large_as_what_counts() {
     let start = with_state("os");
     let directory = start.dir().join("state");

@@ -297,7 +297,9 @@ impl Store {
             return Err(error);
         }
         let before = std::mem::replace(&mut self.file, file);
-        if self.sync == Sync::Always && self.safe < self.ledger.end() {
+        // Without a frame it is no segment.
+        let has_frame = self.ledger.end().offset > HEAD.len() as u64;
+        if self.sync == Sync::Always && has_frame && self.safe < self.ledger.end() {
             self.unsafe_files.push(before);
         }
         self.ledger.handle_segment(number);
