@@ -39,6 +39,8 @@ struct Call {
     event: AtomicI32,
     descriptors: [AtomicI32; MOST_FILES],
     count: AtomicU32,
+    /// The directory, or [`NONE`].
+    directory: AtomicI32,
     /// The first error, or 0.
     errno: AtomicI32,
 }
@@ -78,14 +80,16 @@ impl Syncer {
         self.is_busy
     }
 
-    /// Begins to make these files safe, [`MOST_FILES`] at most: the event tells of the end. They must
-    /// stay open until then. If no helper can be had, it is done here and now.
-    pub fn begin(&mut self, files: &[RawFd]) {
+    /// Begins to make these files safe, [`MOST_FILES`] at most, and then the names in a directory:
+    /// the event tells of the end. They must stay open until then. If no helper can be had, it is
+    /// done here and now.
+    pub fn begin(&mut self, files: &[RawFd], directory: Option<RawFd>) {
         for (place, file) in self.call.descriptors.iter().zip(files) {
             place.store(*file, Ordering::Relaxed);
         }
         let count = u32::try_from(files.len().min(MOST_FILES)).unwrap_or(0);
         self.call.count.store(count, Ordering::Relaxed);
+        self.call.directory.store(directory.unwrap_or(NONE), Ordering::Relaxed);
         self.call.errno.store(0, Ordering::Release);
         self.is_busy = true;
         if self.clone_helper().is_err() {
@@ -115,6 +119,13 @@ impl Syncer {
         // Cannot fail: the mask was in force before.
         let _ = mask.thread_set_mask();
         helper.map(|_| ())
+    }
+
+    /// Waits until the call has ended.
+    pub fn wait(&self) {
+        let mut event = libc::pollfd { fd: self.event(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: the pointer is to one such structure.
+        while unsafe { libc::poll(&raw mut event, 1, -1) } < 0 && Errno::last() == Errno::EINTR {}
     }
 
     /// The event has come: how the call has ended.
@@ -153,23 +164,30 @@ extern "C" fn run(argument: *mut c_void) -> c_int {
 
 fn sync_all(call: &Call) {
     let count = call.count.load(Ordering::Relaxed) as usize;
-    for file in call.descriptors.iter().take(count) {
-        let failed = fdatasync(file.load(Ordering::Relaxed));
+    let note = |failed| {
         if failed != 0 {
             let _ = call.errno.compare_exchange(0, failed, Ordering::AcqRel, Ordering::Relaxed);
         }
+    };
+    for file in call.descriptors.iter().take(count) {
+        note(sync(libc::SYS_fdatasync, file.load(Ordering::Relaxed)));
+    }
+    // Names are data of a directory for some file systems, and for others not.
+    let directory = call.directory.load(Ordering::Relaxed);
+    if directory != NONE {
+        note(sync(libc::SYS_fsync, directory));
     }
 }
 
-/// fdatasync(2), without errno, which belongs to k1s. Returns 0 or the error.
+/// fdatasync(2) or fsync(2), without errno, which belongs to k1s. Returns 0 or the error.
 #[cfg(target_arch = "x86_64")]
-fn fdatasync(file: RawFd) -> c_int {
+fn sync(call: libc::c_long, file: RawFd) -> c_int {
     let result: isize;
     // SAFETY: the call has no pointer, and changes no register but these.
     unsafe {
         std::arch::asm!(
             "syscall",
-            inlateout("rax") libc::SYS_fdatasync as isize => result,
+            inlateout("rax") call as isize => result,
             in("rdi") file as isize,
             out("rcx") _, out("r11") _,
             options(nostack),
@@ -198,15 +216,15 @@ fn tell_and_exit(event: RawFd, one: &'static [u8; 8]) -> ! {
     }
 }
 
-/// fdatasync(2), without errno, which belongs to k1s. Returns 0 or the error.
+/// fdatasync(2) or fsync(2), without errno, which belongs to k1s. Returns 0 or the error.
 #[cfg(target_arch = "aarch64")]
-fn fdatasync(file: RawFd) -> c_int {
+fn sync(call: libc::c_long, file: RawFd) -> c_int {
     let result: isize;
     // SAFETY: the call has no pointer, and changes no register but these.
     unsafe {
         std::arch::asm!(
             "svc 0",
-            in("x8") libc::SYS_fdatasync,
+            in("x8") call,
             inlateout("x0") file as isize => result,
             options(nostack),
         );
@@ -238,20 +256,17 @@ static ONE: [u8; 8] = 1u64.to_ne_bytes();
 
 /// How many files may be made safe in one call.
 pub const MOST_FILES: usize = 6;
+const NONE: RawFd = -1;
 const STACK_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::File;
-    use std::os::fd::AsFd;
-
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     fn wait(syncer: &mut Syncer) -> io::Result<()> {
         assert!(syncer.is_busy());
-        let mut fds = [PollFd::new(syncer.event.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::NONE).unwrap();
+        syncer.wait();
         syncer.end().unwrap()
     }
 
@@ -262,11 +277,11 @@ mod tests {
         let directory = File::open("/").unwrap();
         let (pipe, _) = io::pipe().unwrap();
         for _ in 0..1000 {
-            syncer.begin(&[directory.as_raw_fd()]);
+            syncer.begin(&[], Some(directory.as_raw_fd()));
             // /proc and other roots may not be synced; both are an end.
             let _ = wait(&mut syncer);
             assert!(syncer.end().is_none());
-            syncer.begin(&[pipe.as_raw_fd(), directory.as_raw_fd()]);
+            syncer.begin(&[pipe.as_raw_fd(), directory.as_raw_fd()], None);
             let error = wait(&mut syncer).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "a pipe has no disk");
         }

@@ -19,7 +19,7 @@ pub(super) fn check_state(data: &[u8]) {
     go_on(read(&torn));
     go_on(read(data));
     let mut ledger = empty();
-    ledger.handle_segment(1);
+    ledger.handle_segment(1, 0);
     let mut frame = Vec::new();
     ledger.begin_frame(&mut frame, Position::default(), NOW);
     frame.extend_from_slice(data);
@@ -59,7 +59,7 @@ fn check_again(replay: Option<Replay>) {
     let (heritage, _) = replay.into_heritage("boot", NOW, |_| false);
     heritage.jobs.into_iter().for_each(|job| supervisor.exhibit(job));
     let mut ledger = empty();
-    ledger.handle_segment(1);
+    ledger.handle_segment(1, 0);
     let mut frame = Vec::new();
     ledger.begin_frame(&mut frame, Position::default(), NOW);
     for (key, _) in &before {

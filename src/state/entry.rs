@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::checksum::xxh64;
 use super::codec::{Reader, Writer};
+use super::frame::Position;
 use crate::job::{
     self, Captured, Defaults, Ending, ExitStatus, JobId, JobSpec, KeptParts, LogPlace, Pid, Reason,
     RunEnd, RunRecord, Secrets, Signal, SpawnFailure, Spelling, Trigger,
@@ -58,8 +59,8 @@ pub struct Session {
     pub last_key: u64,
     /// The oldest segment that counts.
     pub first: u64,
-    /// Segments of which only the beginning counts, up to this offset.
-    pub cuts: Vec<(u64, u64)>,
+    /// Where the segment goes on that says this: what is between does not count.
+    pub after: Option<Position>,
 }
 
 /// A process, which may be gone: its pid, and its start time if that is known.
@@ -256,11 +257,10 @@ pub(super) fn write_session(out: &mut Writer<'_>, session: &Session) {
     session.instances.iter().for_each(|instance| out.text(instance));
     out.number(session.last_key);
     out.number(session.first);
-    out.number(session.cuts.len() as u64);
-    for (segment, length) in &session.cuts {
-        out.number(*segment);
-        out.number(*length);
-    }
+    out.option(session.after, |out, after| {
+        out.number(after.segment);
+        out.number(after.offset);
+    });
 }
 
 pub(super) fn read_session(body: &mut Reader<'_>) -> Option<Session> {
@@ -268,9 +268,9 @@ pub(super) fn read_session(body: &mut Reader<'_>) -> Option<Session> {
     let count = body.count()?;
     let instances = (0..count).map(|_| body.text().map(str::to_owned)).collect::<Option<_>>()?;
     let (last_key, first) = (body.number()?, body.number()?);
-    let count = body.count()?;
-    let cuts = (0..count).map(|_| Some((body.number()?, body.number()?))).collect::<Option<_>>()?;
-    Some(Session { boot, instances, last_key, first, cuts })
+    let after =
+        body.option(|body| Some(Position { segment: body.number()?, offset: body.number()? }))?;
+    Some(Session { boot, instances, last_key, first, after })
 }
 
 impl Writer<'_> {

@@ -31,6 +31,8 @@ pub struct Ledger {
     segments: BTreeMap<u64, u64>,
     /// Where the next frame goes.
     end: Position,
+    /// The largest number of a segment that was ever used.
+    highest: u64,
     /// The bytes of all entries that count.
     live: u64,
     /// Segments before this one are being emptied.
@@ -85,8 +87,8 @@ impl Ledger {
         end: Position,
     ) -> Ledger {
         let live = jobs.values().map(Entry::length).sum();
-        let keep_from = session.first;
-        Ledger { jobs, session, segments, end, live, keep_from, cursor: None, spare: SPARE_BYTES }
+        let (keep_from, highest, spare) = (session.first, end.segment, SPARE_BYTES);
+        Ledger { jobs, session, segments, end, highest, live, keep_from, cursor: None, spare }
     }
 
     /// With small segments, so that a short simulation has many.
@@ -103,6 +105,16 @@ impl Ledger {
     /// The oldest segment that counts; older ones can go when this is safe.
     pub fn first(&self) -> u64 {
         self.session.first
+    }
+
+    /// Whether anything of this segment counts.
+    pub fn has_segment(&self, number: u64) -> bool {
+        self.segments.contains_key(&number)
+    }
+
+    /// The segments of which something counts.
+    pub fn segments(&self) -> impl Iterator<Item = u64> {
+        self.segments.keys().copied()
     }
 
     /// The size of all segments.
@@ -126,15 +138,26 @@ impl Ledger {
         self.segments.insert(self.end.segment, self.end.offset);
     }
 
-    /// A new segment was begun, with [`HEAD`].
-    pub fn handle_segment(&mut self, number: u64) {
-        self.end = Position { segment: number, offset: HEAD.len() as u64 };
-        self.segments.insert(number, self.end.offset);
+    /// The number of a segment that was never used.
+    pub fn next_segment(&mut self) -> u64 {
+        self.highest = self.highest.saturating_add(1);
+        self.highest
     }
 
-    /// The number of a segment that was never used.
-    pub fn next_segment(&self) -> u64 {
-        self.segments.keys().next_back().map_or(1, |last| last + 1).max(self.end.segment + 1)
+    /// The first frame of this segment, which follows [`HEAD`]. It says where the segment goes on,
+    /// so that what is missing before that is seen, and what is there beyond does not count.
+    pub fn first_frame(&self, frame: &mut Vec<u8>, number: u64, safe: Position, now: Now) {
+        frame::begin(frame, safe, now);
+        let session = Session { after: Some(self.end), ..self.session.clone() };
+        entry::write(frame, Kind::Session, 0, |out| entry::write_session(out, &session));
+        frame::finish(frame, Position { segment: number, offset: HEAD.len() as u64 });
+    }
+
+    /// This segment was begun, with [`HEAD`] and a first frame of so many bytes.
+    pub fn handle_segment(&mut self, number: u64, bytes: usize) {
+        self.session.after = Some(self.end);
+        self.end = Position { segment: number, offset: HEAD.len() as u64 };
+        self.handle_written(bytes);
     }
 
     /// Whether it is time for another segment.
@@ -144,10 +167,9 @@ impl Ledger {
     }
 
     /// Nothing counts from this place on: it could not be made safe, and is written again in a new
-    /// segment. Returns the segments of which nothing counts.
+    /// segment, which must be begun next. Returns the segments of which nothing counts.
     pub fn cut(&mut self, at: Position) -> Vec<u64> {
-        self.session.cuts.retain(|(segment, _)| *segment < at.segment);
-        self.session.cuts.push((at.segment, at.offset));
+        self.end = at;
         self.segments.split_off(&(at.segment + 1)).into_keys().collect()
     }
 
@@ -169,9 +191,7 @@ impl Ledger {
     pub fn take_gone(&mut self) -> Vec<u64> {
         let first = self.session.first;
         let rest = self.segments.split_off(&first);
-        let gone = std::mem::replace(&mut self.segments, rest);
-        self.session.cuts.retain(|(segment, _)| *segment >= first);
-        gone.into_keys().collect()
+        std::mem::replace(&mut self.segments, rest).into_keys().collect()
     }
 
     /// The instances of k1s whose processes may be there.
@@ -182,8 +202,6 @@ impl Ledger {
 
     /// Appends what concerns no single job.
     pub fn write_session(&mut self, frame: &mut Vec<u8>) {
-        let last_key = self.jobs.keys().next_back().copied().unwrap_or(0);
-        self.session.last_key = self.session.last_key.max(last_key);
         let session = &self.session;
         entry::write(frame, Kind::Session, 0, |out| entry::write_session(out, session));
     }
@@ -213,12 +231,12 @@ impl Ledger {
         now: Now,
     ) {
         let number = key.number();
+        self.session.last_key = self.session.last_key.max(number);
         let Some(job) = supervisor.job_to_store(key) else {
             if let Some(entry) = self.jobs.remove(&number) {
                 self.live = self.live.saturating_sub(entry.length());
                 entry::write(frame, Kind::Removed, number, |_| ());
             }
-            self.session.last_key = self.session.last_key.max(number);
             return;
         };
         let entry = self.jobs.entry(number).or_default();
@@ -283,6 +301,20 @@ impl Ledger {
     /// The segments that were being emptied do not count any more.
     pub fn finish_cleaning(&mut self) {
         self.session.first = self.keep_from;
+    }
+
+    /// What was written again may be lost: the segments that were being emptied count, until all of
+    /// that is done once more.
+    pub fn doubt_cleaning(&mut self) {
+        let oldest = self.segments.keys().next().copied();
+        self.session.first = oldest.unwrap_or(self.session.first);
+        self.cursor = self.is_cleaning().then_some(0);
+    }
+
+    /// The same, and the segments stay until it is time again.
+    pub fn stop_cleaning(&mut self) {
+        self.doubt_cleaning();
+        (self.keep_from, self.cursor) = (self.session.first, None);
     }
 }
 

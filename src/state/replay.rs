@@ -2,10 +2,14 @@
 //!
 //! ```text
 //!   segments, in order ─▶ frames ─▶ entries ─▶ jobs ─▶ Heritage, processes, Ledger
-//!                          │ no frame
+//!                          │ no frame, or less than what the next segment goes on after
 //!                          ├─ nothing later says that it was safe: a torn end, which is cut
 //!                          └─ otherwise: damage; what can be read is kept
 //! ```
+//!
+//! Each segment says where it goes on. What is there beyond that does not count, because it could
+//! not be made safe; what is missing before that is seen, because a loss of power may take the end
+//! of a segment, or its name, and leave the next.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,6 +17,7 @@ use super::codec::Reader;
 use super::entry::{self, Kind, Process, Registered, Session};
 use super::frame::{self, Frame, HEAD, Part, Position, VERSION};
 use super::ledger::{Entry, Ledger, Place};
+use crate::gather::gather;
 use crate::job::{JobId, RunRecord};
 use crate::supervisor::{Heritage, JobKey, Life, Remembered, Stage, later};
 use crate::time::Now;
@@ -67,7 +72,12 @@ struct Reading {
     gaps: Vec<(Position, u64)>,
     damages: Vec<(Position, String)>,
     sizes: BTreeMap<u64, u64>,
+    /// Where segments go on.
+    after: BTreeMap<u64, Position>,
 }
+
+/// Segments that count, and how much of each.
+type Extent = BTreeMap<u64, u64>;
 
 /// Replays the segments with these numbers, in order; `read` reads one.
 ///
@@ -88,56 +98,64 @@ pub fn replay(
 }
 
 impl Reading {
+    /// Reads what counts before `end`.
     fn take(
         numbers: &[u64],
         end: Option<Position>,
         read: &mut dyn FnMut(u64) -> Result<Vec<u8>, String>,
     ) -> Result<Reading, Unreadable> {
-        let mut reading = Reading::default();
-        for number in numbers {
-            if end.is_some_and(|end| *number > end.segment) {
-                break;
-            }
-            let mut bytes = read(*number).map_err(Unreadable::Failed)?;
-            if let Some(end) = end.filter(|end| end.segment == *number) {
-                bytes.truncate(usize::try_from(end.offset).unwrap_or(usize::MAX));
-            }
-            reading.segment(*number, &bytes)?;
-        }
-        reading.apply_cuts(numbers, end, read)?;
+        let is_before = |number: &&u64| end.is_none_or(|end| **number <= end.segment);
+        let length = |number| match end {
+            Some(end) if end.segment == number => end.offset,
+            _ => u64::MAX,
+        };
+        let numbers = numbers.iter().filter(is_before);
+        let all: Extent = gather(numbers.map(|number| (*number, length(*number))));
+        let whole = Reading::extent(&all, read)?;
+        let (counted, gaps) = whole.counted(&all);
+        let mut reading = if counted == all { whole } else { Reading::extent(&counted, read)? };
+        reading.gaps.extend(gaps);
         Ok(reading)
     }
 
-    /// A later segment may say that an earlier one is cut, or does not count. Then it is read
-    /// again.
-    fn apply_cuts(
-        &mut self,
-        numbers: &[u64],
-        end: Option<Position>,
+    fn extent(
+        extent: &Extent,
         read: &mut dyn FnMut(u64) -> Result<Vec<u8>, String>,
-    ) -> Result<(), Unreadable> {
-        let Session { first, cuts, .. } = self.session.clone();
-        let cut = |number: u64| cuts.iter().find(|(segment, _)| *segment == number);
-        let is_longer = |number: &u64| {
-            let size = self.sizes.get(number).copied().unwrap_or(0);
-            *number < first || cut(*number).is_some_and(|(_, length)| size > *length)
-        };
-        if !numbers.iter().any(is_longer) {
-            return Ok(());
-        }
-        let mut again = Reading::default();
-        let counted = numbers.iter().filter(|number| **number >= first);
-        for number in counted.filter(|number| end.is_none_or(|end| **number <= end.segment)) {
+    ) -> Result<Reading, Unreadable> {
+        let mut reading = Reading::default();
+        for (number, length) in extent {
             let mut bytes = read(*number).map_err(Unreadable::Failed)?;
-            let cut = cut(*number).map(|(_, length)| *length);
-            let end = end.filter(|end| end.segment == *number).map(|end| end.offset);
-            if let Some(length) = [cut, end].into_iter().flatten().min() {
-                bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-            }
-            again.segment(*number, &bytes)?;
+            bytes.truncate(usize::try_from(*length).unwrap_or(usize::MAX));
+            reading.segment(*number, &bytes)?;
         }
-        *self = again;
-        Ok(())
+        Ok(reading)
+    }
+
+    /// What of these segments counts: from the last one back, as each says where it goes on. And
+    /// what is missing.
+    fn counted(&self, all: &Extent) -> (Extent, Vec<(Position, u64)>) {
+        let (mut counted, mut gaps) = (Extent::new(), Vec::new());
+        let mut next = all.iter().next_back().map(|(number, length)| (*number, *length));
+        while let Some((number, length)) = next {
+            counted.insert(number, length);
+            let after = self.after.get(&number).filter(|after| after.segment < number);
+            let before = after.map_or(number, |after| after.segment + 1);
+            let before = all.range(self.session.first..before.max(self.session.first)).next_back();
+            next = before.map(|(number, length)| (*number, *length));
+            let Some(after) = after.filter(|after| after.segment >= self.session.first) else {
+                continue;
+            };
+            let is_there = next.is_some_and(|(before, _)| before == after.segment);
+            let size = self.sizes.get(&after.segment).copied().filter(|_| is_there).unwrap_or(0);
+            if size < after.offset {
+                gaps.push((Position { offset: size, ..*after }, after.offset));
+            }
+            next = next.map(|(number, length)| match number == after.segment {
+                true => (number, if size > after.offset { after.offset } else { length }),
+                false => (number, length),
+            });
+        }
+        (counted, gaps)
     }
 
     fn segment(&mut self, number: u64, bytes: &[u8]) -> Result<(), Unreadable> {
@@ -206,6 +224,8 @@ impl Reading {
         let found = match kind {
             Kind::Session => {
                 self.session = entry::read_session(body)?;
+                let after = self.session.after.map(|after| (place.segment, after));
+                self.after.extend(after);
                 return Some(());
             }
             Kind::Removed => {
@@ -240,11 +260,15 @@ impl Reading {
 
     /// The first place that is no frame and of which nothing says that it was safe.
     fn torn(&self) -> Option<Position> {
-        self.gaps.iter().map(|(at, _)| *at).find(|at| *at >= self.safe)
+        self.gaps.iter().map(|(at, _)| *at).filter(|at| *at >= self.safe).min()
     }
 
     fn finish(self, torn: Option<Position>) -> Replay {
-        let Reading { jobs, mut session, written, gaps, mut damages, sizes, .. } = self;
+        let Reading { jobs, mut session, written, gaps, mut damages, mut sizes, after, .. } = self;
+        // At the end, a segment without a frame is none.
+        while sizes.last_entry().is_some_and(|last| *last.get() <= HEAD.len() as u64) {
+            sizes.pop_last();
+        }
         for (at, end) in gaps {
             let what = format!("{} bytes cannot be read", end.saturating_sub(at.offset));
             damages.push((at, what));
@@ -274,7 +298,8 @@ impl Reading {
         }
         let last = sizes.iter().next_back().map(|(segment, offset)| (*segment, *offset));
         let (segment, offset) = last.unwrap_or((0, 0));
-        session.first = session.first.max(sizes.keys().next().copied().unwrap_or(1));
+        session.after = after.get(&segment).copied();
+        session.first = sizes.keys().next().copied().unwrap_or(1);
         let ledger = Ledger::of(entries, session.clone(), sizes, Position { segment, offset });
         Replay { jobs: remembered, session, written, processes, torn, damages, ledger }
     }

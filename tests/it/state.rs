@@ -438,7 +438,8 @@ fn the_directory_is_at_most_twice_as_large_as_what_counts() {
                 "arguments": [large.as_str(), round.to_string()]});
             let reply = k1s.request("PUT", &format!("/job/j{number}"), job.to_string().as_bytes());
             assert_eq!(reply.status, 200);
-            assert!(size() <= 2 * live + (1 << 20) + 30_000, "{}", size());
+            // Old segments go when the disk has what replaces them.
+            wait_until("it is small enough", || size() <= 2 * live + (1 << 20) + 30_000);
         }
     }
     assert!(size() > live);

@@ -28,11 +28,7 @@ impl Directory {
     /// What is wrong, for people.
     pub(super) fn open(path: &Path) -> Result<Directory, String> {
         let failed = |error: io::Error| format!("cannot use the state directory {path:?}: {error}");
-        match DirBuilder::new().mode(0o700).recursive(true).create(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
-        }
+        create(path).map_err(failed)?;
         let handle = File::open(path).map_err(failed)?;
         let lock =
             options().create(true).truncate(false).open(path.join("lock")).map_err(failed)?;
@@ -55,7 +51,12 @@ impl Directory {
 
     /// Makes the names in it safe.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.handle.sync_data()
+        self.handle.sync_all()
+    }
+
+    /// Makes safe what is in a segment.
+    pub(super) fn sync_segment(&self, number: u64) -> io::Result<()> {
+        File::open(segment(&self.path, number))?.sync_data()
     }
 
     /// A new segment.
@@ -70,7 +71,14 @@ impl Directory {
 
     /// Removes a segment. One that stays does not count, and is removed by the next k1s.
     pub(super) fn remove(&self, number: u64) {
-        let _ = std::fs::remove_file(segment(&self.path, number));
+        let _ = self.try_remove(number);
+    }
+
+    /// Removes a segment that would be in the way. Returns its length.
+    pub(super) fn try_remove(&self, number: u64) -> io::Result<u64> {
+        let path = segment(&self.path, number);
+        let length = std::fs::symlink_metadata(&path)?.len();
+        std::fs::remove_file(path).map(|()| length)
     }
 
     /// Gives a damaged segment another name.
@@ -82,13 +90,32 @@ impl Directory {
     }
 }
 
+/// Creates the directory, and those that it is in, whose names are made safe.
+fn create(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    create(parent)?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        // What cannot be made safe here may be so all the same: a volume, an overlay.
+        Ok(()) => drop(File::open(parent).and_then(|parent| parent.sync_all())),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
 /// The numbers of the segments in a directory, in order.
 pub(super) fn segments(path: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix("state-"));
-        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        let number = number.and_then(|number| number.parse::<u64>().ok());
+        // No other way of writing a number, or a segment would be read twice.
+        numbers.extend(number.filter(|number| segment(Path::new(""), *number).as_os_str() == name));
     }
     numbers.sort_unstable();
     Ok(numbers)

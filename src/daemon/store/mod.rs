@@ -50,6 +50,8 @@ pub(super) struct Store {
     ledger: Ledger,
     /// The segment that is appended to.
     file: File,
+    /// Nothing may be written to it: what it was to keep is lost, or it is none.
+    is_spoiled: bool,
     /// Segments that are complete, and not all safe.
     unsafe_files: Vec<File>,
     /// There is a segment whose name is not safe.
@@ -129,8 +131,10 @@ impl Store {
         {
             return trouble.refuse(&mut self.batch, supervisor);
         }
-        if !self.batch.is_empty() || self.ledger.is_cleaning() {
-            self.turn_page(now);
+        if !self.batch.is_empty() || self.ledger.is_cleaning() || self.is_spoiled {
+            if let Err(error) = self.turn_page(now) {
+                return self.fail(&error, supervisor, now);
+            }
             if !self.write(supervisor, now) {
                 return;
             }
@@ -173,6 +177,7 @@ impl Store {
                 self.finish_sync(syncing, supervisor);
                 self.make_safe(supervisor);
             }
+            Err(error) if self.sync == Sync::Os => self.keep_old(&syncing, &error),
             // What is to be written again comes first.
             Err(error) => self.fail_sync(syncing, &error, supervisor, now),
         }
@@ -185,15 +190,13 @@ impl Store {
         }
         for _ in 0..MOST_LAST_FRAMES {
             self.append(supervisor, now);
-            if self.trouble.is_some() || self.batch.is_empty() && !supervisor.has_unsaved() {
+            let is_written = self.batch.is_empty() && !supervisor.has_unsaved();
+            if is_written && self.sync == Sync::Always && self.syncing.is_some() {
+                // What it could not make safe is written again.
+                self.syncer.wait();
+                self.handle_synced(supervisor, now);
+            } else if is_written || self.trouble.is_some_and(|it| now.mono < it.retry_at) {
                 break;
-            }
-        }
-        if self.sync == Sync::Always && self.trouble.is_none() {
-            let mut files = self.unsafe_files.iter().chain([&self.file]);
-            let synced = files.try_for_each(File::sync_data);
-            if synced.is_ok() && self.directory.sync().is_ok() {
-                supervisor.handle_saved(self.written_change);
             }
         }
     }
@@ -202,6 +205,9 @@ impl Store {
     pub(super) fn forget_former(&mut self, instance: &str, now: Now) {
         let boot = open::boot();
         self.ledger.set_instances(&boot, vec![instance.to_owned()]);
+        if self.trouble.is_some() {
+            return;
+        }
         self.begin_frame(now);
         self.ledger.write_session(&mut self.frame);
         // If it fails, the next k1s looks for them in vain.
@@ -226,6 +232,7 @@ impl Store {
         {
             jobs.iter().for_each(|job| self.ledger.doubt(*job));
             self.batch.extend(jobs);
+            self.doubt_cleaning();
             self.fail(&error, supervisor, now);
             return false;
         }
@@ -264,9 +271,18 @@ impl Store {
         has_cleaned
     }
 
+    fn doubt_cleaning(&mut self) {
+        self.gone_when_safe = None;
+        self.ledger.doubt_cleaning();
+    }
+
+    /// Up to where everything is as safe as it will be.
+    fn safe(&self) -> Position {
+        if self.sync == Sync::Os { self.ledger.end() } else { self.safe }
+    }
+
     fn begin_frame(&mut self, now: Now) {
-        // Nothing else needs the disk: what is written is as safe as it will be.
-        let safe = if self.sync == Sync::Os { self.ledger.end() } else { self.safe };
+        let safe = self.safe();
         self.ledger.begin_frame(&mut self.frame, safe, now);
     }
 
@@ -281,32 +297,37 @@ impl Store {
     }
 
     /// Begins the next segment when this one is full. While there is no room for another, this one
-    /// becomes longer.
-    fn turn_page(&mut self, now: Now) {
-        if self.ledger.is_segment_full() && self.unsafe_files.len() < MOST_FILES - 2 {
+    /// becomes longer, if it may.
+    fn turn_page(&mut self, now: Now) -> io::Result<()> {
+        if self.is_spoiled {
+            return self.begin_segment(now);
+        }
+        if self.ledger.is_segment_full() && self.unsafe_files.len() < MOST_UNSAFE {
             let _ = self.begin_segment(now);
         }
+        Ok(())
     }
 
     fn begin_segment(&mut self, now: Now) -> io::Result<()> {
         let number = self.ledger.next_segment();
         let file = self.directory.create(number)?;
+        let safe = self.safe();
+        self.ledger.first_frame(&mut self.frame, number, safe, now);
         let begun = file.write_all_at(HEAD, 0);
+        let begun = begun.and_then(|()| file.write_all_at(&self.frame, HEAD.len() as u64));
         if let Err(error) = begun {
             self.directory.remove(number);
             return Err(error);
         }
         let before = std::mem::replace(&mut self.file, file);
-        // Without a frame it is no segment.
-        let has_frame = self.ledger.end().offset > HEAD.len() as u64;
-        if self.sync == Sync::Always && has_frame && self.safe < self.ledger.end() {
+        let is_unsafe = self.sync == Sync::Os || self.safe < self.ledger.end();
+        if is_unsafe && !self.is_spoiled {
             self.unsafe_files.push(before);
         }
-        self.ledger.handle_segment(number);
+        self.is_spoiled = false;
+        self.ledger.handle_segment(number, self.frame.len());
         self.has_new_name = true;
-        self.begin_frame(now);
-        self.ledger.write_session(&mut self.frame);
-        self.write_frame()
+        Ok(())
     }
 
     // Safety.
@@ -314,23 +335,24 @@ impl Store {
     /// Makes safe what is written, if the disk is not busy with that already.
     fn make_safe(&mut self, supervisor: &mut Supervisor) {
         let until = self.ledger.end();
-        match self.sync {
-            Sync::Os => self.handle_safe(until, self.written_change, supervisor),
-            Sync::Always if self.syncing.is_some() => {}
-            Sync::Always if self.safe >= until => {
-                self.handle_safe(until, self.written_change, supervisor);
-            }
-            Sync::Always => {
-                let files = self.unsafe_files.iter().chain([&self.file]);
-                let mut files: Vec<RawFd> = files.map(AsRawFd::as_raw_fd).collect();
-                let has_name = std::mem::take(&mut self.has_new_name);
-                files.extend(has_name.then(|| self.directory.as_raw_fd()));
-                self.syncer.begin(&files);
-                let jobs = std::mem::take(&mut self.unsafe_jobs);
-                let (change, files) = (self.written_change, self.unsafe_files.len());
-                self.syncing = Some(Syncing { until, change, jobs, files, has_name });
-            }
+        if self.sync == Sync::Os || self.safe >= until {
+            self.handle_safe(until, self.written_change, supervisor);
         }
+        let is_due = match self.sync {
+            Sync::Always => self.safe < until,
+            // What replaces old segments must be on the disk before they go.
+            Sync::Os => self.gone_when_safe.is_some() || !self.unsafe_files.is_empty(),
+        };
+        if !is_due || self.syncing.is_some() {
+            return;
+        }
+        let files = self.unsafe_files.iter().chain([&self.file]);
+        let files: Vec<RawFd> = files.map(AsRawFd::as_raw_fd).collect();
+        let has_name = std::mem::take(&mut self.has_new_name);
+        self.syncer.begin(&files, has_name.then(|| self.directory.as_raw_fd()));
+        let jobs = std::mem::take(&mut self.unsafe_jobs);
+        let (change, files) = (self.written_change, self.unsafe_files.len());
+        self.syncing = Some(Syncing { until, change, jobs, files, has_name });
     }
 
     fn finish_sync(&mut self, syncing: Syncing, supervisor: &mut Supervisor) {
@@ -338,6 +360,13 @@ impl Store {
         self.unsafe_files.drain(..files);
         self.ledger.handle_stored(&jobs);
         self.handle_safe(until, change, supervisor);
+        if self.gone_when_safe.is_some_and(|at| at <= until) {
+            self.gone_when_safe = None;
+            for number in self.ledger.take_gone() {
+                self.drop_segment(number);
+            }
+            self.ledger.clean_if_due();
+        }
     }
 
     fn handle_safe(&mut self, until: Position, change: u64, supervisor: &mut Supervisor) {
@@ -354,13 +383,6 @@ impl Store {
             self.trouble = None;
             supervisor.handle_saving_again();
             self.notes.push((LogLevel::Info, "the state is stored again".to_owned()));
-        }
-        if self.gone_when_safe.is_some_and(|at| at <= self.safe) {
-            self.gone_when_safe = None;
-            for number in self.ledger.take_gone() {
-                self.drop_segment(number);
-            }
-            self.ledger.clean_if_due();
         }
     }
 
@@ -394,8 +416,9 @@ impl Store {
         self.batch.extend(syncing.jobs);
         self.batch.append(&mut self.unsafe_jobs);
         self.batch.iter().for_each(|job| self.ledger.doubt(*job));
-        self.gone_when_safe = None;
+        self.doubt_cleaning();
         // Not on this descriptor: another call would report success.
+        self.is_spoiled = true;
         let begun = self.begin_segment(now);
         self.unsafe_files.clear();
         if begun.is_ok() && self.trouble.is_none() {
@@ -409,6 +432,16 @@ impl Store {
         } else {
             self.fail(error, supervisor, now);
         }
+    }
+
+    /// With `sync = "os"` only old segments wait for the disk: they stay.
+    fn keep_old(&mut self, syncing: &Syncing, error: &io::Error) {
+        self.has_new_name |= syncing.has_name;
+        self.unsafe_files.drain(..syncing.files);
+        self.gone_when_safe = None;
+        self.ledger.stop_cleaning();
+        let text = format!("the disk has failed to keep the state ({error}): its old files stay");
+        self.notes.push((LogLevel::Warn, text));
     }
 
     /// Nothing can be stored now: jobs that are new, and were never stored, are withdrawn.
@@ -426,10 +459,22 @@ impl Store {
         let retry_at = now.mono + delay;
         let mut trouble = Trouble { why, retry_at, delay, told: 0, written: None };
         trouble.refuse(&mut self.batch, supervisor);
-        let new = |job: &JobKey| !self.ledger.is_stored(*job);
+        let new = |job: &JobKey| !self.may_be_there(*job);
         let new: Vec<JobKey> = self.batch.iter().copied().filter(new).collect();
         new.into_iter().for_each(|job| supervisor.take_back(job, now));
         self.trouble = Some(trouble);
+    }
+}
+
+impl Store {
+    /// Whether the next k1s may find this job, if this one is killed now.
+    fn may_be_there(&self, job: JobKey) -> bool {
+        let is_written = |syncing: &Syncing| syncing.jobs.contains(&job);
+        self.ledger.is_stored(job)
+            || self.unsafe_jobs.contains(&job)
+            || self.syncing.as_ref().is_some_and(is_written)
+            // Nothing says yet that what was written does not count.
+            || self.is_spoiled
     }
 }
 
@@ -447,5 +492,7 @@ impl Trouble {
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// With the one that is written to, they are made safe together.
+const MOST_UNSAFE: usize = MOST_FILES - 1;
 /// More than it takes to write everything as k1s ends.
 const MOST_LAST_FRAMES: usize = 100_000;

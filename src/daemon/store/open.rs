@@ -12,12 +12,12 @@ use std::path::Path;
 
 use super::directory::{self, Directory};
 use super::{Store, Trouble};
-use crate::config::{self, LogLevel};
+use crate::config::{self, LogLevel, Sync};
 use crate::daemon::former::Former;
 use crate::gather::gather;
 use crate::os;
 use crate::os::syncer::Syncer;
-use crate::state::{HEAD, Position, Replay, Unreadable, VERSION, replay};
+use crate::state::{Position, Replay, Unreadable, VERSION, replay};
 use crate::supervisor::{Heritage, Remembered};
 use crate::time::Now;
 
@@ -44,7 +44,7 @@ pub(in crate::daemon) fn open(
     let directory = Directory::open(&settings.directory)?;
     let mut replay = read(&settings.directory)?;
     let mut notes = Vec::new();
-    cut(&replay, &directory, &mut notes)?;
+    cut(&replay, &directory, settings.sync, &mut notes)?;
     let former = Former::find(&replay, &boot());
     let mut instances = vec![instance.to_owned()];
     if former.is_some() {
@@ -60,20 +60,20 @@ pub(in crate::daemon) fn open(
         format!("cannot write to the state directory {:?}: {error}", directory.path())
     };
     let end = ledger.end();
-    let is_begun = end.offset >= HEAD.len() as u64;
-    let file = if is_begun {
-        directory.open_segment(end.segment).map_err(failed)?
-    } else {
-        directory.remove(end.segment);
-        File::open("/dev/null").map_err(failed)?
+    let is_begun = end != Position::default();
+    let file = match is_begun {
+        true => directory.open_segment(end.segment),
+        false => File::open("/dev/null"),
     };
+    let file = file.map_err(failed)?;
     let syncer = Syncer::new().map_err(failed)?;
     let mut store = Store {
         directory,
         sync: settings.sync,
-        safe: if is_begun { end } else { Position::default() },
+        safe: end,
         ledger,
         file,
+        is_spoiled: !is_begun,
         unsafe_files: Vec::new(),
         has_new_name: false,
         batch: BTreeSet::new(),
@@ -138,24 +138,38 @@ impl Store {
     }
 }
 
-/// Cuts a torn end, and what follows it.
+/// Removes segments that do not count, and cuts a torn end. What is then there is safe if it is to
+/// be, because nobody knows what the k1s before has made safe.
 fn cut(
     replay: &Replay,
     directory: &Directory,
+    sync: Sync,
     notes: &mut Vec<(LogLevel, String)>,
 ) -> Result<(), String> {
-    let Some(torn) = replay.torn else { return Ok(()) };
-    let path = directory::segment(directory.path(), torn.segment);
-    let failed = |error: io::Error| format!("cannot cut the torn end of {path:?}: {error}");
-    let file = directory.open_segment(torn.segment).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    file.set_len(torn.offset).and_then(|()| file.sync_data()).map_err(failed)?;
-    for number in directory::segments(directory.path()).map_err(failed)? {
-        if number > torn.segment {
-            directory.remove(number);
+    let failed = |error: io::Error| {
+        format!("cannot make safe what is in the state directory {:?}: {error}", directory.path())
+    };
+    let ledger = &replay.ledger;
+    let mut gone = directory::segments(directory.path()).map_err(failed)?;
+    gone.retain(|number| !ledger.has_segment(*number));
+    let mut bytes = 0;
+    if sync == Sync::Always || !gone.is_empty() {
+        for number in ledger.segments() {
+            directory.sync_segment(number).map_err(failed)?;
         }
+        for number in gone {
+            bytes += directory.try_remove(number).map_err(failed)?;
+        }
+        directory.sync().map_err(failed)?;
     }
-    let bytes = length.saturating_sub(torn.offset);
+    let Some(torn) = replay.torn else { return Ok(()) };
+    // Last: without the torn end, what followed it would count.
+    let path = directory::segment(directory.path(), torn.segment);
+    if ledger.has_segment(torn.segment) {
+        let file = directory.open_segment(torn.segment).map_err(failed)?;
+        bytes += file.metadata().map_err(failed)?.len().saturating_sub(torn.offset);
+        file.set_len(torn.offset).and_then(|()| file.sync_all()).map_err(failed)?;
+    }
     let text = format!(
         "the state ends in the middle of a change that nobody was told of: cut {bytes} bytes at \
          the end of {path:?}"

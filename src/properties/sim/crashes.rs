@@ -3,7 +3,7 @@
 //! ```text
 //!   requests, runs, time ─▶ Supervisor ─▶ Ledger ─ frames ─▶ segments ─ sync ─▶ safe
 //!         ▲                                                      │
-//!         └── restore ◀── replay ◀── cut at any byte, or damaged ┘
+//!         └── restore ◀── replay ◀── what is not safe, in part ──┘
 //! ```
 //!
 //! After each frame it is written down how the jobs are. What a crash leaves must be exactly how
@@ -52,6 +52,8 @@ struct Sim {
     used: BTreeSet<RunKey>,
     /// Jobs to be written.
     batch: BTreeSet<JobKey>,
+    /// Jobs of which something was written that is not safe.
+    unsafe_jobs: BTreeSet<JobKey>,
     /// When segments that are empty can go.
     gone_when_safe: Option<Position>,
     tally: Tally,
@@ -94,6 +96,7 @@ impl Sim {
             ledger: Ledger::default().with_small_segments(),
             used: BTreeSet::new(),
             batch: BTreeSet::new(),
+            unsafe_jobs: BTreeSet::new(),
             gone_when_safe: None,
             tally: Tally::default(),
         };
@@ -112,8 +115,10 @@ impl Sim {
         self.supervisor.handle_timeout(self.now);
         self.append();
         self.drain();
-        if self.rng.percent(40) {
-            self.sync();
+        match self.rng.below(100) {
+            0..2 => self.fail_sync(),
+            2..40 => self.sync(),
+            _ => {}
         }
     }
 
@@ -270,6 +275,7 @@ impl Sim {
     }
 
     fn write_job(&mut self, frame: &mut Vec<u8>, job: JobKey) {
+        self.unsafe_jobs.insert(job);
         let start = &mut |pid: Pid| u64::try_from(pid.0).ok();
         self.ledger.write_job(frame, job, &self.supervisor, start, self.now);
     }
@@ -293,13 +299,12 @@ impl Sim {
 
     fn begin_segment(&mut self) {
         let number = self.ledger.next_segment();
-        self.disk.segments.insert(number, HEAD.to_vec());
-        self.ledger.handle_segment(number);
         let mut frame = Vec::new();
-        self.ledger.begin_frame(&mut frame, self.disk.safe, self.now);
-        self.ledger.write_session(&mut frame);
+        self.ledger.first_frame(&mut frame, number, self.disk.safe, self.now);
+        self.disk.segments.insert(number, [HEAD, &frame].concat());
+        self.ledger.handle_segment(number, frame.len());
         let shown = self.disk.frames.values().next_back().cloned().unwrap_or_default();
-        self.write_frame(frame, shown);
+        self.disk.frames.insert(self.ledger.end(), shown);
     }
 
     fn write_frame(&mut self, mut frame: Vec<u8>, shown: Shown) {
@@ -312,8 +317,33 @@ impl Sim {
         self.tally.count("frame");
     }
 
+    /// The disk has lost what was not safe, or only some of it: that is written again to another
+    /// segment. Segments of which nothing counts may stay.
+    fn fail_sync(&mut self) {
+        self.tally.count("fsync failed");
+        let safe = self.disk.safe;
+        let stays = self.rng.percent(50);
+        for number in self.ledger.cut(safe) {
+            if !stays {
+                self.disk.segments.remove(&number);
+            }
+        }
+        self.batch.append(&mut self.unsafe_jobs);
+        self.batch.iter().for_each(|job| self.ledger.doubt(*job));
+        self.gone_when_safe = None;
+        self.ledger.doubt_cleaning();
+        self.disk.frames.split_off(&later_than(safe));
+        self.begin_segment();
+        self.append();
+        let launched = self.disk.launched.split_off(&later_than(safe));
+        let launched = launched.into_values().flatten().collect();
+        self.disk.launched.insert(self.ledger.end(), launched);
+        self.sync();
+    }
+
     fn sync(&mut self) {
         self.disk.safe = self.ledger.end();
+        self.unsafe_jobs.clear();
         let before = self.disk.frames.split_off(&self.disk.safe);
         self.disk.frames = before;
         if self.gone_when_safe.is_some_and(|at| at <= self.disk.safe) {
@@ -344,15 +374,14 @@ impl Sim {
         let is_power = self.rng.percent(50);
         // Whether k1s or the machine ends, anything that is not safe may be torn, but k1s writes a
         // frame at once, and what it has written the kernel has.
-        let mut cut = if is_power { self.any_place() } else { end };
+        let mut cut = if is_power { self.lose_power() } else { end };
         if !is_power && self.rng.percent(30) {
             self.tear(&mut cut);
         }
         self.tally.count(if is_power { "power lost" } else { "killed" });
-        self.truncate(cut);
-        let (position, expected) = self.disk.frames.range(..=cut).next_back().unwrap();
-        assert!(*position >= self.disk.safe, "what was safe is lost");
-        let expected = expected.clone();
+        let last = self.disk.frames.range(..=cut).next_back();
+        let (position, expected) = last.map(|(at, shown)| (*at, shown.clone())).unwrap_or_default();
+        assert!(position >= self.disk.safe, "what was safe is lost");
         let replayed = self.read();
         assert!(replayed.damages.is_empty(), "{:?}", replayed.damages);
         let found = shown_of(&replayed);
@@ -364,23 +393,56 @@ impl Sim {
         assert_eq!(found.len(), expected.len(), "a job has come back");
         if let Some(torn) = replayed.torn {
             self.tally.count("torn");
-            self.truncate(torn);
+            if let Some(bytes) = self.disk.segments.get_mut(&torn.segment) {
+                bytes.truncate(torn.offset as usize);
+            }
         }
+        self.disk.segments.retain(|number, _| replayed.ledger.has_segment(*number));
         self.disk.frames.split_off(&later_than(cut));
         self.disk.launched.split_off(&later_than(cut));
         self.used.extend(self.disk.launched.values().flatten());
         self.go_on(replayed);
     }
 
-    /// A place at which the power may have been lost.
-    fn any_place(&mut self) -> Position {
-        let places: Vec<Position> =
-            self.disk.frames.range(self.disk.safe..).map(|it| *it.0).collect();
-        let from = places.first().copied().unwrap_or(self.disk.safe);
-        let at = if places.is_empty() { from } else { self.rng.pick(&places) };
-        let length = self.disk.segments.get(&at.segment).map_or(0, |bytes| bytes.len() as u64);
-        let more = self.rng.below(length.saturating_sub(at.offset) + 1);
-        Position { offset: at.offset + more, ..at }
+    /// Of what was not safe, each segment is there whole, in part, with a hole, or not at all.
+    /// Returns the first place that is lost.
+    fn lose_power(&mut self) -> Position {
+        let (safe, mut lost, mut gone) = (self.disk.safe, self.ledger.end(), Vec::new());
+        for (number, bytes) in self.disk.segments.range_mut(safe.segment..) {
+            let is_safe = *number == safe.segment;
+            let from = if is_safe { safe.offset } else { 0 };
+            let length = bytes.len() as u64;
+            let at = from + self.rng.below(length - from + 1);
+            let offset = match self.rng.below(5) {
+                0 if !is_safe => {
+                    gone.push(*number);
+                    0
+                }
+                0..=1 => {
+                    bytes.truncate(at as usize);
+                    at
+                }
+                2 => {
+                    let hole = bytes.iter_mut().enumerate().skip(at as usize).take(512);
+                    let mut hole = hole.filter(|(_, byte)| **byte != 0);
+                    let first = hole.next().map(|(index, byte)| {
+                        *byte = 0;
+                        index as u64
+                    });
+                    hole.for_each(|(_, byte)| *byte = 0);
+                    first.unwrap_or(length)
+                }
+                _ => length,
+            };
+            if offset < length {
+                lost = lost.min(Position { segment: *number, offset });
+            }
+        }
+        for number in gone {
+            self.tally.count("name lost");
+            self.disk.segments.remove(&number);
+        }
+        lost
     }
 
     /// k1s was killed while it wrote a frame.
@@ -390,13 +452,6 @@ impl Sim {
         let torn: Vec<u8> = bytes.iter().copied().skip(HEAD.len()).take(count).collect();
         bytes.extend(torn);
         cut.offset = bytes.len() as u64;
-    }
-
-    fn truncate(&mut self, at: Position) {
-        self.disk.segments.split_off(&(at.segment + 1));
-        if let Some(bytes) = self.disk.segments.get_mut(&at.segment) {
-            bytes.truncate(at.offset as usize);
-        }
     }
 
     fn read(&self) -> Replay {
@@ -427,7 +482,12 @@ impl Sim {
         self.disk.safe = self.ledger.end();
         // Only the job's own entries are written again: until then the others are of another boot.
         self.disk.frames.clear();
-        self.write_session(&boot);
+        self.unsafe_jobs.clear();
+        self.ledger.set_instances(&boot, vec!["k".to_owned()]);
+        match self.ledger.end() == Position::default() {
+            true => self.begin_segment(),
+            false => self.write_session(),
+        }
         self.restore(heritage);
         for id in ids {
             let job = self.supervisor.job(id.as_str());
@@ -439,8 +499,7 @@ impl Sim {
         self.sync();
     }
 
-    fn write_session(&mut self, boot: &str) {
-        self.ledger.set_instances(boot, vec!["k".to_owned()]);
+    fn write_session(&mut self) {
         let mut frame = Vec::new();
         self.ledger.begin_frame(&mut frame, self.disk.safe, self.now);
         self.ledger.write_session(&mut frame);
@@ -517,4 +576,5 @@ fn later_than(at: Position) -> Position {
 }
 
 /// All of these must happen in many seeds, or they have not tested everything.
-pub const CRASHES: [&str; 6] = ["boot", "cleaned", "frame", "killed", "power lost", "torn"];
+pub const CRASHES: [&str; 8] =
+    ["boot", "cleaned", "frame", "fsync failed", "killed", "name lost", "power lost", "torn"];
