@@ -1,9 +1,12 @@
 //! State that survives the end of k1s, however that comes.
 //!
 //! `rounds` kills k1s again and again while clients change jobs as fast as they can, and compares
-//! what is there with what was answered. `disk` has a disk that is slow, full or broken.
+//! what is there with what was answered. `power` does it with a loss of power, of which `record`
+//! says what it may leave. `disk` has a disk that is slow, full or broken.
 
 mod disk;
+mod power;
+mod record;
 mod rounds;
 
 use std::fs;

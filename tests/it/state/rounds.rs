@@ -21,7 +21,8 @@ fn nothing_that_was_answered_is_forgotten_however_often_k1s_is_killed() {
     for sync in ["always", "os"] {
         let start = with_state(sync);
         let mark = format!("{}-{sync}", start.dir().display());
-        let mut models: Vec<Model> = (0..CLIENTS).map(|_| Model::default()).collect();
+        let model = |_| Model { pause: 20, ..Model::default() };
+        let mut models: Vec<Model> = (0..CLIENTS).map(model).collect();
         for round in 0..rounds / 2 {
             let k1s = start.clone().start();
             if let Some(error) = compare(&k1s, &mut models, &mark) {
@@ -54,27 +55,62 @@ fn nothing_that_was_answered_is_forgotten_however_often_k1s_is_killed() {
 }
 
 /// What a client knows of its jobs.
-#[derive(Default)]
-struct Model {
+#[derive(Clone, Default)]
+pub(super) struct Model {
     jobs: BTreeMap<String, Known>,
     /// What was asked last, and not answered.
-    asked: Option<(String, Known)>,
+    asked: Asked,
     count: u64,
+    /// So large are its jobs, and so many milliseconds they pause.
+    padding: usize,
+    pause: u64,
+    /// Where it was connected from.
+    port: u16,
+    /// What it knew before each request, and what that asked; for those who need it.
+    steps: Option<Vec<(Jobs, Asked)>>,
+    /// Results that were shown, and may not be stored yet.
+    seen: BTreeMap<String, BTreeMap<u64, u64>>,
 }
+
+type Jobs = BTreeMap<String, Known>;
+/// A job, and what it is once it is done.
+type Asked = Option<(String, Known)>;
 
 /// What was answered of a job.
 #[derive(Clone, Default, Debug, PartialEq)]
-struct Known {
+pub(super) struct Known {
     /// Its first argument; `None`: there is no such job.
     version: Option<String>,
     is_killed: bool,
     created: Option<String>,
     /// The runs whose results were shown, and their exit codes.
     results: BTreeMap<u64, u64>,
+    /// Or what it was before, because the answer said that the change is not stored yet.
+    unsure: Vec<Known>,
 }
 
 impl Model {
-    fn change(
+    /// One that is to be taken back to any moment.
+    pub(super) fn with_steps(padding: usize) -> Model {
+        Model { padding, pause: 200, steps: Some(Vec::new()), ..Model::default() }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn requests(&self) -> usize {
+        self.steps.as_ref().map_or(0, Vec::len)
+    }
+
+    /// What it knew when so many requests had been answered.
+    pub(super) fn after(&self, answers: usize) -> Model {
+        let step = self.steps.as_ref().unwrap().get(answers).cloned();
+        let (jobs, asked) = step.unwrap_or_else(|| (self.jobs.clone(), None));
+        Model { jobs, asked, count: self.count, ..Model::with_steps(self.padding) }
+    }
+
+    pub(super) fn change(
         &mut self,
         k1s: &K1s,
         client: usize,
@@ -83,29 +119,61 @@ impl Model {
         mark: &str,
     ) {
         let Ok(mut connection) = Connection::to(k1s) else { return };
+        self.port = connection.socket.local_addr().unwrap().port();
         while !is_over.load(Ordering::Relaxed) {
             let id = format!("c{client}-{}", chance.below(5));
             let known = self.jobs.get(&id).cloned().unwrap_or_default();
             let (method, path, body, next) = self.request(&id, known, &mut chance, mark);
             self.asked = (method != "GET").then(|| (id.clone(), next.clone()));
+            let before = (self.jobs.clone(), self.asked.clone());
+            self.steps.iter_mut().for_each(|steps| steps.push(before.clone()));
             let Some((status, answer)) = connection.request(method, &path, &body) else { return };
             self.asked = None;
             match (method, status) {
                 ("GET", 200) => {
-                    let known = self.jobs.entry(id).or_default();
+                    let known = self.jobs.entry(id.clone()).or_default();
                     known.created = answer["createdAt"].as_str().map(str::to_owned);
+                    let of_disk = self.seen.entry(id).or_default();
+                    let of_kernel = &mut known.results;
+                    let results = if self.steps.is_some() { of_disk } else { of_kernel };
                     for result in answer["results"].as_array().unwrap() {
                         let run = result["run"].as_u64().unwrap();
-                        known.results.insert(run, result["exitCode"].as_u64().unwrap());
+                        results.insert(run, result["exitCode"].as_u64().unwrap());
                     }
                 }
-                (_, 200) => {
-                    self.jobs.insert(id, next);
-                }
+                (_, 200) => self.note(id, next, !body.is_empty() || method == "DELETE"),
+                (_, 503) if answer["error"].as_str().unwrap().contains("was not created") => {}
+                (_, 503) => self.doubt(id, next),
                 (_, 400 | 404) => {}
                 _ => panic!("{method} {path}: {status} {answer}"),
             }
         }
+    }
+
+    /// A change was answered: it is stored, if it was one, and so is all that was shown before.
+    fn note(&mut self, id: String, next: Known, is_change: bool) {
+        let unsure = match is_change {
+            true => Vec::new(),
+            false => self.jobs.get(&id).map(|known| known.unsure.clone()).unwrap_or_default(),
+        };
+        if next.version.is_none() || !self.jobs.contains_key(&id) {
+            self.seen.remove(&id);
+        }
+        self.jobs.insert(id, Known { unsure, ..next });
+        if is_change {
+            for (id, results) in std::mem::take(&mut self.seen) {
+                self.jobs.entry(id).or_default().results.extend(results);
+            }
+        }
+    }
+
+    /// It was done, but is not stored yet.
+    fn doubt(&mut self, id: String, next: Known) {
+        let before = self.jobs.get(&id).cloned().unwrap_or_default();
+        let mut unsure = before.unsure.clone();
+        unsure.push(Known { unsure: Vec::new(), ..before });
+        self.seen.remove(&id);
+        self.jobs.insert(id, Known { unsure, ..next });
     }
 
     fn request(
@@ -117,10 +185,12 @@ impl Model {
     ) -> (&'static str, String, String, Known) {
         self.count += 1;
         let version = self.count.to_string();
-        let job = json!({"type": "continuous", "executable": "sh", "environment": {"MARK": mark},
+        let padding = "x".repeat(chance.below(self.padding as u64 + 1) as usize);
+        let job = json!({"type": "continuous", "executable": "sh",
+            "environment": {"MARK": mark, "PADDING": padding},
             "arguments": ["-c", format!("# {version}\nsleep 0.0{} ; exit {}", chance.below(9),
                 chance.below(3))], "output": {"historyLimit": 1000},
-            "restart": {"initialDelayMs": 20, "maxDelayMs": 50}});
+            "restart": {"initialDelayMs": self.pause, "maxDelayMs": 2 * self.pause}});
         let path = format!("/job/{id}");
         let exists = known.version.is_some();
         match chance.below(10) {
@@ -142,8 +212,15 @@ impl Model {
     }
 }
 
+impl Known {
+    /// Whether the job is as it was before the last request, as far as that is known.
+    fn is(&self, id: &str, job: Option<&Value>) -> bool {
+        check(id, self, job).is_none() || self.unsure.iter().any(|known| known.is(id, job))
+    }
+}
+
 /// What is wrong with the jobs of a k1s that was just started.
-fn compare(k1s: &K1s, models: &mut [Model], mark: &str) -> Option<String> {
+pub(super) fn compare(k1s: &K1s, models: &mut [Model], mark: &str) -> Option<String> {
     let jobs = k1s.get("/").json();
     let mut shown: BTreeMap<String, Value> = jobs
         .as_array()
@@ -156,14 +233,20 @@ fn compare(k1s: &K1s, models: &mut [Model], mark: &str) -> Option<String> {
             // It may have been done or not: what is there now is what is known.
             let before = model.jobs.get(&id).cloned().unwrap_or_default();
             let there = shown.get(&id);
-            if check(&id, &before, there).is_some() {
+            if !before.is(&id, there) {
                 model.jobs.insert(id, next);
             }
         }
-        for (id, known) in &model.jobs {
-            if let Some(error) = check(id, known, shown.remove(id).as_ref()) {
+        for (id, known) in &mut model.jobs {
+            let there = shown.remove(id);
+            let unsure = std::mem::take(&mut known.unsure);
+            let Some(error) = check(id, known, there.as_ref()) else { continue };
+            let mut unsure = unsure.into_iter();
+            let Some(before) = unsure.find(|known| check(id, known, there.as_ref()).is_none())
+            else {
                 return Some(error);
-            }
+            };
+            *known = before;
         }
     }
     if let Some((id, _)) = shown.first_key_value() {
@@ -209,7 +292,7 @@ fn check(id: &str, known: &Known, job: Option<&Value>) -> Option<String> {
 }
 
 /// The processes of jobs with this mark, and the instance of k1s that has started each.
-fn processes(mark: &str) -> Vec<(u32, String)> {
+pub(super) fn processes(mark: &str) -> Vec<(u32, String)> {
     let mark = format!("MARK={mark}");
     let entries = fs::read_dir("/proc")
         .unwrap()
@@ -284,18 +367,18 @@ fn unchunked(mut body: &str) -> Option<String> {
     }
 }
 
-struct Chance(u64);
+pub(super) struct Chance(pub(super) u64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
-    fn below(&mut self, most: u64) -> u64 {
+    pub(super) fn below(&mut self, most: u64) -> u64 {
         self.next() % most
     }
 }
 
-const CLIENTS: usize = 3;
+pub(super) const CLIENTS: usize = 3;
