@@ -683,7 +683,7 @@ const SLICE_EFFORT: usize = 16 * 1024;
 /// The work for an answer that a change has woken.
 const CHANGE_EFFORT: usize = 1024;
 /// Descriptors for k1s itself, and for spawning.
-const KEPT_DESCRIPTORS: usize = 24;
+const KEPT_DESCRIPTORS: usize = 25;
 /// How many connections there may be even when jobs have taken all descriptors.
 const FEWEST_CONNECTIONS: usize = 4;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{K1s, continuous, cron, one_off, skip, stays_true, wait_until, with};
+use crate::harness::{Asking, K1s, continuous, cron, one_off, skip, stays_true, wait_until, with};
 
 /// Every wake-up is a context switch: in a window without one, k1s made no system call.
 fn rests(k1s: &K1s) {
@@ -26,6 +26,18 @@ fn without_jobs_nothing_happens() {
     rests(&k1s);
     k1s.get("/");
     k1s.get("/metrics");
+    rests(&k1s);
+}
+
+#[test]
+fn with_a_unix_socket_nothing_happens() {
+    let start = K1s::with();
+    let path = start.dir().join("k1s.sock");
+    let k1s = start.env("K1S_SOCKET", path.to_str().unwrap()).start();
+    rests(&k1s);
+    let mut command = k1s.client_command(&["ps"]);
+    command.env("K1S_URL", format!("unix://{}", path.display())).env_remove("K1S_AUTH_TOKEN");
+    assert_eq!(Asking::start(command).end().code, Some(0));
     rests(&k1s);
 }
 

@@ -238,6 +238,23 @@ fn strangers_on_either_socket_do_not_keep_owners_out() {
     assert!(strangers.wait().unwrap().success());
 }
 
+/// Connections that have been let in make room for others like them, and for jobs.
+#[test]
+fn without_descriptors_owners_make_room_for_one_another() {
+    let (start, path) = with_socket();
+    let k1s = start.nofile(40).start();
+    let on_port: Vec<_> = (0..60).map(|_| k1s.connect()).collect();
+    let held: Vec<_> = (0..60).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    told(&path, &["ps"]);
+    assert_eq!(k1s.get("/").status, 200);
+    assert_eq!(told(&path, &["exec", "--", "echo", "out"]), "out\n");
+    let mut oldest = &held[0];
+    assert_eq!(oldest.read(&mut [0]).unwrap(), 0, "the oldest has made room");
+    drop((held, on_port));
+    k1s.create("x", &continuous("exec sleep 1000"));
+    k1s.in_state("x", "running");
+}
+
 // ---- What may be at its path before ----
 
 #[test]
