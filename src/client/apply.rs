@@ -72,6 +72,7 @@ fn from_toml(path: &Path) -> Result<Vec<(String, String)>, Failure> {
     let environment = config::Environment {
         port: None,
         token: None,
+        socket: None,
         directory: String::new(),
         ..config::Environment::of_process()
     };
