@@ -23,7 +23,6 @@ hold this script's own share as well.
 import argparse
 import datetime
 import json
-import os
 import re
 import shutil
 import signal
@@ -32,10 +31,7 @@ import subprocess
 import threading
 import time
 
-# No unix socket: another k1s may run here.
-os.environ["K1S_SOCKET"] = ""
-
-TOKEN = "bench"
+from k1s import TOKEN, K1s
 
 
 def main():
@@ -46,7 +42,7 @@ def main():
     parser.add_argument("--spec", default='{"type":"cron","executable":"/bin/true","schedule":"17 3 * * *"}')
     parser.add_argument("--rest", type=float, default=10.0)
     options = parser.parse_args()
-    k1s = K1s(options.binary, options.jobs + options.due)
+    k1s = K1s(options.binary, config=f"[limits]\njobs = {options.jobs + options.due}\n")
     try:
         measure_creation(k1s, options.jobs, options.spec)
         measure_listing(k1s)
@@ -60,9 +56,9 @@ def main():
 
 
 def measure_creation(k1s, count, spec):
-    client = k1s.connect()
+    client = Client(k1s.port)
     client.request("GET", "/healthz")
-    memory, cpu, began = k1s.memory(), k1s.cpu(), time.monotonic()
+    memory, cpu, began = resident(k1s), k1s.cpu(), time.monotonic()
     slowest = 0.0
     for number in range(1, count + 1):
         before = time.monotonic()
@@ -72,12 +68,12 @@ def measure_creation(k1s, count, spec):
     took, cpu = time.monotonic() - began, k1s.cpu() - cpu
     print(f"creation   {count} jobs in {took:.2f} s, {count / took:.0f}/s; k1s's CPU "
           f"{cpu / count * 1e6:.1f} µs each; slowest {slowest * 1000:.1f} ms; resident "
-          f"{memory / 1e6:.1f} -> {k1s.memory() / 1e6:.1f} MB, "
-          f"{(k1s.memory() - memory) / count:.0f} bytes each", flush=True)
+          f"{memory / 1e6:.1f} -> {resident(k1s) / 1e6:.1f} MB, "
+          f"{(resident(k1s) - memory) / count:.0f} bytes each", flush=True)
 
 
 def measure_listing(k1s):
-    client = k1s.connect()
+    client = Client(k1s.port)
     for target in ["/?output=false", "/?output=false&state=running"]:
         with Pings(k1s) as pings:
             cpu, began = k1s.cpu(), time.monotonic()
@@ -86,7 +82,7 @@ def measure_listing(k1s):
         assert status == 200
         print(f"listing    {target}: {len(body) / 1e6:.1f} MB in {took:.2f} s, CPU {cpu:.2f} s; "
               f"others wait {pings}", flush=True)
-    print(f"           resident {k1s.memory() / 1e6:.1f} MB", flush=True)
+    print(f"           resident {resident(k1s) / 1e6:.1f} MB", flush=True)
 
 
 def measure_rest(k1s, seconds):
@@ -94,10 +90,10 @@ def measure_rest(k1s, seconds):
         time.sleep(1)
     print(f"alone      nothing else goes on; one waits {pings}", flush=True)
     time.sleep(0.5)
-    switches, cpu = k1s.switches(), k1s.cpu()
+    before, cpu = switches(k1s), k1s.cpu()
     calls = "strace is not there"
     if shutil.which("strace"):
-        strace = subprocess.Popen(["strace", "-c", "-p", str(k1s.process.pid)],
+        strace = subprocess.Popen(["strace", "-c", "-p", str(k1s.pid)],
                                   stderr=subprocess.PIPE, text=True)
         time.sleep(seconds)
         strace.send_signal(signal.SIGINT)
@@ -108,12 +104,12 @@ def measure_rest(k1s, seconds):
             calls = "strace may not attach"
     else:
         time.sleep(seconds)
-    print(f"rest       {seconds:.0f} s: {calls}; {k1s.switches() - switches} context switches "
+    print(f"rest       {seconds:.0f} s: {calls}; {switches(k1s) - before} context switches "
           f"(attaching strace is some); CPU {(k1s.cpu() - cpu) * 1000:.0f} ms", flush=True)
 
 
 def measure_due(k1s, count):
-    client = k1s.connect()
+    client = Client(k1s.port)
     due = int(time.time()) + 4 + count // 4000
     at = datetime.datetime.fromtimestamp(due, datetime.timezone.utc)
     spec = json.dumps({"type": "cron", "executable": "/bin/true", "startingDeadlineSeconds": 600,
@@ -155,50 +151,19 @@ def measure_end(k1s):
     print(f"end        exit code {code} after {time.monotonic() - began:.2f} s", flush=True)
 
 
-class K1s:
-    """A k1s of this test alone."""
+def resident(k1s):
+    return k1s.status("VmRSS") * 1024
 
-    def __init__(self, binary, jobs):
-        environment = {**os.environ, "PORT": "0", "K1S_AUTH_TOKEN": TOKEN}
-        config = f"/tmp/k1s-bench-{os.getpid()}.toml"
-        with open(config, "w") as file:
-            file.write(f'[http]\nhost = "127.0.0.1"\n[limits]\njobs = {jobs}\n')
-        self.process = subprocess.Popen([binary, "-c", config], env=environment, stderr=subprocess.PIPE, text=True)
-        while (line := self.process.stderr.readline()) and "listening on" not in line:
-            pass
-        os.unlink(config)
-        self.address = ("127.0.0.1", int(line.rsplit(":", 1)[1]))
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
 
-    def connect(self):
-        return Client(self.address)
-
-    def status(self, name):
-        with open(f"/proc/{self.process.pid}/status") as file:
-            return int(re.search(rf"^{name}:\s+(\d+)", file.read(), re.M).group(1))
-
-    def memory(self):
-        return self.status("VmRSS") * 1024
-
-    def switches(self):
-        return self.status("voluntary_ctxt_switches") + self.status("nonvoluntary_ctxt_switches")
-
-    def cpu(self):
-        """User and system time in seconds, to the nanosecond where the kernel has schedstat."""
-        try:
-            with open(f"/proc/{self.process.pid}/schedstat") as file:
-                return int(file.read().split()[0]) / 1e9
-        except OSError:
-            with open(f"/proc/{self.process.pid}/stat") as file:
-                fields = file.read().rsplit(")", 1)[1].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def switches(k1s):
+    return k1s.status("voluntary_ctxt_switches") + k1s.status("nonvoluntary_ctxt_switches")
 
 
 class Client:
     """One connection that is kept alive."""
 
-    def __init__(self, address):
-        self.socket = socket.create_connection(address, timeout=60)
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.unread = b""
 
@@ -248,7 +213,7 @@ class Pings:
     """What others wait for while something else goes on."""
 
     def __init__(self, k1s):
-        self.client, self.times, self.over = k1s.connect(), [], threading.Event()
+        self.client, self.times, self.over = Client(k1s.port), [], threading.Event()
         self.thread = threading.Thread(target=self.go_on)
 
     def go_on(self):

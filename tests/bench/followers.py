@@ -12,15 +12,13 @@ import select
 import socket
 import subprocess
 import sys
-import tempfile
 import time
+
+from k1s import TOKEN, K1s
 
 BYTES = int(os.environ.get("BYTES", 1_000_000_000))
 WRITER = f"""
 import os
-
-# No unix socket: another k1s may run here.
-os.environ["K1S_SOCKET"] = ""
 block = (b"x" * 62 + b"\\n") * 1040
 left = {BYTES}
 while left > 0:
@@ -39,59 +37,23 @@ def plain():
     return time.monotonic() - began
 
 
-class K1s:
-    def __init__(self, binary):
-        self.directory = tempfile.TemporaryDirectory()
-        path = os.path.join(self.directory.name, "k1s.toml")
-        with open(path, "w") as config:
-            config.write('[http]\nport = 0\nhost = "127.0.0.1"\nauth_token = "t"\n[output]\nforward = "none"\n')
-        self.process = subprocess.Popen([binary, "-c", path], stderr=subprocess.PIPE)
-        line = self.process.stderr.readline().decode()
-        while "listening on" not in line:
-            line = self.process.stderr.readline().decode()
-        self.port = int(line.strip().rsplit(":", 1)[1])
-
-    def ask(self, method, target, body=""):
-        peer = self.open(method, target, body, "Connection: close\r\n")
-        answer = b""
-        while part := peer.recv(1 << 20):
-            answer += part
-        head, _, body = answer.partition(b"\r\n\r\n")
-        if b"chunked" in head:
-            whole = b""
-            while body:
-                size, _, rest = body.partition(b"\r\n")
-                whole += rest[: int(size, 16)]
-                body = rest[int(size, 16) + 2 :]
-            body = whole
-        return json.loads(body)
-
-    def open(self, method, target, body="", headers=""):
-        peer = socket.create_connection(("127.0.0.1", self.port))
-        head = f"{method} {target} HTTP/1.1\r\nHost: k1s\r\nAuthorization: Bearer t\r\n{headers}"
-        peer.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-        return peer
-
-    def memory(self):
-        """The most that was resident, in KiB."""
-        with open(f"/proc/{self.process.pid}/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait()
-        self.directory.cleanup()
+def request(k1s, method, target, body=""):
+    """A connection over which this is asked."""
+    peer = socket.create_connection(("127.0.0.1", k1s.port))
+    head = f"{method} {target} HTTP/1.1\r\nHost: k1s\r\nAuthorization: Bearer {TOKEN}\r\n"
+    peer.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    return peer
 
 
 def follow(binary, count, reads):
     """How long the job takes, how much followers were sent, and the memory of k1s."""
-    k1s = K1s(binary)
+    k1s = K1s(binary, config='[output]\nforward = "none"\n')
     spec = {"type": "one-off", "executable": sys.executable, "arguments": ["-c", "input()\n" + WRITER], "stdin": "\n"}
     spec["output"] = {"limitBytes": 65536}
-    k1s.ask("POST", "/job/idle", json.dumps({"type": "cron", "executable": "true", "scheduleInSeconds": 86400}))
-    waiter = k1s.open("POST", "/job/x?wait=300", json.dumps(spec))
+    k1s.ask("POST", "/job/idle", {"type": "cron", "executable": "true", "scheduleInSeconds": 86400})
+    waiter = request(k1s, "POST", "/job/x?wait=300", json.dumps(spec))
     query = "/job/x/logs?follow=true&format=ndjson"
-    followers = [k1s.open("GET", query) for _ in range(count)]
+    followers = [request(k1s, "GET", query) for _ in range(count)]
     poll = select.epoll()
     poll.register(waiter, select.EPOLLIN)
     if reads:
@@ -109,8 +71,8 @@ def follow(binary, count, reads):
                 sent += by_fd[fd].recv_into(buffer)
     result = k1s.ask("GET", "/job/x?output=false")["results"][0]
     assert result["success"] and result["stdoutBytes"] >= BYTES, result
-    memory = k1s.memory()
-    k1s.end()
+    memory = k1s.status("VmHWM")
+    k1s.__exit__()
     return result["durationMs"] / 1000, sent, memory
 
 

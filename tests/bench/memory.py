@@ -6,34 +6,12 @@ usage: tests/bench/memory.py BINARY [CONNECTIONS] [SECONDS]
 Prints resident memory at the start, as it goes, and at the end, and the descriptors that are left.
 Run by hand; the figures belong in a note.
 """
-import os, random, socket, struct, subprocess, sys, tempfile, time
+import os, random, socket, struct, sys, time
 
-# No unix socket: another k1s may run here.
-os.environ["K1S_SOCKET"] = ""
+from k1s import TOKEN, K1s
 
-TOKEN = "memory"
 RESET = struct.pack("ii", 1, 0)
 POST = b'{"type":"one-off","executable":"/bin/true","labels":{"a":"b"}}'
-
-
-def start(binary):
-    directory = tempfile.mkdtemp()
-    with open(f"{directory}/k1s.toml", "w") as config:
-        config.write(f'[http]\nhost = "127.0.0.1"\nport = 0\nauth_token = "{TOKEN}"\n')
-    with open(f"{directory}/log", "w") as log:
-        process = subprocess.Popen([binary, "-c", "k1s.toml"], cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
-    while True:
-        text = open(f"{directory}/log").read()
-        if "http://" in text:
-            return process, int(text.split("http://")[1].split()[0].rsplit(":", 1)[1])
-        if process.poll() is not None:
-            raise SystemExit(text)
-        time.sleep(0.01)
-
-
-def resident(process):
-    fields = dict(line.split(":", 1) for line in open(f"/proc/{process.pid}/status") if ":" in line)
-    return int(fields["VmRSS"].split()[0]), int(fields["VmHWM"].split()[0])
 
 
 def request(rng):
@@ -95,13 +73,12 @@ def random_bytes(port, rng, seconds):
 
 
 def main():
-    binary = os.path.realpath(sys.argv[1])
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
     seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 600
     rng = random.Random(1)
-    process, port = start(binary)
-    fds = lambda: len(os.listdir(f"/proc/{process.pid}/fd"))
-    show = lambda what: print(f"{what:44} RSS %d KiB, at most %d KiB; {fds()} descriptors" % resident(process), flush=True)
+    k1s = K1s(sys.argv[1])
+    port, fds = k1s.port, lambda: len(os.listdir(f"/proc/{k1s.pid}/fd"))
+    show = lambda what: print(f"{what:44} RSS {k1s.status('VmRSS')} KiB, at most {k1s.status('VmHWM')} KiB; {fds()} descriptors", flush=True)
     try:
         show("at the start")
         for part in range(5):
@@ -116,8 +93,7 @@ def main():
             s.sendall(b"GET /healthz HTTP/1.1\r\nHost: k1s\r\n\r\n")
             assert s.recv(4096).startswith(b"HTTP/1.1 200")
     finally:
-        process.terminate()
-        process.wait()
+        k1s.__exit__()
 
 
 main()
