@@ -177,9 +177,13 @@ fn supervise(
 
 /// That of this process, whose files are read so that a signal can end k1s meanwhile.
 fn environment() -> config::Environment {
-    let read = |path: &Path| daemon::read_file(path, config::LARGEST_FILE);
-    let default_socket = daemon::default_socket();
-    config::Environment { read, default_socket, ..config::Environment::of_process() }
+    config::Environment {
+        default_socket: daemon::default_socket(),
+        ..config::Environment::of_process(
+            |path| daemon::read_config(path, config::LARGEST_FILE),
+            |path| daemon::read_file(path, config::LARGEST_FILE),
+        )
+    }
 }
 
 fn check(config: &Path, against: Option<&str>) -> Result<ExitCode, String> {

@@ -22,6 +22,7 @@ use super::set::change;
 use crate::config;
 use crate::gather::gather;
 use crate::job::{self, Secrets};
+use crate::os;
 
 /// Create or replace the jobs of a file, TOML as in a config, or JSON as the API shows them.
 #[derive(Clone, Debug, FromArgs, PartialEq, Eq)]
@@ -69,12 +70,13 @@ fn is_toml(path: &Path) -> bool {
 /// The jobs of a config; everything else that it holds is checked, and not needed.
 fn from_toml(path: &Path) -> Result<Vec<(String, String)>, Failure> {
     // Relative directories are those of k1s, not of this process.
+    let read: config::ReadFile = |path| os::file::read_now(path, config::LARGEST_FILE);
     let environment = config::Environment {
         port: None,
         token: None,
         socket: None,
         directory: String::new(),
-        ..config::Environment::of_process()
+        ..config::Environment::of_process(read, read)
     };
     let settings = config::load(Some(path), &environment);
     let settings = settings.map_err(|error| Failure::Usage(error.to_string()))?;

@@ -23,8 +23,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::Utf8Error;
@@ -177,6 +176,9 @@ pub enum LogLevel {
     Debug,
 }
 
+/// Reads a whole file.
+pub type ReadFile = fn(&Path) -> io::Result<Vec<u8>>;
+
 /// The parts of k1s's environment that matter for the settings.
 #[derive(Clone)]
 pub struct Environment {
@@ -194,8 +196,10 @@ pub struct Environment {
     pub default_socket: Option<PathBuf>,
     /// k1s's own working directory, absolute.
     pub directory: String,
-    /// Reads a whole file.
-    pub read: fn(&Path) -> io::Result<Vec<u8>>,
+    /// Reads the config itself, which may come through a pipe.
+    pub read_config: ReadFile,
+    /// Reads a file that it names.
+    pub read: ReadFile,
     /// The names in a directory, in any order.
     pub list: fn(&Path) -> io::Result<Vec<OsString>>,
 }
@@ -301,9 +305,8 @@ impl fmt::Debug for Token {
 }
 
 impl Environment {
-    /// That of this process, without a default for the unix socket. If the working directory does
-    /// not exist any more, it is `/`.
-    pub fn of_process() -> Environment {
+    /// That of this process, whose files are read by these, without a default for the unix socket.
+    pub fn of_process(read_config: ReadFile, read: ReadFile) -> Environment {
         Environment {
             port: std::env::var_os("PORT"),
             token: std::env::var_os("K1S_AUTH_TOKEN"),
@@ -311,9 +314,9 @@ impl Environment {
             state: std::env::var_os("K1S_STATE"),
             socket: std::env::var_os("K1S_SOCKET"),
             default_socket: None,
-            directory: std::env::current_dir()
-                .map_or_else(|_| "/".into(), |path| path.to_string_lossy().into_owned()),
-            read: read_file,
+            directory: working_directory(),
+            read_config,
+            read,
             list: list_directory,
         }
     }
@@ -636,16 +639,10 @@ fn host(value: Value) -> Parsed<IpAddr> {
     }
 }
 
-/// Reads a whole file, unless it is too large.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let most = LARGEST_FILE;
-    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        let message = format!("is larger than {most} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
-    Ok(bytes)
+/// That of this process, or `/` if it does not exist any more.
+pub fn working_directory() -> String {
+    let directory = std::env::current_dir();
+    directory.map_or_else(|_| "/".into(), |path| path.to_string_lossy().into_owned())
 }
 
 /// The names in a directory, unless there are too many.

@@ -54,7 +54,7 @@ impl Reading {
     /// It cannot be read, or as for `Reading::begin`.
     pub fn open(path: &Path, environment: &Environment) -> Result<Reading, ConfigError> {
         let file = path.display().to_string();
-        let bytes = (environment.read)(path)
+        let bytes = (environment.read_config)(path)
             .map_err(|error| ConfigError::new(&file, format!("cannot be read: {error}")))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let line = super::line_of_error(error.as_bytes(), error.utf8_error());

@@ -2,6 +2,14 @@ use super::*;
 
 /// An environment with the files `/token` (`secret` and a newline), `/empty` and `/k1s.toml`.
 fn environment() -> Environment {
+    let read: ReadFile = |path| match path.to_str() {
+        Some("/token") => Ok(b"secret\n".to_vec()),
+        Some("/empty") => Ok(b"\n".to_vec()),
+        Some("/k1s.toml") => Ok(b"http.port = 7\n".to_vec()),
+        Some("/latin1.toml") => Ok(b"[http]\nport = 7 # \xe9\n".to_vec()),
+        Some(path) => text_of(path).ok_or(io::ErrorKind::NotFound.into()),
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
     Environment {
         port: None,
         token: None,
@@ -10,14 +18,8 @@ fn environment() -> Environment {
         socket: None,
         default_socket: None,
         directory: "/srv".into(),
-        read: |path| match path.to_str() {
-            Some("/token") => Ok(b"secret\n".to_vec()),
-            Some("/empty") => Ok(b"\n".to_vec()),
-            Some("/k1s.toml") => Ok(b"http.port = 7\n".to_vec()),
-            Some("/latin1.toml") => Ok(b"[http]\nport = 7 # \xe9\n".to_vec()),
-            Some(path) => text_of(path).ok_or(io::ErrorKind::NotFound.into()),
-            None => Err(io::ErrorKind::NotFound.into()),
-        },
+        read_config: read,
+        read,
         list: |path| match path.to_str() {
             Some("conf.d/" | "conf.d") => Ok(names_in_conf_d()),
             Some(".") => Ok(vec!["k1s.toml".into(), "web.toml".into()]),
@@ -384,12 +386,6 @@ fn files_are_read_or_named() {
     let error = |path| load(Some(Path::new(path)), &environment()).unwrap_err();
     assert_eq!(error("/latin1.toml").to_string(), "/latin1.toml:2: is not UTF-8");
     assert!(error("/none").to_string().starts_with("/none: cannot be read: "));
-
-    let read = Environment::of_process().read;
-    let missing = read(Path::new("/no/such/file")).unwrap_err();
-    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
-    let endless = read(Path::new("/dev/zero")).unwrap_err();
-    assert_eq!(endless.kind(), io::ErrorKind::FileTooLarge);
 }
 
 #[test]

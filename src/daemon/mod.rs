@@ -58,7 +58,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::api::Api;
 use crate::config::{self, Environment, Live, LogFormat, LogLevel, Settings};
 use crate::job::{JobId, JobSpec, Signal};
-pub use crate::os::file::read as read_file;
+pub use crate::os::file::{read as read_config, read_now as read_file};
 pub use crate::os::{Startup, prepare};
 
 use crate::os;
@@ -154,7 +154,7 @@ impl Daemon {
         if let Some((level, note)) = listeners.take_note() {
             console.note(level, &note, now);
         }
-        let directory = Environment::of_process().directory;
+        let directory = config::working_directory();
         let main = command.map(|command| init::main_job(command, &directory)).transpose()?;
         let outputs = Outputs::with_limit(settings.live.output_disk_bytes);
         let forward = settings.live.forward;

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use super::log::Log;
 use super::{Daemon, api, init};
 use crate::config::{
-    Environment, Fixed, Forward, Live, LogLevel, Reading, Settings, Share, TokenOrigin,
+    self, Environment, Fixed, Forward, Live, LogLevel, ReadFile, Reading, Settings, Share,
+    TokenOrigin,
 };
 use crate::job::JobId;
 use crate::os;
@@ -45,8 +46,8 @@ impl Reloader {
     /// The config is the file at this path.
     pub(super) fn read_from(&mut self, path: PathBuf, environment: Environment) {
         // Nothing here may wait.
-        let read = |path: &_| os::file::read_now(path, LARGEST_FILE);
-        self.source = Some((path, Environment { read, ..environment }));
+        let read: ReadFile = |path| os::file::read_now(path, LARGEST_FILE);
+        self.source = Some((path, Environment { read_config: read, read, ..environment }));
     }
 
     /// Whether a config is being read.
@@ -143,7 +144,7 @@ impl Daemon {
         self.processes.forward(live.forward);
         self.outputs.forward(live.forward, &mut self.console, self.now);
         self.outputs.files.limit(live.output_disk_bytes);
-        let directory = Environment::of_process().directory;
+        let directory = config::working_directory();
         self.peers.adopt(api(&live, directory), &live.http);
         self.reloader.token_origin = live.token_origin;
     }

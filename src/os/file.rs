@@ -9,9 +9,9 @@ use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev, stat};
 
-/// Reads a whole file, of at most `most` bytes. It may be a pipe, as with `-c <(…)`, or a FIFO
+/// Reads the config itself, of at most `most` bytes. It may be a pipe, as with `-c <(…)`, or a FIFO
 /// without a writer. While there is nothing to read, a signal that asks k1s to end ends this call,
 /// although all signals are blocked ([`prepare`](super::prepare)) and no handler is installed yet.
 ///
@@ -40,23 +40,42 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Reads a whole file, of at most `most` bytes, without waiting: while k1s supervises.
+/// Reads a file that the config names, of at most `most` bytes, and the config itself while k1s
+/// supervises: nothing waits.
 ///
 /// # Errors
-/// It cannot be opened or read, it is larger, or not a regular file.
+/// As of `open_regular`, it cannot be read, or it is larger.
 pub fn read_now(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let file = File::from(open(path, flags, Mode::empty())?);
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("is not a regular file, which alone is read while k1s runs"));
-    }
-    if metadata.len() > most {
+    let file = open_regular(path)?;
+    if file.metadata()?.len() > most {
         return Err(too_large(most));
     }
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most { Err(too_large(most)) } else { Ok(bytes) }
+}
+
+/// Opens a file to read it: a regular one, or /dev/null, which is an empty one. Opening others has
+/// effects, such as letting the writer of a FIFO go on, and reading them may wait.
+///
+/// # Errors
+/// It cannot be opened, or is another kind of file: an error without an errno.
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+    check_regular(&stat(path)?)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let file = open(path, flags, Mode::empty())?;
+    // It may have been replaced meanwhile.
+    check_regular(&fstat(&file)?)?;
+    Ok(File::from(file))
+}
+
+fn check_regular(found: &FileStat) -> io::Result<()> {
+    let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
+    let is_null = kind == SFlag::S_IFCHR && found.st_rdev == makedev(1, 3);
+    match kind == SFlag::S_IFREG || is_null {
+        true => Ok(()),
+        false => Err(io::Error::other("is not a regular file")),
+    }
 }
 
 fn too_large(most: u64) -> io::Error {
@@ -85,3 +104,24 @@ fn wait(file: &File, signals: &SignalFd) -> io::Result<()> {
 }
 
 const BUFFER_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_and_dev_null_are_read_without_waiting() {
+        let read = |path: &str| {
+            let bytes = read_now(Path::new(path), 10_000).map_err(|error| error.to_string());
+            bytes.map(|bytes| bytes.len())
+        };
+        assert_eq!(read("/dev/null"), Ok(0));
+        assert!(read(file!()).is_ok_and(|length| length > 1000));
+        assert_eq!(read("Cargo.lock"), Err("is larger than 10000 bytes".to_owned()));
+        for path in ["/dev/zero", "/dev", "/dev/tty"] {
+            assert_eq!(read(path), Err("is not a regular file".to_owned()), "{path}");
+        }
+        let missing = read_now(Path::new("/no/such/file"), 1).unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+    }
+}

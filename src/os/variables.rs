@@ -4,16 +4,13 @@
 //! the job may not read. Nothing waits: only regular files are opened, and only so much is read. No
 //! error shows what is in a file.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, SFlag, stat};
 
-use super::errno_of;
 use super::failure::{SpawnError, cannot_run};
+use super::file::open_regular;
 use crate::job::spec::Command;
 use crate::job::{Variables, parse_variables};
 
@@ -67,21 +64,15 @@ impl Unread {
 
 /// Reads a file, and takes its size from the room that is left.
 fn read(path: &str, step: &str, room: &mut u64) -> Result<Vec<u8>, Unread> {
-    let path = Path::new(path);
-    let failed = |errno| match errno {
-        Errno::ENOENT | Errno::ENOTDIR => Unread::Missing(errno),
-        errno => Unread::Failed(SpawnError::at(step, errno)),
+    let failed = |error: io::Error| match error.raw_os_error().map(Errno::from_raw) {
+        Some(errno @ (Errno::ENOENT | Errno::ENOTDIR)) => Unread::Missing(errno),
+        Some(errno) => Unread::Failed(SpawnError::at(step, errno)),
+        None => Unread::Failed(cannot_run(format!("{step}: {error}"))),
     };
-    let found = stat(path).map_err(failed)?;
-    // Opening others has effects, such as letting the writer of a FIFO go on.
-    if SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-        return Err(Unread::Failed(cannot_run(format!("{step}: is not a regular file"))));
-    }
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let file = File::from(open(path, flags, Mode::empty()).map_err(failed)?);
+    let file = open_regular(Path::new(path)).map_err(failed)?;
     let mut bytes = Vec::new();
     let read = file.take(*room + 1).read_to_end(&mut bytes);
-    read.map_err(|error| failed(errno_of(&error)))?;
+    read.map_err(failed)?;
     *room = room.checked_sub(bytes.len() as u64).ok_or_else(|| {
         let error = format!("{step}: the files of a run may have {MOST_BYTES} bytes together");
         Unread::Failed(cannot_run(error))

@@ -90,6 +90,7 @@ fn environment() -> Environment {
     };
     let list = |_: &Path| Ok(vec!["a.toml".into(), "b".into()]);
     let directory = "/srv".into();
+    let read_config = read;
     Environment {
         port: None,
         token: None,
@@ -98,6 +99,7 @@ fn environment() -> Environment {
         socket: None,
         default_socket: None,
         directory,
+        read_config,
         read,
         list,
     }

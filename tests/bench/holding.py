@@ -3,7 +3,8 @@
 usage: tests/bench/holding.py BINARY [CASE…]
 
 Cases: ends (runs that end with full pipes), lease (an executable that another process holds a lease on),
-zone (a FIFO where a zone's file is looked for), readers (a large job that many read slowly). The
+zone (a FIFO where a zone's file is looked for), readers (a large job that many read slowly), reload
+(10,000 jobs that come, change and go), shutdown (of 10,000 jobs). The
 goal is 20 ms each. Where it is permitted, k1s and whoever asks come before whatever else the
 machine does (SCHED_FIFO), so that what is measured is what k1s does. Run by hand; the figures
 belong in a note, not in a test. Linux takes 50 ms a second from SCHED_FIFO
@@ -112,7 +113,51 @@ def readers(binary):
         report("900 slow readers of 1 MB of arguments", asker, f"{k1s.status('VmRSS') >> 10} MiB resident")
 
 
-CASES = {case.__name__: case for case in (ends, lease, zone, readers)}
+def reload(binary, count=10_000):
+    """Of as many jobs in ten files, which come, change, go, and are stopped together."""
+    k1s = start(binary, '[limits]\njobs = 20000\n[log]\nlevel = "error"\n')
+    with k1s:
+        main = open(f"{k1s.directory}/k1s.toml").read()
+
+        def step(what, jobs):
+            for number in range(10):
+                with open(f"{k1s.directory}/part{number}.toml", "w") as file:
+                    file.write(jobs(number))
+            with open(f"{k1s.directory}/k1s.toml", "w") as file:
+                file.write('include = ["part*.toml"]\n' + main)
+            asker = Asker(k1s.port).begin()
+            said = k1s.ask("POST", "/reload")
+            time.sleep(0.5)
+            counts = {name: len(ids) if isinstance(ids, list) else ids for name, ids in said.items()}
+            report(what, asker, f"{counts}")
+
+        part = lambda number, argument: "".join(
+            f'[job.x{number}-{job}]\ntype = "continuous"\nexecutable = "sleep"\nautostart = false\n'
+            f'arguments = ["1000", "{argument}"]\n' for job in range(count // 10))
+        step(f"{count} jobs are added", lambda number: part(number, "1"))
+        step("nothing has changed", lambda number: part(number, "1"))
+        step("all are replaced", lambda number: part(number, "2"))
+        step("all are removed", lambda number: "")
+        step("and added, to start", lambda number: part(number, "3").replace("autostart = false\n", "").replace("sleep", "true")
+             .replace("continuous", "one-off"))
+        step("and removed while they start", lambda number: "")
+
+
+def shutdown(binary, count=10_000):
+    for what, job in (("idle", {"autostart": False}), ("that run", {})):
+        k1s = start(binary, '[limits]\njobs = 20000\n[log]\nlevel = "error"\n')
+        spec = {"type": "one-off", "executable": "sleep", "arguments": ["1000"], "output": {"limitBytes": 0}, **job}
+        most = count if what == "idle" else 3000
+        for number in range(most):
+            k1s.ask("POST", f"/job/x{number}", spec)
+        k1s.running(0 if what == "idle" else most)
+        asker = Asker(k1s.port).begin()
+        with k1s:
+            time.sleep(0.2)
+        report(f"a shutdown with {most} jobs {what}", asker)
+
+
+CASES = {case.__name__: case for case in (ends, lease, zone, readers, reload, shutdown)}
 
 
 def main():

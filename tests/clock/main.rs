@@ -256,7 +256,8 @@ fn daemon(directory: PathBuf) -> ExitCode {
     let startup = prepare();
     let invocation = k1s::cli::parse(std::env::args_os().skip(1));
     let Ok(Invocation::Run { config }) = invocation else { panic!("{invocation:?}") };
-    let settings = config::load(config.as_deref(), &config::Environment::of_process()).unwrap();
+    let environment = config::Environment::of_process(|path| fs::read(path), |path| fs::read(path));
+    let settings = config::load(config.as_deref(), &environment).unwrap();
     // Its own writing end keeps it from ending with that of a test.
     let watch = directory.join(WATCH);
     let watch = watch.exists().then(|| {

@@ -1,6 +1,10 @@
 //! A config of several files: `include`, `[defaults]`, `instances`.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use crate::harness::K1s;
 
@@ -48,4 +52,28 @@ fn check_shows_all_files_and_an_error_names_the_right_one() {
     let refused = start("[job.web]\ntype = \"one-off\"\n");
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("web.toml:1: job.web.executable: is required"), "{refused:?}");
+}
+
+/// A FIFO was waited for, by `k1s check` for ever.
+#[test]
+fn a_fifo_among_the_files_that_a_config_names_holds_nobody() {
+    let head = "[http]\nhost = \"127.0.0.1\"\n";
+    for (config, place) in [
+        ("include = [\"*.fifo\"]\n".to_owned() + head, ":1: include.0: "),
+        (head.to_owned() + "auth_token_file = \"a.fifo\"\n", ":3: http.auth_token_file: "),
+    ] {
+        for start in [K1s::with().bare(), K1s::with().bare().argument("check")] {
+            mkfifo(&start.dir().join("a.fifo"), Mode::S_IRWXU).unwrap();
+            let said = start.file("k1s.toml", &config).run();
+            assert_eq!(said.code, Some(2), "{said:?}");
+            assert!(said.stderr.contains(place), "{place}: {said:?}");
+            let why = "a.fifo\" cannot be read: is not a regular file";
+            assert!(said.stderr.contains(why), "{said:?}");
+        }
+    }
+    // But this stands for an empty file, as where a drop-in of systemd is masked.
+    let start = K1s::with().bare().argument("check");
+    symlink("/dev/null", start.dir().join("masked.toml")).unwrap();
+    let said = start.file("k1s.toml", "include = [\"masked.toml\"]\n").run();
+    assert_eq!(said.code, Some(0), "{said:?}");
 }

@@ -346,7 +346,7 @@ fn free_port() -> String {
 
 /// An environment without variables for k1s.
 fn nothing_set() -> config::Environment {
-    let read = |path: &Path| fs::read(path);
+    let read: config::ReadFile = |path| fs::read(path);
     config::Environment {
         port: None,
         token: None,
@@ -355,6 +355,7 @@ fn nothing_set() -> config::Environment {
         socket: None,
         default_socket: None,
         directory: "/".to_owned(),
+        read_config: read,
         read,
         list: |_| Ok(Vec::new()),
     }
