@@ -97,19 +97,28 @@ fn without_room_for_a_process_a_job_waits_for_it(start: Builder) {
     assert_eq!(k1s.exit().0.code(), Some(0));
 }
 
-/// Jobs until the next finds no descriptor: their ids.
-fn use_up_descriptors(k1s: &K1s) -> Vec<String> {
+/// Jobs until the next finds no descriptor: their ids, and the connection that made them. It stays
+/// open, as the only one: the end of any other frees a descriptor, and the last job might start.
+fn use_up_descriptors(k1s: &K1s) -> (Vec<String>, Client) {
+    let mut client = k1s.connect();
+    let mut ask = |method: &str, id: &str, body: &str| {
+        let head = format!("{method} /job/{id} HTTP/1.1\r\nHost: k1s\r\n{}", k1s.authorization());
+        client.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+        let reply = client.reply();
+        assert_eq!(reply.status, 200, "{id}: {}", reply.text());
+        reply.json()
+    };
     let mut ids = Vec::new();
     for number in 0..40 {
         let id = format!("x{number}");
-        k1s.create(&id, &sleep());
+        ask("POST", &id, &sleep().to_string());
         let job = wait_for("it runs or waits", || {
-            let job = k1s.job(&id);
+            let job = ask("GET", &id, "");
             (job["state"] == "running" || job["error"].is_string()).then_some(job)
         });
         ids.push(id);
         if job["error"].is_string() {
-            return ids;
+            return (ids, client);
         }
     }
     panic!("40 jobs run with 40 descriptors");
@@ -117,7 +126,7 @@ fn use_up_descriptors(k1s: &K1s) -> Vec<String> {
 
 fn without_descriptors_a_job_waits_for_them(start: Builder) {
     let k1s = start.nofile(40).start();
-    let ids = use_up_descriptors(&k1s);
+    let (ids, _client) = use_up_descriptors(&k1s);
     let (last, running) = ids.split_last().unwrap();
     is_deferred(&k1s, last, "EMFILE");
     // Looking up a user takes descriptors too: their want is not the user's absence.
@@ -158,12 +167,12 @@ fn without_descriptors_a_stop_still_finds_all(start: Builder) {
         "(setsid sh -c 'trap \"\" TERM; echo >up; sleep 1000; sleep 1000' &); exec sleep 1000";
     k1s.create("leftover", &with(continuous(leftover), json!({"stop": {"timeoutSeconds": 0.2}})));
     wait_until("up", || k1s.dir().join("up").exists());
-    let count = use_up_descriptors(&k1s).len() - 1;
+    let (ids, _client) = use_up_descriptors(&k1s);
     // Connections take what is left.
     let _clients: Vec<Client> = (0..8).map(|_| k1s.connect()).collect();
     k1s.put("/job/leftover/kill");
     k1s.in_state("leftover", "killed");
-    wait_until("the others alone are left", || k1s.descendants().len() >= count);
+    wait_until("the others alone are left", || k1s.descendants().len() + 1 >= ids.len());
     let is_shell = |pid: u32| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm"));
         name.is_ok_and(|name| name.trim() == "sh")
@@ -179,7 +188,7 @@ fn without_descriptors_a_stop_still_asks_all(start: Builder) {
         while :; do sleep 0.1; done' 2>/dev/null &); exec sleep 1000";
     k1s.create("leftover", &continuous(leftover));
     wait_until("up", || k1s.dir().join("up").exists());
-    use_up_descriptors(&k1s);
+    let (_, _client) = use_up_descriptors(&k1s);
     let _clients: Vec<Client> = (0..8).map(|_| k1s.connect()).collect();
     k1s.put("/job/leftover/kill");
     wait_until("it was asked to end", || k1s.dir().join("asked").exists());
