@@ -1,8 +1,8 @@
 //! Acts on processes for the supervisor, and reports to it what happens to them.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use mio::Registry;
 
@@ -17,7 +17,7 @@ use super::probes::Probes;
 use super::shares::{ACTIONS_A_DRAIN, ANSWERS_A_TURN, FLOOD_PAUSE, REAPED_A_TURN, SPAWNS_A_DRAIN};
 use super::store::Store;
 use crate::config::Forward;
-use crate::job::{ExitStatus, Pid, Signal};
+use crate::job::{ExitStatus, Pid, Signal, Variables};
 use crate::os;
 use crate::os::{Reaped, signalling};
 use crate::supervisor::{Action, Launch, ProcessKey, Purpose, RunKey, Supervisor, Target};
@@ -37,6 +37,9 @@ pub(super) struct Processes {
     /// How runs and commands have ended whose last output is still being read; the supervisor is told
     /// after it.
     ended: BTreeMap<ProcessKey, (Pid, ExitStatus)>,
+    /// What runs have read from files, for commands beside them: those have the same environment,
+    /// whatever has become of the files.
+    read: BTreeMap<RunKey, Rc<Variables>>,
     /// When k1s last reaped, if that reaped only orphans.
     orphans_at: Option<Mono>,
     /// The first part of every `K1S_RUN`.
@@ -62,6 +65,7 @@ impl Processes {
             // k1s may have inherited orphans before the loop began.
             reap_at: Some(Mono(0)),
             ended: BTreeMap::new(),
+            read: BTreeMap::new(),
             orphans_at: None,
             instance: instance.to_owned(),
             notices: Notices::default(),
@@ -113,6 +117,7 @@ impl Processes {
                 continue;
             };
             if let ProcessKey::Run(run) = key {
+                self.read.remove(&run);
                 supervisor.handle_cpu_time(run, cpu_time);
             }
             self.ended.insert(key, (pid, status));
@@ -316,6 +321,10 @@ impl Processes {
             Some(Stdio::Captured) => (os::Stdin::Inherited, None),
             Some(Stdio::Terminal(session)) => (os::Stdin::Inherited, Some(session)),
         };
+        let read = match self.read.get(&launch.run) {
+            Some(read) => read.clone(),
+            None => Rc::new(os::variables_of(&launch.spec.command)?),
+        };
         let (pipes, output) = if terminal.is_some() {
             (None, os::Output::Inherited)
         } else {
@@ -327,16 +336,18 @@ impl Processes {
         let manager = stdio.and_then(|_| self.spawner.notify_socket());
         given.variables.extend(manager.map(|socket| ("NOTIFY_SOCKET", socket.to_owned())));
         given.variables.extend(launch.call.iter().flat_map(|call| call.variables()));
-        let command = match &launch.purpose {
-            Purpose::Run => Cow::Borrowed(&launch.spec.command),
+        let instead = match &launch.purpose {
+            Purpose::Run => None,
             Purpose::Command { arguments, main, .. } => {
                 given.variables.push(("K1S_PID", main.0.to_string()));
-                Cow::Owned(launch.spec.command.with_arguments(arguments))
+                Some(arguments.as_slice())
             }
         };
         let tag = launch.run.tag().text(&self.instance, &launch.job_id);
         let pid = self.spawner.spawn(os::SpawnRequest {
-            command: &command,
+            command: &launch.spec.command,
+            instead,
+            read: &read,
             job_id: launch.job_id.as_str(),
             run_tag: &tag,
             variables: &given.variables,
@@ -346,6 +357,9 @@ impl Processes {
             output,
             session: terminal.unwrap_or(os::Session::Own),
         })?;
+        if instead.is_none() && !read.is_empty() && launch.spec.has_commands() {
+            self.read.insert(launch.run, read);
+        }
         Ok(Started { pid, pipes, reports })
     }
 }

@@ -332,18 +332,6 @@ impl Condition {
     }
 }
 
-impl Command {
-    /// Another program in its place, which inherits the same and has no input. `arguments` begin
-    /// with the executable.
-    pub fn with_arguments(&self, arguments: &[String]) -> Command {
-        let (executable, arguments) = match arguments {
-            [executable, arguments @ ..] => (executable.clone(), arguments.to_vec()),
-            [] => (String::new(), Vec::new()),
-        };
-        Command { executable, arguments, stdin: None, ..self.clone() }
-    }
-}
-
 impl Kind {
     /// The type without its fields.
     pub fn job_type(&self) -> JobType {
@@ -388,6 +376,14 @@ impl JobSpec {
             ProbeRole::Readiness => self.readiness.as_ref(),
             ProbeRole::Liveness => self.liveness.as_ref(),
         }
+    }
+
+    /// Whether commands may be started beside a run: to probe, reload or stop it.
+    pub fn has_commands(&self) -> bool {
+        let probes = [&self.readiness, &self.liveness].into_iter().flatten();
+        self.stop.exec.is_some()
+            || matches!(self.reload, ReloadSpec::Exec(_))
+            || probes.into_iter().any(|probe| matches!(probe.check, Check::Exec { .. }))
     }
 
     /// Whether a running process cannot tell the two apart: it sees the command, and what it gets

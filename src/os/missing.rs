@@ -9,7 +9,7 @@ use std::path::Path;
 use super::SpawnError;
 use super::spawn::DEFAULT_PATH;
 use super::user::{account, group_id};
-use super::variables::from_files;
+use super::variables::variables_of;
 use crate::job::Variables;
 use crate::job::spec::Command;
 
@@ -24,7 +24,7 @@ pub fn missing(command: &Command, log_file: Option<&str>) -> Vec<String> {
     let user = command.user.as_deref().and_then(|user| account(user).err().map(said));
     let group = command.group.as_deref().and_then(|group| group_id(group).err().map(said));
     let logs = log_file.and_then(directory_of);
-    let (variables, unread) = match from_files(command) {
+    let (variables, unread) = match variables_of(command) {
         Ok(variables) => (variables, None),
         Err(error) => (Variables::new(), Some(said(error))),
     };

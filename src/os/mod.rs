@@ -76,6 +76,7 @@ pub use spawn::{Output, SpawnRequest, Spawner, Stdin};
 pub use startup::{Startup, prepare};
 pub use usage::{Descriptors, Met, Walk, own_usage};
 pub use user::is_root;
+pub use variables::variables_of;
 
 use nix::errno::Errno;
 

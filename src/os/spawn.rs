@@ -31,15 +31,20 @@ use super::failure::{SpawnError, brief, cannot_run};
 use super::pipe::WriteEnds;
 use super::stdio::{ChildEnds, Slots, text_file};
 use super::user::{self, Account};
-use super::{Startup, errno_of, executable, is_shortage, limits, reason, variables};
+use super::{Startup, errno_of, executable, is_shortage, limits, reason};
 use crate::job::spec::Command;
-use crate::job::{Pid, SpawnFailure};
+use crate::job::{Pid, SpawnFailure, Variables};
 
 /// What to start.
 #[derive(Debug)]
 pub struct SpawnRequest<'a> {
     /// What to execute, and what it inherits.
     pub command: &'a Command,
+    /// Another program in its place, which inherits the same and has no input: the executable and
+    /// its arguments.
+    pub instead: Option<&'a [String]>,
+    /// What was read from its files: [`variables_of`](super::variables_of).
+    pub read: &'a Variables,
     /// The value of `K1S_JOB`.
     pub job_id: &'a str,
     /// The value of `K1S_RUN`, which is unique.
@@ -56,6 +61,17 @@ pub struct SpawnRequest<'a> {
     pub output: Output,
     /// Which session it is in.
     pub session: Session,
+}
+
+impl<'a> SpawnRequest<'a> {
+    /// The executable and its arguments.
+    fn program(&self) -> (&'a str, &'a [String]) {
+        match self.instead {
+            None => (&self.command.executable, &self.command.arguments),
+            Some([executable, arguments @ ..]) => (executable, arguments),
+            Some([]) => ("", &[]),
+        }
+    }
 }
 
 /// The standard input of a run.
@@ -126,15 +142,15 @@ impl Spawner {
     pub fn spawn(&mut self, request: SpawnRequest<'_>) -> Result<Pid, SpawnError> {
         let command = request.command;
         let account = command.user.as_deref().map(user::account).transpose()?;
-        let read = variables::from_files(command)?;
         let environment = self
             .inherited
-            .for_run(command, account.as_ref(), &read, &given_variables(&request))
+            .for_run(command, account.as_ref(), request.read, &given_variables(&request))
             .map_err(|_| holds_nul("environment"))?;
         let path = environment.path.as_deref().unwrap_or(DEFAULT_PATH);
-        let arguments = arguments(command)?;
+        let (executable, arguments) = request.program();
+        let arguments = strings(executable, arguments)?;
         let mut plan = Plan {
-            candidates: candidates(&command.executable, path)?,
+            candidates: candidates(executable, path)?,
             argv: pointers(arguments.iter().map(CString::as_c_str)),
             envp: pointers(environment.entries.iter().map(AsRef::as_ref)),
             working_directory: string(command.working_directory.as_str(), "working directory")?,
@@ -168,7 +184,7 @@ impl Spawner {
             Err(NotStarted::Clone(errno)) => Err(SpawnError::at("clone", errno)),
             Err(NotStarted::Child(failure)) => {
                 let path = (!environment.is_path_secret).then_some(path);
-                Err(explain(failure, command, &plan, path))
+                Err(explain(failure, command, executable, &plan, path))
             }
         }
     }
@@ -290,7 +306,8 @@ fn child_ends(
     null: &OwnedFd,
     ids: &Ids,
 ) -> Result<ChildEnds, SpawnError> {
-    let stdin = match (request.stdin, &request.command.stdin) {
+    let text = request.command.stdin.as_ref().filter(|_| request.instead.is_none());
+    let stdin = match (request.stdin, text) {
         (Stdin::Inherited, _) => None,
         (Stdin::Given, Some(text)) => Some(text_file(text).map_err(at("standard input"))?),
         (Stdin::Given, None) => Some(
@@ -354,10 +371,10 @@ fn candidates(executable: &str, path: &[u8]) -> Result<Vec<CString>, SpawnError>
     directories().map(candidate).collect()
 }
 
-fn arguments(command: &Command) -> Result<Vec<CString>, SpawnError> {
-    std::iter::once(&command.executable)
-        .chain(&command.arguments)
-        .map(|argument| string(argument.as_str(), "arguments"))
+fn strings(executable: &str, arguments: &[String]) -> Result<Vec<CString>, SpawnError> {
+    std::iter::once(executable)
+        .chain(arguments.iter().map(String::as_str))
+        .map(|argument| string(argument, "arguments"))
         .collect()
 }
 
@@ -374,9 +391,14 @@ fn string(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, SpawnError> 
 }
 
 /// The error that the report of the child stands for. It shows the PATH, unless it is `None`.
-fn explain(failure: Failure, command: &Command, plan: &Plan, path: Option<&[u8]>) -> SpawnError {
+fn explain(
+    failure: Failure,
+    command: &Command,
+    executable: &str,
+    plan: &Plan,
+    path: Option<&[u8]>,
+) -> SpawnError {
     let Failure { step, errno, index } = failure;
-    let executable = &command.executable;
     let candidate = plan.candidates.get(index).map(|path| path.to_string_lossy());
     let candidate = match path {
         None if !executable.contains('/') => executable.into(),

@@ -193,15 +193,9 @@ mod tests {
         assert_eq!(signals::drain(&mut signals), []);
         let command = shell("read line; echo $line; cat /proc/self/stat");
         let request = SpawnRequest {
-            command: &command,
-            job_id: "main",
-            run_tag: "instance.main.1",
-            variables: &[],
-            extra: None,
-            mark: None,
             stdin: Stdin::Inherited,
-            output: Output::Inherited,
             session,
+            ..request(&command, Output::Inherited)
         };
         let pid = Spawner::new(&startup).unwrap().spawn(request).unwrap();
         master.write_all(b"hello\n").unwrap();

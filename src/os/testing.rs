@@ -87,6 +87,8 @@ pub(crate) fn spawn_with_child(
 pub(crate) fn request(command: &Command, output: Output) -> SpawnRequest<'_> {
     SpawnRequest {
         command,
+        instead: None,
+        read: const { &Vec::new() },
         job_id: "job",
         run_tag: "instance.job.1",
         variables: &[],

@@ -19,7 +19,7 @@ use crate::job::{Variables, parse_variables};
 /// # Errors
 /// A file is missing or wrong: named with its line. [`SpawnError::Shortage`]: it cannot be read
 /// just now.
-pub(super) fn from_files(command: &Command) -> Result<Variables, SpawnError> {
+pub fn variables_of(command: &Command) -> Result<Variables, SpawnError> {
     let (mut variables, mut room) = (Vec::new(), MOST_BYTES);
     for file in &command.environment_files {
         let optional = file.strip_prefix('-');
@@ -89,7 +89,7 @@ mod tests {
     use crate::os::testing::command;
 
     fn error_of(command: &Command) -> String {
-        match from_files(command) {
+        match variables_of(command) {
             Err(SpawnError::Failed(failure)) => {
                 assert_eq!(failure.exit_code, 126);
                 failure.error
@@ -113,11 +113,11 @@ mod tests {
         command.environment_files = ["-/nowhere", "-/dev/zero"].map(str::to_owned).into();
         assert_eq!(error_of(&command), "environmentFile /dev/zero: is not a regular file");
         command.environment_files = vec!["-/nowhere".to_owned()];
-        assert_eq!(from_files(&command), Ok(Vec::new()));
+        assert_eq!(variables_of(&command), Ok(Vec::new()));
         let large = format!("/tmp/k1s-variables-{}", std::process::id());
         std::fs::write(&large, vec![b'#'; 200 * 1024]).unwrap();
         command.environment_files = vec![large.clone()];
-        assert_eq!(from_files(&command), Ok(Vec::new()));
+        assert_eq!(variables_of(&command), Ok(Vec::new()));
         command.environment_files.push(large.clone());
         let error = error_of(&command);
         std::fs::remove_file(&large).unwrap();

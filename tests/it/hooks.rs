@@ -115,6 +115,34 @@ fn a_file_that_is_missing_or_wrong_keeps_the_run_from_starting_and_stays_secret(
     assert!(log.contains("bad.env: line 3"), "{log}");
 }
 
+/// Each attempt read the files anew: one that had gone made the probe fail, and a run that was well
+/// was stopped for it.
+#[test]
+fn a_probe_has_the_environment_of_its_run_whatever_becomes_of_the_files() {
+    let k1s = with_files(&[("x.env", "A=old\n")]).start();
+    let seen = k1s.dir().join("seen");
+    let probe = json!({"exec": ["sh", "-c", "echo $A >>seen"], "periodSeconds": 0.1,
+                       "timeoutSeconds": 30});
+    let job = json!({"type": "continuous", "executable": "sleep", "arguments": ["1000"],
+                     "environmentFile": "x.env", "liveness": probe});
+    k1s.create("x", &job);
+    let lines = || fs::read_to_string(&seen).unwrap_or_default();
+    let goes_on = || {
+        let before = lines().len();
+        wait_until("it is asked again", || lines().len() > before + 8);
+    };
+    goes_on();
+    fs::write(k1s.dir().join("x.env"), "A=new\n").unwrap();
+    goes_on();
+    fs::remove_file(k1s.dir().join("x.env")).unwrap();
+    goes_on();
+    assert!(lines().lines().all(|line| line == "old"), "{}", lines());
+    assert_eq!(k1s.job("x")["restarts"], 0);
+    fs::write(k1s.dir().join("x.env"), "A=new\n").unwrap();
+    k1s.put("/job/x/restart");
+    wait_until("the next run has the new value", || lines().ends_with("new\n"));
+}
+
 #[test]
 fn a_path_from_a_file_finds_the_executable() {
     let k1s = with_files(&[("x.env", "PATH=tools\n")]).start();
