@@ -108,7 +108,7 @@ fn difference(settings: &Settings, living: &BTreeMap<JobId, Living>) -> String {
 
 /// The job as the other k1s would read it, as far as can be known.
 fn as_there(job: &Declaration, old: &JobSpec, settings: &Settings) -> JobSpec {
-    let mut spec = job.spec.clone();
+    let mut spec = (*job.spec).clone();
     if !job.gives("workingDirectory") {
         spec.command.working_directory.clone_from(&old.command.working_directory);
     }

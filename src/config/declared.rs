@@ -22,7 +22,7 @@ pub struct Declaration {
     /// Its id; for one of several instances, with its number.
     pub id: JobId,
     /// The job, with `[defaults]` and all other defaults filled in.
-    pub spec: JobSpec,
+    pub spec: Rc<JobSpec>,
     /// Where it is declared: the line of its table, or of its first key.
     pub place: Place,
     /// Where its values come from; fields that are not here have their default.
@@ -167,7 +167,8 @@ impl Declared {
         let place = Place::new(document.file(), document.line_of(table));
         let sources: Rc<[Source]> = file.sources(table, &taken).into();
         for (id, spec) in instances().map_err(error_of)? {
-            let job = Declaration { id, spec, place: place.clone(), sources: sources.clone() };
+            let (spec, place) = (Rc::new(spec), place.clone());
+            let job = Declaration { id, spec, place, sources: sources.clone() };
             self.push(job).map_err(|message| error_of(FieldError { path: Vec::new(), message }))?;
         }
         Ok(())

@@ -20,7 +20,7 @@ pub(super) fn check(jobs: &[Declaration]) -> Result<(), ConfigError> {
     // Jobs from which no way leads into a circle.
     let mut cleared: BTreeSet<&JobId> = BTreeSet::new();
     for first in jobs {
-        if cleared.contains(&first.id) {
+        if first.spec.depends_on.is_empty() || cleared.contains(&first.id) {
             continue;
         }
         // The way from the first job, with what is still to be looked at on each step.
@@ -53,6 +53,11 @@ pub(super) fn check(jobs: &[Declaration]) -> Result<(), ConfigError> {
 
 fn unknown(id: &JobId, known: &BTreeMap<&JobId, &Declaration>) -> String {
     let ids: Vec<&str> = known.keys().map(|id| id.as_str()).collect();
+    if id.as_str() == MAIN {
+        return format!(
+            "the config declares no job {id}, and none waits for the command of k1s init"
+        );
+    }
     match closest(id.as_str(), &ids) {
         Some(near) => format!("the config declares no job {id}; did you mean {near:?}?"),
         None => format!("the config declares no job {id}"),
@@ -60,3 +65,5 @@ fn unknown(id: &JobId, known: &BTreeMap<&JobId, &Declaration>) -> String {
 }
 
 const FIELD: &str = "dependsOn";
+/// The job that `k1s init` adds.
+const MAIN: &str = "main";

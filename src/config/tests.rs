@@ -477,6 +477,11 @@ fn what_jobs_wait_for_is_declared_and_no_circle() {
         &jobs(&[("web", ""), ("a", "dependsOn.wed = \"ready\"")]),
         "k1s.toml:8: job.a.depends_on: the config declares no job wed; did you mean \"web\"?",
     );
+    check(
+        &jobs(&[("a", &on("main = \"started\""))]),
+        "k1s.toml:4: job.a.depends_on: the config declares no job main, and none waits for the \
+         command of k1s init",
+    );
     let on_a = on("a = {condition = \"succeeded\", restart = true}");
     check(&jobs(&[("a", &on_a)]), "k1s.toml:4: job.a.depends_on: a job cannot wait for itself");
     check(

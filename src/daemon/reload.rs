@@ -19,11 +19,11 @@ use crate::job::JobId;
 use crate::os;
 use crate::supervisor::{Changes, Declared, Refusal, Reload, ReloadError, Reloaded};
 
-/// Where the config is, and what is being read of it.
+/// Where the config is, and what was read of it.
 pub(super) struct Reloader {
     /// `None`: k1s was started without one.
     source: Option<(PathBuf, Environment)>,
-    current: Option<(Reload, Reading)>,
+    current: Option<(Reload, Share)>,
     /// What k1s was started with.
     fixed: Fixed,
     /// Where the token comes from that is in use.
@@ -58,7 +58,8 @@ impl Reloader {
     /// Reads the next share, of this request if none is in progress.
     pub(super) fn go_on(&mut self, next: impl FnOnce() -> Option<Reload>) -> Option<Finished> {
         let (request, share) = match self.current.take() {
-            Some((request, reading)) => (request, reading.go_on(JOBS_A_TURN)),
+            Some((request, Share::More(reading))) => (request, reading.go_on(JOBS_A_TURN)),
+            Some((request, Share::All(settings))) => return Some((request, self.check(settings))),
             None => {
                 let request = next()?;
                 let Some((path, environment)) = &self.source else {
@@ -68,11 +69,10 @@ impl Reloader {
             }
         };
         match share {
-            Ok(Share::More(reading)) => {
-                self.current = Some((request, reading));
+            Ok(share) => {
+                self.current = Some((request, share));
                 None
             }
-            Ok(Share::All(settings)) => Some((request, self.check(settings))),
             Err(error) => Some((request, Err(ReloadError::Config(error.to_string())))),
         }
     }
@@ -97,7 +97,7 @@ impl Daemon {
         };
         self.console.note(LogLevel::Info, &format_args!("received SIGHUP: {what}"), self.now);
         if self.reloader.source.is_some() {
-            // When too many requests wait already, the last of them reads what there is now.
+            // When too many requests wait already, one of them does this.
             let _ = self.supervisor.reload(false);
         }
     }

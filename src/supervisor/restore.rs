@@ -28,7 +28,7 @@ impl Supervisor {
     pub fn restore(
         &mut self,
         heritage: Heritage,
-        declared: Vec<(JobId, JobSpec)>,
+        declared: Vec<(JobId, Rc<JobSpec>)>,
         main: Option<(JobId, JobSpec)>,
         job_limit: usize,
         now: Now,
@@ -36,7 +36,8 @@ impl Supervisor {
         let Heritage { jobs, last_key, left } = heritage;
         self.last_key = self.last_key.max(last_key);
         self.core.leaving.extend(left.into_iter().map(|id| (id, NOBODY)));
-        let mut specs: BTreeMap<&JobId, &JobSpec> = BTreeMap::new();
+        let main = main.map(|(id, spec)| (id, Rc::new(spec)));
+        let mut specs: BTreeMap<&JobId, &Rc<JobSpec>> = BTreeMap::new();
         specs.extend(declared.iter().chain(&main).map(|(id, spec)| (id, spec)));
         for mut job in jobs {
             self.last_key = self.last_key.max(job.key.0);
@@ -57,7 +58,7 @@ impl Supervisor {
         }
         self.declare(declared, job_limit, now)?;
         if let Some((id, spec)) = main.filter(|(id, _)| !self.ids.contains_key(id)) {
-            self.create_main(id, spec, now)?;
+            self.create_main(id, Rc::unwrap_or_clone(spec), now)?;
         }
         self.settle(now);
         Ok(())
@@ -97,10 +98,10 @@ impl Supervisor {
 impl Remembered {
     /// The config declares it: it starts with k1s, with the specification of the config. Its
     /// schedule goes on where it was, if that is the same.
-    fn declare(&mut self, spec: JobSpec) {
+    fn declare(&mut self, spec: Rc<JobSpec>) {
         let goes_on = has_same_times(&self.spec.kind, &spec.kind);
         let is_scheduled = matches!(self.life.stage, Stage::Scheduled { .. });
-        self.spec = Rc::new(spec);
+        self.spec = spec;
         self.origin = Origin::Config;
         if !goes_on || !is_scheduled {
             self.life.stage = match self.spec.autostart {

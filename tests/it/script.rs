@@ -53,6 +53,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use k1s::calendar::format_rfc3339;
@@ -338,7 +339,7 @@ impl Stage {
         let jobs: Vec<_> = rest
             .split(" / ")
             .filter(|job| !job.is_empty())
-            .map(|job| (JobId::parse(job.split(' ').next().unwrap()).unwrap(), spec(job)))
+            .map(|job| (JobId::parse(job.split(' ').next().unwrap()).unwrap(), Rc::new(spec(job))))
             .collect();
         let limit = self.job_limit;
         let answer = match command {

@@ -1,6 +1,7 @@
 //! The config declares random jobs: what is said of that is what has happened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use crate::job::{JobId, JobSpec, Pid};
 use crate::supervisor::{Declared, Job, JobKey, Origin, Refusal};
@@ -33,9 +34,11 @@ impl Sim {
         for old in before.values() {
             self.jobs.get_mut(&old.key).unwrap().trim(&old.spec);
         }
-        let preview = self.supervisor.preview(&jobs, limit);
+        let shared: Vec<_> =
+            jobs.iter().map(|(id, spec)| (id.clone(), Rc::new(spec.clone()))).collect();
+        let preview = self.supervisor.preview(&shared, limit);
         assert_eq!(self.snapshot(), before, "a preview changes nothing");
-        let answer = self.supervisor.declare(jobs.clone(), limit, self.now);
+        let answer = self.supervisor.declare(shared, limit, self.now);
         self.note("declare", |_| {
             let jobs = jobs.iter().map(|(id, spec)| format!("{id} {}", specs::text(spec)));
             format!("{:?}: {answer:?}", jobs.collect::<Vec<_>>())

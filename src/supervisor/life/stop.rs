@@ -162,8 +162,10 @@ impl Job {
             && run.key.number == self.last_run
         {
             self.last_run -= 1;
-            // Otherwise the next run with this number would take its place in the queue.
+            // Otherwise the next run with this number, if there will be one, would take its place in
+            // the queue.
             if matches!(run.state, RunState::Queued)
+                && !self.is_leaving()
                 && let Some(place) =
                     core.starts.iter().rposition(|start| *start == ProcessKey::Run(run.key))
             {
