@@ -797,19 +797,12 @@ mod tests {
     use crate::http::Limits;
     use crate::supervisor::Settings;
     use std::rc::Rc;
-    use std::time::Duration;
 
     /// A patch of a few bytes to a job of a megabyte took as little of a turn as any request.
     #[test]
     fn a_request_takes_as_much_work_as_it_reads_and_writes() {
         let now = Now::default();
-        let settings = Settings {
-            instance: "k".to_owned(),
-            job_limit: 2,
-            output_memory: 0,
-            shutdown_timeout: Duration::from_secs(9),
-            main: None,
-        };
+        let settings = Settings { job_limit: 2, ..Settings::for_tests() };
         let mut supervisor = Supervisor::new(settings, now);
         let api = Api::new(b"t".to_vec(), "/".to_owned(), "UTC".to_owned());
         let mut effort = |method: &str, id: &str, body: &str| {

@@ -185,13 +185,7 @@ mod tests {
 
     /// A supervisor with one running job, whose first process has this id.
     fn running(pid: i32) -> (Supervisor, RunKey) {
-        let settings = Settings {
-            instance: "k".to_owned(),
-            job_limit: 1,
-            output_memory: 0,
-            shutdown_timeout: Duration::from_secs(9),
-            main: None,
-        };
+        let settings = Settings::for_tests();
         let mut supervisor = Supervisor::new(settings, Now::default());
         let fields = [("type", "one-off"), ("executable", "x")];
         let fields = fields.map(|(name, text)| (name.to_owned(), Value::String(text.to_owned())));

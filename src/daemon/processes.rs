@@ -402,16 +402,9 @@ mod tests {
     use crate::supervisor::{Settings, State};
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
-    use std::time::Duration;
 
     fn supervisor() -> Supervisor {
-        let settings = Settings {
-            instance: "k".to_owned(),
-            job_limit: 1,
-            output_memory: 0,
-            shutdown_timeout: Duration::from_secs(9),
-            main: None,
-        };
+        let settings = Settings::for_tests();
         Supervisor::new(settings, Now::default())
     }
 

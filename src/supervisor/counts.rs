@@ -213,13 +213,7 @@ mod tests {
     }
 
     fn supervisor() -> Supervisor {
-        let settings = Settings {
-            instance: "k".to_owned(),
-            job_limit: 10,
-            output_memory: 1000,
-            shutdown_timeout: Duration::from_secs(9),
-            main: None,
-        };
+        let settings = Settings { job_limit: 10, output_memory: 1000, ..Settings::for_tests() };
         Supervisor::new(settings, Now::default())
     }
 

@@ -250,17 +250,10 @@ mod tests {
     use super::*;
     use crate::job::{Spelling, parse};
     use crate::supervisor::{Settings, State};
-    use std::time::Duration;
 
     /// A supervisor with so many jobs, of which every other is labelled and idle.
     fn supervisor(jobs: usize) -> Supervisor {
-        let settings = Settings {
-            instance: "k".to_owned(),
-            job_limit: 100_000,
-            output_memory: 0,
-            shutdown_timeout: Duration::from_secs(9),
-            main: None,
-        };
+        let settings = Settings { job_limit: 100_000, ..Settings::for_tests() };
         let mut supervisor = Supervisor::new(settings, Now::default());
         let spec = |fields: &str| {
             let json = format!(r#"{{"type":"one-off","executable":"x"{fields}}}"#);

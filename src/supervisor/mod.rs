@@ -141,6 +141,20 @@ pub struct Settings {
     pub main: Option<JobId>,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// For one job, of whose output nothing is kept.
+    pub(crate) fn for_tests() -> Settings {
+        Settings {
+            instance: "k".to_owned(),
+            job_limit: 1,
+            output_memory: 0,
+            shutdown_timeout: Duration::from_secs(9),
+            main: None,
+        }
+    }
+}
+
 /// All jobs, and what needs to be done for them.
 #[derive(Debug)]
 pub struct Supervisor {

@@ -96,8 +96,6 @@ const MOST_OUTCOMES: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::supervisor::Settings;
     use crate::time::Now;
@@ -105,13 +103,7 @@ mod tests {
     /// SIGHUP counted as done by those that wait, which only said what they would do.
     #[test]
     fn a_reload_is_not_lost_behind_dry_runs() {
-        let settings = Settings {
-            instance: "k".to_owned(),
-            job_limit: 1,
-            output_memory: 0,
-            shutdown_timeout: Duration::ZERO,
-            main: None,
-        };
+        let settings = Settings::for_tests();
         let mut supervisor = Supervisor::new(settings, Now::default());
         for _ in 0..MOST_WAITING {
             assert!(supervisor.reload(true).is_ok());

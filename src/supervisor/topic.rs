@@ -45,7 +45,6 @@ mod tests {
     use crate::job::{JobId, Pid, Spelling, Stream, Value, parse};
     use crate::supervisor::{Settings, Supervisor};
     use crate::time::Now;
-    use std::time::Duration;
 
     fn changed(supervisor: &mut Supervisor) -> Vec<Topic> {
         std::iter::from_fn(|| supervisor.poll_changed()).collect()
@@ -54,13 +53,7 @@ mod tests {
     /// Any change of any job used to wake everyone who waited, and output nobody.
     #[test]
     fn what_has_changed_is_said_and_nothing_else() {
-        let settings = Settings {
-            instance: "k".to_owned(),
-            job_limit: 10,
-            output_memory: 1000,
-            shutdown_timeout: Duration::from_secs(9),
-            main: None,
-        };
+        let settings = Settings { job_limit: 10, output_memory: 1000, ..Settings::for_tests() };
         let (now, mut supervisor) = (Now::default(), Supervisor::new(settings, Now::default()));
         let fields = [("type", "continuous"), ("executable", "x")];
         let fields = fields.map(|(name, text)| (name.to_owned(), Value::String(text.to_owned())));

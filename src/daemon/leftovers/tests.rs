@@ -10,13 +10,7 @@ use std::process::{Child, Command};
 
 /// A run of a supervisor without a living process.
 fn run() -> (Supervisor, RunKey, String) {
-    let settings = Settings {
-        instance: "k".to_owned(),
-        job_limit: 1,
-        output_memory: 0,
-        shutdown_timeout: Duration::from_secs(9),
-        main: None,
-    };
+    let settings = Settings::for_tests();
     let mut supervisor = Supervisor::new(settings, Now::default());
     let text = |text: &str| Value::String(text.to_owned());
     let fields = [("type", text("one-off")), ("executable", text("true"))];

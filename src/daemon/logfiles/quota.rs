@@ -222,16 +222,9 @@ mod tests {
     use crate::job::{JobId, Spelling, Value, parse};
     use crate::supervisor::{Settings, Supervisor};
     use crate::time::Now;
-    use std::time::Duration;
 
     fn owner() -> LogFileOwner {
-        let settings = Settings {
-            instance: "k".to_owned(),
-            job_limit: 1,
-            output_memory: 0,
-            shutdown_timeout: Duration::from_secs(9),
-            main: None,
-        };
+        let settings = Settings::for_tests();
         let mut supervisor = Supervisor::new(settings, Now::default());
         let fields = [("type", "one-off"), ("executable", "x")];
         let fields = fields.map(|(name, text)| (name.to_owned(), Value::String(text.to_owned())));

@@ -22,13 +22,7 @@ impl Place {
         let path = base.join(format!("k1s-logfiles-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
-        let settings = Settings {
-            instance: "k".to_owned(),
-            job_limit: 1000,
-            output_memory: 0,
-            shutdown_timeout: Duration::from_secs(9),
-            main: None,
-        };
+        let settings = Settings { job_limit: 1000, ..Settings::for_tests() };
         let now = Now { mono: Mono(1_000_000), ..Now::default() };
         let supervisor = Supervisor::new(settings, now);
         Place { path, supervisor, files: LogFiles::default(), now }
