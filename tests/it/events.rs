@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, K1s, continuous, cron, one_off, stays_true, wait_until, with};
+use crate::harness::{Client, K1s, continuous, cron, one_off, wait_until, with};
 
 /// A follower of events, as a browser's `EventSource` is one.
 struct Follower {
@@ -373,13 +373,7 @@ fn at_rest_a_comment_comes_now_and_then_and_nothing_else_happens() {
         follower.until("snapshot");
         assert_eq!(follower.block().unwrap(), ":", "within 15 seconds");
     }
-    let mut before = k1s.context_switches();
-    wait_until("it has come to rest", || {
-        let now = k1s.context_switches();
-        std::mem::replace(&mut before, now) == now
-    });
-    let before = k1s.context_switches();
-    stays_true("k1s sleeps", Duration::from_secs(2), || k1s.context_switches() == before);
+    k1s.rests(Duration::from_secs(2));
 }
 
 #[test]

@@ -366,6 +366,21 @@ impl K1s {
             .sum()
     }
 
+    /// k1s comes to rest, and then sleeps for so long: every wake-up is a context switch, so it makes
+    /// no system call. On a loaded machine it may wait for a core between two looks, so more of them
+    /// must see nothing.
+    pub(crate) fn rests(&self, window: Duration) {
+        let mut before = self.context_switches();
+        let mut quiet_looks = 0;
+        wait_until("what was going on has settled", || {
+            let now = self.context_switches();
+            let same = std::mem::replace(&mut before, now) == now;
+            quiet_looks = if same { quiet_looks + 1 } else { 0 };
+            quiet_looks >= 20
+        });
+        stays_true("k1s sleeps", window, || self.context_switches() == before);
+    }
+
     /// The resident memory of k1s, in bytes.
     pub(crate) fn resident(&self) -> usize {
         self.memory("VmRSS:")

@@ -5,28 +5,15 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Asking, K1s, continuous, cron, one_off, skip, stays_true, wait_until, with};
-
-/// Every wake-up is a context switch: in a window without one, k1s made no system call.
-fn rests(k1s: &K1s) {
-    let mut before = k1s.context_switches();
-    let mut quiet_looks = 0;
-    wait_until("what was going on has settled", || {
-        let now = k1s.context_switches();
-        let same = std::mem::replace(&mut before, now) == now;
-        quiet_looks = if same { quiet_looks + 1 } else { 0 };
-        quiet_looks >= 20
-    });
-    stays_true("k1s sleeps", Duration::from_millis(1500), || k1s.context_switches() == before);
-}
+use crate::harness::{Asking, K1s, continuous, cron, one_off, skip, wait_until, with};
 
 #[test]
 fn without_jobs_nothing_happens() {
     let k1s = K1s::start();
-    rests(&k1s);
+    k1s.rests(WINDOW);
     k1s.get("/");
     k1s.get("/metrics");
-    rests(&k1s);
+    k1s.rests(WINDOW);
 }
 
 #[test]
@@ -34,11 +21,11 @@ fn with_a_unix_socket_nothing_happens() {
     let start = K1s::with();
     let path = start.dir().join("k1s.sock");
     let k1s = start.env("K1S_SOCKET", path.to_str().unwrap()).start();
-    rests(&k1s);
+    k1s.rests(WINDOW);
     let mut command = k1s.client_command(&["ps"]);
     command.env("K1S_URL", format!("unix://{}", path.display())).env_remove("K1S_AUTH_TOKEN");
     assert_eq!(Asking::start(command).end().code, Some(0));
-    rests(&k1s);
+    k1s.rests(WINDOW);
 }
 
 #[test]
@@ -52,7 +39,7 @@ fn with_jobs_that_run_nothing_happens() {
         k1s.in_state(&format!("o{number}"), "succeeded");
         k1s.in_state(&format!("c{number}"), "running");
     }
-    rests(&k1s);
+    k1s.rests(WINDOW);
 }
 
 #[test]
@@ -61,7 +48,7 @@ fn with_log_files_that_nobody_writes_to_nothing_happens() {
     let file = json!({"output": {"file": {"path": "x.log"}}});
     k1s.create("x", &with(continuous("echo x; exec sleep 1000"), file));
     k1s.wait_for_file("x.log");
-    rests(&k1s);
+    k1s.rests(WINDOW);
 }
 
 #[test]
@@ -73,7 +60,7 @@ fn with_runs_that_have_said_that_they_are_ready_nothing_happens() {
     k1s.create("notify", &silent);
     wait_until("it is ready", || k1s.job("fd")["ready"] == true);
     k1s.in_state("notify", "running");
-    rests(&k1s);
+    k1s.rests(WINDOW);
 }
 
 #[test]
@@ -104,7 +91,7 @@ fn after_kills_and_removals_nothing_happens() {
         k1s.delete(&format!("/job/d{number}"));
     }
     wait_until("all are down", || k1s.descendants().is_empty());
-    rests(&k1s);
+    k1s.rests(WINDOW);
 }
 
 #[test]
@@ -138,5 +125,8 @@ fn after_many_runs_the_fds_are_as_at_the_start() {
     wait_until("all have a result", all_over);
     wait_until("no process is left, no zombie either", || k1s.descendants().is_empty());
     wait_until("no fd is left", || k1s.open_fds().unwrap() == before);
-    rests(&k1s);
+    k1s.rests(WINDOW);
 }
+
+/// How long k1s must sleep.
+const WINDOW: Duration = Duration::from_millis(1500);

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{
-    Client, K1s, continuous, cron, one_off, stays_true, wait_for, wait_until, with,
-};
+use crate::harness::{Client, K1s, continuous, cron, one_off, wait_for, wait_until, with};
 
 /// A job that writes in an order that can be told from the times.
 fn talker() -> Value {
@@ -420,11 +418,5 @@ fn followers_at_rest_cost_nothing() {
     for client in &mut clients {
         assert_eq!(followed(client, |_| true)[0]["line"], "hello");
     }
-    let mut before = k1s.context_switches();
-    wait_until("it has come to rest", || {
-        let now = k1s.context_switches();
-        std::mem::replace(&mut before, now) == now
-    });
-    let before = k1s.context_switches();
-    stays_true("k1s sleeps", Duration::from_millis(500), || k1s.context_switches() == before);
+    k1s.rests(Duration::from_millis(500));
 }
