@@ -49,9 +49,12 @@ impl Directory {
         self.handle.as_raw_fd()
     }
 
-    /// Makes the names in it safe.
+    /// Makes the names in it safe, where the file system can do that.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.handle.sync_all()
+        match self.handle.sync_all() {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+            synced => synced,
+        }
     }
 
     /// Makes safe what is in a segment.

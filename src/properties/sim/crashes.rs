@@ -408,6 +408,7 @@ impl Sim {
     /// Returns the first place that is lost.
     fn lose_power(&mut self) -> Position {
         let (safe, mut lost, mut gone) = (self.disk.safe, self.ledger.end(), Vec::new());
+        let frames: Vec<Position> = self.disk.frames.keys().copied().collect();
         for (number, bytes) in self.disk.segments.range_mut(safe.segment..) {
             let is_safe = *number == safe.segment;
             let from = if is_safe { safe.offset } else { 0 };
@@ -419,6 +420,11 @@ impl Sim {
                     0
                 }
                 0..=1 => {
+                    // Often between frames, where nothing else shows that some are missing.
+                    let ends = frames.iter().filter(|end| end.segment == *number);
+                    let ends: Vec<u64> = ends.map(|end| end.offset).collect();
+                    let is_between = !ends.is_empty() && self.rng.percent(50);
+                    let at = if is_between { self.rng.pick(&ends).max(from) } else { at };
                     bytes.truncate(at as usize);
                     at
                 }
