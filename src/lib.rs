@@ -33,6 +33,7 @@
 //! Pure, and read first:
 //!
 //! - [`time`]: the two clocks, and what each is for.
+//! - [`pattern`]: names that match `web*`.
 //! - [`gather`]: collects into maps and sets, small in the binary.
 //! - [`calendar`]: times as text: RFC 3339, and the dates of HTTP.
 //! - [`timer`]: a timer wheel: sets, cancels and finds the next deadline, however many there are.
@@ -154,6 +155,7 @@ pub mod gather;
 pub mod http;
 pub mod job;
 pub mod os;
+pub mod pattern;
 #[cfg(feature = "properties")]
 pub mod properties;
 pub mod schedule;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Environment, LARGEST_FILE};
 use crate::job::Value;
 use crate::job::fields::{self, FieldError};
+use crate::pattern;
 
 type Parsed<T> = Result<T, FieldError>;
 
@@ -71,7 +72,8 @@ fn matches(pattern: &str, base: &Path, environment: &Environment) -> Result<Vec<
     // As in a shell, only a pattern with the dot finds hidden files.
     let is_hidden = |found: &OsStr| found.as_encoded_bytes().starts_with(b".");
     names.retain(|found| {
-        is_match(name, &found.to_string_lossy()) && (name.starts_with('.') || !is_hidden(found))
+        pattern::matches(name, &found.to_string_lossy())
+            && (name.starts_with('.') || !is_hidden(found))
     });
     names.sort();
     if names.is_empty() && !name.contains('*') {
@@ -100,32 +102,6 @@ pub(super) fn text(
     })
 }
 
-/// Whether a name matches a pattern, in which `*` stands for any characters and `?` for one.
-fn is_match(pattern: &str, name: &str) -> bool {
-    let (mut pattern, mut name) = (pattern.chars(), name.chars());
-    // Where to go on when what follows the last `*` does not match here.
-    let mut again: Option<(std::str::Chars, std::str::Chars)> = None;
-    loop {
-        let (before, rest) = (pattern.clone(), name.clone());
-        match (pattern.next(), name.next()) {
-            (Some('*'), _) => {
-                name = rest.clone();
-                again = Some((before, rest));
-            }
-            (Some('?'), Some(_)) => {}
-            (Some(wanted), Some(found)) if wanted == found => {}
-            (None, None) => return true,
-            (Some(_) | None, _) => {
-                let Some((star, mut longer)) = again.take() else { return false };
-                if longer.next().is_none() {
-                    return false;
-                }
-                (pattern, name) = (star, longer);
-            }
-        }
-    }
-}
-
 /// The directory of a path, with its `/`, and the name.
 fn split(path: &str) -> (&str, &str) {
     path.split_at(path.rfind('/').map_or(0, |slash| slash + 1))
@@ -133,34 +109,4 @@ fn split(path: &str) -> (&str, &str) {
 
 fn has_wildcard(text: &str) -> bool {
     text.contains(['*', '?'])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_match_patterns() {
-        for (pattern, name, matched) in [
-            ("*.toml", "a.toml", true),
-            ("*.toml", ".toml", true),
-            ("*.toml", "a.toml~", false),
-            ("*.toml", "a.toml.toml", true),
-            ("*a*b", "xaabab", true),
-            ("*a*b", "xaaba", false),
-            ("?", "é", true),
-            ("?", "", false),
-            ("??", "a", false),
-            ("*", "", true),
-            ("**", "a", true),
-            ("a?c*", "abc", true),
-            ("a?c*", "ac", false),
-            ("[a]", "a", false),
-            ("[a]", "[a]", true),
-        ] {
-            assert_eq!(is_match(pattern, name), matched, "{pattern} {name}");
-        }
-        let stars = "*a".repeat(50) + "b";
-        assert!(!is_match(&stars, &"a".repeat(5000)));
-    }
 }

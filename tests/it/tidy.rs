@@ -739,7 +739,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Rooms that all may know.
-const ANYBODYS: &[&str] = &["time", "gather"];
+const ANYBODYS: &[&str] = &["time", "gather", "pattern"];
 
 /// Which rooms each room may know besides those; `lib` lists them.
 const ROOMS: &[(&str, &[&str])] = &[
@@ -764,12 +764,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("calendar", &[]),
     ("time", &[]),
     ("gather", &[]),
+    ("pattern", &[]),
     ("lib", &[]),
 ];
 
 /// The pure rooms: no clock, no file, no system call.
 const PURE: &[&str] =
-    &["time", "gather", "calendar", "timer", "job", "schedule", "supervisor", "state", "http"];
+    &["time", "gather", "pattern", "calendar", "timer", "job", "schedule", "supervisor", "state", "http"];
 
 /// Where each crate is named; serde's derive is free.
 const CRATES: &[(&str, &[&str])] = &[
