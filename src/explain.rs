@@ -76,6 +76,7 @@ fn entries() -> Vec<Entry> {
     };
     add(Kind::Field, "", FIELDS);
     add(Kind::Key, "http.", HTTP_KEYS);
+    add(Kind::Key, "token.", TOKEN_KEYS);
     add(Kind::Key, "", OTHER_KEYS);
     add(Kind::Route, "", ROUTES);
     entries
@@ -226,6 +227,7 @@ macro_rules! table {
 
 const FIELDS: &[u8] = table!("| field | for | default |");
 const HTTP_KEYS: &[u8] = table!("| `[http]` | default |");
+const TOKEN_KEYS: &[u8] = table!("| `[[token]]` | default |");
 const OTHER_KEYS: &[u8] = table!("| other tables | default |");
 const ROUTES: &[u8] = table!("| route | answers |");
 
@@ -315,6 +317,8 @@ mod tests {
             ("schedule", &["(cron)", "a cron expression instead"]),
             ("http.port", &["http.port: a key of the config\n  default: 1298\n  0 to 65535"]),
             ("output.forward", &["(`id | line`)"]),
+            ("token.scope", &["token.scope: a key of the config\n  default: required\n  what who"]),
+            ("token.jobs", &["do not exist"]),
             ("get /healthz", &["GET /healthz\n  200"]),
         ] {
             let text = explain(Some(name)).unwrap();

@@ -27,13 +27,15 @@
 //!           │       ├──▶ os ─▶ job                                    all may use time, and
 //!           ├───────┴──▶ config ─▶ job, http's limits                 calendar to read or write
 //!           ├──▶ explain ─▶ api                                       times
-//!           └──▶ client ─▶ os, config, job
+//!           └──▶ client ─▶ os, config, job                          daemon, api, supervisor and
+//!                                                                     config know access
 //! ```
 //!
 //! Pure, and read first:
 //!
 //! - [`time`]: the two clocks, and what each is for.
 //! - [`pattern`]: names that match `web*`.
+//! - [`access`]: who may do what, and which jobs are there for them.
 //! - [`gather`]: collects into maps and sets, small in the binary.
 //! - [`calendar`]: times as text: RFC 3339, and the dates of HTTP.
 //! - [`timer`]: a timer wheel: sets, cancels and finds the next deadline, however many there are.
@@ -109,7 +111,7 @@
 //! - A field of a job: `job/spec.rs`, the table in `job/parse.rs`, `job/write.rs`, the code that
 //!   uses it, `api/openapi.json`, the README's table, an example in `explain.rs` (tests compare
 //!   them).
-//! - A route: [`api::ROUTES`], a handler next to it, `api/openapi.json`, the README's table.
+//! - A route: [`api::ROUTES`] with the scope that it needs, a handler next to it, `api/openapi.json`, the README's table.
 //! - The page for people: `ui/index.html`; then `K1S_PAGE_UPDATE=1 cargo test --test it -- page::`
 //!   compresses it, and `.ci/page` looks at it in a browser.
 //! - A metric: `api/metrics.rs`, the README's table. Counters of a job are in
@@ -139,11 +141,14 @@
 //! - A system call: `os`, as a function that does one thing and returns its outcome; then an
 //!   `Action` of the supervisor, or a call in [`daemon`].
 //! - A source of events: a token and an arm in the loop of [`daemon`], with its share of a turn.
+//! - Something that an answer shows of another job than the one that it is about: only if it is
+//!   [`access::Visible`] to who asks.
 //! - A crate: its one room, in the table of `tests/it/tidy.rs`; check the size of the binary.
 //!
 //! Unit tests are next to what they test. Tests of the whole binary are in `tests/it/`; its
 //! `main.rs` says what goes where. `.ci/run` runs everything.
 
+pub mod access;
 pub mod api;
 pub mod calendar;
 pub mod cli;

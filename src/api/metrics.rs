@@ -26,6 +26,8 @@ pub struct Metric {
 pub(super) enum Source {
     /// From k1s itself. Few lines.
     Own(fn(&Sight<'_>, &mut Lines<'_>)),
+    /// From all jobs together, and only for those to whom all are visible. Few lines.
+    Sum(fn(&Sight<'_>, &mut Lines<'_>)),
     /// From each job.
     Jobs(fn(&Job, &mut Sight<'_>, &mut Lines<'_>)),
 }
@@ -123,19 +125,19 @@ pub static METRICS: [Metric; 43] = [
         "What waits for the readers of k1s's stdout and stderr",
         |sight, lines| lines.value(sight.vitals().console_bytes),
     ),
-    own(
+    sum(
         "k1s_failing_log_files",
         Kind::Gauge,
         "Log files that cannot be written",
         |sight, lines| lines.value(sight.vitals().failing_files),
     ),
-    own(
+    sum(
         "k1s_log_file_missing_bytes_total",
         Kind::Counter,
         "Output that could not be written to log files",
         |sight, lines| lines.value(sight.vitals().missing_bytes),
     ),
-    own(
+    sum(
         "k1s_captured_bytes",
         Kind::Gauge,
         "Memory of what is kept of the output of all jobs",
@@ -147,34 +149,34 @@ pub static METRICS: [Metric; 43] = [
         "The most that k1s_captured_bytes may be: output.memory of the config",
         |sight, lines| lines.value(sight.supervisor.output_memory_limit()),
     ),
-    own(
+    sum(
         "k1s_live_runs",
         Kind::Gauge,
         "Runs that have processes or are about to",
         |sight, lines| lines.value(sight.supervisor.live_runs()),
     ),
-    own("k1s_events_total", Kind::Counter, "Events in the life of jobs", |sight, lines| {
+    sum("k1s_events_total", Kind::Counter, "Events in the life of jobs", |sight, lines| {
         lines.value(sight.supervisor.events().next());
     }),
-    own(
+    sum(
         "k1s_runs_total",
         Kind::Counter,
         "Finished runs of all jobs, those that were removed included",
         |sight, lines| by_outcome(lines, |outcome| sight.supervisor.totals().runs(outcome)),
     ),
-    own(
+    sum(
         "k1s_restarts_total",
         Kind::Counter,
         "Restarts and retries of all jobs, those that were removed included",
         |sight, lines| lines.value(sight.supervisor.totals().restarts),
     ),
-    own(
+    sum(
         "k1s_skipped_runs_total",
         Kind::Counter,
         "Runs that schedules wanted and that were not started, of all jobs, those that were removed included",
         |sight, lines| by_reason(lines, sight.supervisor.totals().skipped),
     ),
-    own(
+    sum(
         "k1s_output_bytes_total",
         Kind::Counter,
         "What all jobs have written, those that were removed included",
@@ -311,6 +313,16 @@ pub static METRICS: [Metric; 43] = [
     ),
 ];
 
+impl Source {
+    /// Whether it is about all jobs together.
+    pub(super) fn is_sum(self) -> bool {
+        match self {
+            Source::Sum(_) => true,
+            Source::Own(_) | Source::Jobs(_) => false,
+        }
+    }
+}
+
 impl Sight<'_> {
     fn vitals(&self) -> &Vitals {
         self.supervisor.vitals()
@@ -386,6 +398,15 @@ const fn own(
     write: fn(&Sight<'_>, &mut Lines<'_>),
 ) -> Metric {
     Metric { name: Name { name, kind, help }, source: Source::Own(write) }
+}
+
+const fn sum(
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+    write: fn(&Sight<'_>, &mut Lines<'_>),
+) -> Metric {
+    Metric { name: Name { name, kind, help }, source: Source::Sum(write) }
 }
 
 const fn of_jobs(

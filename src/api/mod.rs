@@ -1,21 +1,21 @@
 //! The REST API: turns requests into commands to the supervisor, and what it shows into JSON.
 //!
 //! ```text
-//!   Head    ─▶ route ─▶ allowed? does it exist? ─▶ if not, refused at once without its body
+//!   Head    ─▶ route ─▶ gate: may they? ─▶ if not, refused at once without its body
 //!   Request ─▶ route ─▶ command or view ─▶ answered, or `Pending`: it takes more than one turn
 //! ```
 //!
-//! All routes are in one table, [`ROUTES`]. Clients without a token learn only whether k1s is alive
-//! and ready: the token is checked before the path and the job. Over the unix socket it is the user
-//! who counts, in place of a token: [`Origin`].
+//! All routes are in one table, [`ROUTES`], with the scope that each needs. Clients without a token
+//! learn only whether k1s is alive and ready: the token is checked before the path and the job. Over
+//! the unix socket it is the user who counts, in place of a token.
 
 mod answer;
 mod change;
 mod exposition;
+mod gate;
 mod json;
 mod metrics;
 mod object;
-mod origin;
 mod page;
 mod query;
 mod specification;
@@ -25,9 +25,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::http::{
-    Connection, Head, Incoming, Method, Path, Reply, Request, Status, constant_time_eq,
-};
+use crate::access::{Access, Caller, Origin, Scope, Tokens, Visible};
+use crate::http::{Connection, Head, Incoming, Method, Path, Reply, Request, Status};
 use crate::job::{self, Defaults, FieldError, JobId, JobSpec, Value, type_name};
 use crate::supervisor::{Job, JobKey, Milestone, Put, Refusal, Saving, Supervisor};
 use crate::time::Now;
@@ -37,10 +36,11 @@ use answer::{Ask, Events, Goal, Logs, Many, Reload, Reopen, Saved, Then, Wait};
 pub use answer::{Pending, Want};
 use exposition::Format;
 pub use exposition::{Kind, Name};
+use gate::Gate;
+pub use gate::Refused;
 use json::write_line;
 pub use metrics::{METRICS, Metric};
 use object::Object;
-pub use origin::Origin;
 use view::{Filter, Shown};
 
 /// A method of a path.
@@ -50,54 +50,57 @@ pub struct Route {
     pub method: Method,
     /// The path, with `{id}` for the segment that names a job.
     pub path: &'static str,
+    /// What who asks must be allowed to do; `None`: it is open to all.
+    pub scope: Option<Scope>,
     handler: Handler,
 }
 
 /// All routes of the API.
-pub const ROUTES: [Route; 27] = [
-    route(Method::Get, "/healthz", Handler::Health),
-    route(Method::Get, "/ui", Handler::Page),
-    route(Method::Get, "/readyz", Handler::Readiness),
-    route(Method::Get, "/openapi.json", Handler::OpenApi),
-    route(Method::Get, "/metrics", Handler::Metrics),
-    route(Method::Get, "/", Handler::List),
-    route(Method::Get, "/events", Handler::Events),
-    route(Method::Post, "/reopen", Handler::Reopen),
-    route(Method::Post, "/reload", Handler::Reload),
-    route(Method::Get, "/job/{id}", Handler::Show),
-    route(Method::Post, "/job/{id}", Handler::Create),
-    route(Method::Put, "/job/{id}", Handler::Put),
-    route(Method::Patch, "/job/{id}", Handler::Patch),
-    route(Method::Delete, "/job/{id}", Handler::Remove),
-    route(Method::Get, "/job/{id}/logs", Handler::Logs),
-    route(Method::Put, "/job/{id}/kill", Handler::Kill),
-    route(Method::Put, "/job/{id}/start", Handler::Start),
-    route(Method::Put, "/job/{id}/restart", Handler::Restart),
-    route(Method::Put, "/job/{id}/run", Handler::Run),
-    route(Method::Put, "/job/{id}/reload", Handler::ReloadJob),
-    route(Method::Put, "/job/{id}/signal", Handler::Signal),
-    route(Method::Put, "/jobs/kill", Handler::Many(Ask::Kill)),
-    route(Method::Put, "/jobs/start", Handler::Many(Ask::Start)),
-    route(Method::Put, "/jobs/restart", Handler::Many(Ask::Restart)),
-    route(Method::Put, "/jobs/run", Handler::Many(Ask::Run)),
-    route(Method::Put, "/jobs/reload", Handler::Many(Ask::Reload)),
-    route(Method::Put, "/jobs/signal", Handler::Many(Ask::Signal)),
+pub static ROUTES: [Route; 27] = [
+    route(Method::Get, "/healthz", OPEN, Handler::Health),
+    route(Method::Get, "/ui", OPEN, Handler::Page),
+    route(Method::Get, "/readyz", OPEN, Handler::Readiness),
+    route(Method::Get, "/openapi.json", READ, Handler::OpenApi),
+    route(Method::Get, "/metrics", READ, Handler::Metrics),
+    route(Method::Get, "/", READ, Handler::List),
+    route(Method::Get, "/events", READ, Handler::Events),
+    route(Method::Post, "/reopen", ADMIN, Handler::Reopen),
+    route(Method::Post, "/reload", ADMIN, Handler::Reload),
+    route(Method::Get, "/job/{id}", READ, Handler::Show),
+    route(Method::Post, "/job/{id}", ADMIN, Handler::Create),
+    route(Method::Put, "/job/{id}", ADMIN, Handler::Put),
+    route(Method::Patch, "/job/{id}", ADMIN, Handler::Patch),
+    route(Method::Delete, "/job/{id}", ADMIN, Handler::Remove),
+    route(Method::Get, "/job/{id}/logs", READ, Handler::Logs),
+    route(Method::Put, "/job/{id}/kill", RUN, Handler::Kill),
+    route(Method::Put, "/job/{id}/start", RUN, Handler::Start),
+    route(Method::Put, "/job/{id}/restart", RUN, Handler::Restart),
+    route(Method::Put, "/job/{id}/run", RUN, Handler::Run),
+    route(Method::Put, "/job/{id}/reload", RUN, Handler::ReloadJob),
+    route(Method::Put, "/job/{id}/signal", RUN, Handler::Signal),
+    route(Method::Put, "/jobs/kill", RUN, Handler::Many(Ask::Kill)),
+    route(Method::Put, "/jobs/start", RUN, Handler::Many(Ask::Start)),
+    route(Method::Put, "/jobs/restart", RUN, Handler::Many(Ask::Restart)),
+    route(Method::Put, "/jobs/run", RUN, Handler::Many(Ask::Run)),
+    route(Method::Put, "/jobs/reload", RUN, Handler::Many(Ask::Reload)),
+    route(Method::Put, "/jobs/signal", RUN, Handler::Many(Ask::Signal)),
 ];
 
 /// What the API needs to know to answer.
 #[derive(Debug)]
 pub struct Api {
-    token: Vec<u8>,
+    tokens: Tokens,
+    gate: Gate,
     directory: String,
     time_zone: String,
     has_page: bool,
 }
 
 impl Api {
-    /// An API for clients that send `token`. `directory` is k1s's own working directory, absolute;
+    /// An API for clients that send one of these tokens. `directory` is k1s's own working directory, absolute;
     /// `time_zone` is the default for cron expressions, a known one.
-    pub fn new(token: Vec<u8>, directory: String, time_zone: String) -> Api {
-        Api { token, directory, time_zone, has_page: true }
+    pub fn new(tokens: Tokens, directory: String, time_zone: String) -> Api {
+        Api { tokens, gate: Gate::default(), directory, time_zone, has_page: true }
     }
 
     /// The same API, without the page for people.
@@ -105,39 +108,46 @@ impl Api {
         Api { has_page: false, ..self }
     }
 
-    /// Handles what was received on `connection`, from there: reads the body, answers, or returns
-    /// what answers later.
+    /// Handles what this caller has sent on `connection`: reads the body, answers, or returns what
+    /// answers later.
     pub fn handle(
         &self,
         incoming: Incoming,
-        origin: Origin,
+        caller: &Caller,
         connection: &mut Connection,
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Option<Pending> {
         match incoming {
-            Incoming::Head(head) => {
-                match self.admit(&head, origin) {
-                    // Without a token no body is read, because it would take memory.
-                    Ok(()) if !self.knows(&head, origin) => {
-                        self.answer_stranger(&head, connection, supervisor, now)
+            Incoming::Head(head) => match (self.admit(&head, caller), caller.access()) {
+                (Err(error), _) => error.respond(connection, now),
+                // Without a token no body is read, because it would take memory.
+                (Ok(found), None) => answer_stranger(found, &head, connection, supervisor, now),
+                (Ok(_), Some(_)) => connection.proceed(head, now),
+            },
+            Incoming::Request(request) => {
+                match (self.admit(&request.head, caller), caller.access()) {
+                    (Err(error), _) => error.respond(connection, now),
+                    (Ok(found), None) => {
+                        answer_stranger(found, &request.head, connection, supervisor, now);
                     }
-                    Ok(()) => connection.proceed(head, now),
-                    Err(error) => error.respond(connection, now),
+                    (Ok(found), Some(access)) => {
+                        return self.answer(found, &request, access, connection, supervisor, now);
+                    }
                 }
-                None
             }
-            Incoming::Request(request) => self.answer(&request, connection, supervisor, now),
         }
+        None
     }
 
     /// How much work it is to answer: in the time that it takes to send so many bytes.
-    pub fn effort(&self, incoming: &Incoming, supervisor: &Supervisor) -> usize {
+    pub fn effort(&self, incoming: &Incoming, caller: &Caller, supervisor: &Supervisor) -> usize {
         let Incoming::Request(request) = incoming else { return HEAD_EFFORT };
         let mut effort = REQUEST_EFFORT + request.body.len() * BODY_EFFORT;
         // The specification is written, changed and read again.
-        if let Ok(Found { handler: Handler::Patch, id }) =
+        if let Ok(Found { route: Route { handler: Handler::Patch, .. }, id }) =
             self.find(request.head.method, &request.head.path)
+            && caller.access().is_some_and(|access| access.visible.has(id))
             && let Some(job) = supervisor.job(id)
         {
             effort += job.spec().entries() * ENTRY_EFFORT;
@@ -145,34 +155,31 @@ impl Api {
         effort
     }
 
-    /// Whether the request has the token, or needs none. Connections without it are the first to be
-    /// closed when there are too many.
-    pub fn knows(&self, head: &Head, origin: Origin) -> bool {
-        match origin {
-            Origin::Network => {
-                head.bearer().is_some_and(|token| constant_time_eq(token, &self.token))
-            }
-            Origin::Owner { .. } => true,
-            Origin::Other { .. } => false,
-        }
+    /// Who sends this request, from there. Connections of strangers are the first to be closed when
+    /// there are too many.
+    pub fn identify(&self, head: &Head, origin: Origin) -> Caller {
+        let access = match origin {
+            Origin::Network => head.bearer().and_then(|secret| self.tokens.find(secret)).cloned(),
+            Origin::Owner { uid } => Some(Access::of_user(uid).into()),
+            Origin::Other { uid } => return Caller::Barred { uid },
+        };
+        access.map_or(Caller::Stranger, Caller::Known)
     }
 
-    fn admit(&self, head: &Head, origin: Origin) -> Result<(), ApiError> {
-        if let Origin::Other { uid } = origin {
-            let error = format!("Forbidden: {OWNERS_ALONE}, and this is user {uid}");
-            return Err(ApiError::closing(Status::Forbidden, error));
-        }
+    /// Whether somebody may still do what they could when they asked.
+    pub fn still_grants(&self, caller: &Caller) -> bool {
+        caller.access().is_none_or(|access| self.tokens.grant(access))
+    }
+
+    /// Requests that were refused because of what who asked may do, since this was last asked.
+    pub fn poll_refused(&self) -> Option<Refused> {
+        self.gate.poll_refused()
+    }
+
+    fn admit<'a>(&self, head: &'a Head, caller: &Caller) -> Result<Found<'a>, ApiError> {
         let found = self.find(head.method, &head.path);
-        let is_open = |found: &Found| {
-            matches!(found.handler, Handler::Health | Handler::Readiness | Handler::Page)
-        };
-        if found.as_ref().is_ok_and(is_open) {
-            return Ok(());
-        }
-        if !self.knows(head, origin) {
-            return Err(ApiError::closing(Status::Forbidden, "Unauthorized"));
-        }
-        found.map(|_| ()).map_err(|missing| missing.error())
+        self.gate.let_in(found.as_ref().ok(), caller)?;
+        found.map_err(Missing::error)
     }
 
     /// The handler for a method and a path.
@@ -182,7 +189,7 @@ impl Api {
         for route in ROUTES.iter().filter(|route| self.serves(route.handler)) {
             let Some(id) = matches(route.path, path) else { continue };
             if route.method == method {
-                return Ok(Found { handler: route.handler, id });
+                return Ok(Found { route, id });
             }
             allowed.push(route.method.name());
             if route.method == Method::Get {
@@ -199,39 +206,24 @@ impl Api {
         self.has_page || handler != Handler::Page
     }
 
-    /// Answers a request that needs no token, from its head.
-    fn answer_stranger(
-        &self,
-        head: &Head,
-        connection: &mut Connection,
-        supervisor: &Supervisor,
-        now: Now,
-    ) {
-        match self.find(head.method, &head.path) {
-            Ok(Found { handler: Handler::Page, .. }) => page::respond(head, connection, now),
-            Ok(Found { handler: Handler::Readiness, .. }) => {
-                respond_ready(connection, supervisor, now)
-            }
-            Ok(_) | Err(_) => respond_json(connection, Status::Ok, &ALIVE, now),
-        }
-    }
-
     fn answer(
         &self,
+        found: Found,
         request: &Request,
+        access: &Access,
         connection: &mut Connection,
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Option<Pending> {
-        let answer = self
-            .find(request.head.method, &request.head.path)
-            .map_err(|missing| missing.error())
-            .and_then(|found| {
-                let (id, changes) = (found.id, found.handler.changes_jobs());
-                let known = supervisor.job(id).map(Job::key);
-                let answer = self.carry_out(found, request, supervisor, now)?;
-                Ok(if changes { until_saved(answer, id, known, supervisor) } else { answer })
-            });
+        let (id, changes) = (found.id, found.route.handler.changes_jobs());
+        let known = supervisor.job(id).map(Job::key);
+        let answer = supervisor.on_behalf_of(&access.asker, |supervisor| {
+            self.carry_out(found, request, access, supervisor, now)
+        });
+        let answer = answer.map(|answer| match changes {
+            true => until_saved(answer, id, known, supervisor),
+            false => answer,
+        });
         match answer {
             Ok(Answer::Said(said)) => respond_json(connection, Status::Ok, &said, now),
             Ok(Answer::Alive) => respond_json(connection, Status::Ok, &ALIVE, now),
@@ -242,13 +234,21 @@ impl Api {
             Ok(Answer::Page) => page::respond(&request.head, connection, now),
             Ok(Answer::Show(job, shown)) => {
                 let job = supervisor.job(job)?;
-                return answer::show(supervisor, job, shown, Status::Ok, connection, now);
+                return answer::show(supervisor, job, &shown, Status::Ok, connection, now);
             }
             Ok(Answer::List(filter)) => return answer::list(filter, connection, now),
             Ok(Answer::Events(events)) => return events.begin(connection, now),
             Ok(Answer::Logs(logs)) => return logs.begin(connection, now),
             Ok(Answer::Metrics(format)) => {
-                return answer::metrics(format, &request.head, connection, supervisor, now);
+                let visible = access.visible.clone();
+                return answer::metrics(
+                    format,
+                    visible,
+                    &request.head,
+                    connection,
+                    supervisor,
+                    now,
+                );
             }
             Ok(Answer::Wait(wait)) => return Some(Pending::Wait(wait)),
             Ok(Answer::Many(many)) => return Some(Pending::Many(Box::new(many))),
@@ -264,38 +264,42 @@ impl Api {
         &self,
         found: Found<'a>,
         request: &Request,
+        access: &Access,
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Result<Answer<'a>, ApiError> {
-        let id = found.id;
-        refuse_query(found.handler, &request.head)?;
+        let (id, handler, visible) = (found.id, found.route.handler, &access.visible);
+        refuse_query(handler, &request.head)?;
+        self.gate.show_job(&found, access)?;
         let asked = |result: Result<(), Refusal>, what: &str| match result {
             Ok(()) => Ok(Answer::Said(Said::about(format!("{what} requested for job {id}"), None))),
             Err(refusal) => Err(ApiError::by(refusal, id)),
         };
-        match found.handler {
+        match handler {
             Handler::Health => Ok(Answer::Alive),
             Handler::Page => Ok(Answer::Page),
             Handler::Readiness => Ok(Answer::Readiness),
             Handler::OpenApi => Ok(Answer::Text(OPENAPI)),
             Handler::Metrics => Ok(Answer::Metrics(Format::of(&request.head.accept))),
-            Handler::List => Ok(Answer::List(Filter::of(&request.head)?)),
-            Handler::Show => show(id, &request.head, supervisor, now),
-            Handler::Create => self.create(id, request, supervisor, now),
-            Handler::Put => self.put(id, request, supervisor, now),
-            Handler::Patch => self.patch(id, request, supervisor, now),
+            Handler::List => Ok(Answer::List(Filter::of(&request.head, visible)?)),
+            Handler::Show => show(id, &request.head, visible, supervisor, now),
+            Handler::Create => self.create(id, request, visible, supervisor, now),
+            Handler::Put => self.put(id, request, visible, supervisor, now),
+            Handler::Patch => self.patch(id, request, visible, supervisor, now),
             Handler::Remove => asked(supervisor.remove(id, now), "Kill"),
             Handler::Events => {
-                let events = Events::of(&request.head, supervisor, now)?;
+                let events = Events::of(&request.head, visible, supervisor, now)?;
                 Ok(Answer::Events(Box::new(events)))
             }
-            Handler::Reopen => Ok(Answer::Reopen(Reopen::begin(supervisor))),
-            Handler::Reload => Reload::begin(&request.head, supervisor).map(Answer::Reload),
+            Handler::Reopen => Ok(Answer::Reopen(Reopen::begin(supervisor, now))),
+            Handler::Reload => Reload::begin(&request.head, supervisor, now).map(Answer::Reload),
             Handler::Logs => match supervisor.job(id) {
                 Some(job) => Ok(Answer::Logs(Box::new(Logs::of(&request.head, job)?))),
                 None => Err(ApiError::by(Refusal::NotFound, id)),
             },
-            Handler::Many(ask) => Ok(Answer::Many(Many::of(ask, request, supervisor, now)?)),
+            Handler::Many(ask) => {
+                Ok(Answer::Many(Many::of(ask, request, visible, supervisor, now)?))
+            }
             Handler::Kill => asked(supervisor.kill(id, now), "Kill"),
             Handler::Start => asked(supervisor.start(id, now), "Start"),
             Handler::Restart => asked(supervisor.restart(id, now), "Restart"),
@@ -315,6 +319,7 @@ impl Api {
         &self,
         id: &'a str,
         request: &Request,
+        visible: &Visible,
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Result<Answer<'a>, ApiError> {
@@ -323,7 +328,7 @@ impl Api {
             return Err(ApiError::by(Refusal::Exists, id));
         }
         let wait = wait_seconds(&request.head)?;
-        let spec = self.spec(id, document(&request.body)?, supervisor)?;
+        let spec = self.spec(id, document(&request.body)?, visible, supervisor)?;
         let message = format!("{} job created", view::type_title(&spec.kind));
         supervisor.create(job_id, spec, now).map_err(|refusal| ApiError::by(refusal, id))?;
         match (wait, supervisor.job(id)) {
@@ -331,7 +336,7 @@ impl Api {
                 job: job.key(),
                 goal: Goal::FirstRun,
                 until: now.mono + wait,
-                shown: Shown::everything(),
+                shown: Shown { visible: visible.clone(), ..Shown::everything() },
             })),
             (None, _) | (_, None) => Ok(Answer::Said(Said::about(message, Some(id)))),
         }
@@ -341,17 +346,19 @@ impl Api {
         &self,
         id: &'a str,
         request: &Request,
+        visible: &Visible,
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Result<Answer<'a>, ApiError> {
         let given = document(&request.body)?;
-        self.replace(id, given, dry_run(&request.head)?, supervisor, now)
+        self.replace(id, given, dry_run(&request.head)?, visible, supervisor, now)
     }
 
     fn patch<'a>(
         &self,
         id: &'a str,
         request: &Request,
+        visible: &Visible,
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Result<Answer<'a>, ApiError> {
@@ -362,7 +369,7 @@ impl Api {
             return Err(ApiError::by(Refusal::OtherType, id));
         }
         let given = change::merged(job.spec(), patch);
-        self.replace(id, given, dry_run(&request.head)?, supervisor, now)
+        self.replace(id, given, dry_run(&request.head)?, visible, supervisor, now)
     }
 
     /// Gives the job a new specification, or creates the job; or only says what it would do.
@@ -371,11 +378,12 @@ impl Api {
         id: &'a str,
         given: Value,
         is_dry_run: bool,
+        visible: &Visible,
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Result<Answer<'a>, ApiError> {
         let job_id = JobId::parse(id).map_err(|why| ApiError::new(Status::BadRequest, why))?;
-        let spec = self.spec(id, given, supervisor)?;
+        let spec = self.spec(id, given, visible, supervisor)?;
         let done = match is_dry_run {
             true => supervisor.would_put(&job_id, spec),
             false => supervisor.put(job_id, spec, now),
@@ -389,13 +397,22 @@ impl Api {
         Ok(Answer::Said(Said::about(message.to_owned(), Some(id))))
     }
 
-    fn spec(&self, id: &str, given: Value, supervisor: &Supervisor) -> Result<JobSpec, ApiError> {
+    fn spec(
+        &self,
+        id: &str,
+        given: Value,
+        visible: &Visible,
+        supervisor: &Supervisor,
+    ) -> Result<JobSpec, ApiError> {
         let old = supervisor.job(id).map(|job| job.spec());
         let defaults = Defaults { directory: &self.directory, time_zone: &self.time_zone };
         let spec = change::specification(given, id, old, defaults)?;
         let job_id = JobId::parse(id).map_err(|why| ApiError::new(Status::BadRequest, why))?;
         match supervisor.tangle(&job_id, &spec) {
-            Some(tangle) => Err(FieldError::new("dependsOn", tangle.to_string()).into()),
+            Some(tangle) if tangle.names_only(visible) => {
+                Err(FieldError::new("dependsOn", tangle.to_string()).into())
+            }
+            Some(_) => Err(FieldError::new("dependsOn", HIDDEN_CIRCLE).into()),
             None => Ok(spec),
         }
     }
@@ -408,7 +425,7 @@ pub fn write_jobs(supervisor: &Supervisor, out: &mut Vec<u8>, now: Now) {
         if index > 0 {
             out.push(b',');
         }
-        let _ = Object::begin(supervisor, job, Shown::everything(), out, usize::MAX, now);
+        let _ = Object::begin(supervisor, job, &Shown::everything(), out, usize::MAX, now);
     }
     out.push(b']');
 }
@@ -489,7 +506,7 @@ enum Answer<'a> {
 }
 
 struct Found<'a> {
-    handler: Handler,
+    route: &'static Route,
     /// Empty if the path names no job.
     id: &'a str,
 }
@@ -622,8 +639,28 @@ impl From<FieldError> for ApiError {
     }
 }
 
-const fn route(method: Method, path: &'static str, handler: Handler) -> Route {
-    Route { method, path, handler }
+const fn route(
+    method: Method,
+    path: &'static str,
+    scope: Option<Scope>,
+    handler: Handler,
+) -> Route {
+    Route { method, path, scope, handler }
+}
+
+/// Answers a request that needs no token, from its head.
+fn answer_stranger(
+    found: Found,
+    head: &Head,
+    connection: &mut Connection,
+    supervisor: &Supervisor,
+    now: Now,
+) {
+    match found.route.handler {
+        Handler::Page => page::respond(head, connection, now),
+        Handler::Readiness => respond_ready(connection, supervisor, now),
+        _ => respond_json(connection, Status::Ok, &ALIVE, now),
+    }
 }
 
 /// The id in the path, or an empty string; `None` if the path does not match.
@@ -676,11 +713,12 @@ fn document(body: &[u8]) -> Result<Value, ApiError> {
 fn show<'a>(
     id: &'a str,
     head: &Head,
+    visible: &Visible,
     supervisor: &Supervisor,
     now: Now,
 ) -> Result<Answer<'a>, ApiError> {
     let job = supervisor.job(id).ok_or_else(ApiError::not_found)?;
-    let (shown, milestone) = (Shown::of(head)?, milestone(head)?);
+    let (shown, milestone) = (Shown::of(head, visible)?, milestone(head)?);
     let Some(wait) = wait_seconds(head)? else { return Ok(Answer::Show(id, shown)) };
     let goal = Goal::Milestone(milestone);
     Ok(Answer::Wait(Wait { job: job.key(), goal, until: now.mono + wait, shown }))
@@ -772,8 +810,13 @@ fn respond_ready(connection: &mut Connection, supervisor: &Supervisor, now: Now)
     respond_json(connection, status, &body, now);
 }
 
+const OPEN: Option<Scope> = None;
+const READ: Option<Scope> = Some(Scope::Read);
+const RUN: Option<Scope> = Some(Scope::Run);
+const ADMIN: Option<Scope> = Some(Scope::Admin);
+
 const ALIVE: Alive = Alive { status: "ok" };
-const OWNERS_ALONE: &str = "the unix socket is for root and for k1s's own user alone";
+const HIDDEN_CIRCLE: &str = "the job would wait for itself, through other jobs";
 
 /// What can be waited for, by the names of `?for=`.
 const MILESTONES: [(&str, Milestone); 3] =
@@ -804,7 +847,7 @@ mod tests {
         let now = Now::default();
         let settings = Settings { job_limit: 2, ..Settings::for_tests() };
         let mut supervisor = Supervisor::new(settings, now);
-        let api = Api::new(b"t".to_vec(), "/".to_owned(), "UTC".to_owned());
+        let api = Api::new(Tokens::of_admin(b"t"), "/".to_owned(), "UTC".to_owned());
         let mut effort = |method: &str, id: &str, body: &str| {
             let mut connection = Connection::new(Rc::new(Limits::default()), now);
             let authorization = "Authorization: Bearer t";
@@ -813,8 +856,9 @@ mod tests {
             connection.handle_bytes(request.as_bytes(), now);
             let mut effort = 0;
             while let Some(incoming) = connection.poll(now) {
-                effort += api.effort(&incoming, &supervisor);
-                api.handle(incoming, Origin::Network, &mut connection, &mut supervisor, now);
+                let caller = Caller::Known(Access::of_user(0).into());
+                effort += api.effort(&incoming, &caller, &supervisor);
+                api.handle(incoming, &caller, &mut connection, &mut supervisor, now);
             }
             effort
         };

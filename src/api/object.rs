@@ -26,7 +26,7 @@ use crate::time::Now;
 #[derive(Debug)]
 pub(super) struct Object {
     job: JobKey,
-    shown: Shown,
+    has_output: bool,
     /// What is still to be written of the specification.
     specification: Option<Specification>,
     /// The newest result at the beginning, if it is shown.
@@ -64,7 +64,7 @@ struct Text {
 
 /// Whether the object is so small that it is written at once. It may be longer than this estimates,
 /// because bytes that JSON escapes take up to six.
-pub(super) fn is_small(job: &Job, shown: Shown) -> bool {
+pub(super) fn is_small(job: &Job, shown: &Shown) -> bool {
     let Some(mut room) = room_after(job.spec(), SMALL_BYTES) else { return false };
     job.results().skip(shown.left_out(job)).all(|record| {
         let output = record.stdout.bytes().len().saturating_add(record.stderr.bytes().len());
@@ -81,14 +81,15 @@ impl Object {
     pub(super) fn begin(
         supervisor: &Supervisor,
         job: &Job,
-        shown: Shown,
+        shown: &Shown,
         out: &mut Vec<u8>,
         until: usize,
         now: Now,
     ) -> Option<Object> {
-        let message = supervisor.message(job, now);
+        let message = supervisor.message_to(&shown.visible, job, now);
         let waiting_for = supervisor
             .waiting_for(job)
+            .filter(|(id, _)| shown.visible.has(id.as_str()))
             .map(|(id, condition)| AwaitedView { job: id.as_str(), condition: condition.name() });
         let waiting_for = waiting_for.collect();
         open_object(out, &JobView { job, message: &message, waiting_for, now });
@@ -100,9 +101,9 @@ impl Object {
         let (current, last) = (before(left_out), before(job.results().len()));
         let last = last.filter(|last| last.index >= left_out);
         let specification = Some(Specification::new(job.shared_spec()));
-        let (is_first, output) = (true, None);
+        let (has_output, is_first, output) = (shown.output, true, None);
         let mut object =
-            Object { job: job.key(), shown, specification, last, current, is_first, output };
+            Object { job: job.key(), has_output, specification, last, current, is_first, output };
         (!object.write(Some(job), out, until)).then_some(object)
     }
 
@@ -151,7 +152,7 @@ impl Object {
             out.push(b',');
         }
         open_object(out, &ResultView::of(record));
-        if !self.shown.output {
+        if !self.has_output {
             return close_object(
                 out,
                 &OutputView {
@@ -268,14 +269,14 @@ mod tests {
             let left = Object::begin(
                 &world.supervisor,
                 world.job(),
-                shown,
+                &shown,
                 &mut whole,
                 usize::MAX,
                 world.now,
             );
             assert!(left.is_none());
             for length in [1, 100, 5000, 16_384, 100_000] {
-                let slices = world.slices(shown, length, |_, _| ());
+                let slices = world.slices(&shown, length, |_, _| ());
                 assert_eq!(slices.concat(), whole, "by {length}");
                 assert!(slices.iter().all(|slice| slice.len() < length + 6 * TEXT_BYTES + 1000));
             }
@@ -299,7 +300,7 @@ mod tests {
     /// of the results at the beginning, and as much of each output as it says.
     fn check_between_slices(what: &str, happens: impl Fn(&mut World)) {
         for length in [1, 3000] {
-            let count = World::with_results().slices(Shown::everything(), length, |_, _| ()).len();
+            let count = World::with_results().slices(&Shown::everything(), length, |_, _| ()).len();
             for moment in 1..count {
                 let mut world = World::with_results();
                 let object = world.object(length, |world, slice| {
@@ -403,13 +404,13 @@ mod tests {
         let without = without_output();
         let mut world = World::new(1000, 1 << 30);
         world.result(&[b'x'; 14_000], b"");
-        assert!(is_small(world.job(), Shown::everything()));
+        assert!(is_small(world.job(), &Shown::everything()));
         world.result(b"", &[b'x'; 1000]);
-        assert!(!is_small(world.job(), Shown::everything()));
-        assert!(is_small(world.job(), without));
+        assert!(!is_small(world.job(), &Shown::everything()));
+        assert!(is_small(world.job(), &without));
         (0..100).for_each(|_| world.result(b"", b""));
-        assert!(!is_small(world.job(), without));
-        assert!(is_small(world.job(), newest(2)), "the large ones are left out");
+        assert!(!is_small(world.job(), &without));
+        assert!(is_small(world.job(), &newest(2)), "the large ones are left out");
     }
 
     /// The object would have begun after a result that was dropped: the newest one that is not
@@ -418,7 +419,7 @@ mod tests {
     fn the_newest_results_are_those_of_the_beginning() {
         let runs = |count: usize, happens: fn(&mut World)| -> Vec<u64> {
             let mut world = World::with_results();
-            let slices = world.slices(newest(count), 1, |world, slice| {
+            let slices = world.slices(&newest(count), 1, |world, slice| {
                 if slice == 1 {
                     happens(world);
                 }
@@ -533,7 +534,7 @@ mod tests {
         /// called with the number of the next slice, from 1.
         fn slices(
             &mut self,
-            shown: Shown,
+            shown: &Shown,
             length: usize,
             before: impl Fn(&mut World, usize),
         ) -> Vec<Vec<u8>> {
@@ -564,7 +565,7 @@ mod tests {
         }
 
         fn object(&mut self, length: usize, before: impl Fn(&mut World, usize)) -> Value {
-            let text = self.slices(Shown::everything(), length, before).concat();
+            let text = self.slices(&Shown::everything(), length, before).concat();
             serde_json::from_slice(&text)
                 .unwrap_or_else(|error| unreachable!("{error}: {}", String::from_utf8_lossy(&text)))
         }

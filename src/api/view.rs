@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::{ApiError, query};
+use crate::access::Visible;
 use crate::calendar::format_rfc3339;
 use crate::http::Head;
 use crate::job::spec::Kind;
@@ -59,11 +60,13 @@ pub(super) struct OutputView {
 }
 
 /// How much of a job is shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub(super) output: bool,
     /// How many of its results: the newest.
     pub(super) results: usize,
+    /// Which other jobs may be named.
+    pub(super) visible: Visible,
 }
 
 /// Which jobs a listing shows.
@@ -78,40 +81,48 @@ pub(super) struct Filter {
 impl Shown {
     /// A job with all results and output that are kept.
     pub(super) fn everything() -> Shown {
-        Shown { output: true, results: usize::MAX }
+        Shown { output: true, results: usize::MAX, visible: Visible::default() }
     }
 
     /// Reads the query: `output=false` leaves out the output, `results=N` shows only the newest N
     /// results.
-    pub(super) fn of(head: &Head) -> Result<Shown, ApiError> {
+    pub(super) fn of(head: &Head, visible: &Visible) -> Result<Shown, ApiError> {
         let everything = Shown::everything();
         let output = query::flag(head, "output")?.unwrap_or(everything.output);
         let results = query::whole(head, "results", query::MOST)?;
         let results = results.and_then(|count| usize::try_from(count).ok());
-        Ok(Shown { output, results: results.unwrap_or(everything.results) })
+        let results = results.unwrap_or(everything.results);
+        Ok(Shown { output, results, visible: visible.clone() })
     }
 
     /// How many of the oldest results are not shown.
-    pub(super) fn left_out(self, job: &Job) -> usize {
+    pub(super) fn left_out(&self, job: &Job) -> usize {
         job.results().len().saturating_sub(self.results)
     }
 }
 
 impl Filter {
     /// Reads the query: what [`selection`] and [`Shown::of`] read.
-    pub(super) fn of(head: &Head) -> Result<Filter, ApiError> {
-        Ok(Filter { ids: BTreeSet::new(), shown: Shown::of(head)?, selection: selection(head)? })
+    pub(super) fn of(head: &Head, visible: &Visible) -> Result<Filter, ApiError> {
+        let (shown, selection) = (Shown::of(head, visible)?, selection(head, visible)?);
+        Ok(Filter { ids: BTreeSet::new(), shown, selection })
     }
 
-    /// The jobs with these ids, with so many results, without output.
-    pub(super) fn without_output(ids: BTreeSet<String>, results: usize) -> Filter {
-        let shown = Shown { output: false, results };
-        Filter { ids, shown, selection: Selection::default() }
+    /// The jobs with these ids; none: all.
+    pub(super) fn of_ids(ids: BTreeSet<String>, shown: Shown) -> Filter {
+        let visible = shown.visible.clone();
+        Filter { ids, shown, selection: Selection { visible, ..Selection::default() } }
     }
 
-    /// Whether the job matches the ids.
+    /// Whether the job matches the ids, and is visible.
     pub(super) fn has(&self, id: &JobId) -> bool {
-        self.ids.is_empty() || self.ids.contains(id.as_str())
+        let id = id.as_str();
+        (self.ids.is_empty() || self.ids.contains(id)) && self.selection.visible.has(id)
+    }
+
+    /// How much longer it takes to look at a job because not all are visible.
+    pub(super) fn cost(&self) -> usize {
+        self.selection.visible.patterns().len() * BYTES_A_PATTERN
     }
 
     pub(super) fn lets_through(&self, job: &Job) -> bool {
@@ -120,7 +131,7 @@ impl Filter {
 }
 
 /// Reads the query: `label=name=value`, `state=`, `type=`.
-pub(super) fn selection(head: &Head) -> Result<Selection, ApiError> {
+pub(super) fn selection(head: &Head, visible: &Visible) -> Result<Selection, ApiError> {
     let label = match head.query_value("label") {
         None => None,
         Some(given) => match given.split_once('=') {
@@ -130,7 +141,7 @@ pub(super) fn selection(head: &Head) -> Result<Selection, ApiError> {
     };
     let state = query::one_of(head, "state", &STATES)?;
     let job_type = query::one_of(head, "type", &TYPES)?;
-    Ok(Selection { label, state, job_type })
+    Ok(Selection { label, state, job_type, visible: visible.clone() })
 }
 
 /// The name of a type in the message about a created job.
@@ -261,6 +272,9 @@ fn origin_name(origin: Origin) -> &'static str {
         Origin::Config => "config",
     }
 }
+
+/// To compare an id with a pattern takes as long as to write so many bytes.
+pub(super) const BYTES_A_PATTERN: usize = 16;
 
 pub(super) const STATES: [&str; 10] = [
     "idle",

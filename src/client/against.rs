@@ -28,8 +28,8 @@ pub fn against(settings: &Settings, url: &str) -> (ExitCode, Option<String>) {
 
 fn compare(settings: &Settings, url: &str) -> Result<ExitCode, Failure> {
     let place = Place::parse(url).map_err(|why| Failure::Usage(format!("--against: {why}")))?;
-    let token = String::from_utf8_lossy(settings.live.token.as_bytes()).into_owned();
-    let client = Client::new(vec![place], Some(token))?;
+    let token = settings.live.token.as_ref().map(|token| token.as_str().to_owned());
+    let client = Client::new(vec![place], token)?;
     let session = Session { client, json: false, screen: Screen::of_stdout() };
     let shown: Vec<Shown> = session.get_as("", "/?output=false")?;
     let living = shown.into_iter().map(|job| job.understood(&session));

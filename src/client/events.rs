@@ -65,8 +65,8 @@ pub(super) struct Event {
 #[derive(Debug, Deserialize)]
 pub(super) struct Data {
     time: String,
-    #[serde(default)]
-    pub(super) job: String,
+    /// `None`: it is about k1s as a whole.
+    job: Option<String>,
     pub(super) run: Option<u64>,
     #[serde(default)]
     pub(super) message: String,
@@ -75,6 +75,13 @@ pub(super) struct Data {
     pub(super) reason: String,
     #[serde(default)]
     output: Vec<String>,
+}
+
+impl Data {
+    /// The job that it is about; empty: none.
+    pub(super) fn job(&self) -> &str {
+        self.job.as_deref().unwrap_or_default()
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -155,8 +162,12 @@ impl Event {
         )
         .to_string();
         let run = run.map_or_else(String::new, |run| format!("run {run}: "));
-        let mut text =
-            format!("{}  {name}  {}  {run}{}\n", Escaped(&time), Escaped(&job), Escaped(&message));
+        let mut text = format!(
+            "{}  {name}  {}  {run}{}\n",
+            Escaped(&time),
+            Escaped(&job.unwrap_or_default()),
+            Escaped(&message)
+        );
         for line in output {
             text.push_str(&format!("  | {}\n", Escaped(&line)));
         }

@@ -180,8 +180,8 @@ fn see_runs(
     while !awaited.is_empty() {
         let event = events.next()?;
         let data = event.data(session)?;
-        let Some(ours) = awaited.get_mut(data.job.as_str()) else { continue };
-        let id = Escaped(&data.job);
+        let Some(ours) = awaited.get_mut(data.job()) else { continue };
+        let id = Escaped(data.job());
         // One that cannot be started has no start.
         let is_ours = *ours == data.run || ours.is_none() && data.reason == "spawn-failed";
         let done = match event.name.as_str() {
@@ -197,7 +197,7 @@ fn see_runs(
             "removed" => Err(Failure::Refused(format!("{id}: was removed"))),
             _ => continue,
         };
-        awaited.remove(data.job.as_str());
+        awaited.remove(data.job());
         refusals.allow(session, done)?;
     }
     Ok(())
@@ -209,7 +209,7 @@ fn see_removals(session: &Session, ids: &[String], mut events: Reader<'_>) -> Re
     while !awaited.is_empty() {
         let event = events.next()?;
         if event.name == "removed" {
-            awaited.remove(event.data(session)?.job.as_str());
+            awaited.remove(event.data(session)?.job());
         }
     }
     Ok(())

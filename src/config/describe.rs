@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use super::declared::Declaration;
+use super::tokens::{Secret, TOKEN_TABLES, TokenTable};
 use super::{FORWARDS, Forward, LOG_FORMATS, LOG_LEVELS, SYNCS, Settings, State, TokenOrigin};
 use super::{key, name_in, quoted};
 use crate::http::Limits;
@@ -12,8 +13,8 @@ use crate::job::fields::snake_case;
 use crate::job::{self, Field, Secrets};
 
 /// The settings as TOML with all defaults filled in, all files as one; a comment says where each
-/// value comes from. It contains no secret: the token is a comment only, and secrets of jobs are
-/// shown as `"***"`.
+/// value comes from. It contains no secret: tokens are comments only, or their SHA-256 if that was
+/// given, and secrets of jobs are shown as `"***"`.
 pub fn describe(settings: &Settings) -> String {
     let mut text = Text { text: String::new(), table: String::new(), sources: &settings.sources };
     text.table("http");
@@ -23,6 +24,9 @@ pub fn describe(settings: &Settings) -> String {
     token(&mut text, &settings.live.token_origin);
     text.key("ui", settings.live.ui);
     limits(&mut text, &settings.live.http);
+    for (index, table) in settings.live.token_tables.iter().enumerate() {
+        token_table(&mut text, index, table);
+    }
     text.table("shutdown");
     text.seconds("timeout_seconds", settings.live.shutdown_timeout);
     text.table("output");
@@ -86,9 +90,32 @@ fn token(text: &mut Text, origin: &TokenOrigin) {
         TokenOrigin::Default => {
             text.line("# auth_token: the default, which everyone knows; set one");
         }
+        TokenOrigin::None => text.line("# auth_token: none; there are the tables [[token]] alone"),
         TokenOrigin::Environment => text.line("# auth_token: from K1S_AUTH_TOKEN"),
         TokenOrigin::Key => text.line("# auth_token: as given, not shown"),
         TokenOrigin::File(path) => text.string("auth_token_file", &path.to_string_lossy()),
+    }
+}
+
+fn token_table(text: &mut Text, index: usize, table: &TokenTable) {
+    let TokenTable { name, secret, scope, visible } = table;
+    let source = text.sources.get(&format!("{TOKEN_TABLES}.{index}"));
+    let from = comment(source.map_or("", String::as_str));
+    text.line("");
+    text.line(format_args!("[[{TOKEN_TABLES}]]  {from}"));
+    text.line(format_args!("name = {}", quoted(name)));
+    match secret {
+        Secret::Given => text.line("# token: as given, not shown"),
+        Secret::File(path) => text.line(format_args!("token_file = {}", quoted(path))),
+        Secret::Sha256(digits) => text.line(format_args!("token_sha256 = {}", quoted(digits))),
+    }
+    text.line(format_args!("scope = {}", quoted(scope.name())));
+    match visible.patterns() {
+        [] => text.line("# jobs: all"),
+        patterns => {
+            let patterns: Vec<String> = patterns.iter().map(|pattern| quoted(pattern)).collect();
+            text.line(format_args!("jobs = [{}]", patterns.join(", ")));
+        }
     }
 }
 

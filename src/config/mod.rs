@@ -18,6 +18,7 @@ mod describe;
 mod document;
 mod include;
 mod reading;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -32,9 +33,12 @@ use std::time::Duration;
 pub use declared::{Declaration, Place};
 pub use describe::describe;
 pub use reading::{Reading, Share};
+pub use tokens::{Token, TokenOrigin, TokenTable};
 
 use self::declared::JOB_TABLES;
 use self::document::Document;
+use self::tokens::{Credentials, DefaultToken, TOKEN_TABLES};
+use crate::access::Tokens;
 use crate::http::Limits;
 use crate::job::Value;
 use crate::job::fields::{self, FieldError, Fields, Spelling};
@@ -78,10 +82,14 @@ pub struct Socket {
 /// The settings that count as soon as the config is read again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Live {
-    /// The token that clients must send.
-    pub token: Token,
-    /// Where the token comes from.
+    /// Who may use the API.
+    pub tokens: Tokens,
+    /// The token that is in no table, which may do everything.
+    pub token: Option<Token>,
+    /// Where it comes from.
     pub token_origin: TokenOrigin,
+    /// `[[token]]`, in the order of the file.
+    pub token_tables: Vec<TokenTable>,
     /// `http.ui`: whether there is the page for people, `GET /ui`.
     pub ui: bool,
     /// The limits of `[http]`.
@@ -122,23 +130,6 @@ pub enum Sync {
     Always,
     /// When the kernel has it: it survives the end of k1s.
     Os,
-}
-
-/// The secret for the API: visible ASCII, not empty. `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-/// Where the token comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenOrigin {
-    /// None was set: it is `DEFAULT_TOKEN`, which everyone knows.
-    Default,
-    /// `K1S_AUTH_TOKEN`.
-    Environment,
-    /// `http.auth_token`.
-    Key,
-    /// The file that `http.auth_token_file` names.
-    File(PathBuf),
 }
 
 /// `output.forward`: how lines of jobs are forwarded to k1s's own stdout and stderr.
@@ -258,7 +249,10 @@ impl Settings {
                 let host = Ipv4Addr::LOCALHOST.into();
                 Settings { fixed: Fixed { host, ..self.fixed }, ..self }
             }
-            TokenOrigin::Environment | TokenOrigin::Key | TokenOrigin::File(_) => self,
+            TokenOrigin::None
+            | TokenOrigin::Environment
+            | TokenOrigin::Key
+            | TokenOrigin::File(_) => self,
         }
     }
 
@@ -274,33 +268,6 @@ impl Settings {
         let without = |job| Declaration { place: nowhere.clone(), sources: [].into(), ..job };
         let jobs = self.jobs.into_iter().map(without).collect();
         Settings { jobs, sources: BTreeMap::new(), ..self }
-    }
-}
-
-impl Token {
-    /// The secret itself, to compare.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
-    /// Drops one newline at the end, which editors and `echo` add.
-    fn parse(text: &[u8]) -> Result<Token, String> {
-        let text = text.strip_suffix(b"\n").unwrap_or(text);
-        if text.is_empty() {
-            Err("must not be empty".into())
-        } else if text.len() > LONGEST_TOKEN {
-            Err(format!("must not be longer than {LONGEST_TOKEN} bytes"))
-        } else if text.iter().all(u8::is_ascii_graphic) {
-            Ok(Token(text.iter().copied().map(char::from).collect()))
-        } else {
-            Err(format!("must be visible ASCII characters, without blanks{}", why(text)))
-        }
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
     }
 }
 
@@ -340,19 +307,6 @@ impl fmt::Display for ConfigError {
 }
 
 impl Error for ConfigError {}
-
-/// What is wrong with a token that looks right in an editor. The token itself is never shown.
-fn why(token: &[u8]) -> &'static str {
-    if token.starts_with(b"\xef\xbb\xbf") {
-        "; this begins with a byte order mark (BOM): save the file without one"
-    } else if token.ends_with(b"\r") {
-        "; this ends with a carriage return (\\r): save the file with the line ends of Unix"
-    } else if token.contains(&b'\n') {
-        "; this has more than one line"
-    } else {
-        ""
-    }
-}
 
 type Parsed<T> = Result<T, FieldError>;
 
@@ -440,8 +394,11 @@ fn settings(
 ) -> Parsed<(Settings, Vec<String>)> {
     let mut fields = Fields::of(value, &TABLES, Spelling::Camel)?;
     let include = fields.optional("include", include::patterns)?.unwrap_or_default();
-    let (fixed, (token, token_origin), ui, limits) =
+    let (fixed, default, ui, limits) =
         fields.table("http", &HTTP_KEYS, |f| http(f, given, environment))?;
+    let credentials = tokens::of_tables(&mut fields, default, environment)?;
+    let Credentials { tokens, default: token, origin: token_origin, tables: token_tables } =
+        credentials;
     let shutdown_timeout = fields.table("shutdown", &["timeout_seconds"], |f| {
         f.optional("timeout_seconds", fields::seconds(0.0))
     })?;
@@ -461,8 +418,10 @@ fn settings(
         .table("limits", &["jobs"], |f| f.optional("jobs", fields::integer(0..=MOST_JOBS)))?;
     let zone = fields.table("cron", &["time_zone"], |f| f.optional("time_zone", time_zone))?;
     let live = Live {
+        tokens,
         token,
         token_origin,
+        token_tables,
         ui,
         http: limits,
         shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(9)),
@@ -491,6 +450,12 @@ fn sources(
         sources.insert("cron.time_zone".to_owned(), format!("TZ{IN_ENVIRONMENT}"));
     }
     for (table, value) in tables.iter().filter(|(name, _)| !JOB_TABLES.contains(&name.as_str())) {
+        if let (TOKEN_TABLES, Value::List(tables)) = (table.as_str(), value) {
+            for index in (0..tables.len()).map(|index| index.to_string()) {
+                let place = Place::new(document.file(), document.line(&[table, &index]));
+                sources.insert(format!("{table}.{index}"), place.to_string());
+            }
+        }
         let Value::Table(entries) = value else { continue };
         for (key, _) in entries {
             let place = Place::new(document.file(), document.line(&[table, key]));
@@ -529,10 +494,10 @@ fn http(
     fields: &mut Fields,
     given: Given,
     environment: &Environment,
-) -> Parsed<(Fixed, (Token, TokenOrigin), bool, Limits)> {
+) -> Parsed<(Fixed, Option<DefaultToken>, bool, Limits)> {
     let host_key = fields.optional("host", host)?;
     let port_key = fields.optional("port", fields::integer(0..=65_535))?;
-    let token = token_from(fields, given.token, environment)?;
+    let token = tokens::of_http(fields, given.token, environment)?;
     let socket_key = fields.optional("socket", |value| {
         socket_at(OsStr::new(&fields::text(value)?)).or_else(fields::fail)
     })?;
@@ -548,38 +513,6 @@ fn http(
     };
     let ui = fields.optional("ui", fields::boolean)?.unwrap_or(true);
     Ok((fixed, token, ui, limits(fields)?))
-}
-
-/// Both keys are checked even if the environment wins; the file is read only if it counts.
-fn token_from(
-    fields: &mut Fields,
-    given: Option<Token>,
-    environment: &Environment,
-) -> Parsed<(Token, TokenOrigin)> {
-    let key = fields.optional("auth_token", |value| {
-        Token::parse(fields::any_text(value)?.as_bytes()).or_else(fields::fail)
-    })?;
-    let file = fields.optional("auth_token_file", fields::nonempty)?;
-    match (given, key, file) {
-        (_, Some(_), Some(_)) => {
-            Err(FieldError::new("auth_token_file", "cannot be given with `auth_token`"))
-        }
-        (Some(token), _, _) => Ok((token, TokenOrigin::Environment)),
-        (None, Some(token), None) => Ok((token, TokenOrigin::Key)),
-        (None, None, Some(path)) => {
-            let path = PathBuf::from(path);
-            let token = read_token(&path, environment).map_err(|message| {
-                FieldError::new("auth_token_file", format!("{path:?} {message}"))
-            })?;
-            Ok((token, TokenOrigin::File(path)))
-        }
-        (None, None, None) => Ok((Token(DEFAULT_TOKEN.into()), TokenOrigin::Default)),
-    }
-}
-
-fn read_token(path: &Path, environment: &Environment) -> Result<Token, String> {
-    let bytes = (environment.read)(path).map_err(|error| format!("cannot be read: {error}"))?;
-    Token::parse(&bytes)
 }
 
 fn limits(fields: &mut Fields) -> Parsed<Limits> {
@@ -694,15 +627,11 @@ fn name_in<T: PartialEq>(choices: &[(&'static str, T)], choice: T) -> &'static s
 /// The end of a source that is a variable.
 const IN_ENVIRONMENT: &str = " in the environment";
 
-/// The token when none is set.
-const DEFAULT_TOKEN: &str = "abc123";
-
 const DEFAULT_PORT: u16 = 1298;
 const MIB: i64 = 1 << 20;
 const MOST_MEMORY: i64 = 1 << 40;
 const MOST_DISK: i64 = 1 << 50;
 const MOST_JOBS: i64 = 10_000_000;
-const LONGEST_TOKEN: usize = 4096;
 /// `sun_path` without the NUL at its end: unix(7).
 const LONGEST_SOCKET: usize = 107;
 /// The most names in a directory of included files.
@@ -710,8 +639,10 @@ const LARGEST_DIRECTORY: usize = 65_536;
 /// The most that a config or a token file may contain, and all included files together, in bytes.
 pub const LARGEST_FILE: u64 = 64 * MIB as u64;
 
-const TABLES: [&str; 10] =
-    ["http", "shutdown", "output", "log", "state", "limits", "cron", "job", "defaults", "include"];
+const TABLES: [&str; 11] = [
+    "http", "token", "shutdown", "output", "log", "state", "limits", "cron", "job", "defaults",
+    "include",
+];
 const HTTP_KEYS: [&str; 15] = [
     "host",
     "port",

@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::Tokens;
 
 /// An environment with the files `/token` (`secret` and a newline), `/empty` and `/k1s.toml`.
 fn environment() -> Environment {
@@ -59,7 +60,7 @@ fn an_empty_config_is_the_contracts_defaults() {
     let settings = load(None, &environment()).unwrap();
     assert_eq!(settings.fixed.host.to_string(), "0.0.0.0");
     assert_eq!(settings.fixed.port, 1298);
-    assert_eq!(settings.live.token.as_bytes(), b"abc123");
+    assert_eq!(settings.live.tokens, Tokens::of_admin(b"abc123"));
     assert_eq!(settings.live.token_origin, TokenOrigin::Default);
     assert!(settings.live.ui);
     assert_eq!(settings.live.http, Limits::default());
@@ -139,7 +140,7 @@ fn every_key_is_read() {
     assert!(!settings.live.ui);
     assert_eq!(settings.fixed.host.to_string(), "::1");
     assert_eq!(settings.fixed.port, 8080);
-    assert_eq!(settings.live.token.as_bytes(), b"secret");
+    assert_eq!(settings.live.tokens, Tokens::of_admin(b"secret"));
     assert_eq!(settings.live.token_origin, TokenOrigin::Key);
     assert_eq!(settings.live.shutdown_timeout, Duration::from_millis(2500));
     assert_eq!(settings.live.forward, Some(Forward::Json));
@@ -164,12 +165,12 @@ fn the_environment_wins_over_the_file() {
     let text = "[http]\nport = 1\nauth_token = \"file\"\n";
     let settings = parse(text, "f", &with(Some("0"), Some("env\n"))).unwrap();
     assert_eq!(settings.fixed.port, 0);
-    assert_eq!(settings.live.token.as_bytes(), b"env");
+    assert_eq!(settings.live.tokens, Tokens::of_admin(b"env"));
     assert_eq!(settings.live.token_origin, TokenOrigin::Environment);
 
     let text = "http.auth_token_file = \"/missing\"\n";
     let settings = parse(text, "f", &with(None, Some("env"))).unwrap();
-    assert_eq!(settings.live.token.as_bytes(), b"env");
+    assert_eq!(settings.live.tokens, Tokens::of_admin(b"env"));
 
     let text = "http.port = 99999\n";
     check_in(&with(Some("1"), None), text, "k1s.toml:1: http.port: must");
@@ -178,7 +179,7 @@ fn the_environment_wins_over_the_file() {
 #[test]
 fn the_token_may_come_from_a_file() {
     let settings = read("http.auth_token_file = \"/token\"");
-    assert_eq!(settings.live.token.as_bytes(), b"secret");
+    assert_eq!(settings.live.tokens, Tokens::of_admin(b"secret"));
     assert_eq!(settings.live.token_origin, TokenOrigin::File("/token".into()));
 }
 
@@ -406,6 +407,7 @@ fn the_token_and_secrets_are_never_shown() {
 fn check_description(settings: &Settings) {
     let text = describe(settings);
     let mut again = parse(&text, "described", &environment()).unwrap();
+    again.live.tokens = settings.live.tokens.clone();
     again.live.token = settings.live.token.clone();
     again.live.token_origin = settings.live.token_origin.clone();
     assert_eq!(again.without_places(), settings.clone().without_places(), "{text}");
@@ -737,4 +739,118 @@ fn a_description_says_where_each_value_comes_from() {
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
     }
+}
+
+const TOKENS: &str = r#"
+[[token]]
+name = "ci"
+token = "given-secret"
+scope = "run"
+jobs = ["web*", "db"]
+
+[[token]]
+name = "prometheus"
+token_file = "/token"
+scope = "read"
+
+[[token]]
+name = "ops"
+token_sha256 = "6CA13D52ca70c883e0f0bb101e425a89e8624de51db2d2392593af6a84118090"
+scope = "admin"
+"#;
+
+#[test]
+fn tables_of_tokens_are_read() {
+    let settings = read(TOKENS);
+    assert_eq!(settings.live.token_origin, TokenOrigin::None, "no default token");
+    let of = |secret: &[u8]| {
+        let access = settings.live.tokens.find(secret)?;
+        let patterns = access.visible.patterns().join(" ");
+        Some(format!("{} {} {patterns}", access.asker, access.scope.name()))
+    };
+    assert_eq!(of(b"given-secret").as_deref(), Some("token ci run web* db"));
+    assert_eq!(of(b"secret").as_deref(), Some("token prometheus read "));
+    assert_eq!(of(b"abc123").as_deref(), Some("token ops admin "));
+    let settings = read(&format!("http.auth_token = \"x\"{TOKENS}"));
+    assert_eq!(settings.live.token_origin, TokenOrigin::Key);
+    assert!(settings.live.tokens.find(b"x").is_some());
+    let text = describe(&settings);
+    assert!(text.contains("[[token]]  # k1s.toml:2\nname = \"ci\"\n# token: as given, not shown"));
+    assert!(!text.contains("given-secret") && !format!("{:?}", settings.live).contains("given-s"));
+    assert!(text.contains("\n# jobs: all\n") && text.contains("\njobs = [\"web*\", \"db\"]\n"));
+    assert_eq!(read("token = []").live.token_origin, TokenOrigin::Default);
+}
+
+/// Nobody can read the description of a token that was given in clear: it gets another.
+#[test]
+fn a_description_of_tokens_means_the_same_again() {
+    let settings = read(TOKENS);
+    let text = describe(&settings).replace("# token: as given, not shown", "token = \"other\"");
+    let again = parse(&text, "described", &environment()).unwrap();
+    assert_eq!(again.live.token_tables, settings.live.token_tables, "{text}");
+    assert_eq!(again.live.token_origin, TokenOrigin::None);
+}
+
+#[test]
+fn tables_of_tokens_that_are_wrong_are_named_with_their_place() {
+    let table = |fields: &str| format!("[[token]]\n{fields}");
+    for (fields, error) in [
+        ("name = \"a\"\ntoken = \"x\"", "1: token.0.scope: is required"),
+        ("scope = \"read\"\ntoken = \"x\"", "1: token.0.name: is required"),
+        ("name = \"a\"\nscope = \"read\"", "1: token.0: must have one of `token`, `token_file`"),
+        (
+            "name = \"a\"\nscope = \"read\"\ntoken = \"x\"\ntoken_file = \"/token\"",
+            "1: token.0: must have one of `token`, `token_file` and `token_sha256`, and only one",
+        ),
+        (
+            "name = \"a\"\ntoken = \"x\"\nscope = \"root\"",
+            "4: token.0.scope: must be one of \"read\"",
+        ),
+        ("name = \"a b\"", "2: token.0.name: must be 1 to 64 of A-Z a-z 0-9 . _ -, not \"a b\""),
+        ("name = \"\"", "2: token.0.name: must not be empty"),
+        ("name = \"default\"", "2: token.0.name: \"default\" is the name of `http.auth_token`"),
+        ("name = \"a\"\ntoken = \"\"", "3: token.0.token: must not be empty"),
+        ("name = \"a\"\ntoken = \"a b\"", "3: token.0.token: must be visible ASCII"),
+        (
+            "name = \"a\"\ntoken_file = \"/missing\"\nscope = \"read\"",
+            "3: token.0.token_file: \"/missing\" cannot",
+        ),
+        (
+            "name = \"a\"\ntoken_file = \"/empty\"\nscope = \"read\"",
+            "3: token.0.token_file: \"/empty\" must not",
+        ),
+        (
+            "name = \"a\"\ntoken_sha256 = \"abc\"",
+            "3: token.0.token_sha256: must be the 64 hexadecimal",
+        ),
+        (
+            "name = \"a\"\ntoken_sha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"",
+            "3: token.0.token_sha256: must not be that of an empty token",
+        ),
+        ("name = \"a\"\nscope = \"read\"\njobs = []", "4: token.0.jobs: must not be empty; leave"),
+        (
+            "name = \"a\"\nscope = \"read\"\njobs = [\"x\", \"a/b\"]",
+            "4: token.0.jobs.1: must be the id",
+        ),
+        ("name = \"a\"\nscope = \"read\"\njobs = \"x\"", "4: token.0.jobs: must be an array"),
+        ("nam = \"a\"", "2: token.0.nam: unknown field; did you mean `name`?"),
+    ] {
+        check(&table(fields), &format!("k1s.toml:{error}"));
+    }
+    check("[token]\nname = \"a\"", "k1s.toml:1: token: must be a table [[token]], in double");
+    let again = |name: &str, secret: &str| {
+        format!("{TOKENS}\n[[token]]\nname = \"{name}\"\nscope = \"read\"\ntoken = \"{secret}\"")
+    };
+    check(&again("ci", "y"), "k1s.toml:19: token.3.name: \"ci\" is the name of another token");
+    check(&again("x", "abc123"), "k1s.toml:21: token.3.token: the same as that of \"ops\": each");
+    let text = again("x", "y")
+        .replace("[[token]]\nname = \"ci", "http.auth_token = \"y\"\n[[token]]\nname = \"ci");
+    check(&text, "k1s.toml:22: token.3.token: the same as that of \"default\"");
+    let included = "include = [\"tokens.toml\"]\n";
+    let read = |path: &Path| match path.to_str() {
+        Some("tokens.toml") => Ok(TOKENS.as_bytes().to_vec()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    };
+    let environment = Environment { read, ..environment() };
+    check_in(&environment, included, "tokens.toml:2: token: an included file holds");
 }

@@ -3,11 +3,12 @@
 //! | level | what |
 //! |---|---|
 //! | warn | a run has failed, with its last lines of output: the first in a row, and the last; one cannot be started or is deferred, is unhealthy or not ready any more, a job is given up, something had to be killed; a log file cannot be written or rotated, or can be again; a handler cannot be called |
-//! | info | requests; that a run is ready; the first start of a continuous job, and its starts after a backoff; how one-off and cron runs ended; other failures, and the handlers that they call; shutdown |
+//! | info | requests of users, and who has asked; that a run is ready; the first start of a continuous job, and its starts after a backoff; how one-off and cron runs ended; other failures, and the handlers that they call; shutdown |
 //! | debug | everything else, such as starts and ends without a backoff |
 
 use super::console::Console;
 use super::log::Message;
+use crate::access::Visible;
 use crate::config::LogLevel::{self, Debug, Info, Warn};
 use crate::job::spec::JobType;
 use crate::job::{Ending, Reason};
@@ -39,22 +40,29 @@ impl Journal {
 }
 
 fn write_event(event: &Event, console: &mut Console, now: Now) {
-    let (level, text) = (level(&event.kind), &event.kind);
+    let everything = Visible::default();
+    let (level, text) = (level_of(event), &event.in_words(&everything));
     match &event.kind {
         EventKind::Job { id, what, .. } => {
             let (job, run, output) = (Some(id.as_str()), what.run(), event.output());
             console.log(&Message { level, job, run, text, output }, now);
         }
-        EventKind::ShuttingDown { .. } | EventKind::KillingAll { .. } => {
+        EventKind::Asked(_) | EventKind::ShuttingDown { .. } | EventKind::KillingAll { .. } => {
             console.note(level, text, now);
         }
     }
 }
 
+/// Whoever asks for a change is told of at least once.
+fn level_of(event: &Event) -> LogLevel {
+    let level = level(&event.kind);
+    if event.by.is_some() { level.min(Info) } else { level }
+}
+
 fn level(kind: &EventKind) -> LogLevel {
     let (job_type, what) = match kind {
         EventKind::Job { job_type, what, .. } => (*job_type, what),
-        EventKind::ShuttingDown { .. } => return Info,
+        EventKind::Asked(_) | EventKind::ShuttingDown { .. } => return Info,
         EventKind::KillingAll { .. } => return Warn,
     };
     let is_continuous = job_type == JobType::Continuous;

@@ -105,9 +105,17 @@ pub struct Daemon {
     turns: Turns,
     /// Ignored signals that were logged; each is logged once.
     ignored: BTreeSet<Signal>,
-    /// When it was last logged that accepting a connection failed.
-    accept_noted: Option<Mono>,
+    noted: Noted,
     exit_code: Option<u8>,
+}
+
+/// When what may happen often was last logged.
+#[derive(Debug, Default)]
+struct Noted {
+    /// That accepting a connection failed.
+    accept: Option<Mono>,
+    /// That a request was refused for its token.
+    forbidden: Option<Mono>,
 }
 
 /// What k1s was started as.
@@ -186,7 +194,7 @@ impl Daemon {
             now,
             turns: Turns::since(now.wall),
             ignored: BTreeSet::new(),
-            accept_noted: None,
+            noted: Noted::default(),
             exit_code: None,
         })
     }
@@ -319,6 +327,7 @@ impl Daemon {
         }
         self.tell_of_store();
         self.note_accept_error();
+        self.note_forbidden();
         self.note_refused();
     }
 
@@ -400,11 +409,21 @@ impl Daemon {
 
     fn note_accept_error(&mut self) {
         if let Some(error) = self.peers.poll_accept_error()
-            && self.accept_noted.is_none_or(|at| self.now.mono >= at + ACCEPT_NOTE_PAUSE)
+            && self.noted.accept.is_none_or(|at| self.now.mono >= at + NOTE_PAUSE)
         {
-            self.accept_noted = Some(self.now.mono);
+            self.noted.accept = Some(self.now.mono);
             let text = format_args!("cannot accept a connection: {error}; trying again");
             self.console.note(LogLevel::Warn, &text, self.now);
+        }
+    }
+
+    /// Requests that their token does not allow: one line in a while, however many there are.
+    fn note_forbidden(&mut self) {
+        if self.noted.forbidden.is_none_or(|at| self.now.mono >= at + NOTE_PAUSE)
+            && let Some(refused) = self.peers.poll_refused()
+        {
+            self.noted.forbidden = Some(self.now.mono);
+            self.console.note(LogLevel::Warn, &refused, self.now);
         }
     }
 
@@ -557,8 +576,7 @@ pub fn missing(id: &JobId, spec: &JobSpec) -> Vec<String> {
 }
 
 fn api(settings: &Live, directory: String) -> Api {
-    let token = settings.token.as_bytes().to_vec();
-    let api = Api::new(token, directory, settings.time_zone.clone());
+    let api = Api::new(settings.tokens.clone(), directory, settings.time_zone.clone());
     if settings.ui { api } else { api.without_page() }
 }
 
@@ -635,4 +653,4 @@ const LONG_SLEEP: Duration = Duration::from_secs(2);
 const MOST_SLACK: Duration = Duration::from_millis(100);
 const UNWATCHED_NOTE: &str = "this system does not report changes of its clock: after one, runs of \
      cron expressions may be up to a minute late";
-const ACCEPT_NOTE_PAUSE: Duration = Duration::from_secs(10);
+const NOTE_PAUSE: Duration = Duration::from_secs(10);

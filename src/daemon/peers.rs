@@ -30,7 +30,8 @@ use mio::{Registry, Token};
 use super::FIRST_TOKEN;
 use super::shares::FLOW_WINDOW;
 use super::sockets::{Listeners, Socket};
-use crate::api::{Api, Origin, Pending, Want};
+use crate::access::{Caller, Origin};
+use crate::api::{Api, Pending, Refused, Want};
 use crate::http::{Connection, Incoming, Limits};
 use crate::os;
 use crate::supervisor::{JobKey, Supervisor, Topic};
@@ -86,6 +87,8 @@ struct Peer {
     postponed: Option<Incoming>,
     /// The topic that its answer waits for.
     awaits: Option<Topic>,
+    /// Who has sent the request that is being answered.
+    caller: Caller,
     /// It has sent the token, or needs none.
     is_known: bool,
     can_read: bool,
@@ -148,9 +151,25 @@ impl Peers {
     }
 
     /// From now on answers with this API, and new connections have these limits.
+    /// Who may not do any more what they could sees no more of what they asked for.
     pub(super) fn adopt(&mut self, api: Api, limits: &Limits) {
+        let mut dropped = Vec::new();
+        for (token, peer) in &mut self.peers {
+            if !api.still_grants(&peer.caller) {
+                self.strangers.insert(*token);
+                if peer.forget() {
+                    dropped.push(*token);
+                }
+            }
+        }
+        dropped.into_iter().for_each(|token| self.drop_peer(token));
         self.api = api;
         self.limits = Rc::new(limits.clone());
+    }
+
+    /// Requests that were refused because of what who asked may do, since this was last asked.
+    pub(super) fn poll_refused(&self) -> Option<Refused> {
+        self.api.poll_refused()
     }
 
     /// The address that they connect to, as in a URL.
@@ -413,6 +432,7 @@ impl Peers {
             pending: None,
             postponed: None,
             awaits: None,
+            caller: Caller::Stranger,
             is_known,
             can_read: true,
             can_write: true,
@@ -517,6 +537,14 @@ impl Work {
 }
 
 impl Peer {
+    /// Who has sent its request may not do any more what they could. Returns whether what it is
+    /// being told is not for them.
+    fn forget(&mut self) -> bool {
+        self.caller = Caller::Stranger;
+        self.is_known = false;
+        self.pending.as_ref().is_some_and(Pending::shows_jobs)
+    }
+
     /// Answers requests, writes and reads: a share of each.
     fn serve(
         &mut self,
@@ -594,16 +622,17 @@ impl Peer {
                 return false;
             };
             if let Incoming::Head(head) = &incoming {
-                self.is_known = self.is_known || api.knows(head, self.origin);
+                self.caller = api.identify(head, self.origin);
+                self.is_known = self.is_known || self.caller.access().is_some();
             }
-            let effort = api.effort(&incoming, supervisor);
+            let effort = api.effort(&incoming, &self.caller, supervisor);
             if effort > MUCH_EFFORT && !is_next {
                 self.postponed = Some(incoming);
                 return true;
             }
             work.effort += effort;
-            let Peer { origin, connection, .. } = self;
-            self.pending = api.handle(incoming, *origin, connection, supervisor, now);
+            let Peer { caller, connection, .. } = self;
+            self.pending = api.handle(incoming, caller, connection, supervisor, now);
             if self.is_in_answer() {
                 return false;
             }

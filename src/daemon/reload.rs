@@ -90,7 +90,7 @@ impl Reloader {
 impl Daemon {
     /// SIGHUP: reads the config again, and reopens log files.
     pub(super) fn handle_hangup(&mut self) {
-        self.supervisor.reopen_log_files();
+        self.supervisor.reopen_log_files(self.now);
         let what = match self.reloader.source {
             Some(_) => "reading the config again, and reopening log files",
             None => "reopening log files; there is no config to read again",
@@ -98,7 +98,7 @@ impl Daemon {
         self.console.note(LogLevel::Info, &format_args!("received SIGHUP: {what}"), self.now);
         if self.reloader.source.is_some() {
             // When too many requests wait already, one of them does this.
-            let _ = self.supervisor.reload(false);
+            let _ = self.supervisor.reload(false, self.now);
         }
     }
 

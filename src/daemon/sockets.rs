@@ -18,7 +18,7 @@ use std::path::Path;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use crate::api::Origin;
+use crate::access::Origin;
 use crate::config::{Fixed, LogLevel};
 use crate::os;
 use crate::os::local::{LocalError, LocalUser, SocketFile, listen_at, user_of};

@@ -102,13 +102,6 @@ impl ProtocolError {
     }
 }
 
-/// Compares two secrets in a time that depends only on their lengths, not on where they differ.
-pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
-    let differences =
-        left.iter().zip(right).fold(0, |sum: u8, (a, b)| std::hint::black_box(sum | (a ^ b)));
-    left.len() == right.len() && differences == 0
-}
-
 /// Adds bytes to a buffer, which doubles as it grows, but not beyond `limit` unless it must.
 fn append(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) {
     let needed = buffer.len() + bytes.len();

@@ -127,7 +127,7 @@ impl Fields {
     }
 
     /// Reads a field with `read`; an error when it is absent or null.
-    pub(super) fn required<T>(
+    pub(crate) fn required<T>(
         &mut self,
         name: &str,
         read: impl FnOnce(Value) -> Parsed<T>,

@@ -9,14 +9,16 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::{Api, Origin, Pending};
+use crate::access::{Access, Caller, Digest, Origin, Scope, Tokens, Visible};
+use crate::api::{Api, Pending};
 use crate::http::properties::{check_answers, without_interim};
 use crate::http::{Connection, Head, Incoming, Limits, Method};
 use crate::job::{ExitStatus, Pid, Signal, SpawnFailure, Stream};
 use crate::supervisor::{Action, JobKey, Left, ReloadError, Settings, Supervisor, Target, Vitals};
 use crate::time::{Mono, Now, Wall};
 
-/// An API with the token `t`.
+/// An API with the token `t`, which may do everything, and `r`, `u` and `a`, which may read, run and
+/// do everything, for jobs other than `z…`.
 pub(super) struct Service {
     pub(super) supervisor: Supervisor,
     api: Api,
@@ -28,6 +30,8 @@ pub(super) struct Service {
 /// The connection of one client.
 pub(super) struct Peer {
     pub(super) connection: Connection,
+    /// Who has sent the request that is being answered.
+    caller: Caller,
     pub(super) pending: Option<Pending>,
     /// The heads of its requests.
     pub(super) heads: Vec<Head>,
@@ -53,7 +57,7 @@ impl Service {
         };
         Service {
             supervisor: Supervisor::new(settings, now),
-            api: Api::new(b"t".to_vec(), DIRECTORY.into(), "UTC".into()),
+            api: Api::new(tokens(), DIRECTORY.into(), "UTC".into()),
             now,
             spawns: 0,
             alive: BTreeSet::new(),
@@ -64,6 +68,7 @@ impl Service {
     pub(super) fn connect(&self) -> Peer {
         Peer {
             connection: Connection::new(Rc::new(Limits::default()), self.now),
+            caller: Caller::Stranger,
             pending: None,
             heads: Vec::new(),
             answers: Vec::new(),
@@ -118,16 +123,17 @@ impl Service {
     /// Input, pending answers, output, of which the client takes so much. Returns whether there was
     /// anything to do.
     pub(super) fn advance(&mut self, peer: &mut Peer, takes: usize) -> bool {
-        let Peer { connection, pending, heads, answers } = peer;
+        let Peer { connection, caller, pending, heads, answers } = peer;
         let mut is_idle = true;
         while pending.is_none()
             && let Some(incoming) = connection.poll(self.now)
         {
             if let Incoming::Head(head) = &incoming {
                 heads.push(head.clone());
+                *caller = self.api.identify(head, Origin::Network);
             }
             let supervisor = &mut self.supervisor;
-            *pending = self.api.handle(incoming, Origin::Network, connection, supervisor, self.now);
+            *pending = self.api.handle(incoming, caller, connection, supervisor, self.now);
             self.perform();
             is_idle = false;
         }
@@ -226,6 +232,17 @@ impl Peer {
         let methods: Vec<Method> = self.heads.iter().map(|head| head.method).collect();
         check_answers(&without_interim(&self.answers), &methods)
     }
+}
+
+fn tokens() -> Tokens {
+    let mut tokens = Tokens::of_admin(b"t");
+    let visible =
+        Visible::matching(("abcdefghijklmnopqrstuvwxy".chars()).map(|c| format!("{c}*")).collect());
+    for (secret, scope) in [(b"r", Scope::Read), (b"u", Scope::Run), (b"a", Scope::Admin)] {
+        let access = Access::of_token(scope.name(), Digest::of(secret), scope, visible.clone());
+        assert_eq!(tokens.add(access), Ok(()));
+    }
+    tokens
 }
 
 /// Whether there may be more to read before time passes.

@@ -20,6 +20,7 @@ use std::fmt::{self, Display, Formatter};
 use std::ops::Bound;
 
 use super::{Job, JobKey, RunKey, Supervisor};
+use crate::access::Visible;
 use crate::job::spec::{Condition, Dependency};
 use crate::job::{Circle, JobId, JobSpec};
 use crate::time::Now;
@@ -372,6 +373,16 @@ impl Search {
             }
         }
         way
+    }
+}
+
+impl Tangle {
+    /// Whether it names no other jobs than these.
+    pub fn names_only(&self, visible: &Visible) -> bool {
+        match self {
+            Tangle::Circle(Circle(ids)) => ids.iter().all(|id| visible.has(id.as_str())),
+            Tangle::TooManyJobs => true,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{CommandRole, JobKey, LogFileEvent, NotCalled, Request, State};
+use crate::access::Asker;
 use crate::job::spec::{Condition, JobType};
 use crate::job::{Ending, JobId, LastLines, Pid};
 use crate::time::Wall;
@@ -29,6 +30,8 @@ pub struct Event {
     pub at: Wall,
     /// What.
     pub kind: EventKind,
+    /// Who has asked for it, if it is a change that somebody has asked for.
+    pub by: Option<Asker>,
 }
 
 /// What an event is about.
@@ -45,6 +48,8 @@ pub enum EventKind {
         /// What happened to it.
         what: Happened,
     },
+    /// A user asked for something that is not about one job, and it is being done.
+    Asked(Chore),
     /// A shutdown has begun.
     ShuttingDown {
         /// The exit code of k1s, unless a main job determines it.
@@ -61,6 +66,15 @@ pub enum EventKind {
         /// How many runs are to be killed.
         live_runs: usize,
     },
+}
+
+/// What can be asked that is not about one job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// To read the config again.
+    Reload,
+    /// To open log files anew.
+    Reopen,
 }
 
 /// What happened to a job.
@@ -292,12 +306,29 @@ impl EventLog {
     }
 }
 
+impl EventKind {
+    /// Whether somebody may have asked for it, rather than that it follows from something.
+    pub(super) fn is_change(&self) -> bool {
+        match self {
+            EventKind::Job { what, .. } => {
+                matches!(what, Happened::Created | Happened::Replaced | Happened::Asked(_))
+            }
+            EventKind::Asked(_)
+            | EventKind::ShuttingDown { because_of: None, .. }
+            | EventKind::KillingAll { is_overdue: false, .. } => true,
+            EventKind::ShuttingDown { because_of: Some(_), .. }
+            | EventKind::KillingAll { is_overdue: true, .. } => false,
+        }
+    }
+}
+
 impl Event {
     /// The last lines that a failed run wrote, when it is to be told in full.
     pub fn output(&self) -> Option<&LastLines> {
         match &self.kind {
             EventKind::Job { what: Happened::Ended { output, .. }, .. } => output.as_ref(),
             EventKind::Job { .. }
+            | EventKind::Asked(_)
             | EventKind::ShuttingDown { .. }
             | EventKind::KillingAll { .. } => None,
         }
@@ -310,6 +341,7 @@ impl Event {
                 std::mem::take(output).size()
             }
             EventKind::Job { .. }
+            | EventKind::Asked(_)
             | EventKind::ShuttingDown { .. }
             | EventKind::KillingAll { .. } => 0,
         }

@@ -4,7 +4,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
 
-use super::{Action, EventKind, Happened, RunKey, Supervisor, Topic};
+use super::{Action, Chore, EventKind, Happened, RunKey, Supervisor, Topic};
 use crate::job::spec::JobType;
 use crate::job::{JobId, JobSpec};
 use crate::time::Now;
@@ -147,7 +147,8 @@ impl Supervisor {
 
     /// Has all log files reopened by their names. Returns the number of this request, which
     /// [`Supervisor::reopened`] takes.
-    pub fn reopen_log_files(&mut self) -> u64 {
+    pub fn reopen_log_files(&mut self, now: Now) -> u64 {
+        self.core.tell_of_chore(Chore::Reopen, now);
         let reopenings = &mut self.core.reopenings;
         reopenings.asked += 1;
         self.core.actions.push_back(Action::ReopenLogFiles { number: reopenings.asked });

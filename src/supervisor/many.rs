@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::{Job, JobKey, Refusal, Supervisor, Together, Topic};
+use crate::access::{Asker, Visible};
 use crate::job::{JobId, Signal, type_name};
 use crate::time::Now;
 
@@ -25,6 +26,8 @@ pub struct Selection {
     pub state: Option<&'static str>,
     /// The name of a type.
     pub job_type: Option<&'static str>,
+    /// Only jobs that are there for who asks. That says nothing of which are meant.
+    pub visible: Visible,
 }
 
 /// What can be asked of many jobs.
@@ -54,6 +57,7 @@ pub(super) struct Batches(VecDeque<Work>);
 #[derive(Debug)]
 struct Work {
     batch: Rc<Batch>,
+    asker: Option<Asker>,
     verb: Verb,
     selection: Selection,
     stage: Stage,
@@ -77,14 +81,15 @@ impl Selection {
     /// Whether the job is meant.
     pub fn has(&self, job: &Job) -> bool {
         let spec = job.spec();
-        self.state.is_none_or(|state| state == job.state().name())
+        self.visible.has(job.id().as_str())
+            && self.state.is_none_or(|state| state == job.state().name())
             && self.job_type.is_none_or(|job_type| job_type == type_name(&spec.kind))
             && self.label.as_ref().is_none_or(|(name, value)| spec.labels.get(name) == Some(value))
     }
 
     /// Whether all jobs are meant.
     pub fn is_of_all(&self) -> bool {
-        *self == Selection::default()
+        self.label.is_none() && self.state.is_none() && self.job_type.is_none()
     }
 }
 
@@ -134,6 +139,7 @@ impl Supervisor {
         let batch = Rc::new(Batch::default());
         self.core.batches.0.push_back(Work {
             batch: batch.clone(),
+            asker: self.core.asker.clone(),
             verb,
             selection,
             stage: Stage::Choosing { at: None, last: JobKey(self.last_key) },
@@ -153,6 +159,7 @@ impl Supervisor {
         while share > 0
             && let Some(mut work) = self.core.batches.0.pop_front()
         {
+            let before = std::mem::replace(&mut self.core.asker, work.asker.clone());
             match work.stage {
                 Stage::Choosing { at, last } => {
                     work.stage = self.choose(&mut work, at, last, &mut share);
@@ -162,6 +169,7 @@ impl Supervisor {
                 }
                 Stage::Asking => self.ask_chosen(&mut work, &mut share, now),
             }
+            self.core.asker = before;
             if work.stage == Stage::Asking && work.chosen.is_empty() {
                 *work.batch.0.borrow_mut() = Some(work.done);
                 self.core.changed.note(Topic::Batches);
@@ -182,7 +190,7 @@ impl Supervisor {
             if work.selection.has(job) {
                 work.chosen.push_back(job.key());
             }
-            *share = share.saturating_sub(1);
+            *share = share.saturating_sub(1 + work.selection.visible.patterns().len());
             if *share == 0 {
                 return Stage::Choosing { at: Some(job.key()), last };
             }

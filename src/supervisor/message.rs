@@ -11,6 +11,7 @@ use super::life::{Job, Next, Phase, Then};
 use super::remembered::Outcome;
 use super::run::{End, Kill, Leader, Run, RunState};
 use super::{Milestone, Progress, Supervisor, Timer};
+use crate::access::Visible;
 use crate::job::spec::{Check, Condition, Kind};
 use crate::job::{Pid, Reason, Signal};
 use crate::time::{Mono, Now, Span};
@@ -19,18 +20,27 @@ impl Supervisor {
     /// Why the job is in its state, and what comes next: `starts again in 3.2 s, after 4 failures
     /// in a row; the last ended with exit code 1 after 0.4 s`.
     pub fn message(&self, job: &Job, now: Now) -> String {
+        self.message_to(&Visible::default(), job, now)
+    }
+
+    /// The same, to somebody to whom these jobs are visible: others are not named.
+    pub fn message_to(&self, visible: &Visible, job: &Job, now: Now) -> String {
         let before =
             self.core.leaving.get(job.id()).and_then(|key| self.jobs.get(key)).map(Box::as_ref);
         let removal = self.core.timers.deadline(&Timer::Job(job.key()));
         let newest = job.runs.last().map(|run| Timer::Ready(run.key));
         let start_timeout = newest.and_then(|timer| self.core.timers.deadline(&timer));
         let is_left = before.is_none() && self.core.leaving.contains_key(job.id());
-        Message { supervisor: self, job, before, is_left, removal, start_timeout, now }.to_string()
+        let supervisor = self;
+        Message { supervisor, visible, job, before, is_left, removal, start_timeout, now }
+            .to_string()
     }
 }
 
 struct Message<'a> {
     supervisor: &'a Supervisor,
+    /// The jobs that may be named.
+    visible: &'a Visible,
     job: &'a Job,
     /// The removed job of the same id whose processes are still there.
     before: Option<&'a Job>,
@@ -98,8 +108,10 @@ impl Message<'_> {
     fn waits_for(&self, named: usize, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("waits")?;
         let unmet = || self.supervisor.core.dependencies.unmet(&self.job.spec.depends_on);
-        for (index, (id, condition)) in unmet().take(named).enumerate() {
-            write!(f, "{} for {id}", if index == 0 { "" } else { ", and" })?;
+        let visible = unmet().filter(|(id, _)| self.visible.has(id.as_str()));
+        let mut said = 0;
+        for (id, condition) in visible.take(named) {
+            write!(f, "{} for {id}", if said == 0 { "" } else { ", and" })?;
             match self.supervisor.ids.get(id).and_then(|key| self.supervisor.jobs.get(key)) {
                 None => f.write_str(", which does not exist")?,
                 Some(job) => {
@@ -107,10 +119,13 @@ impl Message<'_> {
                     why_not_yet(job, condition, f)?;
                 }
             }
+            said += 1;
         }
-        match unmet().count().saturating_sub(named) {
-            0 => Ok(()),
-            more => write!(f, ", and for {more} more"),
+        match (said, unmet().count().saturating_sub(said)) {
+            (_, 0) => Ok(()),
+            (0, 1) => f.write_str(" for another job"),
+            (0, others) => write!(f, " for {others} other jobs"),
+            (_, more) => write!(f, ", and for {more} more"),
         }
     }
 

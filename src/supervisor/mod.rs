@@ -83,6 +83,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::access::Asker;
 use crate::job::notice::Notice;
 use crate::job::tag::RunTag;
 use crate::job::{ExitStatus, JobId, JobSpec, Pid, Signal, SpawnFailure, Stream};
@@ -97,7 +98,7 @@ pub use declare::Declared;
 use depend::Dependencies;
 pub use depend::Tangle;
 pub use due::Skipped;
-pub use event::{Event, EventKind, EventLog, EventRead, Happened, SkipReason};
+pub use event::{Chore, Event, EventKind, EventLog, EventRead, Happened, SkipReason};
 pub use handler::{Call, NotCalled};
 pub use health::{LastProbe, ProbeKey};
 pub use histogram::Histogram;
@@ -202,6 +203,8 @@ impl RunKey {
 #[derive(Debug)]
 struct Core {
     settings: Settings,
+    /// Who has asked for what is being done now; `None`: nobody, or the config.
+    asker: Option<Asker>,
     timers: TimerWheel<Timer>,
     actions: VecDeque<Action>,
     events: EventLog,
@@ -315,6 +318,7 @@ impl Supervisor {
                 shutdown: None,
                 owns_namespace: false,
                 settings,
+                asker: None,
             },
         }
     }
@@ -855,8 +859,16 @@ impl Core {
         self.unsettled.push_back(key);
     }
 
+    /// Of what a signal asks for, the caller tells.
+    fn tell_of_chore(&mut self, chore: Chore, now: Now) {
+        if self.asker.is_some() {
+            self.tell(EventKind::Asked(chore), now);
+        }
+    }
+
     fn tell(&mut self, kind: EventKind, now: Now) {
-        self.events.push(Event { at: now.wall, kind });
+        let by = self.asker.clone().filter(|_| kind.is_change());
+        self.events.push(Event { at: now.wall, kind, by });
         self.changed.note(Topic::Events);
     }
 }

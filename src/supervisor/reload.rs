@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::{Declared, Refusal, Supervisor, Topic};
+use super::{Chore, Declared, Refusal, Supervisor, Topic};
+use crate::time::Now;
 
 /// A request to read the config again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// `Busy`: as many requests wait as may, and one of them reads what there is now.
-    pub fn reload(&mut self, is_dry_run: bool) -> Result<u64, Refusal> {
+    pub fn reload(&mut self, is_dry_run: bool, now: Now) -> Result<u64, Refusal> {
         let reloads = &mut self.core.reloads;
         let is_done = is_dry_run || reloads.waiting.iter().any(|waiting| !waiting.is_dry_run);
         if reloads.waiting.len() >= MOST_WAITING && is_done {
@@ -59,6 +60,9 @@ impl Supervisor {
         reloads.last += 1;
         let number = reloads.last;
         reloads.waiting.push_back(Reload { number, is_dry_run });
+        if !is_dry_run {
+            self.core.tell_of_chore(Chore::Reload, now);
+        }
         Ok(number)
     }
 
@@ -98,7 +102,6 @@ const MOST_OUTCOMES: usize = 16;
 mod tests {
     use super::*;
     use crate::supervisor::Settings;
-    use crate::time::Now;
 
     /// SIGHUP counted as done by those that wait, which only said what they would do.
     #[test]
@@ -106,11 +109,11 @@ mod tests {
         let settings = Settings::for_tests();
         let mut supervisor = Supervisor::new(settings, Now::default());
         for _ in 0..MOST_WAITING {
-            assert!(supervisor.reload(true).is_ok());
+            assert!(supervisor.reload(true, Now::default()).is_ok());
         }
-        assert_eq!(supervisor.reload(true), Err(Refusal::Busy));
-        assert!(supervisor.reload(false).is_ok());
-        assert_eq!(supervisor.reload(false), Err(Refusal::Busy));
+        assert_eq!(supervisor.reload(true, Now::default()), Err(Refusal::Busy));
+        assert!(supervisor.reload(false, Now::default()).is_ok());
+        assert_eq!(supervisor.reload(false, Now::default()), Err(Refusal::Busy));
         let waiting = std::iter::from_fn(|| supervisor.poll_reload());
         assert_eq!(waiting.filter(|reload| !reload.is_dry_run).count(), 1);
     }

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use super::{Core, Happened, Job, JobKey, Supervisor, Together};
+use crate::access::Asker;
 use crate::job::spec::{Critical, Kind};
 use crate::job::{JobId, JobSpec, Signal, Trigger};
 use crate::time::Now;
@@ -91,6 +92,14 @@ pub enum Put {
 }
 
 impl Supervisor {
+    /// Does what this user asks for: events of what is changed say so.
+    pub fn on_behalf_of<T>(&mut self, asker: &Asker, act: impl FnOnce(&mut Supervisor) -> T) -> T {
+        let before = self.core.asker.replace(asker.clone());
+        let outcome = act(self);
+        self.core.asker = before;
+        outcome
+    }
+
     /// Registers a job. If it is not to be idle, it starts as soon as no process of a removed job of
     /// the same id is left.
     ///

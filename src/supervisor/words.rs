@@ -3,7 +3,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{EventKind, Happened, NotCalled, Request, SkipReason, State};
+use super::{Chore, Event, EventKind, Happened, NotCalled, Request, SkipReason, State};
+use crate::access::Visible;
+use crate::job::spec::Condition;
 use crate::job::{JobId, Pid};
 
 impl EventKind {
@@ -12,7 +14,7 @@ impl EventKind {
         match self {
             EventKind::Job { id, .. } => Some(id),
             EventKind::ShuttingDown { because_of, .. } => because_of.as_ref(),
-            EventKind::KillingAll { .. } => None,
+            EventKind::Asked(_) | EventKind::KillingAll { .. } => None,
         }
     }
 }
@@ -48,30 +50,51 @@ impl Happened {
     }
 }
 
-impl Display for EventKind {
+impl Event {
+    /// The event in words, for somebody to whom these jobs are visible: others are not named.
+    pub fn in_words<'a>(&'a self, visible: &'a Visible) -> impl Display + 'a {
+        InWords { event: self, visible }
+    }
+}
+
+struct InWords<'a> {
+    event: &'a Event,
+    visible: &'a Visible,
+}
+
+impl Display for InWords<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            EventKind::Job { what, .. } => what.fmt(f),
+        match &self.event.kind {
+            EventKind::Job { what, .. } => self.happened(what, f)?,
+            EventKind::Asked(Chore::Reload) => f.write_str("reload of the config requested")?,
+            EventKind::Asked(Chore::Reopen) => f.write_str("reopening of log files requested")?,
             EventKind::ShuttingDown { because_of: Some(job), exit_code, .. } => {
-                let job = job.as_str();
-                write!(f, "critical job {job} has ended: shutting down with exit code {exit_code}")
+                match self.visible.has(job.as_str()) {
+                    true => write!(f, "critical job {job}")?,
+                    false => f.write_str("a critical job")?,
+                }
+                write!(f, " has ended: shutting down with exit code {exit_code}")?;
             }
             EventKind::ShuttingDown { because_of: None, live_runs, .. } => {
-                write!(f, "shutting down; runs to stop: {live_runs}")
+                write!(f, "shutting down; runs to stop: {live_runs}")?
             }
             EventKind::KillingAll { is_overdue: true, live_runs } => {
-                write!(f, "the time for the shutdown is up; runs to kill: {live_runs}")
+                write!(f, "the time for the shutdown is up; runs to kill: {live_runs}")?
             }
             EventKind::KillingAll { is_overdue: false, live_runs } => {
-                write!(f, "asked again to shut down; runs to kill: {live_runs}")
+                write!(f, "asked again to shut down; runs to kill: {live_runs}")?
             }
+        }
+        match &self.event.by {
+            Some(asker) => write!(f, " by {asker}"),
+            None => Ok(()),
         }
     }
 }
 
-impl Display for Happened {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
+impl InWords<'_> {
+    fn happened(&self, what: &Happened, f: &mut Formatter<'_>) -> fmt::Result {
+        match what {
             Happened::Created => f.write_str("created"),
             Happened::Replaced => f.write_str("replaced"),
             Happened::Asked(request) => write!(f, "{request} requested"),
@@ -82,15 +105,11 @@ impl Display for Happened {
                 write!(f, "started as process {pid}, after restart {streak} in a row")
             }
             Happened::Ended { ending, .. } => ending.fmt(f),
-            Happened::Waits { dependency, condition, others: 0 } => {
-                write!(f, "waits for {dependency} to {}", condition.verb())
-            }
             Happened::Waits { dependency, condition, others } => {
-                let verb = condition.verb();
-                write!(f, "waits for {dependency} to {verb}, and for {others} more")
+                self.waits(dependency, *condition, *others, f)
             }
             Happened::Renewed { dependency } => {
-                write!(f, "restarting, because of a new run of {dependency}")
+                write!(f, "restarting, because of a new run of {}", self.job("", dependency))
             }
             Happened::Deferred { error, .. } => {
                 write!(f, "deferred, because this machine is short of something: {error}")
@@ -113,17 +132,56 @@ impl Display for Happened {
             Happened::ExitsAtOnce => f.write_str(BACKGROUND_HINT),
             Happened::Skipped(reason) => reason.fmt(f),
             Happened::LogFile { path, what, .. } => write!(f, "log file {path} {what}"),
-            Happened::Calls { handler, refused: None, .. } => write!(f, "calls job {handler}"),
-            Happened::Calls { handler, refused: Some(why), .. } => {
-                write!(f, "cannot call job {handler}: {why}")
-            }
-            Happened::Called { by, failed } => {
+            Happened::Calls { handler, refused, .. } => self.calls(handler, *refused, f),
+            Happened::Called { by, failed } if self.visible.has(by.as_str()) => {
                 write!(f, "called by job {by}, whose run {failed} has failed")
             }
+            Happened::Called { .. } => f.write_str("called by another job, which has failed"),
             Happened::Finished(State::Failed) => f.write_str("failed, and is not started again"),
             Happened::Finished(state) => f.write_str(state.name()),
             Happened::Expired => f.write_str("removes itself: its time to live is over"),
             Happened::Removed { .. } => f.write_str("removed"),
+        }
+    }
+
+    fn waits(
+        &self,
+        dependency: &JobId,
+        condition: Condition,
+        others: usize,
+        f: &mut Formatter<'_>,
+    ) -> fmt::Result {
+        match self.visible.has(dependency.as_str()) {
+            true => write!(f, "waits for {dependency} to {}", condition.verb())?,
+            false => f.write_str("waits for another job")?,
+        }
+        match others {
+            0 => Ok(()),
+            others => write!(f, ", and for {others} more"),
+        }
+    }
+
+    /// Why a job that is not visible is not called would say whether it exists.
+    fn calls(
+        &self,
+        handler: &JobId,
+        refused: Option<NotCalled>,
+        f: &mut Formatter<'_>,
+    ) -> fmt::Result {
+        let job = self.job("job ", handler);
+        match refused {
+            None => write!(f, "calls {job}"),
+            Some(why) if self.visible.has(handler.as_str()) => {
+                write!(f, "cannot call {job}: {why}")
+            }
+            Some(_) => write!(f, "cannot call {job}"),
+        }
+    }
+
+    fn job(&self, before: &str, id: &JobId) -> String {
+        match self.visible.has(id.as_str()) {
+            true => format!("{before}{id}"),
+            false => "another job".to_owned(),
         }
     }
 }

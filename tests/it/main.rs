@@ -16,6 +16,8 @@
 /// Starts the binary, talks HTTP to it, waits for what can be seen, leaves nothing behind.
 mod harness;
 
+/// Tokens with scopes: who may do what, and for whom which jobs are there.
+mod access;
 /// The job object, and answers that wait for a milestone of a job.
 mod answers;
 /// The command line, the environment and the config: output, errors, exit codes.

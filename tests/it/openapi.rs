@@ -24,6 +24,23 @@ fn it_has_the_routes_that_there_are() {
     assert_eq!(documented, routes);
 }
 
+/// The roles of OpenAPI 3.1 are the scopes.
+#[test]
+fn it_says_which_scope_each_route_needs() {
+    let document = document(&K1s::start());
+    for route in &ROUTES {
+        let method = route.method.name().to_lowercase();
+        let needed = match route.scope {
+            Some(scope) => json!([{"token": [scope.name()]}]),
+            None => json!([]),
+        };
+        let path = document["paths"].get(route.path).unwrap();
+        assert_eq!(path[&method]["security"], needed, "{method} {}", route.path);
+        let is_forbidden = path[&method]["responses"].get("403").is_some();
+        assert_eq!(is_forbidden, route.scope.is_some(), "{method} {}", route.path);
+    }
+}
+
 #[test]
 fn every_reference_leads_somewhere_and_everything_is_referred_to() {
     let document = document(&K1s::start());

@@ -149,9 +149,11 @@ fn the_tables_of_config_keys_are_complete() {
         |text: String| config::parse(&text, "k1s.toml", &nothing_set()).unwrap_err().to_string();
     let keys = |table: &str| known(&unknown(format!("[{table}]\n{FAR_OFF} = 1")));
     assert_eq!(names(&rows("| `[http]` |")), keys("http"));
+    let of_tokens = known(&unknown(format!("[[token]]\n{FAR_OFF} = 1")));
+    assert_eq!(names(&rows("| `[[token]]` |")), of_tokens);
     let others: BTreeSet<String> = known(&unknown(format!("{FAR_OFF} = 1")))
         .into_iter()
-        .filter(|table| !["http", "job", "defaults", "include"].contains(&table.as_str()))
+        .filter(|table| !["http", "token", "job", "defaults", "include"].contains(&table.as_str()))
         .flat_map(|table| {
             let qualified = |key| format!("{table}.{key}");
             keys(&table).into_iter().map(qualified).collect::<Vec<_>>()

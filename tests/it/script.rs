@@ -617,7 +617,9 @@ impl Stage {
                 EventRead::Lost(count) => format!("{count} events were lost"),
                 EventRead::Event(_, event) => match &event.kind {
                     EventKind::Job { id, what, .. } => format!("{id}: {what:?}"),
-                    kind @ (EventKind::ShuttingDown { .. } | EventKind::KillingAll { .. }) => {
+                    kind @ (EventKind::Asked(_)
+                    | EventKind::ShuttingDown { .. }
+                    | EventKind::KillingAll { .. }) => {
                         format!("{kind:?}")
                     }
                 },

@@ -746,21 +746,36 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["daemon", "client", "explain", "config", "schedule", "calendar"]),
     ("explain", &["api"]),
-    ("daemon", &["api", "state", "os", "config", "supervisor", "http", "job", "timer", "calendar"]),
+    (
+        "daemon",
+        &[
+            "api",
+            "access",
+            "state",
+            "os",
+            "config",
+            "supervisor",
+            "http",
+            "job",
+            "timer",
+            "calendar",
+        ],
+    ),
     ("client", &["os", "config", "job", "schedule", "calendar"]),
-    ("api", &["supervisor", "http", "job", "calendar"]),
-    ("config", &["job", "schedule", "http"]),
+    ("api", &["access", "supervisor", "http", "job", "calendar"]),
+    ("config", &["access", "job", "schedule", "http"]),
     ("os", &["job"]),
     ("state", &["supervisor", "job"]),
     (
         "properties",
-        &["api", "state", "config", "supervisor", "http", "job", "schedule", "calendar"],
+        &["access", "api", "state", "config", "supervisor", "http", "job", "schedule", "calendar"],
     ),
-    ("supervisor", &["job", "schedule", "timer"]),
+    ("supervisor", &["access", "job", "schedule", "timer"]),
     ("job", &["schedule"]),
     ("schedule", &["calendar"]),
     ("http", &["calendar"]),
     ("timer", &[]),
+    ("access", &[]),
     ("calendar", &[]),
     ("time", &[]),
     ("gather", &[]),
@@ -769,8 +784,19 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// The pure rooms: no clock, no file, no system call.
-const PURE: &[&str] =
-    &["time", "gather", "pattern", "calendar", "timer", "job", "schedule", "supervisor", "state", "http"];
+const PURE: &[&str] = &[
+    "time",
+    "gather",
+    "pattern",
+    "access",
+    "calendar",
+    "timer",
+    "job",
+    "schedule",
+    "supervisor",
+    "state",
+    "http",
+];
 
 /// Where each crate is named; serde's derive is free.
 const CRATES: &[(&str, &[&str])] = &[

@@ -25,7 +25,7 @@ enum Rest {
 pub(in crate::api) fn show(
     supervisor: &Supervisor,
     job: &Job,
-    shown: Shown,
+    shown: &Shown,
     status: Status,
     connection: &mut Connection,
     now: Now,

@@ -17,13 +17,14 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::listing::Listing;
 use super::stream::CHUNK_BYTES;
 use super::{Pending, Slice, Source, Stream};
+use crate::access::{Asker, Visible};
 use crate::api::json::write_json;
 use crate::api::view::{Filter, Shown, Shows, Time};
 use crate::api::{ApiError, query};
 use crate::http::{Connection, ContentType, Head, Reply, Status};
-use crate::job::{Ending, LastLines, Pid};
+use crate::job::{Ending, JobId, LastLines, Pid};
 use crate::supervisor::{
-    Event, EventKind, EventRead, Happened, Request, SkipReason, Supervisor, Topic,
+    Chore, Event, EventKind, EventRead, Happened, Request, SkipReason, Supervisor, Topic,
 };
 use crate::time::{Mono, Now};
 
@@ -52,14 +53,17 @@ impl Events {
     /// the snapshot shows.
     pub(in crate::api) fn of(
         head: &Head,
+        visible: &Visible,
         supervisor: &Supervisor,
         now: Now,
     ) -> Result<Events, ApiError> {
         let results = query::whole(head, "results", query::MOST)?;
         let results = results.and_then(|count| usize::try_from(count).ok());
-        let results = results.unwrap_or(Shown::everything().results);
+        let everything = Shown::everything();
+        let results = results.unwrap_or(everything.results);
+        let shown = Shown { output: false, results, visible: visible.clone() };
         let ids: Vec<String> = head.query_values("job").map(str::to_owned).collect();
-        let filter = || Filter::without_output(ids.iter().cloned().collect(), results);
+        let filter = || Filter::of_ids(ids.iter().cloned().collect(), shown.clone());
         let instance = supervisor.instance().to_owned();
         let seen = head.last_event_id.as_deref().and_then(|id| {
             let number = id.strip_prefix(&instance)?.strip_prefix('-')?.parse().ok()?;
@@ -149,7 +153,7 @@ impl Events {
         }
         self.id_sent = number + 1;
         write_id(out, &self.instance, self.id_sent, name(&event.kind));
-        write_json(out, &EventView(event));
+        write_json(out, &EventView { event, visible: &self.filter.shown.visible });
         out.extend_from_slice(b"\n\n");
     }
 }
@@ -167,6 +171,7 @@ fn comment_after(now: Now) -> Mono {
 
 fn name(kind: &EventKind) -> &'static str {
     match kind {
+        EventKind::Asked(_) => "requested",
         EventKind::ShuttingDown { .. } => "shutdown",
         EventKind::KillingAll { .. } => "killing",
         EventKind::Job { what, .. } => match what {
@@ -196,84 +201,105 @@ fn name(kind: &EventKind) -> &'static str {
     }
 }
 
-/// The data of an event.
-struct EventView<'a>(&'a Event);
+/// The data of an event, for somebody to whom these jobs are visible.
+struct EventView<'a> {
+    event: &'a Event,
+    visible: &'a Visible,
+}
 
 impl Serialize for EventView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Event { at, kind } = self.0;
+        let Event { at, kind, by } = self.event;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("time", &Time(*at))?;
-        map.serialize_entry("job", &kind.job().map(|id| id.as_str()))?;
+        map.serialize_entry("job", &kind.job().and_then(|id| self.name(id)))?;
         if let EventKind::Job { what, .. } = kind
             && let Some(run) = what.run()
         {
             map.serialize_entry("run", &run)?;
         }
-        map.serialize_entry("message", &Shows(kind))?;
+        map.serialize_entry("message", &Shows(self.event.in_words(self.visible)))?;
         match kind {
-            EventKind::Job { what, .. } => job_entries(what, &mut map)?,
+            EventKind::Job { what, .. } => self.job_entries(what, &mut map)?,
+            EventKind::Asked(Chore::Reload) => map.serialize_entry("request", "reload")?,
+            EventKind::Asked(Chore::Reopen) => map.serialize_entry("request", "reopen")?,
             EventKind::ShuttingDown { exit_code, live_runs, .. } => {
                 map.serialize_entry("exitCode", exit_code)?;
                 map.serialize_entry("runs", live_runs)?;
             }
             EventKind::KillingAll { live_runs, .. } => map.serialize_entry("runs", live_runs)?,
         }
+        match by {
+            Some(Asker::Token(name)) => map.serialize_entry("token", name.as_ref())?,
+            Some(Asker::Uid(uid)) => map.serialize_entry("uid", uid)?,
+            None => {}
+        }
         map.end()
     }
 }
 
-/// The fields that only this kind of event has.
-fn job_entries<M: SerializeMap>(what: &Happened, map: &mut M) -> Result<(), M::Error> {
-    match what {
-        Happened::Created
-        | Happened::Replaced
-        | Happened::Expired
-        | Happened::Overdue { .. }
-        | Happened::Unseen { .. }
-        | Happened::CommandFailed { .. }
-        | Happened::Ready { .. }
-        | Happened::Unready { .. }
-        | Happened::Unhealthy { .. }
-        | Happened::ExitsAtOnce => Ok(()),
-        Happened::Asked(Request::Signal(signal)) => {
-            map.serialize_entry("request", "signal")?;
-            map.serialize_entry("signal", &Shows(signal))
-        }
-        Happened::Asked(request) => map.serialize_entry("request", request_name(*request)),
-        Happened::Removed { has_successor } => map.serialize_entry("successor", has_successor),
-        Happened::Started { pid: Pid(pid), .. } => map.serialize_entry("pid", pid),
-        Happened::Ended { ending, output } => ending_entries(ending, output.as_ref(), map),
-        Happened::Waits { dependency, condition, others } => {
-            map.serialize_entry("dependency", dependency.as_str())?;
-            map.serialize_entry("condition", condition.name())?;
-            map.serialize_entry("others", others)
-        }
-        Happened::Renewed { dependency } => map.serialize_entry("dependency", dependency.as_str()),
-        Happened::Deferred { error, .. } => map.serialize_entry("error", error),
-        Happened::Restarting { after, streak } => {
-            let delay = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            map.serialize_entry("delayMs", &delay)?;
-            map.serialize_entry("inARow", streak)
-        }
-        Happened::Skipped(reason) => skip_entries(*reason, map),
-        Happened::LogFile { path, what, .. } => {
-            map.serialize_entry("file", path.as_ref())?;
-            map.serialize_entry("error", &what.error())?;
-            match what.missing() {
-                Some(missing) => map.serialize_entry("missingBytes", &missing),
-                None => Ok(()),
+impl EventView<'_> {
+    /// The id of another job, if it may be named.
+    fn name<'i>(&self, id: &'i JobId) -> Option<&'i str> {
+        Some(id.as_str()).filter(|id| self.visible.has(id))
+    }
+
+    /// The fields that only this kind of event has.
+    fn job_entries<M: SerializeMap>(&self, what: &Happened, map: &mut M) -> Result<(), M::Error> {
+        match what {
+            Happened::Created
+            | Happened::Replaced
+            | Happened::Expired
+            | Happened::Overdue { .. }
+            | Happened::Unseen { .. }
+            | Happened::CommandFailed { .. }
+            | Happened::Ready { .. }
+            | Happened::Unready { .. }
+            | Happened::Unhealthy { .. }
+            | Happened::ExitsAtOnce => Ok(()),
+            Happened::Asked(Request::Signal(signal)) => {
+                map.serialize_entry("request", "signal")?;
+                map.serialize_entry("signal", &Shows(signal))
             }
+            Happened::Asked(request) => map.serialize_entry("request", request_name(*request)),
+            Happened::Removed { has_successor } => map.serialize_entry("successor", has_successor),
+            Happened::Started { pid: Pid(pid), .. } => map.serialize_entry("pid", pid),
+            Happened::Ended { ending, output } => ending_entries(ending, output.as_ref(), map),
+            Happened::Waits { dependency, condition, others } => {
+                map.serialize_entry("dependency", &self.name(dependency))?;
+                map.serialize_entry("condition", condition.name())?;
+                map.serialize_entry("others", others)
+            }
+            Happened::Renewed { dependency } => {
+                map.serialize_entry("dependency", &self.name(dependency))
+            }
+            Happened::Deferred { error, .. } => map.serialize_entry("error", error),
+            Happened::Restarting { after, streak } => {
+                let delay = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                map.serialize_entry("delayMs", &delay)?;
+                map.serialize_entry("inARow", streak)
+            }
+            Happened::Skipped(reason) => skip_entries(*reason, map),
+            Happened::LogFile { path, what, .. } => {
+                map.serialize_entry("file", path.as_ref())?;
+                map.serialize_entry("error", &what.error())?;
+                match what.missing() {
+                    Some(missing) => map.serialize_entry("missingBytes", &missing),
+                    None => Ok(()),
+                }
+            }
+            Happened::Calls { handler, refused, .. } => {
+                let name = self.name(handler);
+                map.serialize_entry("handler", &name)?;
+                map.serialize_entry("error", &refused.filter(|_| name.is_some()).map(Shows))
+            }
+            Happened::Called { by, failed } => {
+                let name = self.name(by);
+                map.serialize_entry("by", &name)?;
+                map.serialize_entry("failed", &name.map(|_| failed))
+            }
+            Happened::Finished(state) => map.serialize_entry("state", state.name()),
         }
-        Happened::Calls { handler, refused, .. } => {
-            map.serialize_entry("handler", handler.as_str())?;
-            map.serialize_entry("error", &refused.map(Shows))
-        }
-        Happened::Called { by, failed } => {
-            map.serialize_entry("by", by.as_str())?;
-            map.serialize_entry("failed", failed)
-        }
-        Happened::Finished(state) => map.serialize_entry("state", state.name()),
     }
 }
 

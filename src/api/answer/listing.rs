@@ -47,7 +47,7 @@ impl Listing {
                     return true;
                 };
                 self.begin_job(supervisor, job, out, until, now);
-                *budget = budget.saturating_sub(BYTES_A_LOOK);
+                *budget = budget.saturating_sub(BYTES_A_LOOK + self.filter.cost());
             }
             *budget = budget.saturating_sub(out.len() - begin);
         }
@@ -70,7 +70,7 @@ impl Listing {
         if !std::mem::replace(&mut self.is_first, false) {
             out.push(b',');
         }
-        self.object = Object::begin(supervisor, job, self.filter.shown, out, until, now);
+        self.object = Object::begin(supervisor, job, &self.filter.shown, out, until, now);
     }
 }
 

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use super::saved::Progress;
 use super::stream::CHUNK_BYTES;
 use super::{Slice, Source, Stream, Want};
+use crate::access::Visible;
 use crate::api::json::write_json;
 use crate::api::view::selection;
 use crate::api::{ApiError, document, query};
@@ -52,10 +53,11 @@ impl Many {
     pub(in crate::api) fn of(
         ask: Ask,
         request: &Request,
+        visible: &Visible,
         supervisor: &mut Supervisor,
         now: Now,
     ) -> Result<Many, ApiError> {
-        let selection = selected(&request.head)?;
+        let selection = selected(&request.head, visible)?;
         let verb = match ask {
             Ask::Kill => Verb::Kill,
             Ask::Start => Verb::Start,
@@ -129,14 +131,14 @@ impl Ids {
 
 /// The jobs that the query selects: by filters, of which each is given once, or `all=true`. What
 /// was forgotten or misspelled must not mean all.
-fn selected(head: &Head) -> Result<Selection, ApiError> {
+fn selected(head: &Head, visible: &Visible) -> Result<Selection, ApiError> {
     for name in ["label", "state", "type"] {
         if head.query_values(name).nth(1).is_some() {
             let error = format!("{name}: must not be given twice");
             return Err(ApiError::new(Status::BadRequest, error));
         }
     }
-    let selection = selection(head)?;
+    let selection = selection(head, visible)?;
     if selection.is_of_all() && query::flag(head, "all")? != Some(true) {
         let error = "all: must be true, or label=, state= or type= must say which jobs are meant";
         return Err(ApiError::new(Status::BadRequest, error));

@@ -3,8 +3,10 @@
 
 use super::stream::CHUNK_BYTES;
 use super::{Pending, Slice, Stream, stream};
+use crate::access::Visible;
 use crate::api::exposition::{Format, Lines};
 use crate::api::metrics::{ByState, METRICS, Sight, Source};
+use crate::api::view::BYTES_A_PATTERN;
 use crate::http::{Connection, Head, Method};
 use crate::supervisor::{JobKey, Supervisor, Topic};
 use crate::time::Now;
@@ -15,6 +17,8 @@ use crate::time::Now;
 #[derive(Debug)]
 pub(in crate::api) struct Metrics {
     format: Format,
+    /// The jobs that it shows.
+    visible: Visible,
     /// The number of the measurement to wait for.
     measurement: u64,
     /// The current one of [`METRICS`].
@@ -27,6 +31,7 @@ pub(in crate::api) struct Metrics {
 /// Requests a measurement for the answer. HEAD is answered at once.
 pub(in crate::api) fn metrics(
     format: Format,
+    visible: Visible,
     head: &Head,
     connection: &mut Connection,
     supervisor: &mut Supervisor,
@@ -38,6 +43,7 @@ pub(in crate::api) fn metrics(
     }
     let metrics = Metrics {
         format,
+        visible,
         measurement: supervisor.measure(),
         index: 0,
         at: None,
@@ -59,20 +65,29 @@ impl Metrics {
             return Slice::Waits { topic: Topic::Measured, until: None };
         }
         let until = out.len() + CHUNK_BYTES;
+        let patterns = self.visible.patterns().len();
         while let Some(metric) = METRICS.get(self.index) {
+            if metric.source.is_sum() && !self.visible.is_all() {
+                self.index += 1;
+                continue;
+            }
             if self.at.is_none() {
                 self.format.begin(out, &metric.name);
             }
             let mut sight = Sight { supervisor, now, by_state: &mut self.by_state };
             match metric.source {
-                Source::Own(write) => write(&sight, &mut Lines::new(out, &metric.name, None)),
+                Source::Own(write) | Source::Sum(write) => {
+                    write(&sight, &mut Lines::new(out, &metric.name, None))
+                }
                 Source::Jobs(write) => {
                     for job in supervisor.jobs_after(self.at) {
                         let begin = out.len();
                         let id = Some(job.id().as_str());
                         let mut lines = Lines::new(out, &metric.name, id);
-                        write(job, &mut sight, &mut lines);
-                        let cost = lines.cost + BYTES_A_LOOK;
+                        if self.visible.has(job.id().as_str()) {
+                            write(job, &mut sight, &mut lines);
+                        }
+                        let cost = lines.cost + BYTES_A_LOOK + patterns * BYTES_A_PATTERN;
                         self.at = Some(job.key());
                         *budget = budget.saturating_sub(out.len() - begin + cost);
                         if *budget == 0 || out.len() >= until {

@@ -90,7 +90,7 @@ impl Pending {
                 let progress = many.go_on(supervisor, connection, now);
                 self.follow(progress, supervisor, connection, now)
             }
-            Pending::Wait(wait) => match wait.go_on(supervisor, connection, now) {
+            Pending::Wait(wait) => match wait.clone().go_on(supervisor, connection, now) {
                 None => true,
                 Some(rest) => {
                     *self = rest;
@@ -114,6 +114,15 @@ impl Pending {
                 *self = next;
                 self.go_on(supervisor, connection, now)
             }
+        }
+    }
+
+    /// Whether it goes on to show jobs, and does not only say what has become of a request.
+    pub fn shows_jobs(&self) -> bool {
+        match self {
+            Pending::Stream(_) | Pending::Wait(_) => true,
+            Pending::Saved(saved) => matches!(saved.then, Then::Wait(_)),
+            Pending::Reopen(_) | Pending::Reload(_) | Pending::Many(_) => false,
         }
     }
 

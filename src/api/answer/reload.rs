@@ -32,10 +32,12 @@ impl Reload {
     pub(in crate::api) fn begin(
         head: &Head,
         supervisor: &mut Supervisor,
+        now: Now,
     ) -> Result<Reload, ApiError> {
         let is_dry_run = query::flag(head, "dryRun")?.unwrap_or(false);
-        let number =
-            supervisor.reload(is_dry_run).map_err(|refusal| ApiError::by(refusal, "reload"))?;
+        let number = supervisor
+            .reload(is_dry_run, now)
+            .map_err(|refusal| ApiError::by(refusal, "reload"))?;
         Ok(Reload { number })
     }
 

@@ -23,8 +23,8 @@ struct Reopened {
 
 impl Reopen {
     /// Asks for it.
-    pub(in crate::api) fn begin(supervisor: &mut Supervisor) -> Reopen {
-        Reopen { number: supervisor.reopen_log_files() }
+    pub(in crate::api) fn begin(supervisor: &mut Supervisor, now: Now) -> Reopen {
+        Reopen { number: supervisor.reopen_log_files(now) }
     }
 
     /// Answers if it is done. Returns whether it is.

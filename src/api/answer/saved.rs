@@ -45,7 +45,7 @@ impl Saved {
             (Saving::Safe, Then::Say(body)) => {
                 connection.respond(Reply::json(Status::Ok), now, |out| out.append(body));
             }
-            (Saving::Safe, Then::Wait(wait)) => return Progress::Then(Pending::Wait(*wait)),
+            (Saving::Safe, Then::Wait(wait)) => return Progress::Then(Pending::Wait(wait.clone())),
         }
         Progress::Over
     }

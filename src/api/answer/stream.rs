@@ -23,6 +23,7 @@ pub struct Stream {
 
 /// The source of its bytes.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "its stream is in a box")]
 pub(in crate::api) enum Source {
     /// A listing, or a large job.
     Document(Document),

@@ -8,7 +8,7 @@ use crate::supervisor::{Job, JobKey, Milestone, Progress, State, Supervisor, Top
 use crate::time::{Mono, Now};
 
 /// An answer to `?wait=`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Wait {
     pub(in crate::api) job: JobKey,
     pub(in crate::api) goal: Goal,
@@ -47,7 +47,7 @@ impl Wait {
             Progress::NotYet if now.mono < self.until => return Some(Pending::Wait(self)),
             Progress::NotYet | Progress::Never => Status::Accepted,
         };
-        show(supervisor, job, self.shown, status, connection, now)
+        show(supervisor, job, &self.shown, status, connection, now)
     }
 }
 

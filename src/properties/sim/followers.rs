@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::{Api, Origin, Pending, Want};
+use crate::access::{Caller, Origin, Tokens};
+use crate::api::{Api, Pending, Want};
 use crate::http::{Connection, Incoming, Limits};
 use crate::job::{ExitStatus, Pid};
 use crate::supervisor::{EventRead, Job, JobKey, RunKey, Supervisor};
@@ -91,7 +92,7 @@ impl Followers {
             ..Limits::default()
         };
         Followers {
-            api: Api::new(b"t".to_vec(), "/".into(), "UTC".into()),
+            api: Api::new(Tokens::of_admin(b"t"), "/".into(), "UTC".into()),
             most: rng.pick(&[0, 0, 1, 3]),
             limits: Rc::new(limits),
             all: Vec::new(),
@@ -255,12 +256,14 @@ impl Followers {
         );
         let mut connection = Connection::new(Rc::clone(&self.limits), scene.now);
         connection.handle_bytes(request.as_bytes(), scene.now);
-        let mut pending = None;
+        let (mut pending, mut caller) = (None, Caller::Stranger);
         while let Some(incoming) = connection.poll(scene.now) {
             let is_request = matches!(incoming, Incoming::Request(_));
-            let origin = Origin::Network;
+            if let Incoming::Head(head) = &incoming {
+                caller = self.api.identify(head, Origin::Network);
+            }
             pending =
-                self.api.handle(incoming, origin, &mut connection, scene.supervisor, scene.now);
+                self.api.handle(incoming, &caller, &mut connection, scene.supervisor, scene.now);
             assert_eq!(pending.is_some(), is_request, "{target}");
         }
         let wire = Wire { is_chunked, ..Wire::default() };

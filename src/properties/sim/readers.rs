@@ -433,6 +433,7 @@ pub(super) fn check_rows(
 impl Told {
     pub(super) fn of(event: &Event) -> Told {
         let (name, run, is_of_k1s) = match &event.kind {
+            EventKind::Asked(_) => ("requested", None, true),
             EventKind::ShuttingDown { .. } => ("shutdown", None, true),
             EventKind::KillingAll { .. } => ("killing", None, true),
             EventKind::Job { what, .. } => (name_of(what), what.run(), false),
