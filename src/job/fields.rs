@@ -50,6 +50,7 @@ pub enum Spelling {
 
 impl Spelling {
     /// Whether `given` is a spelling of the field that the API calls `name`.
+    #[inline]
     pub(super) fn matches(self, given: &str, name: &str) -> bool {
         given == name || (self == Spelling::CamelOrSnake && given == snake_case(name))
     }
@@ -77,6 +78,16 @@ type Parsed<T> = Result<T, FieldError>;
 impl Fields {
     /// Takes the fields of a table; an error if one is not among `known`.
     pub(crate) fn of(value: Value, known: &[&str], spelling: Spelling) -> Parsed<Fields> {
+        Fields::among(value, known, spelling, unknown)
+    }
+
+    /// The same; `unknown` says what is wrong with a field that is not among them.
+    pub(super) fn among(
+        value: Value,
+        known: &[&str],
+        spelling: Spelling,
+        unknown: fn(&str, &[&str], Spelling) -> String,
+    ) -> Parsed<Fields> {
         let Value::Table(entries) = value else {
             return Err(FieldError { path: Vec::new(), message: expected("an object", &value) });
         };
@@ -207,14 +218,15 @@ pub(super) fn name_or_number(value: Value) -> Parsed<String> {
 /// A whole number in `range`.
 pub(crate) fn integer<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(Value) -> Parsed<T> {
     move |value| {
-        let right = format!("a whole number from {} to {}", range.start(), range.end());
+        let right = || format!("a whole number from {} to {}", range.start(), range.end());
         match value {
-            Value::Integer(number) if range.contains(&number) => {
-                T::try_from(number).or_else(|_| fail(format!("must be {right}, not {number}")))
+            Value::Integer(number) => {
+                let number_in_range = Some(number).filter(|number| range.contains(number));
+                let read = number_in_range.and_then(|number| T::try_from(number).ok());
+                read.map_or_else(|| fail(format!("must be {}, not {number}", right())), Ok)
             }
-            Value::Integer(number) => fail(format!("must be {right}, not {number}")),
-            Value::Float(number) => fail(format!("must be {right}, not {number}")),
-            other => wrong(&right, &other),
+            Value::Float(number) => fail(format!("must be {}, not {number}", right())),
+            other => wrong(&right(), &other),
         }
     }
 }
@@ -222,16 +234,16 @@ pub(crate) fn integer<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(Va
 /// A number in `range`, whole or decimal.
 pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(Value) -> Parsed<f64> {
     move |value| {
-        let right = format!("a number from {} to {}", range.start(), range.end());
+        let right = || format!("a number from {} to {}", range.start(), range.end());
         let number = match value {
             Value::Integer(number) => number as f64,
             Value::Float(number) => number,
-            other => return wrong(&right, &other),
+            other => return wrong(&right(), &other),
         };
         if range.contains(&number) {
             Ok(number)
         } else {
-            fail(format!("must be {right}, not {number}"))
+            fail(format!("must be {}, not {number}", right()))
         }
     }
 }
@@ -286,14 +298,16 @@ pub(crate) fn choice<T: Copy>(
     choices: &'static [(&'static str, T)],
 ) -> impl Fn(Value) -> Parsed<T> {
     move |value| {
-        let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let right = format!("one of {}", names.join(", "));
+        let right = || {
+            let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+            format!("one of {}", names.join(", "))
+        };
         match value {
             Value::String(given) => match choices.iter().find(|(name, _)| *name == given) {
                 Some((_, choice)) => Ok(*choice),
-                None => fail(format!("must be {right}, not {given:?}")),
+                None => fail(format!("must be {}, not {given:?}", right())),
             },
-            other => wrong(&right, &other),
+            other => wrong(&right(), &other),
         }
     }
 }

@@ -48,8 +48,7 @@ pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parse
     let directory = defaults.directory;
     let known = known();
     let kind = kind_of(&value, &known, spelling)?;
-    unknown(&value, &known, spelling)?;
-    let mut fields = Fields::of(value, &known, spelling)?;
+    let mut fields = Fields::among(value, &known, spelling, unknown_or_foreign)?;
     belongs(&fields, kind, spelling)?;
     fields.optional("type", Ok)?;
     let start_timeout_field = fields.spelled("startTimeoutSeconds");
