@@ -9,7 +9,7 @@
 use std::fmt::Write;
 
 use super::screen::Screen;
-use super::text::{Colour, Escaped, OFF};
+use super::text::{Colour, Escaped, OFF, columns_of, width};
 
 /// A column.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Column {
     pub(super) title: &'static str,
     /// Numbers are aligned to the right.
     pub(super) is_number: bool,
-    /// How few characters it may be cut to; `None`: it is never cut.
+    /// How few characters it may be cut to; `None`: it is never cut. A number is whole, or left out.
     pub(super) least: Option<usize>,
 }
 
@@ -55,7 +55,7 @@ impl Cell {
     }
 
     fn width(&self) -> usize {
-        self.text.chars().count()
+        width(&self.text)
     }
 }
 
@@ -103,14 +103,21 @@ fn write_cell(
     if length <= width {
         line.push_str(&cell.text);
     } else {
-        line.extend(cell.text.chars().take(width.saturating_sub(1)));
-        line.push('…');
+        let (mut room, before) = (width.saturating_sub(1), line.len());
+        line.extend(cell.text.chars().take_while(|c| {
+            let fits = columns_of(*c) <= room;
+            room = room.saturating_sub(columns_of(*c));
+            fits
+        }));
+        let shown = line.get(before..).map_or(0, self::width);
+        let _ = write!(line, "…{:1$}", "", width.saturating_sub(1 + shown));
     }
     line.push_str(if on.is_empty() { "" } else { OFF });
     let _ = write!(line, "{:1$}", "", after);
 }
 
-/// How wide each column is. One that is empty in all rows, or that is cut away, has no width.
+/// How wide each column is. One that is empty in all rows, or that is cut away, has no width. Without
+/// rows there are the headings.
 fn widths<const N: usize>(
     columns: &[Column; N],
     rows: &[[Cell; N]],
@@ -123,7 +130,7 @@ fn widths<const N: usize>(
         }
     }
     for (width, column) in widths.iter_mut().zip(columns) {
-        if *width > 0 || column.least.is_none() {
+        if *width > 0 || column.least.is_none() || rows.is_empty() {
             *width = column.title.len().max(*width);
         }
     }
@@ -133,7 +140,13 @@ fn widths<const N: usize>(
         let total = widths.iter().sum::<usize>() + GAP * shown.saturating_sub(1);
         let (Some(least), Some(width)) = (column.least, widths.get_mut(index)) else { continue };
         let cut = width.saturating_sub(total.saturating_sub(most));
-        *width = if cut < least { least.min(*width) } else { cut };
+        *width = match cut {
+            cut if cut == *width => cut,
+            // A part of a number is another number.
+            _ if column.is_number => 0,
+            cut if cut < least => least.min(*width),
+            cut => cut,
+        };
     }
     widths
 }
@@ -174,6 +187,26 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_whole_or_not_there_and_wide_characters_count_twice() {
+        const COLUMNS: [Column; 3] = [
+            Column::text("ID").cut_to(2),
+            Column::number("PID").cut_to(0),
+            Column::text("WHY").cut_to(0),
+        ];
+        let rows = [[Cell::new("web"), Cell::new("4711"), Cell::new("日本語")]];
+        let drawn = |width| {
+            let screen = Screen { width, height: 10, is_terminal: true, has_colours: false };
+            draw(&COLUMNS, &rows, screen)
+        };
+        assert_eq!(drawn(None), "ID    PID  WHY\nweb  4711  日本語\n");
+        assert_eq!(drawn(Some(17)), drawn(None));
+        assert_eq!(drawn(Some(16)), "ID    PID  WHY\nweb  4711  日本…\n");
+        assert_eq!(drawn(Some(15)), "ID    PID  WHY\nweb  4711  日…\n");
+        assert_eq!(drawn(Some(8)), "ID\nweb\n");
+        assert_eq!(drawn(Some(2)), "ID\nw…\n");
+    }
+
+    #[test]
     fn colours_change_no_widths() {
         let coloured = drawn(None, true);
         assert!(coloured.contains("\x1b[31m4711\x1b[0m"), "{coloured:?}");
@@ -186,5 +219,6 @@ mod tests {
         let rows = [[Cell::new("web"), Cell::new("7"), Cell::new("")]];
         let screen = Screen { width: None, height: 10, is_terminal: false, has_colours: false };
         assert_eq!(draw(&COLUMNS, &rows, screen), "ID   PID\nweb    7\n");
+        assert_eq!(draw(&COLUMNS, &[], screen), "ID  PID  WHY\n");
     }
 }

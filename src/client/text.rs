@@ -25,6 +25,26 @@ fn is_obeyed(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
+/// How many columns of a terminal a text takes.
+pub(super) fn width(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+/// How many columns of a terminal a character takes: none if it is put on the one before, two if it
+/// is East Asian or a picture (UAX #11), in wide ranges.
+pub(super) fn columns_of(c: char) -> usize {
+    match c {
+        ..'\u{300}' => 1,
+        '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{20d0}'..='\u{20ff}' => 0,
+        '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}' | '\u{e0100}'..='\u{e01ef}' => 0,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{303e}' | '\u{3041}'..='\u{a4cf}' => 2,
+        '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' => 2,
+        '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}' | '\u{1f300}'..='\u{1f64f}' => 2,
+        '\u{1f680}'..='\u{1f6ff}' | '\u{1f900}'..='\u{1f9ff}' | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
+}
+
 /// A length of time in two units at most: `450ms`, `12s`, `3m12s`, `5h4m`, `2d3h`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Short(pub(super) Duration);
@@ -113,6 +133,22 @@ mod tests {
             ("\u{7f}", "\\u{7f}"),
         ] {
             assert_eq!(Escaped(given).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        for (text, columns) in [
+            ("", 0),
+            ("abc", 3),
+            ("ä", 1),
+            ("a\u{308}", 1),
+            ("…", 1),
+            ("日本", 4),
+            ("🚀x", 3),
+            ("한", 2),
+        ] {
+            assert_eq!(width(text), columns, "{text}");
         }
     }
 

@@ -67,6 +67,8 @@ mod openapi;
 mod output;
 /// The page for people: its headers, its compressed copy, and how it is switched off.
 mod page;
+/// The picture of `k1s ps` in README.md.
+mod picture;
 /// Signals to k1s itself, shutdown, and k1s as the first process of a PID namespace.
 mod pid1;
 /// Probes by HTTP and TCP, sd_notify, and a newline on a descriptor, with real servers and clients.
