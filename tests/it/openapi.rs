@@ -1,12 +1,16 @@
-//! Compares `GET /openapi.json` with the route table, with the fields of payloads, and with what
-//! real jobs show.
+//! Compares `GET /openapi.json` with the route table, with the fields of payloads, with what real
+//! jobs show, and with README.md: `K1S_OPENAPI_UPDATE=1` describes the fields anew, after a change of
+//! its tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
 
 use k1s::api::ROUTES;
 use serde_json::{Value, json};
 
 use crate::harness::{K1s, continuous, cron, one_off, with};
+use crate::readme::{names, rows};
 
 #[test]
 fn it_has_the_routes_that_there_are() {
@@ -141,6 +145,20 @@ fn it_has_the_fields_that_jobs_and_their_results_show() {
 }
 
 #[test]
+fn its_descriptions_of_fields_are_those_of_the_readme() {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "src/api/openapi.json"].iter().collect();
+    let document = fs::read_to_string(&path).unwrap();
+    let described = described(&document);
+    if std::env::var_os("K1S_OPENAPI_UPDATE").is_some() {
+        fs::write(&path, described).unwrap();
+        return;
+    }
+    let update = "K1S_OPENAPI_UPDATE=1 cargo test --test it -- openapi::";
+    assert!(document == described, "run {update}");
+    assert!(document.matches("\"description\":\"how often it is run again").count() == 1);
+}
+
+#[test]
 fn it_needs_the_token() {
     let k1s = K1s::start();
     let mut client = k1s.connect();
@@ -151,6 +169,104 @@ fn it_needs_the_token() {
 #[test]
 fn its_version_is_that_of_k1s() {
     assert_eq!(document(&K1s::start())["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// The document with the fields of jobs and results described by the tables of README.md. Each field
+/// has a line below that of its schema.
+fn described(document: &str) -> String {
+    let given = meanings("| field |", &BTreeMap::new());
+    let shown = meanings("| key |", &given);
+    let of_result = meanings("| key of a result |", &given);
+    let mut table = None;
+    let mut out = String::new();
+    for line in document.lines() {
+        let named = line.strip_prefix('"').and_then(|line| line.split_once("\":{"));
+        let described = named.and_then(|(name, schema)| {
+            if name.starts_with(|first: char| first.is_uppercase()) {
+                table = match name {
+                    "CommonSpec" | "ContinuousSpec" | "OneOffSpec" | "CronSpec" => Some(&given),
+                    "CommonJob" | "ContinuousJob" | "OneOffJob" | "CronJob" => Some(&shown),
+                    "Result" => Some(&of_result),
+                    _ => None,
+                };
+                return None;
+            }
+            let meaning = table?.get(name).filter(|_| !schema.contains("Spec/properties/"))?;
+            let schema = match schema.strip_prefix("\"description\":") {
+                None => schema,
+                Some(old) => {
+                    let mut text = serde_json::Deserializer::from_str(old).into_iter::<String>();
+                    text.next().unwrap().unwrap();
+                    old[text.byte_offset()..].strip_prefix(',').unwrap()
+                }
+            };
+            Some(format!("\"{name}\":{{\"description\":{},{schema}", json!(meaning)))
+        });
+        out.push_str(described.as_deref().unwrap_or(line));
+        out.push('\n');
+    }
+    out
+}
+
+/// What the names in the first column of a table mean: the first clause of the last column. A row of
+/// many fields that are `explained` elsewhere says nothing of one.
+fn meanings(head: &str, explained: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut meanings = BTreeMap::new();
+    for row in rows(head) {
+        let names = names(std::slice::from_ref(&row));
+        if names.len() > 1 && names.iter().all(|name| explained.contains_key(name)) {
+            continue;
+        }
+        let row = row.replace("\\|", "\u{0}");
+        let what = row.strip_suffix('|').unwrap().rsplit('|').next().unwrap().trim();
+        let meaning = first_clause(&plain(what)).replace('\u{0}', "|");
+        if !meaning.is_empty() {
+            meanings.extend(names.into_iter().map(|name| (name, meaning.clone())));
+        }
+    }
+    meanings.remove("type");
+    meanings
+}
+
+/// Markdown without its links.
+fn plain(text: &str) -> String {
+    let mut parts = text.split("](");
+    let mut out = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (_, rest) = part.split_once(')').unwrap();
+        let bracket = out.rfind('[').unwrap();
+        out.remove(bracket);
+        out.push_str(rest);
+    }
+    out
+}
+
+/// To the first semicolon or full stop that is not in parentheses or in code; without backticks.
+fn first_clause(text: &str) -> String {
+    let (mut depth, mut is_code, mut out) = (0, false, String::new());
+    for (at, c) in text.char_indices() {
+        match c {
+            '`' => is_code = !is_code,
+            '(' if !is_code => depth += 1,
+            ')' if !is_code => depth -= 1,
+            ';' | '.' if !is_code && depth == 0 && text[at + 1..].starts_with(' ') => break,
+            _ => {}
+        }
+        out.extend(Some(c).filter(|c| *c != '`'));
+    }
+    out
+}
+
+#[test]
+fn the_first_clause_is_the_meaning() {
+    for (text, clause) in [
+        ("a [b](#c) d; e", "a b d"),
+        ("`x; y` (z; 1.5). A", "x; y (z; 1.5)"),
+        ("-1 (no) to 1.5", "-1 (no) to 1.5"),
+        ("", ""),
+    ] {
+        assert_eq!(first_clause(&plain(text)), clause);
+    }
 }
 
 fn document(k1s: &K1s) -> Value {

@@ -385,14 +385,14 @@ fn block<'a>(text: &'a str, fence: &str) -> &'a str {
 }
 
 /// The lines of the table whose head begins so.
-fn rows(head: &str) -> Vec<String> {
+pub(crate) fn rows(head: &str) -> Vec<String> {
     let readme = readme();
     let lines = readme.lines().skip_while(|line| !line.starts_with(head));
     lines.skip(2).take_while(|line| line.starts_with('|')).map(str::to_owned).collect()
 }
 
 /// The names in backticks in the first column.
-fn names(rows: &[String]) -> BTreeSet<String> {
+pub(crate) fn names(rows: &[String]) -> BTreeSet<String> {
     assert!(!rows.is_empty());
     let columns = rows.iter().map(|row| row.split('|').nth(1).unwrap());
     columns.flat_map(|column| column.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
