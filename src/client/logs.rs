@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use argh::FromArgs;
+use memchr::memchr2;
 use serde::Deserialize;
 
 use super::Failure;
@@ -42,7 +43,7 @@ pub struct Logs {
 }
 
 /// A line, as the API says it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize, PartialEq)]
 struct Line<'a> {
     #[serde(default)]
     seq: u64,
@@ -67,6 +68,30 @@ struct Prefix {
     json: bool,
     /// Whether the last line goes on.
     goes_on: bool,
+}
+
+impl<'a> Line<'a> {
+    /// Reads a line as k1s writes most of them, whole and without escapes: there may be millions.
+    fn of_most(said: &'a [u8]) -> Option<Line<'a>> {
+        let (seq, rest) = number(said.strip_prefix(b"{\"seq\":")?)?;
+        let rest = rest.strip_prefix(b",\"time\":\"")?;
+        let (time, rest) = rest.split_at_checked("YYYY-mm-ddTHH:MM:SS.mmmZ".len())?;
+        let (_, rest) = number(rest.strip_prefix(b"\",\"run\":")?)?;
+        let rest = rest.strip_prefix(b",\"stream\":\"std")?;
+        let rest = rest.strip_prefix(b"out").or_else(|| rest.strip_prefix(b"err"))?;
+        let line = rest.strip_prefix(b"\",\"line\":\"")?.strip_suffix(b"\"}\n")?;
+        let is_plain = memchr2(b'"', b'\\', line).is_none();
+        let text = |bytes| Some(Cow::Borrowed(str::from_utf8(bytes).ok()?));
+        let line = is_plain.then(|| text(line))??;
+        Some(Line { seq, time: text(time)?, line, partial: false, lost: 0 })
+    }
+}
+
+/// The number that a text begins with, and what follows.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|digit| digit.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at_checked(digits)?;
+    Some((str::from_utf8(digits).ok()?.parse().ok()?, rest))
 }
 
 impl Logs {
@@ -163,7 +188,10 @@ impl Logs {
                 Err(_) => Some(false),
             };
             if ended.is_none() {
-                let line: Line<'_> = session.understand(&said)?;
+                let line = match Line::of_most(&said) {
+                    Some(line) => line,
+                    None => session.understand(&said)?,
+                };
                 if line.lost > 0 && !session.json {
                     session.note(format_args!("{}: {} lines were lost", prefix.id, line.lost));
                 }
@@ -262,3 +290,34 @@ const COLOURS: [Colour; 6] =
     [Colour::Cyan, Colour::Yellow, Colour::Green, Colour::Magenta, Colour::Blue, Colour::Red];
 /// As much is written at once.
 const FLUSHED: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_lines_are_read_as_all_are() {
+        let said = |end: &str| {
+            let begin =
+                r#"{"seq":12,"time":"2026-03-29T01:30:00.000Z","run":3,"stream":"stderr","line""#;
+            format!("{begin}:\"{end}}}\n")
+        };
+        for (end, is_quick) in [
+            ("", false),
+            ("\"", true),
+            ("a {b} \u{e4}\"", true),
+            ("a \\\"b\\\"\"", false),
+            ("a\\n\"", false),
+            ("a\",\"partial\":true", false),
+        ] {
+            let said = said(end);
+            let quick = Line::of_most(said.as_bytes());
+            assert_eq!(quick.is_some(), is_quick, "{said}");
+            let read: Option<Line<'_>> = serde_json::from_str(&said).ok();
+            assert!(quick.is_none() || quick == read, "{said}");
+        }
+        for other in ["{\"lost\":3}\n", "{}\n", "{\"seq\":x", "{\"seq\":1,\"time\":\"2026"] {
+            assert_eq!(Line::of_most(other.as_bytes()), None);
+        }
+    }
+}

@@ -804,7 +804,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("httparse", &["http"]),
     ("jiff", &["calendar", "schedule"]),
     ("libc", &["os"]),
-    ("memchr", &["job"]),
+    ("memchr", &["client", "job"]),
     ("miniz_oxide", &["schedule"]),
     ("mio", &["daemon"]),
     ("nix", &["os"]),

@@ -18,7 +18,7 @@ use crate::calendar::format_rfc3339;
 use crate::http::{Connection, ContentType, Head, Reply, Status};
 use crate::job::{Cursor, LogFilter, LogItem, LogPlace, Stream, Tail};
 use crate::supervisor::{Job, JobKey, Supervisor, Topic};
-use crate::time::Now;
+use crate::time::{Now, Wall};
 
 /// The output of a job, being read.
 #[derive(Debug)]
@@ -129,6 +129,7 @@ impl Logs {
     ) -> Slice {
         let Some((job, is_gone)) = supervisor.followed(self.job) else { return Slice::Over };
         let Logs { asked, filter, .. } = *self;
+        let mut lines = Writer::default();
         let cursor = match &mut self.progress {
             Progress::Read(cursor) => cursor,
             Progress::Search(tail, first) => {
@@ -148,7 +149,7 @@ impl Logs {
             Some(None) => {
                 if asked.format == Format::Lines {
                     let nothing = std::iter::empty();
-                    cursor.read_lines(nothing, filter, end, 0, |item| write_item(out, item));
+                    cursor.read_lines(nothing, filter, end, 0, |item| lines.write(out, item));
                 }
                 return Slice::Over;
             }
@@ -163,7 +164,7 @@ impl Logs {
                 out.extend_from_slice(bytes);
             }),
             Format::Lines => cursor.read_lines(runs, filter, until, SLICE_BYTES, |item| {
-                write_item(out, item);
+                lines.write(out, item);
             }),
         };
         if !is_all {
@@ -198,24 +199,37 @@ impl Progress {
     }
 }
 
-fn write_item(out: &mut Vec<u8>, item: LogItem<'_>) {
-    // Writing to memory cannot fail.
-    let _ = match item {
-        LogItem::Lost(count) => writeln!(out, "{{\"lost\":{count}}}"),
-        LogItem::Line(line) => {
-            let (number, run, stream) = (line.number, line.run, name(line.stream));
-            let at = format_rfc3339(line.at);
-            let _ = write!(
-                out,
-                "{{\"seq\":{number},\"time\":\"{at}\",\"run\":{run},\"stream\":\"{stream}\",\"line\":\""
-            );
-            write_text(out, line.text);
-            match line.is_partial {
-                true => writeln!(out, "\",\"partial\":true}}"),
-                false => writeln!(out, "\"}}"),
+/// Writes lines. Most have all in common with the one before but their number and their text.
+#[derive(Debug, Default)]
+struct Writer {
+    of: Option<(Wall, u64, Stream)>,
+    /// What stands between number and text.
+    middle: String,
+}
+
+impl Writer {
+    fn write(&mut self, out: &mut Vec<u8>, item: LogItem<'_>) {
+        let line = match item {
+            LogItem::Line(line) => line,
+            LogItem::Lost(count) => {
+                // Writing to memory cannot fail.
+                let _ = writeln!(out, "{{\"lost\":{count}}}");
+                return;
             }
+        };
+        let (at, run, stream) = (line.at, line.run, line.stream);
+        if self.of != Some((at, run, stream)) {
+            self.of = Some((at, run, stream));
+            let (at, stream) = (format_rfc3339(at), name(stream));
+            self.middle =
+                format!(",\"time\":\"{at}\",\"run\":{run},\"stream\":\"{stream}\",\"line\":\"");
         }
-    };
+        let _ = write!(out, "{{\"seq\":{}", line.number);
+        out.extend_from_slice(self.middle.as_bytes());
+        write_text(out, line.text);
+        let end: &[u8] = if line.is_partial { b"\",\"partial\":true}\n" } else { b"\"}\n" };
+        out.extend_from_slice(end);
+    }
 }
 
 fn not_kept(run: u64, job: &Job) -> ApiError {
