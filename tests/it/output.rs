@@ -314,13 +314,14 @@ fn messages_have_levels() {
         "k1s: warning: job bad, run 1: ended with exit code 3 after ",
     ];
     let info = [
+        "k1s: job good: created by token default",
         "k1s: job good, run 1: ended with exit code 0 after ",
-        "k1s: job good: removal requested",
+        "k1s: job good: removal requested by token default",
         "k1s: received SIGTERM",
         "k1s: shutting down",
         "k1s: shut down; exit code 0",
     ];
-    let debug = "k1s: debug: job good: created";
+    let debug = "k1s: debug: job good: succeeded";
     check("error", &[], &[&errors, &info[..], &[debug]].concat());
     check("warn", &errors, &[&info[..], &[debug]].concat());
     check("info", &[&errors, &info[..]].concat(), &["good, run 1: started", debug]);
