@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::api::OPENAPI;
+use crate::api::openapi;
 
 /// What `name` means; without a name, what there is. A name is that of a field, in either spelling,
 /// of a key with its table (`http.port`), or a route (`GET /events`).
@@ -151,7 +151,7 @@ fn without_links(text: &str) -> String {
 
 /// The type of a field, in words, from its schema.
 fn type_of(field: &str) -> String {
-    let Ok(document) = serde_json::from_str::<Value>(OPENAPI) else { return String::new() };
+    let Ok(document) = serde_json::from_slice::<Value>(&openapi()) else { return String::new() };
     if field == "type" {
         return "a text".to_owned();
     }

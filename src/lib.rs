@@ -111,7 +111,8 @@
 //! - A field of a job: `job/spec.rs`, the table in `job/parse.rs`, `job/write.rs`, the code that
 //!   uses it, `api/openapi.json`, the README's table, an example in `explain.rs` (tests compare
 //!   them).
-//! - A route: [`api::ROUTES`] with the scope that it needs, a handler next to it, `api/openapi.json`, the README's table.
+//! - A route: [`api::ROUTES`] with the scope that it needs, a handler next to it,
+//!   `api/openapi.json` (`K1S_OPENAPI_UPDATE=1` compresses it), the README's table.
 //! - The page for people: `ui/index.html`; then `K1S_PAGE_UPDATE=1 cargo test --test it -- page::`
 //!   compresses it, and `.ci/page` looks at it in a browser.
 //! - A metric: `api/metrics.rs`, the README's table. Counters of a job are in

@@ -4,8 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use k1s::api::ROUTES;
 use serde_json::{Value, json};
 
@@ -150,11 +153,15 @@ fn its_descriptions_of_fields_are_those_of_the_readme() {
     let document = fs::read_to_string(&path).unwrap();
     let described = described(&document);
     if std::env::var_os("K1S_OPENAPI_UPDATE").is_some() {
-        fs::write(&path, described).unwrap();
+        fs::write(&path, &described).unwrap();
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(described.as_bytes()).unwrap();
+        fs::write(path.with_extension("zlib"), encoder.finish().unwrap()).unwrap();
         return;
     }
     let update = "K1S_OPENAPI_UPDATE=1 cargo test --test it -- openapi::";
     assert!(document == described, "run {update}");
+    assert!(k1s::api::openapi() == document.as_bytes(), "run {update}");
     assert!(document.matches("\"description\":\"how often it is run again").count() == 1);
 }
 

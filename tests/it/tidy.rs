@@ -805,7 +805,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("jiff", &["calendar", "schedule"]),
     ("libc", &["os"]),
     ("memchr", &["client", "job"]),
-    ("miniz_oxide", &["schedule"]),
+    ("miniz_oxide", &["schedule", "api"]),
     ("mio", &["daemon"]),
     ("nix", &["os"]),
     ("serde_json", &["api", "client", "explain", "properties"]),
