@@ -150,13 +150,13 @@ fn row(job: &Job, now: Wall) -> [Cell; 9] {
 
 const COLUMNS: [Column; 9] = [
     Column::text("ID").cut_to(12),
-    Column::text("TYPE").cut_to(0),
+    Column::text("TYPE").optional(),
     Column::text("STATE"),
-    Column::number("PID").cut_to(0),
-    Column::number("UPTIME").cut_to(0),
-    Column::number("RESTARTS").cut_to(0),
-    Column::text("LAST EXIT").cut_to(3),
-    Column::text("NEXT RUN").cut_to(3),
+    Column::number("PID").optional(),
+    Column::number("UPTIME").optional(),
+    Column::number("RESTARTS").optional(),
+    Column::text("LAST EXIT").optional(),
+    Column::text("NEXT RUN").optional(),
     Column::text("WHY").cut_to(0),
 ];
 

@@ -134,11 +134,11 @@ fn specification(job: Map<String, Value>) -> String {
 
 const COLUMNS: [Column; 7] = [
     Column::number("RUN"),
-    Column::text("TRIGGER").cut_to(0),
+    Column::text("TRIGGER").optional(),
     Column::text("END"),
     Column::number("TOOK"),
     Column::text("FINISHED").cut_to(10),
-    Column::number("BYTES").cut_to(0),
+    Column::number("BYTES").optional(),
     Column::text("WHY").cut_to(0),
 ];
 

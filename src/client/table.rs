@@ -18,21 +18,34 @@ pub(super) struct Column {
     pub(super) title: &'static str,
     /// Numbers are aligned to the right.
     pub(super) is_number: bool,
-    /// How few characters it may be cut to; `None`: it is never cut. A number is whole, or left out.
-    pub(super) least: Option<usize>,
+    cut: Cut,
+}
+
+/// What may be done to a column where there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    Never,
+    /// It may be cut to so many characters; to none: it may be left out.
+    To(usize),
+    /// It is whole, or left out: a part of a number is another number.
+    Out,
 }
 
 impl Column {
     pub(super) const fn text(title: &'static str) -> Column {
-        Column { title, is_number: false, least: None }
+        Column { title, is_number: false, cut: Cut::Never }
     }
 
     pub(super) const fn number(title: &'static str) -> Column {
-        Column { title, is_number: true, least: None }
+        Column { title, is_number: true, cut: Cut::Never }
     }
 
     pub(super) const fn cut_to(self, least: usize) -> Column {
-        Column { least: Some(least), ..self }
+        Column { cut: Cut::To(least), ..self }
+    }
+
+    pub(super) const fn optional(self) -> Column {
+        Column { cut: Cut::Out, ..self }
     }
 }
 
@@ -130,22 +143,27 @@ fn widths<const N: usize>(
         }
     }
     for (width, column) in widths.iter_mut().zip(columns) {
-        if *width > 0 || column.least.is_none() || rows.is_empty() {
+        if *width > 0 || column.cut == Cut::Never || rows.is_empty() {
             *width = column.title.len().max(*width);
         }
     }
     let Some(most) = most else { return widths };
-    for (index, column) in columns.iter().enumerate().rev() {
+    // The last column explains the others, and what is named first is to be read whole.
+    let order =
+        [(N - 1, 0), (0, LONG_NAME)].into_iter().chain((0..N).rev().map(|index| (index, 0)));
+    for (index, floor) in order {
         let shown = widths.iter().filter(|width| **width > 0).count();
         let total = widths.iter().sum::<usize>() + GAP * shown.saturating_sub(1);
-        let (Some(least), Some(width)) = (column.least, widths.get_mut(index)) else { continue };
+        let (Some(column), Some(width)) = (columns.get(index), widths.get_mut(index)) else {
+            continue;
+        };
         let cut = width.saturating_sub(total.saturating_sub(most));
-        *width = match cut {
-            cut if cut == *width => cut,
-            // A part of a number is another number.
-            _ if column.is_number => 0,
-            cut if cut < least => least.min(*width),
-            cut => cut,
+        *width = match column.cut {
+            _ if cut == *width => cut,
+            Cut::Never => *width,
+            Cut::Out => 0,
+            Cut::To(0) if cut < FEWEST => 0,
+            Cut::To(least) => cut.max(least.max(floor).min(*width)),
         };
     }
     widths
@@ -153,6 +171,10 @@ fn widths<const N: usize>(
 
 /// Blanks between two columns.
 const GAP: usize = 2;
+/// Fewer characters of a text say nothing.
+const FEWEST: usize = 4;
+/// A name that is longer is cut before other columns are.
+const LONG_NAME: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -190,7 +212,7 @@ mod tests {
     fn a_number_is_whole_or_not_there_and_wide_characters_count_twice() {
         const COLUMNS: [Column; 3] = [
             Column::text("ID").cut_to(2),
-            Column::number("PID").cut_to(0),
+            Column::number("PID").optional(),
             Column::text("WHY").cut_to(0),
         ];
         let rows = [[Cell::new("web"), Cell::new("4711"), Cell::new("日本語")]];
@@ -202,6 +224,7 @@ mod tests {
         assert_eq!(drawn(Some(17)), drawn(None));
         assert_eq!(drawn(Some(16)), "ID    PID  WHY\nweb  4711  日本…\n");
         assert_eq!(drawn(Some(15)), "ID    PID  WHY\nweb  4711  日…\n");
+        assert_eq!(drawn(Some(14)), "ID    PID\nweb  4711\n");
         assert_eq!(drawn(Some(8)), "ID\nweb\n");
         assert_eq!(drawn(Some(2)), "ID\nw…\n");
     }

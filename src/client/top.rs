@@ -117,10 +117,11 @@ impl Top {
         });
         let cells: Vec<_> = rows.iter().map(|(used, job)| row(used, job)).collect();
         let running = jobs.iter().filter(|job| job.pid.is_some()).count();
-        let total = |of: fn(&Used) -> f64| rows.iter().map(|(used, _)| of(used)).sum::<f64>();
+        let total = |of: fn(&Used) -> f64| rows.iter().fold(0.0, |sum, (used, _)| sum + of(used));
         let heading = format!(
-            "{} jobs, {running} running; CPU {:.1} %, memory {}",
+            "{} job{}, {running} running; CPU {:.1} %, memory {}",
             jobs.len(),
+            if jobs.len() == 1 { "" } else { "s" },
             total(|used| used.cpu_seconds) * 100.0,
             bytes(total(|used| used.memory_bytes)),
         );
@@ -202,9 +203,9 @@ const COLUMNS: [Column; 8] = [
     Column::text("STATE"),
     Column::number("CPU%"),
     Column::number("MEMORY"),
-    Column::number("PROCESSES").cut_to(0),
-    Column::number("UPTIME").cut_to(0),
-    Column::number("RESTARTS").cut_to(0),
+    Column::number("PROCESSES").optional(),
+    Column::number("UPTIME").optional(),
+    Column::number("RESTARTS").optional(),
     Column::text("WHY").cut_to(0),
 ];
 
