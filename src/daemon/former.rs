@@ -50,25 +50,25 @@ impl Former {
         if replay.session.boot != boot || replay.session.instances.is_empty() {
             return None;
         }
-        let mut former =
-            Former { instances: replay.session.instances.clone(), ..Former::default() };
+        let instances = replay.session.instances.clone();
+        let mut former = Former { instances, look_at: Some(Mono(0)), ..Former::default() };
+        let seen = os::look(&former.instances);
+        let tagged: BTreeSet<u64> =
+            gather(seen.iter().flatten().filter_map(|it| Some(it.tag.as_ref()?.job)));
         for job in &replay.jobs {
-            let stop = &job.spec.stop;
+            let (key, stop) = (job.key.number(), &job.spec.stop);
             let leaders = replay.processes.get(&job.key).cloned().unwrap_or_default();
-            let left = Left::new(Some(job.id.clone()), stop.signal, stop.timeout, leaders);
-            former.jobs.insert(job.key.number(), left);
+            if seen.is_err() || !leaders.is_empty() || tagged.contains(&key) {
+                let left = Left::new(Some(job.id.clone()), stop.signal, stop.timeout, leaders);
+                former.jobs.insert(key, left);
+            }
         }
         // When it cannot be seen, they are looked for later, and their jobs wait until then.
-        let Ok(seen) = os::look(&former.instances) else {
-            former.jobs.values_mut().for_each(|left| left.is_there = true);
-            former.look_at = Some(Mono(0));
-            return Some(former);
-        };
+        let Ok(seen) = seen else { return Some(former) };
         for (key, _) in former.owned(&seen) {
             former.left(key).is_there = true;
         }
         former.jobs.retain(|_, left| left.is_there);
-        former.look_at = Some(Mono(0));
         (!former.jobs.is_empty()).then_some(former)
     }
 

@@ -72,7 +72,11 @@ fn check_again(replay: Option<Replay>) {
 }
 
 fn read(bytes: &[u8]) -> Option<Replay> {
-    replay(&[1], |_| Ok(bytes.to_vec())).ok()
+    let read = |_, read: &mut Vec<u8>| {
+        bytes.clone_into(read);
+        Ok(())
+    };
+    replay(&[1], read).ok()
 }
 
 fn empty() -> Ledger {

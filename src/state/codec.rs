@@ -127,11 +127,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
+        let (mut number, mut shift) = (0, 0);
+        let mut bytes = self.0.iter();
+        while shift < u64::BITS {
+            let byte = *bytes.next()?;
             number |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
             if byte < 0x80 {
+                self.0 = bytes.as_slice();
                 return Some(number);
             }
         }
@@ -152,6 +155,19 @@ impl<'a> Reader<'a> {
     pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = self.count()?;
         self.take(length)
+    }
+
+    /// As many as are said to be there, each read by `read`.
+    pub(super) fn many<T>(
+        &mut self,
+        mut read: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let count = self.count()?;
+        let mut all = Vec::with_capacity(count.min(MOST_EXPECTED));
+        for _ in 0..count {
+            all.push(read(self)?);
+        }
+        Some(all)
     }
 
     pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
@@ -187,14 +203,12 @@ impl<'a> Reader<'a> {
                 Value::Float(f64::from_bits(u64::from_le_bytes(bits)))
             }
             STRING => Value::String(self.text()?.to_owned()),
-            LIST => {
-                let count = self.count()?;
-                Value::List((0..count).map(|_| self.value_within(depth)).collect::<Option<_>>()?)
-            }
+            LIST => Value::List(self.many(|items| items.value_within(depth))?),
             TABLE => {
-                let count = self.count()?;
-                let mut entry = || Some((self.text()?.to_owned(), self.value_within(depth)?));
-                Value::Table((0..count).map(|_| entry()).collect::<Option<_>>()?)
+                let entry = |entries: &mut Reader<'a>| {
+                    Some((entries.text()?.to_owned(), entries.value_within(depth)?))
+                };
+                Value::Table(self.many(entry)?)
             }
             _ => return None,
         })
@@ -211,6 +225,8 @@ const TABLE: u8 = 6;
 
 /// More than any specification has.
 const DEEPEST: usize = 16;
+/// Memory for so many things is taken before the first is read.
+const MOST_EXPECTED: usize = 1024;
 
 #[cfg(test)]
 mod tests {

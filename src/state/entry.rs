@@ -190,10 +190,8 @@ pub(super) fn read_life(body: &mut Reader<'_>) -> Option<(Life, Vec<Process>)> {
     let kept = body.option(Reader::signed)?;
     let stage = body.stage()?;
     let calls = (body.option(Reader::call)?, body.option(Reader::call)?);
-    let count = body.count()?;
-    let runs = (0..count).map(|_| body.run()).collect::<Option<Vec<_>>>()?;
-    let count = body.count()?;
-    let processes = (0..count).map(|_| body.process()).collect::<Option<Vec<_>>>()?;
+    let runs = body.many(Reader::run)?;
+    let processes = body.many(Reader::process)?;
     let life = Life {
         last_run,
         finished,
@@ -265,8 +263,7 @@ pub(super) fn write_session(out: &mut Writer<'_>, session: &Session) {
 
 pub(super) fn read_session(body: &mut Reader<'_>) -> Option<Session> {
     let boot = body.text()?.to_owned();
-    let count = body.count()?;
-    let instances = (0..count).map(|_| body.text().map(str::to_owned)).collect::<Option<_>>()?;
+    let instances = body.many(|body| body.text().map(str::to_owned))?;
     let (last_key, first) = (body.number()?, body.number()?);
     let after =
         body.option(|body| Some(Position { segment: body.number()?, offset: body.number()? }))?;
@@ -403,6 +400,10 @@ impl Reader<'_> {
         Some(Now { mono: Mono(self.number()?), wall: Wall(self.signed()?) })
     }
 
+    fn pair(&mut self) -> Option<(u64, u64)> {
+        Some((self.number()?, self.number()?))
+    }
+
     fn duration(&mut self) -> Option<Duration> {
         self.number().map(Duration::from_micros)
     }
@@ -463,9 +464,7 @@ impl Reader<'_> {
     fn call(&mut self) -> Option<Rc<Call>> {
         let job = JobId::parse(self.text()?).ok()?;
         let (run, exit_code, reason) = (self.number()?, self.byte()?, self.reason()?);
-        let count = self.count()?;
-        let caller = |_| self.number().map(JobKey::from_number);
-        let callers = (0..count).map(caller).collect::<Option<_>>()?;
+        let callers = self.many(|body| body.number().map(JobKey::from_number))?;
         Some(Rc::new(Call { job, run, exit_code, reason, callers }))
     }
 
@@ -506,15 +505,10 @@ impl Reader<'_> {
         let written = self.number()?;
         let parts = self.option(|body| {
             let bytes = Cow::Borrowed(body.bytes()?);
-            let count = body.count()?;
-            let reads = (0..count).map(|_| Some((body.number()?, body.number()?)));
-            let reads = reads.collect::<Option<Vec<_>>>()?;
-            let count = body.count()?;
-            let cuts = (0..count).map(|_| body.number()).collect::<Option<Vec<_>>>()?;
             Some(KeptParts {
                 bytes,
-                reads,
-                cuts: Cow::Owned(cuts),
+                reads: body.many(Reader::pair)?,
+                cuts: Cow::Owned(body.many(Reader::number)?),
                 hidden: body.number()?,
                 hidden_ends: body.number()?,
                 begins_line: body.flag()?,

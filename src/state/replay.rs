@@ -19,7 +19,7 @@ use super::frame::{self, Frame, HEAD, Part, Position, VERSION};
 use super::ledger::{Entry, Ledger, Place};
 use crate::gather::gather;
 use crate::job::{JobId, RunRecord};
-use crate::supervisor::{Heritage, JobKey, Life, Remembered, Stage, later};
+use crate::supervisor::{Finished, Heritage, JobKey, Life, Remembered, Stage, later};
 use crate::time::Now;
 
 /// What was read.
@@ -58,7 +58,9 @@ struct Found {
     hash: u64,
     job: Place,
     life_at: Place,
-    results: VecDeque<(u64, RunRecord, Place)>,
+    results: VecDeque<Finished>,
+    /// Of each result, how many came before it, and where it is written.
+    places: VecDeque<(u64, Place)>,
     launched: Vec<u64>,
 }
 
@@ -66,7 +68,9 @@ struct Found {
 struct Reading {
     jobs: BTreeMap<u64, Found>,
     session: Session,
+    /// When this frame was written, and the one before.
     written: Option<Now>,
+    before: Option<Now>,
     /// The last place that was said to be safe.
     safe: Position,
     gaps: Vec<(Position, u64)>,
@@ -79,21 +83,25 @@ struct Reading {
 /// Segments that count, and how much of each.
 type Extent = BTreeMap<u64, u64>;
 
-/// Replays the segments with these numbers, in order; `read` reads one.
+/// Reads a segment into memory that may have been used before.
+type Read<'a> = dyn FnMut(u64, &mut Vec<u8>) -> Result<(), String> + 'a;
+
+/// Replays the segments with these numbers, in order; `read` reads one, into memory that may have
+/// been used for another.
 ///
 /// # Errors
 /// A segment cannot be read, or has the format of a newer k1s.
 pub fn replay(
     numbers: &[u64],
-    mut read: impl FnMut(u64) -> Result<Vec<u8>, String>,
+    mut read: impl FnMut(u64, &mut Vec<u8>) -> Result<(), String>,
 ) -> Result<Replay, Unreadable> {
-    let whole = Reading::take(numbers, None, &mut read)?;
-    let torn = whole.torn();
-    let reading = match torn {
+    let mut reading = Reading::take(numbers, None, &mut read)?;
+    let torn = reading.torn();
+    if torn.is_some() {
         // What follows a torn end was not safe either, and may contradict what is missing.
-        Some(end) => Reading::take(numbers, Some(end), &mut read)?,
-        None => whole,
-    };
+        drop(reading);
+        reading = Reading::take(numbers, torn, &mut read)?;
+    }
     Ok(reading.finish(torn))
 }
 
@@ -102,7 +110,7 @@ impl Reading {
     fn take(
         numbers: &[u64],
         end: Option<Position>,
-        read: &mut dyn FnMut(u64) -> Result<Vec<u8>, String>,
+        read: &mut Read<'_>,
     ) -> Result<Reading, Unreadable> {
         let is_before = |number: &&u64| end.is_none_or(|end| **number <= end.segment);
         let length = |number| match end {
@@ -111,20 +119,21 @@ impl Reading {
         };
         let numbers = numbers.iter().filter(is_before);
         let all: Extent = gather(numbers.map(|number| (*number, length(*number))));
-        let whole = Reading::extent(&all, read)?;
-        let (counted, gaps) = whole.counted(&all);
-        let mut reading = if counted == all { whole } else { Reading::extent(&counted, read)? };
+        let mut reading = Reading::extent(&all, read)?;
+        let (counted, gaps) = reading.counted(&all);
+        if counted != all {
+            // Both would not fit into the memory that one may need.
+            drop(reading);
+            reading = Reading::extent(&counted, read)?;
+        }
         reading.gaps.extend(gaps);
         Ok(reading)
     }
 
-    fn extent(
-        extent: &Extent,
-        read: &mut dyn FnMut(u64) -> Result<Vec<u8>, String>,
-    ) -> Result<Reading, Unreadable> {
-        let mut reading = Reading::default();
+    fn extent(extent: &Extent, read: &mut Read<'_>) -> Result<Reading, Unreadable> {
+        let (mut reading, mut bytes) = (Reading::default(), Vec::new());
         for (number, length) in extent {
-            let mut bytes = read(*number).map_err(Unreadable::Failed)?;
+            read(*number, &mut bytes).map_err(Unreadable::Failed)?;
             bytes.truncate(usize::try_from(*length).unwrap_or(usize::MAX));
             reading.segment(*number, &bytes)?;
         }
@@ -188,14 +197,8 @@ impl Reading {
 
     fn frame(&mut self, frame: Frame<'_>, at: Position) {
         self.safe = self.safe.max(frame.safe);
-        let before = self.written.replace(frame.at);
-        let boot = self.session.boot.clone();
+        self.before = self.written.replace(frame.at);
         self.entries(frame, at);
-        // From here on, elapsed time is that of another boot.
-        if let Some(before) = before.filter(|_| !is_same_boot(&boot, &self.session.boot)) {
-            let by = shift(before, frame.at);
-            self.jobs.values_mut().for_each(|job| job.shift(by));
-        }
     }
 
     fn entries(&mut self, frame: Frame<'_>, at: Position) {
@@ -223,7 +226,14 @@ impl Reading {
     ) -> Option<()> {
         let found = match kind {
             Kind::Session => {
-                self.session = entry::read_session(body)?;
+                let before = std::mem::replace(&mut self.session, entry::read_session(body)?);
+                // From here on, elapsed time is that of another boot.
+                if let (Some(earlier), Some(later)) = (self.before, self.written)
+                    && !is_same_boot(&before.boot, &self.session.boot)
+                {
+                    let by = shift(earlier, later);
+                    self.jobs.values_mut().for_each(|job| job.shift(by));
+                }
                 let after = self.session.after.map(|after| (place.segment, after));
                 self.after.extend(after);
                 return Some(());
@@ -286,7 +296,9 @@ impl Reading {
                 damages.push((at, format!("the beginning of job {key} is missing")));
                 continue;
             };
-            processes.insert(job.key, of_job);
+            if !of_job.is_empty() {
+                processes.insert(job.key, of_job);
+            }
             // Only after damage there is an older one, whose removal was lost.
             if job.life.stage != Stage::Leaves
                 && let Some(older) = ids.insert(job.id.clone(), remembered.len())
@@ -316,19 +328,22 @@ impl Found {
     }
 
     fn forget(&mut self, forgotten: u64) {
-        while self.results.front().is_some_and(|(ordinal, ..)| *ordinal < forgotten) {
+        while self.places.front().is_some_and(|(ordinal, _)| *ordinal < forgotten) {
+            self.places.pop_front();
             self.results.pop_front();
         }
     }
 
     fn add(&mut self, ordinal: u64, record: RunRecord, place: Place) {
-        match self.results.binary_search_by_key(&ordinal, |(ordinal, ..)| *ordinal) {
-            Ok(index) => {
-                if let Some(known) = self.results.get_mut(index) {
-                    *known = (ordinal, record, place);
-                }
+        let index = self.places.partition_point(|(known, _)| *known < ordinal);
+        match (self.places.get_mut(index), self.results.get_mut(index)) {
+            (Some(known), Some(result)) if known.0 == ordinal => {
+                (known.1, *result) = (place, record.into());
             }
-            Err(index) => self.results.insert(index, (ordinal, record, place)),
+            _ => {
+                self.places.insert(index, (ordinal, place));
+                self.results.insert(index, record.into());
+            }
         }
     }
 
@@ -343,18 +358,15 @@ impl Found {
         }
         life.last_run = self.launched.iter().copied().fold(life.last_run, u64::max);
         let kept = life.finished.saturating_sub(life.forgotten);
-        let is_whole = self.results.len() as u64 == kept
-            && self.results.back().is_none_or(|(last, ..)| last + 1 == life.finished);
-        if let Some((last, record, _)) = self.results.back() {
+        let is_whole = self.places.len() as u64 == kept
+            && self.places.back().is_none_or(|(last, _)| last + 1 == life.finished);
+        if let (Some((last, _)), Some(result)) = (self.places.back(), self.results.back()) {
             life.finished = life.finished.max(last + 1);
-            life.last_run = life.last_run.max(record.number);
+            life.last_run = life.last_run.max(result.record.number);
         }
         self.results.shrink_to_fit();
-        let mut results = VecDeque::with_capacity(self.results.len());
-        for (_, record, place) in self.results {
-            entry.results.push_back(place);
-            results.push_back(record);
-        }
+        entry.results.reserve_exact(self.places.len());
+        entry.results.extend(self.places.iter().map(|(_, place)| *place));
         let Registered { id, origin, created, spec } = registered;
         if is_whole {
             entry.spec = Some((spec.clone(), origin));
@@ -362,7 +374,7 @@ impl Found {
             entry.forgotten = life.forgotten;
         }
         let key = JobKey::from_number(key);
-        let job = Remembered { key, id, origin, created, spec, life, results };
+        let job = Remembered { key, id, origin, created, spec, life, results: self.results };
         (entry, Some((job, processes)))
     }
 }
@@ -379,12 +391,12 @@ impl Replay {
         let is_other = !is_same_boot(&self.session.boot, boot);
         let by = self.written.filter(|_| is_other).map_or(0, |written| shift(written, now));
         let mut heritage = Heritage { last_key: self.session.last_key, ..Heritage::default() };
-        for mut job in self.jobs {
-            if left(&job) {
+        heritage.jobs = self.jobs;
+        for job in &mut heritage.jobs {
+            if left(job) {
                 heritage.left.insert(job.id.clone());
             }
             job.shift(by);
-            heritage.jobs.push(job);
         }
         (heritage, self.ledger)
     }
@@ -393,8 +405,7 @@ impl Replay {
 /// Whether elapsed time goes on from one k1s to the next: the boot is the same, whatever the pid
 /// namespace.
 fn is_same_boot(before: &str, after: &str) -> bool {
-    let boot = |text: &str| text.split(' ').next().map(str::to_owned);
-    before.is_empty() || boot(before) == boot(after)
+    before.is_empty() || before.split(' ').next() == after.split(' ').next()
 }
 
 /// What is to be added to elapsed time that was read in the boot before: as much as the calendar

@@ -5,6 +5,7 @@
 //! kept, and its record says that it is truncated.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use super::RunKey;
 
@@ -14,15 +15,12 @@ pub(super) struct OutputMemory {
     budget: usize,
     used: usize,
     holders: BTreeMap<Place, Holder>,
-    last_place: u64,
+    last_place: NonZeroU64,
 }
 
 /// A place in the queue: finished runs before live ones, then in order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    is_live: bool,
-    order: u64,
-}
+pub(super) struct Place(NonZeroU64);
 
 #[derive(Debug)]
 struct Holder {
@@ -30,9 +28,19 @@ struct Holder {
     bytes: usize,
 }
 
+impl Place {
+    fn new(is_live: bool, order: NonZeroU64) -> Place {
+        Place(if is_live { order | LIVE } else { order })
+    }
+
+    fn is_live(self) -> bool {
+        self.0.get() & LIVE != 0
+    }
+}
+
 impl OutputMemory {
     pub(super) fn new(budget: usize) -> OutputMemory {
-        OutputMemory { budget, used: 0, holders: BTreeMap::new(), last_place: 0 }
+        OutputMemory { budget, used: 0, holders: BTreeMap::new(), last_place: NonZeroU64::MIN }
     }
 
     /// From now on there may be so many bytes.
@@ -65,7 +73,7 @@ impl OutputMemory {
         bytes: usize,
     ) -> Option<Place> {
         if let Some(holder) = place
-            .filter(|p| p.is_live == is_live && bytes > 0)
+            .filter(|p| p.is_live() == is_live && bytes > 0)
             .and_then(|p| self.holders.get_mut(&p))
         {
             self.used = self.used - holder.bytes + bytes;
@@ -76,8 +84,8 @@ impl OutputMemory {
         if bytes == 0 {
             return None;
         }
-        self.last_place += 1;
-        let place = Place { is_live, order: self.last_place };
+        self.last_place = self.last_place.saturating_add(1);
+        let place = Place::new(is_live, self.last_place);
         self.holders.insert(place, Holder { run, bytes });
         self.used += bytes;
         Some(place)
@@ -90,3 +98,6 @@ impl OutputMemory {
         }
     }
 }
+
+/// The bit of live runs.
+const LIVE: u64 = 1 << 63;

@@ -102,7 +102,7 @@ pub use event::{Chore, Event, EventKind, EventLog, EventRead, Happened, SkipReas
 pub use handler::{Call, NotCalled};
 pub use health::{LastProbe, ProbeKey};
 pub use histogram::Histogram;
-pub use life::Job;
+pub use life::{Finished, Job};
 use logfile::Reopenings;
 pub use logfile::{LogFileEvent, LogFileOwner};
 use many::Batches;

@@ -15,8 +15,8 @@ use std::rc::Rc;
 
 use super::due::Skipped;
 use super::handler::Call;
-use super::{JobKey, Origin};
-use crate::job::{Ending, JobId, JobSpec, LogPlace, Pid, RunRecord, Trigger};
+use super::{Finished, JobKey, Origin};
+use crate::job::{Ending, JobId, JobSpec, LogPlace, Pid, Trigger};
 use crate::time::{Mono, Now, Wall};
 
 /// A job as it was.
@@ -35,7 +35,7 @@ pub struct Remembered {
     /// What has become of it.
     pub life: Life,
     /// The results that are kept, oldest first.
-    pub results: VecDeque<RunRecord>,
+    pub results: VecDeque<Finished>,
 }
 
 /// What has become of a job, besides its results.

@@ -8,7 +8,7 @@
 //! ```
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -124,13 +124,15 @@ pub(super) fn segments(path: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Reads a segment.
+/// Reads a segment into `bytes`.
 ///
 /// # Errors
 /// Why it cannot be read, for people.
-pub(super) fn read(path: &Path, number: u64) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path, number: u64, bytes: &mut Vec<u8>) -> Result<(), String> {
     let path = segment(path, number);
-    std::fs::read(&path).map_err(|error| format!("cannot read {path:?}: {error}"))
+    bytes.clear();
+    let read = File::open(&path).and_then(|mut file| file.read_to_end(bytes));
+    read.map(|_| ()).map_err(|error| format!("cannot read {path:?}: {error}"))
 }
 
 /// The path of a segment.

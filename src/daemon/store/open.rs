@@ -102,7 +102,7 @@ pub(in crate::daemon) fn open(
 pub(in crate::daemon) fn read(path: &Path) -> Result<Replay, String> {
     let numbers = directory::segments(path)
         .map_err(|error| format!("cannot read the state directory {path:?}: {error}"))?;
-    replay(&numbers, |number| directory::read(path, number)).map_err(|why| match why {
+    replay(&numbers, |number, bytes| directory::read(path, number, bytes)).map_err(|why| match why {
         Unreadable::Newer(version) => format!(
             "the state in {path:?} is of a newer k1s, whose format is {version}; this one reads \
              {VERSION}"

@@ -462,7 +462,11 @@ impl Sim {
 
     fn read(&self) -> Replay {
         let numbers: Vec<u64> = self.disk.segments.keys().copied().collect();
-        let read = |number| self.disk.segments.get(&number).cloned().ok_or_else(String::new);
+        let read = |number, bytes: &mut Vec<u8>| {
+            let segment = self.disk.segments.get(&number).ok_or_else(String::new)?;
+            segment.clone_into(bytes);
+            Ok(())
+        };
         replay(&numbers, read).unwrap()
     }
 
@@ -547,7 +551,8 @@ fn shown_of(replayed: &Replay) -> Shown {
     let is_there = |stage: Stage| stage != Stage::Leaves;
     let jobs = replayed.jobs.iter().filter(|job| is_there(job.life.stage));
     let of = |job: &crate::supervisor::Remembered| {
-        let results: VecDeque<RunRecord> = job.results.clone();
+        let results: VecDeque<RunRecord> =
+            job.results.iter().map(|finished| finished.record.clone()).collect();
         Job {
             id: job.id.clone(),
             origin: job.origin,

@@ -59,7 +59,7 @@ use crate::time::{Mono, Now, Wall};
 
 pub(super) use request::has_same_times;
 pub(super) use restart::{Next, Streak};
-use results::Finished;
+pub use results::Finished;
 
 /// A registered job.
 #[derive(Debug)]

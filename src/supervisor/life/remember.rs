@@ -113,12 +113,11 @@ impl Job {
         job.log_end = LogEnd::at(life.log_end);
         job.kept = life.kept.map(Moment);
         (job.call, job.next_call) = life.calls;
-        job.results.reserve_exact(results.len());
-        for record in results {
+        job.results = results;
+        for Finished { record, place } in &mut job.results {
             let bytes = record.stdout.allocated() + record.stderr.allocated();
             let run = RunKey { job: key, number: record.number };
-            let place = core.memory.hold(None, run, false, bytes);
-            job.results.push_back(Finished { record, place });
+            *place = core.memory.hold(None, run, false, bytes);
         }
         job.trim_results(core);
         job

@@ -10,10 +10,19 @@ use crate::supervisor::run::End;
 use crate::supervisor::{Core, Happened, Topic};
 use crate::time::Now;
 
-#[derive(Debug)]
-pub(in crate::supervisor) struct Finished {
-    pub(in crate::supervisor) record: RunRecord,
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its record.
+    pub record: RunRecord,
+    /// Where it is in the queue of those that hold output.
     pub(super) place: Option<Place>,
+}
+
+impl From<RunRecord> for Finished {
+    fn from(record: RunRecord) -> Finished {
+        Finished { record, place: None }
+    }
 }
 
 impl Job {
