@@ -478,11 +478,10 @@ impl Handler {
             | Handler::Logs
             | Handler::Events
             | Handler::Reopen
-            | Handler::Reload
             | Handler::ReloadJob
-            | Handler::Signal
-            // Its answer sees to that itself.
-            | Handler::Many(_) => false,
+            | Handler::Signal => false,
+            // Their answers see to that themselves.
+            Handler::Reload | Handler::Many(_) => false,
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::rc::Rc;
 
-use super::saved::Progress;
+use super::saved::{Progress, not_stored};
 use super::stream::CHUNK_BYTES;
 use super::{Slice, Source, Stream, Want};
 use crate::access::Visible;
@@ -91,11 +91,7 @@ impl Many {
         }
         match supervisor.saving(*self.change.get_or_insert(supervisor.changes())) {
             Saving::NotYet => return Progress::NotYet,
-            Saving::Failed(why) => {
-                let error = "It was done, but is not stored yet: the state cannot be stored";
-                ApiError::new(Status::ServiceUnavailable, format!("{error}: {why}"))
-                    .respond(connection, now);
-            }
+            Saving::Failed(why) => not_stored(why).respond(connection, now),
             Saving::Safe => {
                 let ids = Ids { batch: self.batch.clone(), is_begun: false, written: 0 };
                 let reply = Reply::json(Status::Ok);

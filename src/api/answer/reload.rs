@@ -1,19 +1,26 @@
-//! The answer to `POST /reload`: waits until the config was read again.
+//! The answer to `POST /reload`: waits until the config was read again, and until what that has
+//! changed is stored.
+
+use std::rc::Rc;
 
 use serde::Serialize;
 
 use super::Want;
+use super::saved::not_stored;
 use crate::api::{ApiError, query, respond_json};
 use crate::http::{Connection, Head, Status};
 use crate::job::JobId;
-use crate::supervisor::{Changes, Declared, ReloadError, Supervisor, Topic};
+use crate::supervisor::{Changes, Declared, ReloadError, Reloaded, Saving, Supervisor, Topic};
 use crate::time::Now;
 
 /// An unfinished answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Reload {
     /// The number of the request to the supervisor.
     number: u64,
+    is_dry_run: bool,
+    /// When it is done: what came of it, and the number of the last change.
+    done: Option<(Rc<Reloaded>, u64)>,
 }
 
 #[derive(Serialize)]
@@ -38,31 +45,46 @@ impl Reload {
         let number = supervisor
             .reload(is_dry_run, now)
             .map_err(|refusal| ApiError::by(refusal, "reload"))?;
-        Ok(Reload { number })
+        Ok(Reload { number, is_dry_run, done: None })
     }
 
-    /// Answers if it is done. Returns whether it is.
+    /// Answers if it is done, and is stored or cannot be. Returns whether it has answered.
     pub(super) fn go_on(
-        self,
+        &mut self,
         supervisor: &Supervisor,
         connection: &mut Connection,
         now: Now,
     ) -> bool {
-        let Some(outcome) = supervisor.reloaded(self.number) else { return false };
-        match &*outcome {
-            Ok(changes) => respond_json(connection, Status::Ok, &body(changes), now),
-            Err(ReloadError::Config(error)) => {
-                ApiError::new(Status::BadRequest, error.as_str()).respond(connection, now);
-            }
-            Err(ReloadError::Refused(refusal)) => {
-                ApiError::by(*refusal, "reload").respond(connection, now);
-            }
+        if self.done.is_none() {
+            let outcome = supervisor.reloaded(self.number);
+            self.done = outcome.map(|outcome| (outcome, supervisor.changes()));
+        }
+        let Some((outcome, change)) = &self.done else { return false };
+        let has_changed = outcome.is_ok() && !self.is_dry_run;
+        let saving = if has_changed { supervisor.saving(*change) } else { Saving::Safe };
+        match (saving, &**outcome) {
+            (Saving::NotYet, _) => return false,
+            (Saving::Failed(why), _) => not_stored(why).respond(connection, now),
+            (Saving::Safe, outcome) => respond(outcome, connection, now),
         }
         true
     }
 
-    pub(super) fn want(self) -> Want {
-        Want::Change { topic: Topic::Reloaded, until: None }
+    pub(super) fn want(&self) -> Want {
+        let topic = if self.done.is_none() { Topic::Reloaded } else { Topic::Saved };
+        Want::Change { topic, until: None }
+    }
+}
+
+fn respond(outcome: &Reloaded, connection: &mut Connection, now: Now) {
+    match outcome {
+        Ok(changes) => respond_json(connection, Status::Ok, &body(changes), now),
+        Err(ReloadError::Config(error)) => {
+            ApiError::new(Status::BadRequest, error.as_str()).respond(connection, now);
+        }
+        Err(ReloadError::Refused(refusal)) => {
+            ApiError::by(*refusal, "reload").respond(connection, now);
+        }
     }
 }
 

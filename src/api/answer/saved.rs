@@ -51,14 +51,18 @@ impl Saved {
     }
 
     fn refuse(&self, why: &str, supervisor: &Supervisor) -> ApiError {
-        let is_withdrawn = self.created.is_some_and(|key| supervisor.job_of(key).is_none());
-        let what = match is_withdrawn {
-            true => format!("Job {} was not created", self.id),
-            false => "It was done, but is not stored yet".to_owned(),
-        };
-        let error = format!("{what}: the state cannot be stored: {why}");
+        if self.created.is_none_or(|key| supervisor.job_of(key).is_some()) {
+            return not_stored(why);
+        }
+        let error = format!("Job {} was not created: the state cannot be stored: {why}", self.id);
         ApiError::new(Status::ServiceUnavailable, error)
     }
+}
+
+/// What was done cannot be stored.
+pub(super) fn not_stored(why: &str) -> ApiError {
+    let error = format!("It was done, but is not stored yet: the state cannot be stored: {why}");
+    ApiError::new(Status::ServiceUnavailable, error)
 }
 
 /// How far an answer has come.

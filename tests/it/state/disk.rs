@@ -211,6 +211,38 @@ fn a_failed_fdatasync_without_space_for_another_file_loses_nothing() {
     assert!(!stderr.contains("damaged"), "{stderr}");
 }
 
+#[test]
+fn a_reload_is_answered_when_what_it_has_changed_is_stored() {
+    let k1s = with_state("always").start();
+    let file = k1s.dir().join("k1s.toml");
+    let before = fs::read_to_string(&file).unwrap();
+    let declare = |id: &str| {
+        let job = format!("[job.{id}]\ntype = \"one-off\"\nexecutable = \"true\"\n");
+        fs::write(&file, format!("{before}\n{job}autostart = false\n")).unwrap();
+    };
+    let reload = |query: &str| {
+        let asked = Instant::now();
+        let reply = k1s.request("POST", &format!("/reload{query}"), b"");
+        (reply, asked.elapsed())
+    };
+    declare("slow");
+    let slow = disturb!(&k1s, "fdatasync", "delay_enter=500000");
+    let (reply, took) = reload("?dryRun=true");
+    assert_eq!((reply.status, &reply.json()["added"]), (200, &json!(["slow"])));
+    assert!(took < Duration::from_millis(400), "it has nothing to store: {took:?}");
+    let (reply, took) = reload("");
+    assert_eq!((reply.status, &reply.json()["added"]), (200, &json!(["slow"])));
+    assert!(took >= Duration::from_millis(450), "it was answered before: {took:?}");
+    slow.end();
+    declare("broken");
+    let broken = disturb!(&k1s, "fdatasync", "error=EIO");
+    let (reply, _) = reload("");
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert!(reply.error().contains("was done, but is not stored yet"), "{}", reply.error());
+    broken.end();
+    assert_eq!(k1s.get("/job/broken").status, 200);
+}
+
 /// A file system of its own, of so many bytes.
 struct Small(TempDir);
 
