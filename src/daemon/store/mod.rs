@@ -56,6 +56,8 @@ pub(super) struct Store {
     unsafe_files: Vec<File>,
     /// There is a segment whose name is not safe.
     has_new_name: bool,
+    /// It is still to be written which k1s this is.
+    is_unnamed: bool,
     /// Everything before is as safe as `sync` promises.
     safe: Position,
     /// Jobs to be written, and the change up to which that is everything.
@@ -131,7 +133,8 @@ impl Store {
         {
             return trouble.refuse(&mut self.batch, supervisor);
         }
-        if !self.batch.is_empty() || self.ledger.is_cleaning() || self.is_spoiled {
+        let is_due = self.is_spoiled || self.is_unnamed;
+        if is_due || !self.batch.is_empty() || self.ledger.is_cleaning() {
             if let Err(error) = self.turn_page(now) {
                 return self.fail(&error, supervisor, now);
             }
@@ -220,6 +223,9 @@ impl Store {
     fn write(&mut self, supervisor: &mut Supervisor, now: Now) -> bool {
         self.begin_frame(now);
         let empty = self.frame.len();
+        if self.is_unnamed {
+            self.ledger.write_session(&mut self.frame);
+        }
         let mut jobs = Vec::new();
         while self.frame.len() < STATE_BYTES_A_DRAIN && jobs.len() < STATE_JOBS_A_DRAIN {
             let Some(job) = self.batch.pop_first() else { break };
@@ -236,6 +242,7 @@ impl Store {
             self.fail(&error, supervisor, now);
             return false;
         }
+        self.is_unnamed = false;
         self.unsafe_jobs.extend(jobs);
         if cleaned {
             self.gone_when_safe = Some(self.ledger.end());

@@ -76,6 +76,7 @@ pub(in crate::daemon) fn open(
         is_spoiled: !is_begun,
         unsafe_files: Vec::new(),
         has_new_name: false,
+        is_unnamed: false,
         batch: BTreeSet::new(),
         batch_change: 0,
         written_change: 0,
@@ -131,6 +132,7 @@ impl Store {
                 self.notes.push((LogLevel::Error, text));
                 let (retry_at, delay) = (now.mono, super::FIRST_RETRY);
                 self.trouble = Some(Trouble { why, retry_at, delay, told: 0, written: None });
+                self.is_unnamed = true;
                 Ok(())
             }
             written => written,

@@ -1,6 +1,7 @@
 //! A disk that is slow, full or broken. Nothing that was answered is lost, and k1s goes on.
 
 use std::fs;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,7 +12,9 @@ use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use super::{kill, with_state};
-use crate::harness::{K1s, TempDir, send_signal, skip, wait_for, wait_until};
+use crate::harness::{
+    K1s, TempDir, continuous, is_alive, send_signal, skip, wait_for, wait_until, with,
+};
 
 fn idle() -> Value {
     json!({"type": "continuous", "executable": "sleep", "arguments": ["1000"], "autostart": false})
@@ -322,4 +325,87 @@ fn a_file_system_that_is_read_only_or_full_is_no_place_to_start() {
     let refused = start.run();
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("Read-only file system"), "{}", refused.stderr);
+}
+
+/// Takes all the space that is left.
+fn fill(small: &Small) -> PathBuf {
+    let filler = small.0.path().join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    let error = loop {
+        if let Err(error) = file.write_all(&[0; 4096]) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    filler
+}
+
+#[test]
+fn a_new_state_needs_space_to_start() {
+    let small = small!("size=64k");
+    let start = K1s::with().env("K1S_STATE", small.path().to_str().unwrap());
+    let filler = fill(&small);
+    let refused = start.clone().run();
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("cannot write to the state directory"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("No space left"), "{}", refused.stderr);
+    fs::remove_file(filler).unwrap();
+    let k1s = start.start();
+    k1s.create("a", &idle());
+}
+
+#[test]
+fn a_k1s_that_starts_without_space_has_its_jobs_and_stores_what_happens_later() {
+    let small = small!("size=400k");
+    let directory = small.path();
+    let start = K1s::with().env("K1S_STATE", directory.to_str().unwrap());
+    let k1s = start.clone().start();
+    k1s.create("before", &idle());
+    // Only its environment says whose it is.
+    let leaves = "setsid sleep 1000 & echo $! > left.tmp; mv left.tmp left; exec sleep 1000";
+    k1s.create("going", &continuous(leaves));
+    k1s.wait_for_file("left");
+    let left = || {
+        let text = fs::read_to_string(start.dir().join("left")).unwrap();
+        text.trim().parse::<u32>().unwrap()
+    };
+    let first = left();
+    end_a_page(&k1s, &directory.join("state-1"));
+    kill(k1s);
+    let filler = fill(&small);
+    let k1s = start.clone().start();
+    wait_until("it is said", || k1s.stderr().contains("cannot be stored: No space left"));
+    assert_eq!(k1s.job("before")["state"], "idle");
+    let refused = k1s.post("/job/more", &idle());
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.error().contains("No space left"), "{}", refused.error());
+    assert_eq!(k1s.results("going", 1)[0]["reason"], "lost");
+    let second = wait_for("it has begun again", || Some(left()).filter(|pid| *pid != first));
+    assert!(!is_alive(first));
+    fs::remove_file(filler).unwrap();
+    wait_until("it is stored again", || k1s.stderr().contains("is stored again"));
+    k1s.create("more", &idle());
+    kill(k1s);
+    let k1s = start.clone().start();
+    assert_eq!(k1s.results("going", 2)[1]["reason"], "lost");
+    wait_until("it is known who has started it", || !is_alive(second));
+    for id in ["before", "more"] {
+        assert_eq!(k1s.job(id)["state"], "idle");
+    }
+}
+
+/// Creates a job so that there is hardly room after it in the last page of the segment.
+fn end_a_page(k1s: &K1s, segment: &Path) {
+    let size = || fs::metadata(segment).unwrap().len() as usize;
+    let create = |id: &str, length: usize| {
+        let before = size();
+        let labels = json!({"text": "x".repeat(length)});
+        k1s.create(id, &with(idle(), json!({"labels": labels})));
+        size() - before
+    };
+    let more = create("page1", 200) - 200;
+    let rest = 4096 - (size() + more + 20) % 4096;
+    create("page2", if rest < 200 { rest + 4096 } else { rest });
+    let room = 4096 - size() % 4096;
+    assert!(room < 60, "{room}");
 }
