@@ -3,9 +3,12 @@
 use std::fs;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{Asking, K1s, continuous, cron, one_off, skip, wait_until, with};
+use crate::harness::{
+    Asking, K1s, continuous, cron, is_alive, one_off, send_signal, skip, wait_until, with,
+};
 
 #[test]
 fn without_jobs_nothing_happens() {
@@ -61,6 +64,32 @@ fn with_runs_that_have_said_that_they_are_ready_nothing_happens() {
     wait_until("it is ready", || k1s.job("fd")["ready"] == true);
     k1s.in_state("notify", "running");
     k1s.rests(WINDOW);
+}
+
+#[test]
+fn with_a_state_directory_nothing_happens() {
+    for sync in ["always", "os"] {
+        let start = K1s::with();
+        let directory = start.dir().join("state");
+        let state = format!("[state]\ndirectory = {directory:?}\nsync = \"{sync}\"");
+        let start = start.config(&state);
+        let k1s = start.clone().start();
+        k1s.rests(WINDOW);
+        k1s.create("c", &continuous("exec sleep 1000"));
+        k1s.create("d", &cron("true", 1000));
+        for round in 0..30 {
+            k1s.create(&format!("o{round}"), &one_off("echo x"));
+            k1s.in_state(&format!("o{round}"), "succeeded");
+        }
+        let left = k1s.pid_of("c");
+        k1s.rests(WINDOW);
+        send_signal(k1s.pid(), Signal::SIGKILL);
+        k1s.exit();
+        let k1s = start.start();
+        let again = k1s.pid_of("c");
+        assert!(again != left && !is_alive(left), "what was left is gone");
+        k1s.rests(WINDOW);
+    }
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //!
 //! `rounds` kills k1s again and again while clients change jobs as fast as they can, and compares
 //! what is there with what was answered. `power` does it with a loss of power, of which `record`
-//! says what it may leave. `disk` has a disk that is slow, full or broken.
+//! says what it may leave. `disk` has a disk that is slow, full or broken, and `size` says how large
+//! the directory may be.
 
 mod disk;
 mod power;
 mod record;
 mod rounds;
+mod size;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -162,11 +164,6 @@ fn what_was_left_has_its_grace_period_before_its_job_starts() {
     });
     kill(k1s);
     let k1s = start.start();
-    let waits = k1s.job("patient");
-    if waits["state"] == "waiting" {
-        let message = waits["message"].as_str().unwrap();
-        assert!(message.contains("an earlier k1s has left"), "{message}");
-    }
     k1s.pid_of("patient");
     wait_until("it has started again", || {
         let asked = fs::read_to_string(k1s.dir().join("asked")).unwrap();
@@ -179,6 +176,59 @@ fn what_was_left_has_its_grace_period_before_its_job_starts() {
     assert!(!is_alive(bare), "it was in the group of the run");
     let hidden = fs::read_to_string(k1s.dir().join("hidden")).unwrap();
     send_signal(hidden.trim().parse().unwrap(), Signal::SIGKILL);
+}
+
+#[test]
+fn a_job_that_waits_for_what_was_left_says_so() {
+    let start = with_state("os");
+    let k1s = start.clone().start();
+    let stubborn = "trap '' TERM; echo > begun; exec sleep 1000";
+    k1s.create("stubborn", &with(continuous(stubborn), json!({"stop": {"timeoutSeconds": 600}})));
+    k1s.wait_for_file("begun");
+    let left = k1s.pid_of("stubborn");
+    kill(k1s);
+    let k1s = start.start();
+    let job = k1s.job("stubborn");
+    assert_eq!(job["state"], "waiting", "{job}");
+    let message = "starts as soon as the processes are gone that an earlier k1s has left";
+    assert_eq!(job["message"], message);
+    send_signal(left, Signal::SIGKILL);
+    k1s.in_state("stubborn", "running");
+}
+
+#[test]
+fn a_failure_still_has_its_handler_after_a_crash() {
+    let start = with_state("always");
+    let k1s = start.clone().start();
+    let note = "echo $K1S_TRIGGER_JOB $K1S_TRIGGER_RUN $K1S_TRIGGER_REASON >> $K1S_JOB.calls";
+    let handler = one_off(&format!("{note}; test -e free || exec sleep 1000"));
+    let handler = with(handler, json!({"autostart": false}));
+    k1s.create("busy", &handler);
+    k1s.create("retried", &with(handler.clone(), json!({"retries": 1})));
+    k1s.create("idle", &handler);
+    let failing =
+        |script: &str, handler: &str| with(one_off(script), json!({"onFailure": handler}));
+    k1s.create("a", &failing("exit 3", "busy"));
+    k1s.create("b", &failing("exit 3", "retried"));
+    k1s.wait_for_file("busy.calls");
+    k1s.wait_for_file("retried.calls");
+    // Its handler is busy.
+    k1s.create("c", &failing("exit 3", "busy"));
+    k1s.results("c", 1);
+    // It has not failed yet.
+    k1s.create("d", &failing("sleep 1000", "idle"));
+    k1s.pid_of("d");
+    kill(k1s);
+    fs::write(start.dir().join("free"), "").unwrap();
+    let k1s = start.start();
+    let calls = |handler: &str, count: usize| {
+        k1s.results(handler, count);
+        k1s.in_state(handler, "succeeded");
+        fs::read_to_string(k1s.dir().join(format!("{handler}.calls"))).unwrap()
+    };
+    assert_eq!(calls("busy", 2), "a 1 exited\nc 1 exited\n");
+    assert_eq!(calls("retried", 2), "b 1 exited\nb 1 exited\n");
+    assert_eq!(calls("idle", 1), "d 1 lost\n");
 }
 
 #[test]
@@ -418,37 +468,5 @@ fn a_segment_without_content_takes_nothing_with_it() {
         assert_eq!(k1s.get("/").json().as_array().unwrap().len(), 21);
         let (_, stderr) = k1s.end();
         assert!(!stderr.contains("fail") && !stderr.contains("damage"), "{stderr}");
-    }
-}
-
-#[test]
-fn the_directory_is_at_most_twice_as_large_as_what_counts() {
-    let start = with_state("os");
-    let directory = start.dir().join("state");
-    let k1s = start.clone().start();
-    let size = || -> u64 {
-        segments(&directory)
-            .iter()
-            .filter_map(|path| fs::metadata(path).ok())
-            .map(|it| it.len())
-            .sum()
-    };
-    let large = "x".repeat(20_000);
-    let live = 20_000 * 10;
-    for round in 0..40 {
-        for number in 0..10 {
-            let job = json!({"type": "cron", "executable": "true", "schedule": "@yearly",
-                "arguments": [large.as_str(), round.to_string()]});
-            let reply = k1s.request("PUT", &format!("/job/j{number}"), job.to_string().as_bytes());
-            assert_eq!(reply.status, 200);
-            // Old segments go when the disk has what replaces them.
-            wait_until("it is small enough", || size() <= 2 * live + (1 << 20) + 30_000);
-        }
-    }
-    assert!(size() > live);
-    kill(k1s);
-    let k1s = start.start();
-    for number in 0..10 {
-        assert_eq!(k1s.job(&format!("j{number}"))["arguments"][1], "39");
     }
 }
