@@ -3,9 +3,10 @@
 //! `rounds` kills k1s again and again while clients change jobs as fast as they can, and compares
 //! what is there with what was answered. `power` does it with a loss of power, of which `record`
 //! says what it may leave. `disk` has a disk that is slow, full or broken, and `size` says how large
-//! the directory may be.
+//! the directory may be. `many` has many jobs.
 
 mod disk;
+mod many;
 mod power;
 mod record;
 mod rounds;
