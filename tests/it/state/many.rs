@@ -61,13 +61,14 @@ fn write(directory: &Path, jobs: u64) {
         if file.is_none() || ledger.is_segment_full() {
             let number = ledger.next_segment();
             let mut next = fs::File::create_new(directory.join(format!("state-{number}"))).unwrap();
-            next.write_all(HEAD).unwrap();
-            ledger.handle_segment(number);
+            let mut frame = Vec::new();
+            ledger.first_frame(&mut frame, number, ledger.end(), now());
+            next.write_all(&[HEAD, &frame].concat()).unwrap();
+            ledger.handle_segment(number, frame.len());
             file = Some(next);
         }
         let (mut supervisor, mut frame) = (supervisor(), Vec::new());
         ledger.begin_frame(&mut frame, ledger.end(), now());
-        ledger.write_session(&mut frame);
         while frame.len() < FRAME_BYTES
             && let Some(key) = keys.next()
         {
