@@ -270,6 +270,7 @@ impl Sim {
                     self.jobs.get_mut(&key).unwrap().is_removed = !self.is_main(id);
                     self.ask(Some(key));
                     self.notice_shutdown();
+                    self.forget_order_of(key);
                 }
             }
         } else if self.shutdown.is_none() {

@@ -27,7 +27,9 @@ impl Sim {
         };
         let role = *role;
         assert!(self.leaders.contains(main) && self.world.get(main.0).run == run, "{key:?}");
-        assert!(self.shutdown.is_none() || role == CommandRole::Stop, "{key:?} in a shutdown");
+        // In a shutdown a run goes on as before until its turn comes.
+        let is_unasked = self.world.get(main.0).asked_at.is_none();
+        assert!(role == CommandRole::Stop || is_unasked, "{key:?} beside what is asked to end");
         let is_probe = matches!(role, CommandRole::Probe(_));
         for other in self.commands.live.values().filter(|other| other.run == run) {
             let is_beside = matches!(other.role, CommandRole::Probe(_)) && is_probe;
