@@ -11,7 +11,7 @@ use crate::supervisor::{JobKey, RunKey, Together};
 pub(super) struct Order {
     /// For each, those that are to be gone before: all that depend on it, directly or not.
     before: BTreeMap<JobKey, BTreeSet<JobKey>>,
-    /// The runs that had processes.
+    /// The runs whose first process was there. What others have left holds up nobody.
     runs: BTreeSet<RunKey>,
     /// Those of them that nobody had a reason to end before.
     unasked: BTreeSet<RunKey>,
@@ -39,7 +39,7 @@ impl Sim {
             }
         }
         let runs: BTreeSet<RunKey> =
-            self.world.findable().map(|(_, process)| process.run).collect();
+            self.leaders.iter().map(|leader| self.world.get(leader.0).run).collect();
         let unasked = runs.iter().copied().filter(|run| !self.may_be_ended(*run)).collect();
         self.order = Some(Order { before, runs, unasked });
     }

@@ -1,7 +1,7 @@
 //! Probes in the simulation: attempts are answered at random or never, runs say at random how they
 //! are, and what the core makes of it is held against that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::job::JobSpec;
 use crate::job::notice::Notice;
@@ -12,7 +12,11 @@ use super::{Sim, rng::Rng};
 
 /// The attempts that are to be answered.
 #[derive(Default)]
-pub(super) struct Probes(BTreeMap<RunKey, ProbeKey>);
+pub(super) struct Probes {
+    asked: BTreeMap<RunKey, ProbeKey>,
+    /// Those that ask what is no longer in the specification.
+    outdated: BTreeSet<RunKey>,
+}
 
 /// What is known about the health of a run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,17 +75,19 @@ impl Sim {
     /// An attempt begins: the only one of its run, whose first process lives.
     pub(super) fn begin_attempt(&mut self, key: ProbeKey, check: &Check) {
         self.tally.count("attempt");
-        let before = self.probes.0.insert(key.run, key);
+        let before = self.probes.asked.insert(key.run, key);
         assert_eq!(before, None, "two attempts at once: {key:?}");
         // It may have ended since this was asked for, and then the attempt is given up at once.
         let has_ended = self.runs[&key.run].is_over || self.is_draining(key.run);
         assert!(self.has_leader(key.run) || has_ended, "{key:?} asks about nobody");
         // Also one that is removed with others, as long as its turn to be stopped has not come.
         let (job, _) = self.supervisor.followed(key.run.job).expect("one that is there");
-        let probe = job.spec().probe(key.role).expect("a probe");
-        assert_eq!(&probe.check, check);
+        let is_current = job.spec().probe(key.role).is_some_and(|probe| &probe.check == check);
         assert!(!self.has_probe_command(key.run), "{key:?} beside a command");
-        if self.rng.percent(60) {
+        if !is_current {
+            // The specification has changed since this was asked for: it is given up in this turn.
+            self.probes.outdated.insert(key.run);
+        } else if self.rng.percent(60) {
             self.answer(key);
         }
     }
@@ -89,7 +95,8 @@ impl Sim {
     pub(super) fn end_attempt(&mut self, key: ProbeKey) {
         self.tally.count("attempt given up");
         // It may have been answered since.
-        let before = self.probes.0.remove(&key.run);
+        let before = self.probes.asked.remove(&key.run);
+        self.probes.outdated.remove(&key.run);
         assert!(before.is_none_or(|before| before == key), "{before:?} is asked, not {key:?}");
         self.runs.get_mut(&key.run).unwrap().signs.most_failures +=
             u32::from(key.role == ProbeRole::Liveness);
@@ -97,12 +104,12 @@ impl Sim {
 
     /// Whether an attempt is to be answered.
     pub(super) fn asks(&self, run: RunKey) -> bool {
-        self.probes.0.contains_key(&run)
+        self.probes.asked.contains_key(&run)
     }
 
     /// An attempt is answered, or a run says something.
     pub(super) fn hear(&mut self) {
-        let attempts: Vec<ProbeKey> = self.probes.0.values().copied().collect();
+        let attempts: Vec<ProbeKey> = self.probes.asked.values().copied().collect();
         if !attempts.is_empty() && self.rng.percent(70) {
             let key = self.rng.pick(&attempts);
             return self.answer(key);
@@ -123,7 +130,7 @@ impl Sim {
     }
 
     fn answer(&mut self, key: ProbeKey) {
-        self.probes.0.remove(&key.run);
+        self.probes.asked.remove(&key.run);
         if self.rng.percent(10) {
             // It counts neither as a success nor as a failure.
             self.note("deferred", |_| format!("{key:?}"));
@@ -162,7 +169,8 @@ impl Sim {
     /// Nobody asks about a run whose first process has ended, and a run is not ready unless
     /// something has made it so.
     pub(super) fn check_health(&mut self) {
-        for key in self.probes.0.values() {
+        assert!(self.probes.outdated.is_empty(), "{:?} are still asked", self.probes.outdated);
+        for key in self.probes.asked.values() {
             assert!(self.has_leader(key.run), "{key:?} still asks");
         }
         for pid in &self.leaders {
