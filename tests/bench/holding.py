@@ -4,8 +4,8 @@ usage: tests/bench/holding.py BINARY [CASE…]
 
 Cases: ends (runs that end with full pipes), lease (an executable that another process holds a lease on),
 zone (a FIFO where a zone's file is looked for), readers (a large job that many read slowly), reload
-(10,000 jobs that come, change and go), shutdown (of 10,000 jobs). The
-goal is 20 ms each. Where it is permitted, k1s and whoever asks come before whatever else the
+(10,000 jobs that come, change and go), dependencies (10,000 jobs that run by themselves, one after
+the other, and all after one), shutdown (of 10,000 jobs). The goal is 20 ms each. Where it is permitted, k1s and whoever asks come before whatever else the
 machine does (SCHED_FIFO), so that what is measured is what k1s does. Run by hand; the figures
 belong in a note, not in a test. Linux takes 50 ms a second from SCHED_FIFO
 (sched_rt_runtime_us), which shows where k1s is busy for longer than 0.95 s.
@@ -143,6 +143,28 @@ def reload(binary, count=10_000):
         step("and removed while they start", lambda number: "")
 
 
+def dependencies(binary, count=10_000):
+    """What waiting for others costs, beside as many jobs that wait for nobody."""
+    for what, before in (("by themselves", lambda number: None), ("in a chain", lambda number: number - 1),
+                         ("in a star", lambda number: 0)):
+        with start(binary, '[limits]\njobs = 20000\n[log]\nlevel = "error"\n') as k1s:
+            # The first begins when all are there.
+            for number in range(count):
+                spec = {"type": "one-off", "executable": "true", "output": {"limitBytes": 0}}
+                first = before(number) if number else None
+                spec |= {"autostart": False} if number == 0 or first is None else {"dependsOn": {f"x{first}": "succeeded"}}
+                k1s.ask("POST", f"/job/x{number}", spec)
+            asker, began, cpu = Asker(k1s.port).begin(), time.monotonic(), k1s.cpu()
+            k1s.ask("PUT", "/jobs/start?all=true") if what == "by themselves" else k1s.ask("PUT", "/job/x0/start")
+            # The count of all takes k1s some milliseconds.
+            while k1s.ask("GET", f"/job/x{count - 1}")["state"] != "succeeded":
+                time.sleep(0.1)
+            while k1s.metric('k1s_jobs{state="succeeded"}') < count:
+                time.sleep(0.5)
+            took, cpu = time.monotonic() - began, k1s.cpu() - cpu
+            report(f"{count} jobs {what}", asker, f"{took:.1f} s, CPU of k1s {cpu:.1f} s")
+
+
 def shutdown(binary, count=10_000):
     for what, job in (("idle", {"autostart": False}), ("that run", {})):
         k1s = start(binary, '[limits]\njobs = 20000\n[log]\nlevel = "error"\n')
@@ -157,7 +179,7 @@ def shutdown(binary, count=10_000):
         report(f"a shutdown with {most} jobs {what}", asker)
 
 
-CASES = {case.__name__: case for case in (ends, lease, zone, readers, reload, shutdown)}
+CASES = {case.__name__: case for case in (ends, lease, zone, readers, reload, dependencies, shutdown)}
 
 
 def main():
