@@ -24,7 +24,7 @@ pub struct Metric {
 /// Where the values of a metric come from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source {
-    /// From k1s itself. Few lines.
+    /// From k1s itself, whatever its jobs do. Few lines.
     Own(fn(&Sight<'_>, &mut Lines<'_>)),
     /// From all jobs together, and only for those to whom all are visible. Few lines.
     Sum(fn(&Sight<'_>, &mut Lines<'_>)),
@@ -69,7 +69,7 @@ pub static METRICS: [Metric; 43] = [
         "Address space of k1s itself",
         |sight, lines| lines.value(sight.vitals().virtual_bytes),
     ),
-    own(
+    sum(
         "process_open_fds",
         Kind::Gauge,
         "Descriptors that k1s has open: two for each running job, one for each log file and for each \
@@ -101,7 +101,7 @@ pub static METRICS: [Metric; 43] = [
         "How long the longest turn of the loop since the start of k1s took",
         |sight, lines| lines.value(sight.vitals().longest_turn),
     ),
-    own("k1s_timers", Kind::Gauge, "Timers that are set", |sight, lines| {
+    sum("k1s_timers", Kind::Gauge, "Timers that are set", |sight, lines| {
         lines.value(sight.supervisor.timers() as u64 + sight.vitals().timers);
     }),
     own("k1s_connections", Kind::Gauge, "Connections to the API that are open", |sight, lines| {
@@ -119,7 +119,7 @@ pub static METRICS: [Metric; 43] = [
         "Memory of the buffers of all connections",
         |sight, lines| lines.value(sight.vitals().connection_bytes),
     ),
-    own(
+    sum(
         "k1s_console_queue_bytes",
         Kind::Gauge,
         "What waits for the readers of k1s's stdout and stderr",

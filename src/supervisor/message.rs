@@ -292,7 +292,12 @@ impl Message<'_> {
         })?;
         if let Some(latest) = self.supervisor.core.latest_stop(self.job.key) {
             let left = self.until(latest);
-            write!(f, ": its turn comes when what depends on it is gone, in {left} at the latest")?;
+            f.write_str(": its turn comes ")?;
+            // There may be nothing else that those to whom not all jobs are visible know of.
+            if self.visible.is_all() {
+                f.write_str("when what depends on it is gone, ")?;
+            }
+            write!(f, "in {left} at the latest")?;
         }
         self.rest(": ", self.job, f)
     }

@@ -76,13 +76,13 @@ impl Display for InWords<'_> {
                 write!(f, " has ended: shutting down with exit code {exit_code}")?;
             }
             EventKind::ShuttingDown { because_of: None, live_runs, .. } => {
-                write!(f, "shutting down; runs to stop: {live_runs}")?
+                self.shutdown("shutting down", "runs to stop", *live_runs, f)?
             }
             EventKind::KillingAll { is_overdue: true, live_runs } => {
-                write!(f, "the time for the shutdown is up; runs to kill: {live_runs}")?
+                self.shutdown("the time for the shutdown is up", "runs to kill", *live_runs, f)?
             }
             EventKind::KillingAll { is_overdue: false, live_runs } => {
-                write!(f, "asked again to shut down; runs to kill: {live_runs}")?
+                self.shutdown("asked again to shut down", "runs to kill", *live_runs, f)?
             }
         }
         match &self.event.by {
@@ -141,6 +141,15 @@ impl InWords<'_> {
             Happened::Finished(state) => f.write_str(state.name()),
             Happened::Expired => f.write_str("removes itself: its time to live is over"),
             Happened::Removed { .. } => f.write_str("removed"),
+        }
+    }
+
+    /// How many runs there are is for those alone who see all jobs.
+    fn shutdown(&self, what: &str, runs: &str, count: usize, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(what)?;
+        match self.visible.is_all() {
+            true => write!(f, "; {runs}: {count}"),
+            false => Ok(()),
         }
     }
 

@@ -1,10 +1,12 @@
 //! Who may do what: tokens with scopes, jobs that are not there for some, and what the log says of
 //! who has changed something.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use k1s::access::Scope;
 use k1s::api::ROUTES;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Client, K1s, Reply, continuous, one_off, wait_until, with};
@@ -302,6 +304,73 @@ fn a_hidden_job_that_waits_or_calls_is_not_named_either() {
         "\"message\":\"called by another job, which has failed\",\"by\":null,\"failed\":null";
     let text = read_until(&mut client, called);
     assert!(!text.contains("zq7z"), "{text}");
+}
+
+/// They counted the runs of all jobs, which `k1s_live_runs` keeps from a token for some.
+#[test]
+fn a_shutdown_did_not_say_how_many_hidden_runs_there_are() {
+    let k1s = start_with_hidden_job();
+    k1s.create("zq7y", &continuous("trap '' TERM; echo up; exec sleep 1000"));
+    wait_until("it is deaf", || k1s.job("zq7y").to_string().contains("up"));
+    let [mut some, mut all] = ["read-web", "read"].map(|token| {
+        let mut client = begin(&k1s, token, "GET", "/events", "");
+        client.chunked_head();
+        read_until(&mut client, "\"jobs\":");
+        client
+    });
+    k1s.signal(Signal::SIGTERM);
+    let text = read_until(&mut some, "\"runs\":");
+    assert!(text.contains("\"message\":\"shutting down\",\"exitCode\":0,\"runs\":null}"), "{text}");
+    let text = read_until(&mut all, "\"runs\":");
+    let told = "\"message\":\"shutting down; runs to stop: 3\",\"exitCode\":0,\"runs\":3}";
+    assert!(text.contains(told), "{text}");
+    k1s.signal(Signal::SIGTERM);
+    let text = some.rest();
+    let text = String::from_utf8_lossy(&text);
+    let told = "\"message\":\"asked again to shut down\",\"runs\":null}";
+    assert!(text.contains(told), "{text}");
+    assert_eq!(k1s.exit().0.code(), Some(0));
+}
+
+/// A hidden one that is deaf to its signal was all that did.
+#[test]
+fn a_job_did_not_say_that_a_hidden_one_depends_on_it() {
+    let k1s = start_with_hidden_job();
+    let deaf = continuous("trap '' TERM; echo up; exec sleep 1000");
+    k1s.create("zq7y", &with(deaf, json!({"dependsOn": {"web": "started"}})));
+    wait_until("it is deaf", || k1s.job("zq7y").to_string().contains("up"));
+    assert_eq!(k1s.put("/jobs/kill?type=continuous").status, 200);
+    let message = |token| ask(&k1s, token, "GET", "/job/web", "").json()["message"].to_string();
+    let (all, some) = (message("read"), message("read-web"));
+    assert!(all.contains("its turn comes when what depends on it is gone, in "), "{all}");
+    assert!(some.contains(" by request: its turn comes in "), "{some}");
+}
+
+/// Each descriptor, each timer and each line that waits is of some job.
+#[test]
+fn metrics_of_k1s_itself_grew_with_hidden_jobs() {
+    let k1s = start_with_hidden_job();
+    let names = |token| {
+        let text = ask(&k1s, token, "GET", "/metrics", "").text();
+        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.contains('{'));
+        lines.map(|line| line.split(' ').next().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let (all, some) = (names("read"), names("read-web"));
+    let hidden: Vec<&String> = all.difference(&some).collect();
+    assert_eq!(
+        hidden,
+        [
+            "k1s_captured_bytes",
+            "k1s_console_queue_bytes",
+            "k1s_events_total",
+            "k1s_failing_log_files",
+            "k1s_live_runs",
+            "k1s_log_file_missing_bytes_total",
+            "k1s_restarts_total",
+            "k1s_timers",
+            "process_open_fds",
+        ]
+    );
 }
 
 #[test]

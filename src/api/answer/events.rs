@@ -225,9 +225,11 @@ impl Serialize for EventView<'_> {
             EventKind::Asked(Chore::Reopen) => map.serialize_entry("request", "reopen")?,
             EventKind::ShuttingDown { exit_code, live_runs, .. } => {
                 map.serialize_entry("exitCode", exit_code)?;
-                map.serialize_entry("runs", live_runs)?;
+                map.serialize_entry("runs", &self.count(*live_runs))?;
             }
-            EventKind::KillingAll { live_runs, .. } => map.serialize_entry("runs", live_runs)?,
+            EventKind::KillingAll { live_runs, .. } => {
+                map.serialize_entry("runs", &self.count(*live_runs))?
+            }
         }
         match by {
             Some(Asker::Token(name)) => map.serialize_entry("token", name.as_ref())?,
@@ -242,6 +244,11 @@ impl EventView<'_> {
     /// The id of another job, if it may be named.
     fn name<'i>(&self, id: &'i JobId) -> Option<&'i str> {
         Some(id.as_str()).filter(|id| self.visible.has(id))
+    }
+
+    /// How many there are of all jobs, if all may be named.
+    fn count(&self, of_all: usize) -> Option<usize> {
+        self.visible.is_all().then_some(of_all)
     }
 
     /// The fields that only this kind of event has.
