@@ -14,9 +14,10 @@
 //! meanwhile leaves a file that the next one takes over.
 //!
 //! Whoever may write to its directory could put a socket of theirs in its place, and be sent what is
-//! meant for k1s. So the directory has to belong to root or to k1s's own user, and nobody else may
-//! write to it, unless it is sticky, as `/tmp` is: there others can only be first, and keep k1s from
-//! having that path. The client asks nobody else than root and its own user, unless it is told to.
+//! meant for k1s; whoever may write to one above could do so with the directory itself. So each has
+//! to belong to root or to k1s's own user, and nobody else may write to it, unless it is sticky, as
+//! `/tmp` is: there others can only be first, and keep k1s from having that path. The client asks
+//! nobody else than root and its own user, unless it is told to.
 
 use std::env;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
@@ -130,27 +131,62 @@ fn stream_socket() -> nix::Result<std::os::fd::OwnedFd> {
 /// it if it is missing, as `/run` is in an empty image.
 fn check_directory(path: &Path) -> Result<(), LocalError> {
     let directory = path.parent().unwrap_or(path);
-    let shown = directory.display();
-    let metadata = match fs::metadata(directory) {
+    match fs::metadata(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            DirBuilder::new().mode(0o755).create(directory).and_then(|()| fs::metadata(directory))
+            check_way(directory.parent().unwrap_or(directory), &mut { MOST_LINKS })?;
+            DirBuilder::new().mode(0o755).create(directory).map_err(about(directory))
         }
-        found => found,
+        _ => check_way(directory, &mut { MOST_LINKS }),
+    }
+}
+
+/// Nobody else may replace this directory, one above it, or what symbolic links among them lead to.
+fn check_way(directory: &Path, links: &mut usize) -> Result<(), LocalError> {
+    for at in directory.ancestors() {
+        let metadata = fs::symlink_metadata(at).map_err(about(at))?;
+        let (is_link, owner, mode) = (metadata.is_symlink(), metadata.uid(), metadata.mode());
+        let is_ours = owner == 0 || owner == geteuid().as_raw();
+        if !is_ours && !is_unknown(owner) {
+            return Err(insecure(&format!("user {owner}"), at));
+        }
+        if !is_link && mode & OTHERS_MAY_WRITE != 0 && mode & STICKY == 0 {
+            return Err(insecure("others", at));
+        }
+        if is_link {
+            *links = links.checked_sub(1).ok_or_else(|| about(at)(Errno::ELOOP.into()))?;
+            let target = fs::read_link(at).map_err(about(at))?;
+            check_way(&at.parent().unwrap_or(at).join(target), links)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether this stands for all users that this user namespace does not know, such as the root of
+/// the machine, who owns nearly all (user_namespaces(7)).
+fn is_unknown(uid: u32) -> bool {
+    let knows = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(|number| number.parse::<u32>().ok());
+        let (Some(Some(first)), Some(Some(count))) = (numbers.next(), numbers.nth(1)) else {
+            return true;
+        };
+        uid.checked_sub(first).is_some_and(|place| place < count)
     };
-    let metadata = metadata
-        .map_err(|error| LocalError::Failed(format!("directory {shown}: {}", reason_of(&error))))?;
-    let owner = metadata.uid();
-    let who = if owner != 0 && owner != geteuid().as_raw() {
-        format!("user {owner}")
-    } else if metadata.mode() & OTHERS_MAY_WRITE != 0 && metadata.mode() & STICKY == 0 {
-        "others".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(LocalError::Failed(format!(
-        "{who} may write to {shown}, and put another socket in its place; it needs a directory that \
-         only k1s's own user may write to, such as {shown}/k1s, which k1s makes"
-    )))
+    uid == UNKNOWN
+        && fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.lines().any(knows))
+}
+
+fn insecure(who: &str, at: &Path) -> LocalError {
+    LocalError::Failed(format!(
+        "{who} may change {}, and so put another socket in its place; the directory and all above \
+         it must belong to root or to k1s's own user, and nobody else may write to them, unless \
+         they are sticky, as /tmp is",
+        at.display()
+    ))
+}
+
+fn about(directory: &Path) -> impl Fn(io::Error) -> LocalError {
+    let shown = directory.display();
+    move |error| LocalError::Failed(format!("directory {shown}: {}", reason_of(&error)))
 }
 
 /// Removes a socket that was left over.
@@ -229,5 +265,9 @@ fn identity_at(path: &Path) -> Option<Identity> {
 const OTHERS_MAY_WRITE: u32 = 0o022;
 /// The bit of a directory's mode that lets only owners remove and rename what is in it.
 const STICKY: u32 = 0o1000;
+/// The uid that stands for those that a user namespace does not know.
+const UNKNOWN: u32 = 65534;
+/// As many symbolic links as Linux follows in a path.
+const MOST_LINKS: usize = 40;
 /// Each try fails only because another k1s has just finished with the lock.
 const LOCK_TRIES: usize = 16;

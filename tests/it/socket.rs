@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -337,6 +337,7 @@ fn what_is_no_socket_is_left_alone() {
 
 #[test]
 fn a_directory_that_others_may_write_to_is_refused() {
+    let right = "must belong to root or to k1s's own user, and nobody else may write to them";
     for mode in [0o777, 0o775, 0o757] {
         let start = K1s::with();
         let directory = start.dir().join("open");
@@ -344,27 +345,106 @@ fn a_directory_that_others_may_write_to_is_refused() {
         fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
         let shown = directory.display();
         let at = |name: &str| start.clone().env("K1S_SOCKET", &format!("{shown}/{name}"));
-        refused(
-            at("k1s.sock"),
-            &[&format!("others may write to {shown}, and"), &format!("such as {shown}/k1s, which")],
-        );
+        let others = format!("others may change {shown}, and");
+        refused(at("k1s.sock"), &[&others, right]);
         assert_eq!(beside(&directory.join("x")), [""; 0]);
-        // As it says: one that is missing is made.
-        let k1s = at("k1s/k1s.sock").start();
-        told(&directory.join("k1s/k1s.sock"), &["ps"]);
-        assert_eq!(fs::metadata(directory.join("k1s")).unwrap().mode() & 0o777, 0o755);
-        k1s.end();
-        refused(at("x/y/k1s.sock"), &["x/y: No such file or directory (ENOENT)"]);
+        // k1s advised to have one made there, which others may rename.
+        refused(at("k1s/k1s.sock"), &[&others, right]);
+        assert_eq!(beside(&directory.join("x")), [""; 0]);
+        fs::create_dir_all(directory.join("k1s/deep")).unwrap();
+        refused(at("k1s/k1s.sock"), &[&others, right]);
+        refused(at("k1s/deep/k1s.sock"), &[&others, right]);
     }
     if may_become_others() {
         let start = K1s::with();
         let directory = start.dir().join("theirs");
-        fs::create_dir(&directory).unwrap();
-        chown(&directory, Some(60000), None).unwrap();
+        fs::create_dir_all(directory.join("k1s")).unwrap();
         let shown = directory.display();
-        let start = start.env("K1S_SOCKET", &format!("{shown}/k1s.sock"));
-        refused(start, &[&format!("user 60000 may write to {shown}")]);
+        // The latter is also whom a user namespace does not know; but this one knows 65534.
+        for user in [60000, 65534] {
+            chown(&directory, Some(user), None).unwrap();
+            for name in ["k1s.sock", "new/k1s.sock", "k1s/k1s.sock"] {
+                let start = start.clone().env("K1S_SOCKET", &format!("{shown}/{name}"));
+                refused(start, &[&format!("user {user} may change {shown}, and"), right]);
+            }
+        }
     }
+}
+
+#[test]
+fn a_directory_that_is_missing_is_made() {
+    let start = K1s::with();
+    let at = |name: &str| {
+        let path = start.dir().join(name);
+        (start.clone().env("K1S_SOCKET", path.to_str().unwrap()), path)
+    };
+    let (start, path) = at("new/k1s.sock");
+    let k1s = start.start();
+    told(&path, &["ps"]);
+    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o755);
+    k1s.end();
+    refused(at("x/y/k1s.sock").0, &["x: No such file or directory (ENOENT)"]);
+}
+
+/// Where a link leads is checked, and whose link it is.
+#[test]
+fn a_symbolic_link_to_a_directory_that_others_may_change_was_followed() {
+    let start = K1s::with();
+    let make = |name: &str, mode: u32| {
+        let directory = start.dir().join(name);
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+        directory
+    };
+    let (closed, open, sticky) = (make("closed", 0o755), make("open", 0o777), make("st", 0o1777));
+    fs::create_dir(open.join("in")).unwrap();
+    let at = |path: &Path| start.clone().env("K1S_SOCKET", path.join("k1s.sock").to_str().unwrap());
+    let link = |target: &str, name: &str| {
+        let path = start.dir().join(name);
+        symlink(target, &path).unwrap();
+        path
+    };
+    let through = link("closed/../closed", "through");
+    let k1s = at(&through).start();
+    told(&closed.join("k1s.sock"), &["ps"]);
+    k1s.end();
+    for (name, target, shown) in [
+        ("in", "open/in", "/open,"),
+        ("back", "open/in/../../closed", "/open/in/..,"),
+        ("twice", "in/../in", "/in/..,"),
+    ] {
+        refused(at(&link(target, name)), &["others may change ", shown]);
+    }
+    refused(at(&link("endless", "endless")), &["(ELOOP)"]);
+    if may_become_others() {
+        let theirs = sticky.join("theirs");
+        symlink(&closed, &theirs).unwrap();
+        lchown(&theirs, Some(60000), None).unwrap();
+        let theirs_is = format!("user 60000 may change {}, and", theirs.display());
+        refused(at(&theirs), &[&theirs_is]);
+    }
+}
+
+/// Root is somebody unknown there, who owns nearly all.
+#[test]
+fn in_a_user_namespace_the_directories_of_an_unknown_root_will_do() {
+    if !may_become_others() {
+        skip!("root alone may become another user");
+    }
+    let start = K1s::with();
+    let directory = start.dir().join("theirs");
+    fs::create_dir(&directory).unwrap();
+    chown(&directory, Some(60000), None).unwrap();
+    let path = directory.join("k1s.sock");
+    let around = [&OTHER[..], &["unshare", "--user", "--map-root-user"]].concat();
+    let works = Command::new(around[0]).args(&around[1..]).arg("true").output();
+    if !works.is_ok_and(|it| it.status.success()) {
+        skip!("no user namespaces");
+    }
+    let k1s = start.around(&around).env("K1S_SOCKET", path.to_str().unwrap()).start();
+    let finished = client_of(&path, &OTHER, &["ps"]).end();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    k1s.end();
 }
 
 /// In a sticky directory others cannot replace it, but they may be first.
@@ -473,7 +553,7 @@ fn a_default_that_cannot_be_made_is_only_said_at_debug() {
     fs::set_permissions(&runtime, fs::Permissions::from_mode(0o500)).unwrap();
     check(&start, "k1s.sock.lock: Permission denied (EACCES)");
     fs::set_permissions(&runtime, fs::Permissions::from_mode(0o777)).unwrap();
-    check(&start, "others may write to");
+    check(&start, "others may change");
     let long = format!("/{}", "x".repeat(120));
     check(&start.clone().env("XDG_RUNTIME_DIR", &long), "File name too long (ENAMETOOLONG)");
     let missing = start.dir().join("a/b");
