@@ -125,9 +125,9 @@ impl Notices {
         if let Some(time) = launch.spec.watchdog() {
             given.variables.push(("WATCHDOG_USEC", time.as_micros().to_string()));
         }
-        if let Some(Probe { check: Check::Fd { number }, .. }) = launch.spec.readiness {
+        if let Some(Probe { check: Check::Fd { number }, .. }) = launch.spec.readiness.as_deref() {
             let (read, write) = os::pipe::reported()?;
-            given.extra = Some((write, number));
+            given.extra = Some((write, *number));
             watched.0.push((self.next_token(), End::Pipe(Receiver::from(read))));
         }
         for (token, end) in &mut watched.0 {

@@ -42,7 +42,7 @@ pub use signal::Signal;
 pub use spec::JobSpec;
 pub use value::Value;
 pub use variables::{Variables, VariablesError, parse_variables};
-pub use write::{Field, HIDDEN, READ_ONLY, Secrets, TextTable, type_name, write};
+pub use write::{Field, HIDDEN, READ_ONLY, Secrets, TextTable, type_name, write, write_given};
 
 /// The id of a process, and of the process group that it leads: getpid(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -40,6 +40,11 @@ pub struct Defaults<'a> {
     pub time_zone: &'a str,
 }
 
+impl Defaults<'static> {
+    /// Those of jobs that are stored, wherever k1s runs.
+    pub const STORED: Defaults<'static> = Defaults { directory: "/", time_zone: "UTC" };
+}
+
 /// Reads a job like [`parse`], with other defaults.
 ///
 /// # Errors
@@ -57,10 +62,12 @@ pub fn parse_with(value: Value, defaults: Defaults, spelling: Spelling) -> Parse
         kind: kind_spec(&mut fields, kind, defaults.time_zone)?,
         autostart: fields.optional("autostart", fields::boolean)?.unwrap_or(true),
         timeout: fields.optional("timeoutSeconds", fields::seconds(0.001))?,
-        readiness: fields
-            .optional("readiness", |value| probe(value, ProbeRole::Readiness, spelling))?,
-        liveness: fields
-            .optional("liveness", |value| probe(value, ProbeRole::Liveness, spelling))?,
+        readiness: fields.optional("readiness", |value| {
+            probe(value, ProbeRole::Readiness, spelling).map(Box::new)
+        })?,
+        liveness: fields.optional("liveness", |value| {
+            probe(value, ProbeRole::Liveness, spelling).map(Box::new)
+        })?,
         start_timeout: fields.optional("startTimeoutSeconds", fields::seconds(0.001))?,
         success_exit_codes: fields
             .optional("successExitCodes", success_exit_codes)?
@@ -587,7 +594,7 @@ const ONE_OFF: u8 = 2;
 const CRON: u8 = 4;
 const ALL: u8 = CONTINUOUS | ONE_OFF | CRON;
 
-const TYPES: [(&str, Type); 3] =
+pub(super) const TYPES: [(&str, Type); 3] =
     [("continuous", Type::Continuous), ("one-off", Type::OneOff), ("cron", Type::Cron)];
 
 /// All fields, and the types of job that have them.

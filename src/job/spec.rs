@@ -24,9 +24,9 @@ pub struct JobSpec {
     pub timeout: Option<Duration>,
     /// How it is found out whether a run is ready; `None`: it is as soon as it has a process. Not
     /// for cron jobs, whose runs end by themselves and may be several.
-    pub readiness: Option<Probe>,
+    pub readiness: Option<Box<Probe>>,
     /// How it is found out whether a run is still well. Not for cron jobs.
-    pub liveness: Option<Probe>,
+    pub liveness: Option<Box<Probe>>,
     /// How long a run may take to become ready before it is stopped; `None`: no limit. Only with
     /// `readiness`.
     pub start_timeout: Option<Duration>,
@@ -373,8 +373,8 @@ impl JobSpec {
     /// The probe of a role.
     pub fn probe(&self, role: ProbeRole) -> Option<&Probe> {
         match role {
-            ProbeRole::Readiness => self.readiness.as_ref(),
-            ProbeRole::Liveness => self.liveness.as_ref(),
+            ProbeRole::Readiness => self.readiness.as_deref(),
+            ProbeRole::Liveness => self.liveness.as_deref(),
         }
     }
 
@@ -390,7 +390,7 @@ impl JobSpec {
     /// to report by itself.
     pub fn is_same_process(&self, other: &JobSpec) -> bool {
         let reports = |spec: &JobSpec| {
-            let number = match &spec.readiness {
+            let number = match spec.readiness.as_deref() {
                 Some(Probe { check: Check::Fd { number }, .. }) => Some(*number),
                 Some(_) | None => None,
             };
@@ -407,7 +407,7 @@ impl JobSpec {
 
     /// How long a run may say nothing, if it has a watchdog.
     pub fn watchdog(&self) -> Option<Duration> {
-        let liveness = self.liveness.as_ref()?;
+        let liveness = self.liveness.as_deref()?;
         (liveness.check == Check::Notify).then(|| liveness.watchdog())
     }
 

@@ -8,6 +8,8 @@
 //! Every field is written under its name in the API, also if it has its default. Fields that have
 //! no default (`user`, `timeoutSeconds`…) are left out when they are not set. An interval is
 //! written as a number in `schedule`, as the job object shows it.
+//!
+//! What is stored leaves out what every job has that does not say otherwise: most of a job.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,12 +18,12 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::parse::{CONCURRENCY, POLICIES, RESOURCES, SCOPES};
+use super::parse::{CONCURRENCY, Defaults, POLICIES, RESOURCES, SCOPES, TYPES, parse_with};
 use super::spec::{
     Backoff, Check, Command, Critical, CronSpec, Dependency, JobSpec, Kind, LogFileSpec,
     OutputSpec, Probe, ProbeRole, ReloadSpec, ResourceLimit, Restart, RestartPolicy, StopSpec,
 };
-use super::{JobId, Value};
+use super::{JobId, Spelling, Value};
 use crate::schedule::Schedule;
 
 /// What is shown instead of the value of a secret.
@@ -89,6 +91,37 @@ pub fn write(spec: &JobSpec, secrets: Secrets) -> Vec<(&str, Field<'_>)> {
     table.put("labels", Field::TextTable(labels));
     table.0
 }
+
+/// The fields of a job, less those that have their defaults: `parse` reads the same job from them,
+/// with [`Defaults::STORED`]. So a default never changes: stored jobs would change with it.
+pub fn write_given(spec: &JobSpec) -> Vec<(&str, Field<'_>)> {
+    let mut table = write(spec, Secrets::Plain);
+    BARE.with(|bare| {
+        let bare = bare.iter().find(|bare| bare.kind.job_type() == spec.kind.job_type());
+        // Both are in the same order.
+        let defaults = bare.map(|bare| write(bare, Secrets::Plain)).unwrap_or_default();
+        let mut defaults = defaults.into_iter().peekable();
+        table.retain(|(name, field)| {
+            let default = defaults.next_if(|(default, _)| default == name);
+            REQUIRED.contains(name) || default.is_none_or(|(_, default)| default != *field)
+        });
+    });
+    table
+}
+
+thread_local! {
+    /// For each type, a job with the required fields alone.
+    static BARE: Vec<JobSpec> = {
+        let bare = |(name, _): &(&str, _)| {
+            let field = |name: &str, text: &str| (name.to_owned(), Value::String(text.to_owned()));
+            let fields = vec![field("type", name), field("executable", "true")];
+            parse_with(Value::Table(fields), Defaults::STORED, Spelling::Camel).ok()
+        };
+        TYPES.iter().filter_map(bare).collect()
+    };
+}
+
+const REQUIRED: [&str; 2] = ["type", "executable"];
 
 /// What the API calls a type of job.
 pub fn type_name(kind: &Kind) -> &'static str {
@@ -419,7 +452,27 @@ mod tests {
         let text = serde_json::to_string(&Field::Table(write(&spec, Secrets::Hidden))).unwrap();
         assert!(text.contains(written), "{json}\n  is written {text}\n  not {written}");
         let value = Value::from(Field::Table(write(&spec, Secrets::Plain)));
-        assert_eq!(parse(value, "/elsewhere", Spelling::Camel), Ok(spec), "{json}");
+        assert_eq!(parse(value, "/elsewhere", Spelling::Camel).as_ref(), Ok(&spec), "{json}");
+        let given = Value::from(Field::Table(write_given(&spec)));
+        assert_eq!(parse_with(given, Defaults::STORED, Spelling::Camel), Ok(spec), "{json}");
+    }
+
+    #[test]
+    fn fields_that_have_their_defaults_are_not_given() {
+        for (kind, rest) in [
+            ("continuous", r#""restartOnFailure":false,"labels":{}"#),
+            ("one-off", r#""retries":0,"restart":{"factor":2}"#),
+            ("cron", r#""schedule":60,"startingDeadlineSeconds":10.0"#),
+        ] {
+            let json =
+                format!(r#"{{"type":"{kind}","executable":"true","nice":1,"umask":"022",{rest}}}"#);
+            let spec = parse(serde_json::from_str(&json).unwrap(), "/", Spelling::Camel).unwrap();
+            let given = write_given(&spec);
+            let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
+            let expected = ["type", "executable", "umask", "nice", "restartOnFailure"];
+            let length = if kind == "continuous" { 5 } else { 4 };
+            assert_eq!(names, expected[..length], "{json}");
+        }
     }
 
     #[test]

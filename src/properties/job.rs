@@ -8,7 +8,7 @@
 
 use super::service::{DIRECTORY, Service};
 use crate::job::READ_ONLY;
-use crate::job::{self, Field, FieldError, HIDDEN, JobSpec, Secrets, Spelling, Value};
+use crate::job::{self, Defaults, Field, FieldError, HIDDEN, JobSpec, Secrets, Spelling, Value};
 use crate::supervisor::Job;
 
 /// An accepted payload means the same when it is written in full, in another order, without nulls,
@@ -81,6 +81,8 @@ fn check_meaning(value: &Value, spec: &JobSpec) {
     };
     assert_eq!(parse(read, "/elsewhere", Spelling::Camel).as_ref(), Ok(spec));
     assert_eq!(parse(written.into(), "/elsewhere", Spelling::Camel).as_ref(), Ok(spec));
+    let given = Field::Table(job::write_given(spec));
+    assert_eq!(job::parse_with(given.into(), Defaults::STORED, Spelling::Camel).as_ref(), Ok(spec));
     let turned = turn_around(value.clone());
     assert_eq!(parse(turned, DIRECTORY, Spelling::Camel).as_ref(), Ok(spec));
     let snake = snake_case(value.clone());

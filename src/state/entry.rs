@@ -16,7 +16,7 @@ use super::codec::{Reader, Writer};
 use super::frame::Position;
 use crate::job::{
     self, Captured, Defaults, Ending, ExitStatus, JobId, JobSpec, KeptParts, LogPlace, Pid, Reason,
-    RunEnd, RunRecord, Secrets, Signal, SpawnFailure, Spelling, Trigger,
+    RunEnd, RunRecord, Signal, SpawnFailure, Spelling, Trigger,
 };
 use crate::supervisor::{Call, Job, JobKey, Life, LiveRun, Origin, Outcome, Skipped, Stage};
 use crate::time::{Mono, Now, Wall};
@@ -118,15 +118,14 @@ pub(super) fn write_job(out: &mut Writer<'_>, job: &Job) {
     out.text(job.id().as_str());
     out.flag(job.origin() == Origin::Config);
     out.now(job.created());
-    out.table(job::write(job.spec(), Secrets::Plain).into_iter());
+    out.table(job::write_given(job.spec()).into_iter());
 }
 
 pub(super) fn read_job(body: &mut Reader<'_>) -> Option<Registered> {
     let id = JobId::parse(body.text()?).ok()?;
     let origin = if body.flag()? { Origin::Config } else { Origin::Api };
     let created = body.now()?;
-    let defaults = Defaults { directory: "/", time_zone: "UTC" };
-    let spec = job::parse_with(body.value()?, defaults, Spelling::Camel).ok()?;
+    let spec = job::parse_with(body.value()?, Defaults::STORED, Spelling::Camel).ok()?;
     Some(Registered { id, origin, created, spec: Rc::new(spec) })
 }
 

@@ -284,7 +284,7 @@ impl Health {
         now: Now,
     ) -> Finding {
         let Some(search) = &mut self.search else { return Finding::NOTHING };
-        match &self.spec.readiness {
+        match self.spec.readiness.as_deref() {
             Some(Probe { check: Check::Log { text }, .. }) if search.find(text, stream, bytes) => {
                 let message = format!("a line contains {text:?}");
                 self.search = None;

@@ -52,7 +52,7 @@ impl Signs {
 impl Patience {
     pub(super) fn learn(&mut self, spec: &JobSpec) {
         let least = |old: Option<u64>, new: Option<u64>| [old, new].into_iter().flatten().min();
-        let liveness = spec.liveness.as_ref();
+        let liveness = spec.liveness.as_deref();
         let is_watchdog = |probe: &&Probe| probe.check == Check::Notify;
         let watchdog = liveness.filter(is_watchdog).map(|it| it.watchdog().as_millis() as u64);
         self.watchdog = least(self.watchdog, watchdog);
