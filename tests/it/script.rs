@@ -13,6 +13,8 @@
 //! signal ID SIGNAL [group]
 //! together kill|restart|remove ID ID …
 //! all VERB [label=NAME=VALUE] [state=STATE] [type=TYPE]     the same of many; says who complied
+//! crash [ID …]                  k1s is killed, and starts again: of these jobs processes are left
+//! former-gone ID                those of this one are gone
 //! shutdown [CODE]
 //! spawns ok | defer | fail CODE | held     the outcome of spawns from now on; held: none is polled
 //! pid N                         the next pid
@@ -64,9 +66,9 @@ use k1s::job::{
 };
 use k1s::schedule::Schedule;
 use k1s::supervisor::{
-    Action, CommandRole, Declared, EventKind, EventRead, Job, JobKey, Left, Milestone, Owner,
-    ProbeKey, ProcessKey, Purpose, Put, Refusal, RunKey, Selection, Settings, Supervisor, Target,
-    Together, Verb, Vitals,
+    Action, CommandRole, Declared, EventKind, EventRead, Finished, Heritage, Job, JobKey, Left,
+    Milestone, Owner, ProbeKey, ProcessKey, Purpose, Put, Refusal, Remembered, RunKey, Selection,
+    Settings, Supervisor, Target, Together, Verb, Vitals,
 };
 use k1s::time::{Mono, Now, Wall};
 
@@ -196,6 +198,10 @@ impl Stage {
             "reload" | "preview" => self.declare(command, rest),
             "together" => self.together(&words),
             "all" => self.ask_all(&words),
+            "crash" => self.crash(&words),
+            "former-gone" => {
+                self.supervisor.handle_former_gone(&JobId::parse(rest).unwrap(), now);
+            }
             "shutdown" => self.supervisor.shutdown(words[0].parse().unwrap_or(0), now),
             "spawns" => {
                 self.spawns = match words[0] {
@@ -353,6 +359,29 @@ impl Stage {
             )),
             Err(refusal) => self.say(format!("refused: {refusal:?}")),
         }
+    }
+
+    /// Another k1s goes on with what this one remembers.
+    fn crash(&mut self, left: &[&str]) {
+        let now = self.now;
+        let of = |job: &Job| Remembered {
+            key: job.key(),
+            id: job.id().clone(),
+            origin: job.origin(),
+            created: job.created(),
+            spec: job.shared_spec(),
+            life: job.life(now),
+            results: job.results().cloned().map(Finished::from).collect(),
+        };
+        let heritage = Heritage {
+            jobs: self.supervisor.jobs_after(None).map(of).collect(),
+            last_key: 0,
+            left: left.iter().filter_map(|id| JobId::parse(id).ok()).collect(),
+        };
+        self.processes.clear();
+        self.supervisor = Supervisor::new(settings(), now);
+        let limit = self.job_limit;
+        self.supervisor.restore(heritage, Vec::new(), None, limit, now).unwrap();
     }
 
     fn exit(&mut self, name: &str, how: &str, left: bool) {

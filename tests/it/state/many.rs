@@ -1,7 +1,7 @@
 //! A directory with many jobs and results, which is written without k1s: running as many would take
 //! hours. `tests/bench/state.py` measures how k1s starts with it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use k1s::job::{
     Capture, Defaults, Ending, ExitStatus, JobId, LogEnd, LogPlace, Reason, RunEnd, RunRecord,
     Spelling, Trigger, parse_with,
 };
-use k1s::state::{HEAD, Ledger};
+use k1s::state::{HEAD, Ledger, replay};
 use k1s::supervisor::{
     Finished, JobKey, Life, Origin, Outcome, Remembered, Settings, Skipped, Stage, Supervisor,
 };
@@ -49,6 +49,60 @@ fn many_jobs_and_results_are_as_they_were_written() {
             assert_eq!(result["stdout"], said(number, run));
         }
     }
+}
+
+/// The next k1s took what was being emptied for empty.
+#[test]
+fn a_cleaning_whose_end_is_not_stored_does_not_count() {
+    let (mut ledger, mut supervisor) = (Ledger::default().with_small_segments(), supervisor());
+    let mut disk: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    let mut frame = Vec::new();
+    let keys: Vec<JobKey> = (1..=20).map(JobKey::from_number).collect();
+    let begin_segment = |ledger: &mut Ledger, disk: &mut BTreeMap<u64, Vec<u8>>| {
+        let (number, mut frame) = (ledger.next_segment(), Vec::new());
+        ledger.first_frame(&mut frame, number, ledger.end(), now());
+        disk.insert(number, [HEAD, &frame].concat());
+        ledger.handle_segment(number, frame.len());
+    };
+    let number_of_jobs = |disk: &BTreeMap<u64, Vec<u8>>| {
+        let numbers: Vec<u64> = disk.keys().copied().collect();
+        let read = |number, bytes: &mut Vec<u8>| {
+            disk[&number].clone_into(bytes);
+            Ok(())
+        };
+        let replay = replay(&numbers, read).unwrap();
+        assert_eq!(replay.damages, []);
+        replay.jobs.iter().filter(|job| job.results.len() == RESULTS).count()
+    };
+    for key in &keys {
+        if disk.is_empty() || ledger.is_segment_full() {
+            begin_segment(&mut ledger, &mut disk);
+        }
+        supervisor.exhibit(job(*key));
+        ledger.begin_frame(&mut frame, ledger.end(), now());
+        ledger.write_job(&mut frame, *key, &supervisor, &mut |_| None, now());
+        ledger.finish_frame(&mut frame);
+        disk.values_mut().next_back().unwrap().extend_from_slice(&frame);
+        ledger.handle_written(frame.len());
+    }
+    assert!(disk.len() > 2, "{}", disk.len());
+    ledger.clean_all();
+    ledger.begin_frame(&mut frame, ledger.end(), now());
+    let mut emptied = Vec::new();
+    while !ledger.has_cleaned() {
+        if let Some(key) = ledger.next_to_clean(&mut { usize::MAX }) {
+            ledger.write_job(&mut frame, key, &supervisor, &mut |_| None, now());
+            emptied.push(key);
+        }
+    }
+    assert!(emptied.len() > 2, "{emptied:?}");
+    ledger.finish_cleaning();
+    ledger.write_session(&mut frame);
+    // There is no space for it.
+    emptied.into_iter().for_each(|key| ledger.doubt(key));
+    ledger.doubt_cleaning();
+    begin_segment(&mut ledger, &mut disk);
+    assert_eq!(number_of_jobs(&disk), keys.len());
 }
 
 /// Cron jobs that were killed, and one in ten that waits for its next run.
@@ -161,7 +215,7 @@ fn said(job: u64, run: u64) -> String {
     format!("backup {run} of database {job} is complete: 1234 tables, 56 MB\n")
 }
 
-fn now() -> Now {
+pub(super) fn now() -> Now {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let uptime = fs::read_to_string("/proc/uptime").unwrap();
     let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
