@@ -44,7 +44,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// supervises: nothing waits.
 ///
 /// # Errors
-/// As of `open_regular`, it cannot be read, or it is larger.
+/// As of [`open_regular`], it cannot be read, or it is larger.
 pub fn read_now(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     if file.metadata()?.len() > most {
@@ -60,7 +60,7 @@ pub fn read_now(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// It cannot be opened, or is another kind of file: an error without an errno.
-pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+pub fn open_regular(path: &Path) -> io::Result<File> {
     check_regular(&stat(path)?)?;
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let file = open(path, flags, Mode::empty())?;

@@ -373,6 +373,50 @@ fn a_directory_can_be_read_without_k1s_and_beside_it() {
     assert!(problems.contains("/nowhere"), "{problems}");
 }
 
+/// The start waited for a writer of the FIFO.
+#[test]
+fn a_segment_that_is_no_file_is_said() {
+    let start = with_state("os");
+    let directory = start.dir().join("state");
+    kill(start.clone().start());
+    let other = directory.join("state-7");
+    let check = |what: &str, reason: &str| {
+        let refused = start.clone().run();
+        assert_eq!(refused.code, Some(2), "{what}: {}", refused.stderr);
+        let said = format!("cannot read \"{}\": {reason}", other.display());
+        assert!(refused.stderr.contains(&said), "{what}: {}", refused.stderr);
+        let (code, _, problems) = shown(&directory, &[]);
+        assert_eq!(code, Some(2), "{what}: {problems}");
+    };
+    let no_file = "is not a regular file";
+    nix::unistd::mkfifo(&other, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    check("a FIFO", no_file);
+    fs::remove_file(&other).unwrap();
+    fs::create_dir(&other).unwrap();
+    check("a directory", no_file);
+    fs::remove_dir(&other).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &other).unwrap();
+    check("a link to a device", no_file);
+    fs::remove_file(&other).unwrap();
+    std::os::unix::fs::symlink("nowhere", &other).unwrap();
+    check("a link to nothing", "");
+    fs::remove_file(&other).unwrap();
+    kill(start.start());
+}
+
+#[test]
+fn a_directory_that_others_may_write_to_is_told() {
+    for (mode, is_told) in [(0o755, false), (0o770, true), (0o777, true)] {
+        let start = with_state("os");
+        let directory = start.dir().join("state");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+        let (_, stderr) = start.start().end();
+        let said = format!("has mode {mode:04o}: others can change or remove what is stored");
+        assert_eq!(stderr.contains(&said), is_told, "{stderr}");
+    }
+}
+
 #[test]
 fn a_second_k1s_is_refused() {
     let start = with_state("os");

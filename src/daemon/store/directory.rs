@@ -10,8 +10,10 @@
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::os;
 
 /// The directory, which no other k1s uses as long as this lives.
 #[derive(Debug)]
@@ -43,6 +45,12 @@ impl Directory {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its mode, if others than the user who owns it may change which files it has.
+    pub(super) fn mode_for_others(&self) -> Option<u32> {
+        let mode = self.handle.metadata().ok()?.permissions().mode() & 0o7777;
+        (mode & 0o022 != 0).then_some(mode)
     }
 
     pub(super) fn as_raw_fd(&self) -> RawFd {
@@ -131,7 +139,7 @@ pub(super) fn segments(path: &Path) -> io::Result<Vec<u64>> {
 pub(super) fn read(path: &Path, number: u64, bytes: &mut Vec<u8>) -> Result<(), String> {
     let path = segment(path, number);
     bytes.clear();
-    let read = File::open(&path).and_then(|mut file| file.read_to_end(bytes));
+    let read = os::file::open_regular(&path).and_then(|mut file| file.read_to_end(bytes));
     read.map(|_| ()).map_err(|error| format!("cannot read {path:?}: {error}"))
 }
 

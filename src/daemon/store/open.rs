@@ -43,7 +43,7 @@ pub(in crate::daemon) fn open(
 ) -> Result<Inherited, String> {
     let directory = Directory::open(&settings.directory)?;
     let mut replay = read(&settings.directory)?;
-    let mut notes = Vec::new();
+    let mut notes = rights(&directory);
     cut(&replay, &directory, settings.sync, &mut notes)?;
     let former = Former::find(&replay, &boot());
     let mut instances = vec![instance.to_owned()];
@@ -178,6 +178,19 @@ fn cut(
     );
     notes.push((LogLevel::Warn, text));
     Ok(())
+}
+
+/// What is wrong with the rights that others have.
+fn rights(directory: &Directory) -> Vec<(LogLevel, String)> {
+    let note = |mode: u32| {
+        let text = format!(
+            "the state directory {:?} has mode {mode:04o}: others can change or remove what is \
+             stored, and with it what runs; take that from them: chmod go-w",
+            directory.path()
+        );
+        (LogLevel::Warn, text)
+    };
+    directory.mode_for_others().map(note).into_iter().collect()
 }
 
 fn tell_damage(replay: &Replay, directory: &Directory, notes: &mut Vec<(LogLevel, String)>) {
