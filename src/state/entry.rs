@@ -61,6 +61,8 @@ pub struct Session {
     pub first: u64,
     /// Where the segment goes on that says this: what is between does not count.
     pub after: Option<Position>,
+    /// k1s has ended after this, and has stored everything before: no run is missing.
+    pub is_complete: bool,
 }
 
 /// A process, which may be gone: its pid, and its start time if that is known.
@@ -258,6 +260,7 @@ pub(super) fn write_session(out: &mut Writer<'_>, session: &Session) {
         out.number(after.segment);
         out.number(after.offset);
     });
+    out.flag(session.is_complete);
 }
 
 pub(super) fn read_session(body: &mut Reader<'_>) -> Option<Session> {
@@ -266,7 +269,8 @@ pub(super) fn read_session(body: &mut Reader<'_>) -> Option<Session> {
     let (last_key, first) = (body.number()?, body.number()?);
     let after =
         body.option(|body| Some(Position { segment: body.number()?, offset: body.number()? }))?;
-    Some(Session { boot, instances, last_key, first, after })
+    let is_complete = !body.is_empty() && body.flag()?;
+    Some(Session { boot, instances, last_key, first, after, is_complete })
 }
 
 impl Writer<'_> {

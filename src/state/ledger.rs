@@ -206,6 +206,12 @@ impl Ledger {
         entry::write(frame, Kind::Session, 0, |out| entry::write_session(out, session));
     }
 
+    /// Appends that k1s ends, and has stored everything.
+    pub fn write_end(&self, frame: &mut Vec<u8>) {
+        let session = Session { is_complete: true, ..self.session.clone() };
+        entry::write(frame, Kind::Session, 0, |out| entry::write_session(out, &session));
+    }
+
     /// Appends that a run is about to be spawned.
     pub fn write_launch(&mut self, frame: &mut Vec<u8>, run: RunKey) {
         let key = run.job.number();

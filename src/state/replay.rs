@@ -198,6 +198,7 @@ impl Reading {
     fn frame(&mut self, frame: Frame<'_>, at: Position) {
         self.safe = self.safe.max(frame.safe);
         self.before = self.written.replace(frame.at);
+        self.session.is_complete = false;
         self.entries(frame, at);
     }
 
@@ -312,7 +313,8 @@ impl Reading {
         let (segment, offset) = last.unwrap_or((0, 0));
         session.after = after.get(&segment).copied();
         session.first = sizes.keys().next().copied().unwrap_or(1);
-        let ledger = Ledger::of(entries, session.clone(), sizes, Position { segment, offset });
+        let going_on = Session { is_complete: false, ..session.clone() };
+        let ledger = Ledger::of(entries, going_on, sizes, Position { segment, offset });
         Replay { jobs: remembered, session, written, processes, torn, damages, ledger }
     }
 }
@@ -381,7 +383,8 @@ impl Found {
 
 impl Replay {
     /// What a k1s goes on with that starts now, in this boot; `left` says of which jobs processes
-    /// are left.
+    /// are left. In another boot numbers of runs are left out, unless k1s had ended in order: with the
+    /// power, the last runs may have been lost.
     pub fn into_heritage(
         self,
         boot: &str,
@@ -391,12 +394,14 @@ impl Replay {
         let is_other = !is_same_boot(&self.session.boot, boot);
         let by = self.written.filter(|_| is_other).map_or(0, |written| shift(written, now));
         let mut heritage = Heritage { last_key: self.session.last_key, ..Heritage::default() };
+        let left_out = if is_other && !self.session.is_complete { RUNS_LEFT_OUT } else { 0 };
         heritage.jobs = self.jobs;
         for job in &mut heritage.jobs {
             if left(job) {
                 heritage.left.insert(job.id.clone());
             }
             job.shift(by);
+            job.life.last_run = job.life.last_run.saturating_add(left_out);
         }
         (heritage, self.ledger)
     }
@@ -414,3 +419,6 @@ fn shift(before: Now, after: Now) -> i64 {
     let distance = |at: Now| at.mono.0.cast_signed().saturating_sub(at.wall.0);
     distance(after).saturating_sub(distance(before))
 }
+
+/// More than can be started while one fdatasync(2) takes, until which a loss of power forgets them.
+const RUNS_LEFT_OUT: u64 = 10_000;

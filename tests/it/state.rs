@@ -16,6 +16,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use k1s::state::{Replay, replay};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -371,6 +372,43 @@ fn a_directory_can_be_read_without_k1s_and_beside_it() {
     let (code, _, problems) = shown(Path::new("/nowhere"), &[]);
     assert_eq!(code, Some(2));
     assert!(problems.contains("/nowhere"), "{problems}");
+}
+
+/// What is read of a state directory.
+fn replayed(directory: &Path) -> Replay {
+    let number = |path: &Path| -> Option<u64> {
+        path.file_name()?.to_str()?.strip_prefix("state-")?.parse().ok()
+    };
+    let numbers: Vec<u64> = segments(directory).iter().filter_map(|path| number(path)).collect();
+    let read = |number: u64, bytes: &mut Vec<u8>| {
+        *bytes = fs::read(directory.join(format!("state-{number}"))).unwrap();
+        Ok(())
+    };
+    replay(&numbers, read).unwrap()
+}
+
+/// The numbers that were not on the disk were given again.
+#[test]
+fn a_number_of_a_run_that_a_loss_of_power_may_have_taken_is_not_used_again() {
+    let start = with_state("always");
+    let directory = start.dir().join("state");
+    let last_run = |boot: &str| {
+        let (heritage, _) = replayed(&directory).into_heritage(boot, many::now(), |_| false);
+        heritage.jobs[0].life.last_run
+    };
+    let k1s = start.clone().start();
+    k1s.create("once", &one_off("true"));
+    k1s.results("once", 1);
+    kill(k1s);
+    let boot = replayed(&directory).session.boot;
+    assert_eq!(last_run(&boot), 1, "k1s alone was killed");
+    assert!(last_run("another boot") > 1_000, "{}", last_run("another boot"));
+    let k1s = start.clone().start();
+    k1s.end();
+    assert_eq!(last_run("another boot"), 1, "it has ended in order");
+    let k1s = start.start();
+    assert!(last_run("another boot") > 1_000, "another has begun");
+    kill(k1s);
 }
 
 /// The start waited for a writer of the FIFO.

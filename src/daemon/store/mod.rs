@@ -202,6 +202,14 @@ impl Store {
                 break;
             }
         }
+        let is_all = self.batch.is_empty() && !supervisor.has_unsaved();
+        let is_safe = self.sync == Sync::Os || self.safe >= self.ledger.end();
+        if is_all && is_safe && self.trouble.is_none() {
+            self.begin_frame(now);
+            self.ledger.write_end(&mut self.frame);
+            // If it fails, the next k1s takes more care than it would have to.
+            let _ = self.write_frame();
+        }
     }
 
     /// The processes of an earlier k1s are gone: their instances need not be remembered.

@@ -54,6 +54,7 @@ pub(in crate::daemon) fn open(
     let former = former.unwrap_or_default();
     let damaged: BTreeSet<u64> = gather(replay.damages.iter().map(|(at, _)| at.segment));
     tell_damage(&replay, &directory, &mut notes);
+    let had_ended = replay.session.is_complete;
     let left = |job: &Remembered| former.has_job(job.key.number());
     let (heritage, ledger) = replay.into_heritage(&boot(), now, left);
     let failed = |error: io::Error| {
@@ -90,7 +91,7 @@ pub(in crate::daemon) fn open(
         notes,
     };
     store.ledger.set_instances(&boot(), instances);
-    store.begin(is_begun, now).map_err(|error| {
+    store.take_over(is_begun, had_ended, now).map_err(|error| {
         format!("cannot write to the state directory {:?}: {error}", store.directory.path())
     })?;
     Ok(Inherited { store, heritage, former })
@@ -113,6 +114,18 @@ pub(in crate::daemon) fn read(path: &Path) -> Result<Replay, String> {
 }
 
 impl Store {
+    /// Begins, and makes safe before the first run that the end of the k1s before counts no more.
+    fn take_over(&mut self, is_begun: bool, had_ended: bool, now: Now) -> io::Result<()> {
+        self.begin(is_begun, now)?;
+        match self.sync {
+            Sync::Always if had_ended => {
+                self.file.sync_data()?;
+                self.directory.sync()
+            }
+            Sync::Always | Sync::Os => Ok(()),
+        }
+    }
+
     /// Says in the first frame which k1s this is, so that the next one finds what it has left.
     fn begin(&mut self, is_begun: bool, now: Now) -> io::Result<()> {
         let written = if is_begun && self.damaged.is_empty() {

@@ -9,7 +9,8 @@
 //! After each frame it is written down how the jobs are. What a crash leaves must be exactly how
 //! they were after the last whole frame; what was safe is never lost, also when the power is. So no
 //! result that was told is lost or there twice, no job that was answered is missing, and none that
-//! was removed comes back. No run that may have had a process has the number of another.
+//! was removed comes back. No run that may have had a process has the number of another, also when
+//! the power was lost and nothing says any more that it was there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -32,6 +33,8 @@ pub fn play_crashes(seed: u64, turns: u64, tally: &mut Tally) {
         sim.turn();
         if sim.rng.percent(4) {
             sim.crash();
+        } else if sim.rng.percent(1) {
+            sim.end();
         }
     }
     sim.crash();
@@ -367,6 +370,20 @@ impl Sim {
         self.supervisor.jobs_after(None).map(|job| (job.key(), of(job))).collect()
     }
 
+    /// k1s ends in order, and then perhaps the machine.
+    fn end(&mut self) {
+        self.append();
+        self.sync();
+        if self.batch.is_empty() && !self.supervisor.has_unsaved() {
+            let mut frame = Vec::new();
+            self.ledger.begin_frame(&mut frame, self.disk.safe, self.now);
+            self.ledger.write_end(&mut frame);
+            let shown = self.shown();
+            self.write_frame(frame, shown);
+        }
+        self.crash();
+    }
+
     // Crashes.
 
     fn crash(&mut self) {
@@ -399,9 +416,11 @@ impl Sim {
         }
         self.disk.segments.retain(|number, _| replayed.ledger.has_segment(*number));
         self.disk.frames.split_off(&later_than(cut));
-        self.disk.launched.split_off(&later_than(cut));
-        self.used.extend(self.disk.launched.values().flatten());
-        self.go_on(replayed);
+        // Whether the disk still knows of them or not; but a job that is lost was never answered.
+        let is_there = |run: &&RunKey| replayed.jobs.iter().any(|job| job.key == run.job);
+        self.used.extend(self.disk.launched.values().flatten().filter(is_there));
+        self.disk.launched.clear();
+        self.go_on(replayed, is_power);
     }
 
     /// Of what was not safe, each segment is there whole, in part, with a hole, or not at all.
@@ -470,11 +489,11 @@ impl Sim {
         replay(&numbers, read).unwrap()
     }
 
-    fn go_on(&mut self, replayed: Replay) {
+    fn go_on(&mut self, replayed: Replay, is_power: bool) {
         let away = self.rng.pick(&[0, 10, 5_000, 86_400_000]);
         self.now = later(self.now, away);
         // The machine was started again, and elapsed time with it.
-        if self.rng.percent(30) {
+        if is_power || self.rng.percent(30) {
             let shift = self.rng.pick(&[-500_000, 700_000]);
             self.now.mono = Mono(self.now.mono.0.saturating_add_signed(shift));
             self.boots += 1;
@@ -482,7 +501,14 @@ impl Sim {
         }
         let boot = format!("boot-{} pids", self.boots);
         let left = |job: &crate::supervisor::Remembered| job.key.number().is_multiple_of(3);
+        let has_ended = replayed.session.is_complete;
+        let numbers: Vec<u64> = replayed.jobs.iter().map(|job| job.life.last_run).collect();
         let (heritage, ledger) = replayed.into_heritage(&boot, self.now, left);
+        if has_ended {
+            self.tally.count("ended");
+            let after = heritage.jobs.iter().map(|job| job.life.last_run);
+            assert!(after.eq(numbers), "numbers are left out for nothing");
+        }
         self.ledger = ledger.with_small_segments();
         (self.gone_when_safe, self.batch) = (None, BTreeSet::new());
         self.supervisor = supervisor(self.tally.0.len(), self.now);
@@ -587,5 +613,14 @@ fn later_than(at: Position) -> Position {
 }
 
 /// All of these must happen in many seeds, or they have not tested everything.
-pub const CRASHES: [&str; 8] =
-    ["boot", "cleaned", "frame", "fsync failed", "killed", "name lost", "power lost", "torn"];
+pub const CRASHES: [&str; 9] = [
+    "boot",
+    "cleaned",
+    "ended",
+    "frame",
+    "fsync failed",
+    "killed",
+    "name lost",
+    "power lost",
+    "torn",
+];
