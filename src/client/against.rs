@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use serde::Deserialize;
 
 use super::http::{Client, Place};
-use super::screen::Screen;
 use super::session::{Session, print};
 use super::{Failure, finish};
 use crate::config::{Declaration, Settings};
@@ -30,7 +29,7 @@ fn compare(settings: &Settings, url: &str) -> Result<ExitCode, Failure> {
     let place = Place::parse(url).map_err(|why| Failure::Usage(format!("--against: {why}")))?;
     let token = settings.live.token.as_ref().map(|token| token.as_str().to_owned());
     let client = Client::new(vec![place], token)?;
-    let session = Session { client, json: false, screen: Screen::of_stdout() };
+    let session = Session::with(client, false);
     let shown: Vec<Shown> = session.get_as("", "/?output=false")?;
     let living = shown.into_iter().map(|job| job.understood(&session));
     let living: BTreeMap<JobId, Living> = try_gather(living)?;

@@ -13,6 +13,8 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::slice;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -122,6 +124,9 @@ impl fmt::Display for Place {
 pub struct Client {
     /// Where it may be; the first at which somebody answers counts.
     places: Vec<Place>,
+    /// Which of them that was. From then on no other is asked: who answers there while this k1s
+    /// starts again is another one.
+    found: Arc<OnceLock<Place>>,
     token: Option<String>,
 }
 
@@ -164,12 +169,12 @@ impl Client {
         if token.as_ref().is_some_and(|token| !is_sound(token)) {
             return Err(Failure::Usage("the token must be visible ASCII, without blanks".into()));
         }
-        Ok(Client { places, token })
+        Ok(Client { places, found: Arc::default(), token })
     }
 
     /// Where it asks, for people.
     pub fn place(&self) -> String {
-        let places: Vec<_> = self.places.iter().map(Place::to_string).collect();
+        let places: Vec<_> = self.candidates().iter().map(Place::to_string).collect();
         places.join(" or ")
     }
 
@@ -192,13 +197,18 @@ impl Client {
 
     fn connect(&self, silence: Option<Duration>) -> Result<(&Place, Stream), Failure> {
         let mut looked = Vec::new();
-        for place in &self.places {
+        for place in self.candidates() {
             match place.connect(silence) {
-                Ok(stream) => return Ok((place, stream)),
+                Ok(stream) => return Ok((self.found.get_or_init(|| place.clone()), stream)),
                 Err(error) => looked.push(format!("{place}: {}", reason(&error))),
             }
         }
         Err(not_reached(&looked.join(", nor at ")))
+    }
+
+    /// Where it asks next.
+    fn candidates(&self) -> &[Place] {
+        self.found.get().map_or(&self.places, slice::from_ref)
     }
 
     /// Why k1s cannot be reached, as a failure.

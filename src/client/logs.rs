@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::Failure;
 use super::http::{Body, Request};
 use super::session::{Refusals, Session, in_background, path, print_bytes};
-use super::text::{Colour, OFF};
+use super::text::{Colour, Escaped, OFF};
 
 /// Show the output of jobs: of their newest run.
 #[derive(Clone, Debug, FromArgs, PartialEq, Eq)]
@@ -193,7 +193,7 @@ impl Logs {
                     None => session.understand(&said)?,
                 };
                 if line.lost > 0 && !session.json {
-                    session.note(format_args!("{}: {} lines were lost", prefix.id, line.lost));
+                    session.note(format_args!("{}: {}", Escaped(&prefix.id), missing(line.lost)));
                 }
                 *last = Some(line.seq).filter(|seq| *seq > 0).or(*last);
                 prefix.write(&line, &said, &mut out);
@@ -224,6 +224,15 @@ impl Logs {
             None => add("tail", self.lines.as_ref().map(|lines| lines as _)),
         }
         target
+    }
+}
+
+/// What is said of so many lines that are not kept any more.
+fn missing(lines: u64) -> String {
+    match lines {
+        1 => "1 line was lost".to_owned(),
+        UNKNOWN.. => "lines were lost when k1s was killed; how many is not known".to_owned(),
+        lines => format!("{lines} lines were lost"),
     }
 }
 
@@ -288,6 +297,8 @@ impl Prefix {
 /// The colours of the prefixes, in turn.
 const COLOURS: [Colour; 6] =
     [Colour::Cyan, Colour::Yellow, Colour::Green, Colour::Magenta, Colour::Blue, Colour::Red];
+/// A k1s that finds that it was killed leaves out 2^32 numbers of lines, less those that were read.
+const UNKNOWN: u64 = 1 << 31;
 /// As much is written at once.
 const FLUSHED: usize = 64 * 1024;
 

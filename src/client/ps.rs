@@ -93,7 +93,11 @@ impl Ps {
             while let Ok(event) = happened.recv_timeout(left()) {
                 event?;
             }
-            let printed = self.look(session)?;
+            let printed = match self.look(session) {
+                // k1s may come back; who listens finds that out.
+                Err(Failure::Unreachable(_)) => continue,
+                printed => printed?,
+            };
             match is_live {
                 true => print(Screen::of_stdout().filled(&String::from_utf8_lossy(&printed)))?,
                 false => print_bytes(&printed)?,

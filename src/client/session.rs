@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,12 +23,19 @@ pub(super) struct Session {
     pub(super) client: Client,
     pub(super) json: bool,
     pub(super) screen: Screen,
+    /// Whether it was said that k1s is waited for. Threads of a command say it once.
+    waits: Arc<AtomicBool>,
 }
 
 impl Session {
     pub(super) fn begin(options: &Options) -> Result<Session, Failure> {
         let client = place::find(options.url.as_deref(), options.token_file.as_deref())?;
-        Ok(Session { client, json: options.json, screen: Screen::of_stdout() })
+        Ok(Session::with(client, options.json))
+    }
+
+    /// Asks with this client.
+    pub(super) fn with(client: Client, json: bool) -> Session {
+        Session { client, json, screen: Screen::of_stdout(), waits: Arc::default() }
     }
 
     /// Asks, and returns the answer if k1s does not refuse. `about` is the job that it is about.
@@ -63,17 +72,25 @@ impl Session {
         Ok(jobs.into_iter().map(|job| job.id).collect())
     }
 
-    /// Asks again, after a connection has broken off: k1s may be about to come back.
+    /// Asks again, after a connection has broken off: k1s may be about to come back. That it is
+    /// waited for is said once.
     pub(super) fn ask_again(&self, about: &str, request: &Request<'_>) -> Result<Answer, Failure> {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
             thread::sleep(pause);
             match self.ask(about, request) {
-                Err(Failure::Unreachable(_)) if began.elapsed() < COMES_BACK => {
+                Err(Failure::Unreachable(why)) if began.elapsed() < COMES_BACK => {
+                    if !self.waits.swap(true, Ordering::Relaxed) {
+                        let seconds = COMES_BACK.as_secs();
+                        self.note(format_args!("{why}; waiting for it, {seconds} s at most"));
+                    }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                done => return done,
+                done => {
+                    self.waits.store(false, Ordering::Relaxed);
+                    return done;
+                }
             }
         }
     }

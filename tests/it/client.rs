@@ -11,8 +11,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Asking, Finished, K1s, TempDir, Terminal, continuous, cron, is_alive, one_off, send_signal,
-    skip, wait_until, with,
+    Asking, Builder, Finished, K1s, TempDir, Terminal, continuous, cron, is_alive, one_off,
+    send_signal, skip, wait_until, with,
 };
 
 /// The client of a command that must fail: its exit code, and what it says on stderr.
@@ -348,7 +348,12 @@ fn events_are_shown_as_they_happen() {
     // k1s says that it ends; whoever follows tries for a while, and says where.
     k1s.end();
     wait_until("the end is said", || json.stdout().contains("\"event\":\"shutdown\""));
-    check_refused(&json.end(), 3, "connection refused");
+    let finished = json.end();
+    assert_eq!(finished.code, Some(3));
+    let said: Vec<&str> = finished.stderr.lines().collect();
+    assert_eq!(said.len(), 2, "{finished:?}");
+    assert!(said[0].ends_with("connection refused; waiting for it, 10 s at most"), "{said:?}");
+    assert!(said[1].ends_with("connection refused"), "{said:?}");
 }
 
 // ---- Logs ----
@@ -469,6 +474,69 @@ fn what_is_followed_goes_on_after_a_connection_has_broken_off() {
     let count = |event: &str| events.stdout().lines().filter(|line| line.contains(event)).count();
     wait_until("each event is there", || count("\"requested\"") >= 40);
     assert_eq!((count("\"requested\""), count("\"snapshot\"")), (40, 1));
+}
+
+/// A k1s that starts again in the same place, its unix socket, with a state directory or without.
+fn with_socket(state: bool) -> Builder {
+    let start = K1s::with();
+    let path = |name: &str| start.dir().join(name).to_str().unwrap().to_owned();
+    let (socket, directory) = (path("k1s.sock"), path("state"));
+    let start = start.env("K1S_SOCKET", &socket);
+    if state { start.env("K1S_STATE", &directory) } else { start }
+}
+
+/// A command that looks for k1s by itself: at the socket, and at a port of another k1s.
+fn start_at_socket(k1s: &K1s, other: &K1s, arguments: &[&str]) -> Asking {
+    let mut command = k1s.client_command(arguments);
+    command.env_remove("K1S_URL").env("K1S_AUTH_TOKEN", "of-neither");
+    command.env("PORT", other.address().port().to_string());
+    command.env("K1S_SOCKET", k1s.dir().join("k1s.sock"));
+    Asking::start(command)
+}
+
+/// Kills k1s, and what it leaves behind.
+fn kill_k1s(k1s: K1s) {
+    let left = k1s.descendants();
+    send_signal(k1s.pid(), Signal::SIGKILL);
+    assert_eq!(k1s.exit().0.code(), None);
+    for process in left {
+        send_signal(process.pid, Signal::SIGKILL);
+    }
+}
+
+#[test]
+fn whoever_follows_stays_at_the_socket_while_k1s_starts_again() {
+    let other = K1s::start();
+    let start = with_socket(true);
+    let k1s = start.clone().start();
+    k1s.create("web", &continuous("echo up ${K1S_RUN##*.}; exec sleep 1000"));
+    k1s.create("db", &continuous("exec sleep 1000"));
+    let logs = start_at_socket(&k1s, &other, &["logs", "-f", "web"]);
+    let events = start_at_socket(&k1s, &other, &["events"]);
+    let ps = start_at_socket(&k1s, &other, &["ps", "-w", "db"]);
+    wait_until("it is followed", || logs.stdout() == "up 1\n");
+    wait_until("it is listed", || ps.stdout().contains("running"));
+    wait_until("it listens", || {
+        k1s.put("/job/db/start");
+        events.stdout().contains("requested")
+    });
+    kill_k1s(k1s);
+    let waits = |asking: &Asking| asking.stderr().contains("; waiting for it, 10 s at most\n");
+    wait_until("they say that they wait", || waits(&logs) && waits(&events) && waits(&ps));
+    let k1s = start.start();
+    wait_until("it is followed again", || logs.stdout() == "up 1\nup 2\n");
+    k1s.pid_of("db");
+    k1s.put("/job/db/kill");
+    wait_until("it is told again", || events.stdout().contains("db  run 2: "));
+    wait_until("it is listed again", || ps.stdout().contains("killed"));
+    k1s.delete("/job/web");
+    let finished = logs.end();
+    let said: Vec<&str> = finished.stderr.lines().collect();
+    assert_eq!((finished.code, said.len()), (Some(0), 2), "{finished:?}");
+    assert_eq!(said[1], "k1s: web: lines were lost when k1s was killed; how many is not known");
+    send_signal(events.pid(), Signal::SIGINT);
+    let finished = events.end();
+    assert!(finished.stderr.ends_with("k1s: some events were missed\n"), "{finished:?}");
 }
 
 // ---- Exec ----

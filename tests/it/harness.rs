@@ -780,6 +780,11 @@ impl Asking {
         self.stdout.text()
     }
 
+    /// What it wrote to stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
     /// Waits until it has ended.
     pub(crate) fn end(mut self) -> Finished {
         let status = wait_for("the client ends", || self.child.0.try_wait().unwrap());
