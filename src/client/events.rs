@@ -59,12 +59,14 @@ pub(super) struct Reader<'a> {
 pub(super) struct Event {
     pub(super) name: String,
     data: String,
+    /// It comes from another k1s than the event before: k1s has started again meanwhile.
+    pub(super) is_of_another: bool,
 }
 
 /// What is known of an event.
 #[derive(Debug, Deserialize)]
 pub(super) struct Data {
-    time: String,
+    pub(super) time: String,
     /// `None`: it is about k1s as a whole.
     job: Option<String>,
     pub(super) run: Option<u64>,
@@ -125,7 +127,11 @@ impl<'a> Reader<'a> {
                 Some(("data", data)) => event.data.push_str(data),
                 None if text.is_empty() => {
                     // Not before: an event that breaks off in the middle is to come again.
-                    self.last = id.take().or(self.last.take());
+                    let before = self.last.take();
+                    let instances = before.as_deref().zip(id.as_deref());
+                    event.is_of_another |= instances
+                        .is_some_and(|(before, now)| instance_of(before) != instance_of(now));
+                    self.last = id.take().or(before);
                     if !event.name.is_empty() {
                         return Ok(event);
                     }
@@ -173,6 +179,11 @@ impl Event {
         }
         Ok(text)
     }
+}
+
+/// The k1s that an id comes from: it is `<instance>-<n>`.
+fn instance_of(id: &str) -> &str {
+    id.rsplit_once('-').map_or(id, |(instance, _)| instance)
 }
 
 fn request<'a>(target: &'a str, last: Option<&'a str>) -> Request<'a> {

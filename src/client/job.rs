@@ -37,6 +37,7 @@ pub(super) struct RunResult {
     pub(super) reason: String,
     pub(super) success: bool,
     pub(super) error: Option<String>,
+    pub(super) started_at: Time,
     pub(super) finished_at: Time,
     pub(super) duration_ms: u64,
     #[serde(default)]
@@ -71,6 +72,18 @@ impl Job {
 }
 
 impl RunResult {
+    /// How it ended, as a part of a sentence.
+    pub(super) fn sentence(&self) -> String {
+        match (&self.error, self.reason.as_str()) {
+            (Some(error), "spawn-failed") => format!("could not be started: {error}"),
+            (_, "lost") => "was lost, because k1s was killed while it ran".to_owned(),
+            _ => match &self.signal {
+                Some(signal) => format!("was ended by {signal}"),
+                None => format!("ended with exit code {}", self.exit_code),
+            },
+        }
+    }
+
     /// How it ended: an exit code, a signal, or why it has neither.
     pub(super) fn end(&self) -> String {
         match (&self.signal, self.reason.as_str()) {

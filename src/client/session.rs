@@ -106,7 +106,13 @@ impl Session {
         self.read(answer)
     }
 
-    /// The same, understood.
+    /// The same, after a connection has broken off.
+    pub(super) fn get_again(&self, about: &str, target: &str) -> Result<Vec<u8>, Failure> {
+        let answer = self.ask_again(about, &Request::new("GET", target))?;
+        self.read(answer)
+    }
+
+    /// The whole answer to a GET, understood.
     pub(super) fn get_as<T: DeserializeOwned>(
         &self,
         about: &str,

@@ -7,7 +7,7 @@
 //!
 //! What fails for one job does not keep it from being done for the others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use argh::FromArgs;
@@ -15,9 +15,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Failure;
-use super::events::Reader;
+use super::events::{Reader, SNAPSHOT};
 use super::http::{Request, encode};
-use super::job::Job;
+use super::job::{Job, RunResult};
 use super::ps::list;
 use super::session::{Refusals, Said, Session, path, print, print_bytes};
 use super::text::Escaped;
@@ -142,7 +142,9 @@ impl Verb {
         let (asked, mut refusals) = jobs.ask(session, Ask { verb: self.name(), body: None })?;
         match (self, events) {
             (Verb::Run, Some(events)) => see_runs(session, &asked, events, &mut refusals)?,
-            (Verb::Remove, Some(events)) => see_removals(session, &asked, events)?,
+            (Verb::Remove, Some(events)) => {
+                see_removals(session, &asked, events, &mut refusals)?;
+            }
             (Verb::Run | Verb::Remove | Verb::Start | Verb::Restart | Verb::Kill, _) if !waits => {}
             (Verb::Kill, _) => {
                 for id in &asked {
@@ -169,6 +171,13 @@ impl Verb {
     }
 }
 
+/// A run that was asked for, when it has started.
+struct Started {
+    run: u64,
+    /// When: a k1s that has started again may count from 1 again.
+    at: String,
+}
+
 /// Waits for the ends of the runs that were asked for: of each job the next one that starts.
 fn see_runs(
     session: &Session,
@@ -176,17 +185,43 @@ fn see_runs(
     mut events: Reader<'_>,
     refusals: &mut Refusals,
 ) -> Result<(), Failure> {
-    let mut awaited: BTreeMap<&str, Option<u64>> = gather(ids.iter().map(|id| (&**id, None)));
+    let mut awaited: Vec<(&String, Option<Started>)> = Vec::new();
+    for id in ids {
+        // One that is named twice is waited for once.
+        if !awaited.iter().any(|(known, _)| *known == id) {
+            awaited.push((id, None));
+        }
+    }
     while !awaited.is_empty() {
         let event = events.next()?;
+        if event.name == SNAPSHOT {
+            // What happened meanwhile is to be seen from the jobs alone.
+            for (id, ours) in std::mem::take(&mut awaited) {
+                match fate_of_run(session, id, ours.as_ref(), event.is_of_another) {
+                    Ok(None) => awaited.push((id, ours)),
+                    fate => drop(refusals.allow(session, fate)?),
+                }
+            }
+            continue;
+        }
         let data = event.data(session)?;
-        let Some(ours) = awaited.get_mut(data.job()) else { continue };
-        let id = Escaped(data.job());
+        let about = awaited.iter().position(|(id, _)| *id == data.job());
+        let Some((index, (id, ours))) =
+            about.and_then(|index| Some((index, awaited.get_mut(index)?)))
+        else {
+            continue;
+        };
+        let id = Escaped(id);
         // One that cannot be started has no start.
-        let is_ours = *ours == data.run || ours.is_none() && data.reason == "spawn-failed";
+        let is_ours = match ours {
+            Some(ours) => Some(ours.run) == data.run,
+            None => data.reason == "spawn-failed",
+        };
         let done = match event.name.as_str() {
             "started" => {
-                *ours = ours.or(data.run);
+                if let (None, Some(run)) = (&ours, data.run) {
+                    *ours = Some(Started { run, at: data.time });
+                }
                 continue;
             }
             "exited" if is_ours && data.success == Some(false) => {
@@ -197,22 +232,86 @@ fn see_runs(
             "removed" => Err(Failure::Refused(format!("{id}: was removed"))),
             _ => continue,
         };
-        awaited.remove(data.job());
+        awaited.remove(index);
         refusals.allow(session, done)?;
     }
     Ok(())
 }
 
+/// What has become of a run whose events may have been missed; `None`: it is not over.
+fn fate_of_run(
+    session: &Session,
+    id: &str,
+    ours: Option<&Started>,
+    has_restarted: bool,
+) -> Result<Option<()>, Failure> {
+    let target = format!("{}?output=false", path(id));
+    let refused = |why: String| Err(Failure::Refused(format!("{}: {why}", Escaped(id))));
+    let job: Job = match session.get_again(id, &target) {
+        Err(Failure::Refused(_)) if has_restarted => {
+            return refused("is not there any more: k1s has started again meanwhile".to_owned());
+        }
+        body => session.understand(&body?)?,
+    };
+    let is_ours = |result: &&RunResult| {
+        ours.is_some_and(|ours| result.run == ours.run && result.started_at.text() == ours.at)
+    };
+    match (job.results.iter().find(is_ours), ours) {
+        (Some(result), _) if result.success => Ok(Some(())),
+        (Some(result), _) => refused(format!("run {} {}", result.run, Escaped(&result.sentence()))),
+        (None, Some(ours)) if has_restarted => {
+            refused(format!("run {} is lost: k1s has started again meanwhile", ours.run))
+        }
+        (None, None) if has_restarted => refused(
+            "k1s has started again before the run was seen to start; what has run, k1s show says"
+                .to_owned(),
+        ),
+        (None, Some(_)) if job.pid.is_some() => Ok(None),
+        (None, _) => refused(
+            "events were missed, and with them how the run ended; k1s show may still say it"
+                .to_owned(),
+        ),
+    }
+}
+
 /// Waits until all of these jobs are gone.
-fn see_removals(session: &Session, ids: &[String], mut events: Reader<'_>) -> Result<(), Failure> {
+fn see_removals(
+    session: &Session,
+    ids: &[String],
+    mut events: Reader<'_>,
+    refusals: &mut Refusals,
+) -> Result<(), Failure> {
     let mut awaited: BTreeSet<&str> = gather(ids.iter().map(|id| &**id));
     while !awaited.is_empty() {
         let event = events.next()?;
-        if event.name == "removed" {
-            awaited.remove(event.data(session)?.job());
+        match event.name.as_str() {
+            "removed" => {
+                awaited.remove(event.data(session)?.job());
+            }
+            SNAPSHOT => {
+                for id in std::mem::take(&mut awaited) {
+                    refusals.allow(session, fate_of_removed(session, id, event.is_of_another))?;
+                }
+            }
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// What has become of a job that was removed, when the events that say so were missed.
+fn fate_of_removed(session: &Session, id: &str, has_restarted: bool) -> Result<(), Failure> {
+    let target = format!("{}?output=false&results=0", path(id));
+    let why = match (session.get_again(id, &target), has_restarted) {
+        (Err(Failure::Refused(_)), true) => return Ok(()),
+        (Err(Failure::Refused(_)), false) => {
+            "is removed; events were missed, and with them whether its processes have ended"
+        }
+        (Err(failure), _) => return Err(failure),
+        (Ok(_), true) => "is there again: k1s has started again meanwhile",
+        (Ok(_), false) => "is there again: there is a new job of this id",
+    };
+    Err(Failure::Refused(format!("{}: {why}", Escaped(id))))
 }
 
 impl Jobs<'_> {

@@ -282,6 +282,9 @@ fn runs_of_several_jobs_are_waited_for_side_by_side() {
     let finished = k1s.client(&["run", "a", "b", "--wait"]);
     check_refused(&finished, 1, "b: run 1 ended with exit code 4");
     assert_eq!(finished.stdout, "Run requested for job a\nRun requested for job b\n");
+    // One that is named twice runs twice, and is waited for once.
+    k1s.create("c", &with(cron("true", 3600), json!({"concurrencyPolicy": "allow"})));
+    assert_eq!(k1s.told(&["run", "c", "c", "--wait"]).lines().count(), 2);
 }
 
 #[test]
@@ -537,6 +540,71 @@ fn whoever_follows_stays_at_the_socket_while_k1s_starts_again() {
     send_signal(events.pid(), Signal::SIGINT);
     let finished = events.end();
     assert!(finished.stderr.ends_with("k1s: some events were missed\n"), "{finished:?}");
+}
+
+#[test]
+fn waits_end_although_their_events_are_lost_with_k1s() {
+    let other = K1s::start();
+    let start = with_socket(true);
+    let k1s = start.clone().start();
+    let script = "trap 'echo >asked-$K1S_JOB' TERM; echo >up-$K1S_JOB;
+        while :; do sleep 0.02; done";
+    let stop = json!({"stop": {"timeoutSeconds": 0.5}});
+    k1s.create("tick", &with(cron(script, 3600), stop.clone()));
+    k1s.create("gone", &with(continuous(script), json!({"stop": {"timeoutSeconds": 600}})));
+    k1s.wait_for_file("up-gone");
+    let run = start_at_socket(&k1s, &other, &["run", "tick", "--wait"]);
+    let removal = start_at_socket(&k1s, &other, &["rm", "gone", "--wait"]);
+    k1s.wait_for_file("up-tick");
+    k1s.wait_for_file("asked-gone");
+    wait_until("they wait", || !run.stdout().is_empty() && !removal.stdout().is_empty());
+    kill_k1s(k1s);
+    let _k1s = start.start();
+    let finished = run.end();
+    let wanted = "k1s: tick: run 1 was lost, because k1s was killed while it ran\n";
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.ends_with(wanted), "{finished:?}");
+    assert_eq!(removal.end().code, Some(0));
+}
+
+#[test]
+fn waits_end_although_k1s_has_forgotten_their_jobs() {
+    let other = K1s::start();
+    let jobs = r#"
+        [job.declared]
+        type = "cron"
+        executable = "sleep"
+        arguments = ["1000"]
+        [job.here]
+        type = "continuous"
+        executable = "sleep"
+        arguments = ["1000"]
+        stop = { signal = "SIGURG", timeout_seconds = 600 }
+    "#;
+    let start = with_socket(false).config(jobs);
+    let k1s = start.clone().start();
+    k1s.create("created", &cron("exec sleep 1000", 3600));
+    k1s.pid_of("here");
+    let runs = ["declared", "created"].map(|id| {
+        let run = start_at_socket(&k1s, &other, &["run", id, "--wait"]);
+        k1s.pid_of(id);
+        wait_until("it waits", || !run.stdout().is_empty());
+        run
+    });
+    let removal = start_at_socket(&k1s, &other, &["rm", "here", "--wait"]);
+    wait_until("it waits", || !removal.stdout().is_empty());
+    kill_k1s(k1s);
+    let _k1s = start.start();
+    let [declared, created] = runs.map(Asking::end);
+    let removal = removal.end();
+    for (finished, wanted) in [
+        (declared, "k1s: declared: run 1 is lost: k1s has started again meanwhile\n"),
+        (created, "k1s: created: is not there any more: k1s has started again meanwhile\n"),
+        (removal, "k1s: here: is there again: k1s has started again meanwhile\n"),
+    ] {
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        assert!(finished.stderr.ends_with(wanted), "{finished:?}");
+    }
 }
 
 // ---- Exec ----
