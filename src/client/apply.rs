@@ -28,7 +28,7 @@ use crate::os;
 #[derive(Clone, Debug, FromArgs, PartialEq, Eq)]
 #[argh(subcommand, name = "apply", help_triggers("-h", "--help"))]
 pub struct Apply {
-    /// the file; -: JSON from standard input
+    /// the file; -: standard input
     #[argh(option, short = 'f', arg_name = "FILE")]
     file: PathBuf,
     /// only say what would be done
@@ -48,27 +48,45 @@ impl Apply {
 
     /// The ids and specifications of the jobs.
     fn jobs(&self) -> Result<Vec<(String, String)>, Failure> {
-        let wrong = |why: String| Failure::Usage(format!("{}: {why}", self.file.display()));
-        let mut text = String::new();
-        let is_stdin = self.file == Path::new("-");
-        let read = match is_stdin {
-            true => io::stdin().read_to_string(&mut text),
-            false => fs::File::open(&self.file).and_then(|mut file| file.read_to_string(&mut text)),
+        let name = self.file.display().to_string();
+        let wrong = |why: String| Failure::Usage(format!("{name}: {why}"));
+        let text = match self.file == Path::new("-") {
+            true => read(io::stdin()),
+            false => fs::File::open(&self.file).and_then(read),
         };
-        read.map_err(|error| wrong(error.to_string()))?;
-        match is_stdin || text.trim_start().starts_with(['{', '[']) && !is_toml(&self.file) {
+        let text = text.map_err(|error| wrong(error.to_string()))?;
+        match is_json(&text) {
             true => from_json(&text).map_err(wrong),
-            false => from_toml(&self.file),
+            false if text.trim().is_empty() => {
+                Err(wrong("is empty; it must be TOML as in a config, or JSON".to_owned()))
+            }
+            false => from_toml(&text, &name),
         }
     }
 }
 
-fn is_toml(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "toml")
+/// Reads all of a file or a pipe.
+fn read(from: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    from.take(config::LARGEST_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > config::LARGEST_FILE {
+        let why = format!("is larger than {} bytes", config::LARGEST_FILE);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
 }
 
-/// The jobs of a config; everything else that it holds is checked, and not needed.
-fn from_toml(path: &Path) -> Result<Vec<(String, String)>, Failure> {
+/// Whether it is JSON: an object, or a list of them, neither of which TOML can begin with. A list
+/// of anything else is an error either way.
+fn is_json(text: &str) -> bool {
+    let text = text.trim_start();
+    let listed = text.strip_prefix('[').map(str::trim_start);
+    text.starts_with('{') || listed.is_some_and(|listed| listed.starts_with(['{', ']']))
+}
+
+/// The jobs of a config; everything else that it holds is checked, and not needed. Files that it
+/// includes are looked for from where it is.
+fn from_toml(text: &str, file: &str) -> Result<Vec<(String, String)>, Failure> {
     // Relative directories are those of k1s, not of this process.
     let read: config::ReadFile = |path| os::file::read_now(path, config::LARGEST_FILE);
     let environment = config::Environment {
@@ -78,7 +96,7 @@ fn from_toml(path: &Path) -> Result<Vec<(String, String)>, Failure> {
         directory: String::new(),
         ..config::Environment::of_process(read, read)
     };
-    let settings = config::load(Some(path), &environment);
+    let settings = config::parse(text, file, &environment);
     let settings = settings.map_err(|error| Failure::Usage(error.to_string()))?;
     let given = |declared: &config::Declaration| {
         let fields = job::write(&declared.spec, Secrets::Plain);

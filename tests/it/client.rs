@@ -732,6 +732,41 @@ fn apply_creates_and_replaces_the_jobs_of_a_file() {
 }
 
 #[test]
+fn apply_reads_toml_and_json_from_pipes() {
+    let k1s = K1s::start();
+    fs::create_dir(k1s.dir().join("sub")).unwrap();
+    let json = r#"[ {"id": "task", "type": "one-off", "executable": "true"} ]"#;
+    let apply = |file: &str, text: &str| {
+        let mut command = k1s.client_command(&["apply", "-f", file]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        Finished { code: output.status.code(), stdout, stderr }
+    };
+    // A shell's `<(…)` is of the second kind.
+    for (file, done) in [("-", "created"), ("/dev/fd/0", "unchanged")] {
+        let wanted = ["web", "worker:0", "worker:1"].map(|id| format!("{id}: {done}\n"));
+        assert_eq!(apply(file, JOBS.trim()).stdout, wanted.concat());
+        assert_eq!(apply(file, json).stdout, format!("task: {done}\n"));
+        for (text, wanted) in [
+            ("", "is empty; it must be TOML"),
+            (" \n", "is empty"),
+            ("[job.x]\ntype = \"no\"", ":2: job.x.type: "),
+            ("[job.x]\ntype = \"cron\"\nexcutable = 1", ":3: job.x.excutable: unknown field"),
+            ("[{\"id\": 1}]", "job 1 has no id"),
+            ("{\"id\"", "EOF while parsing"),
+        ] {
+            let finished = apply(file, text);
+            check_refused(&finished, 2, wanted);
+            assert!(finished.stderr.starts_with(&format!("k1s: {file}:")), "{finished:?}");
+        }
+    }
+}
+
+#[test]
 fn apply_takes_what_the_api_shows() {
     let k1s = K1s::start();
     k1s.create("a", &continuous("exec sleep 1000"));
