@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::Failure;
 use super::http::{Body, Request, encode};
-use super::session::{Session, print};
+use super::session::{Session, end_when_unread, print};
 use super::text::{Colour, Escaped, Painted};
 
 /// Show what happens, as it happens.
@@ -29,6 +29,7 @@ pub struct Events {
 
 impl Events {
     pub(super) fn run(&self, session: &Session) -> Result<ExitCode, Failure> {
+        end_when_unread()?;
         let mut reader = Reader::open(session, &self.ids)?;
         let mut is_first = true;
         loop {

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use super::Failure;
 use super::http::{Body, Request};
-use super::session::{Refusals, Session, in_background, path, print_bytes};
+use super::session::{Refusals, Session, end_when_unread, in_background, path, print_bytes};
 use super::text::{Colour, Escaped, OFF};
 
 /// Show the output of jobs: of their newest run.
@@ -136,6 +136,7 @@ impl Logs {
     }
 
     fn follow(&self, session: &Session, ids: &[String]) -> Result<ExitCode, Failure> {
+        end_when_unread()?;
         let (sender, ends) = mpsc::channel();
         let (session, logs) = (Arc::new(session.clone()), Arc::new(self.clone()));
         for prefix in prefixes(&session, ids) {

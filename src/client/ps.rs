@@ -11,7 +11,7 @@ use super::events::Reader;
 use super::http::encode;
 use super::job::Job;
 use super::screen::{EMPTY, Screen};
-use super::session::{Session, in_background, path, print, print_bytes};
+use super::session::{Session, end_when_unread, in_background, path, print, print_bytes};
 use super::table::{Cell, Column, draw};
 use super::text::{Colour, Short};
 use crate::os::clock;
@@ -60,6 +60,7 @@ impl Ps {
     /// Prints it again whenever something happens; on a terminal in place, and every second, as
     /// times go on.
     fn watch(&self, session: &Session) -> Result<ExitCode, Failure> {
+        end_when_unread()?;
         let (sender, happened) = mpsc::channel();
         let (heard, ids) = (session.clone(), self.ids.clone());
         let listen = move || {

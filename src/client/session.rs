@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, Write};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -16,6 +16,7 @@ use super::screen::Screen;
 use super::text::Escaped;
 use super::{Failure, Options, place};
 use crate::job::fields::closest;
+use crate::os::console::wait_until_unread;
 
 /// A k1s, and how its answers are shown.
 #[derive(Clone, Debug)]
@@ -203,6 +204,16 @@ pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(|error| Failure::of_writing(&error))
+}
+
+/// From here on the process ends as soon as nobody reads stdout any more, also while there is
+/// nothing to print. For commands that do nothing but print.
+pub(super) fn end_when_unread() -> Result<(), Failure> {
+    in_background(|| {
+        wait_until_unread();
+        process::exit(Failure::Unread.exit_code().into())
+    })
+    .map(drop)
 }
 
 /// Does something in a thread of its own.

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -95,6 +96,21 @@ impl OwnStream {
         } else {
             Kind::Direct(fd)
         })
+    }
+}
+
+/// Waits until nobody reads stdout any more: a pipe or a socket that is closed at the other end, a
+/// terminal that has hung up. Of a file that never comes, nor where waiting is refused.
+pub fn wait_until_unread() {
+    loop {
+        let mut watched = [PollFd::new(borrow(1), PollFlags::empty())];
+        match poll(&mut watched, PollTimeout::NONE) {
+            Ok(_) => return,
+            Err(Errno::EINTR) => {}
+            Err(_) => loop {
+                std::thread::park();
+            },
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     Asking, Builder, Finished, K1s, TempDir, Terminal, continuous, cron, is_alive, one_off,
-    send_signal, skip, wait_until, with,
+    send_signal, skip, wait_for, wait_until, with,
 };
 
 /// The client of a command that must fail: its exit code, and what it says on stderr.
@@ -102,6 +102,37 @@ fn a_pipe_that_closes_is_no_error() {
         let output = k1s.client_command(arguments).stdout(writer).output().unwrap();
         assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
     }
+}
+
+#[test]
+fn a_pipe_that_closes_ends_what_follows_while_nothing_happens() {
+    let k1s = K1s::start();
+    k1s.create("web", &continuous("echo up; exec sleep 1000"));
+    k1s.pid_of("web");
+    for arguments in [
+        &["logs", "-f", "web"][..],
+        &["logs", "-f", "--json", "web"],
+        &["events", "--json"],
+        &["ps", "-w"],
+    ] {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = k1s.client_command(arguments);
+        let mut child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        drop(command);
+        reader.read_exact(&mut [0]).unwrap();
+        drop(reader);
+        let status = wait_for("it ends", || child.try_wait().unwrap());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!((status.code(), said.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+    // What goes to a file has a reader.
+    let file = k1s.dir().join("out");
+    let mut command = k1s.client_command(&["logs", "-f", "web"]);
+    let mut child = command.stdout(fs::File::create(&file).unwrap()).spawn().unwrap();
+    wait_until("it is written", || fs::read(&file).unwrap() == b"up\n");
+    k1s.delete("/job/web");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 // ---- What there is ----
