@@ -1,9 +1,11 @@
 //! The client: each of its commands with the real binary, and what it says when k1s refuses or is
 //! not there.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -68,6 +70,22 @@ fn the_token_comes_from_a_file_or_the_environment() {
     fs::write(&file, "a b").unwrap();
     check_refused(&k1s.client(&["ps", "--token-file", "token"]), 2, "visible ASCII");
     check_refused(&k1s.client(&["ps", "--token-file", "none"]), 2, "--token-file none: ");
+}
+
+#[test]
+fn what_is_wrong_in_the_environment_is_not_passed_over() {
+    let k1s = K1s::start();
+    for (name, value, wanted) in [
+        ("K1S_URL", &b"\xff"[..], "K1S_URL: is not UTF-8"),
+        ("K1S_AUTH_TOKEN", b"\xff", "K1S_AUTH_TOKEN: is not UTF-8"),
+        ("PORT", b"\xff", "PORT: is not UTF-8"),
+        ("PORT", b"x", "PORT: \"x\" is not a port"),
+        ("K1S_SOCKET", b"run/k1s.sock", "must be an absolute path, not \"run/k1s.sock\""),
+    ] {
+        let mut command = k1s.client_command(&["ps"]);
+        command.env_remove("K1S_URL").env(name, OsStr::from_bytes(value));
+        check_refused(&Asking::start(command).end(), 2, wanted);
+    }
 }
 
 #[test]
