@@ -74,13 +74,19 @@ impl Session {
     }
 
     /// Asks again, after a connection has broken off: k1s may be about to come back. That it is
-    /// waited for is said once.
+    /// waited for is said once. Whether it is k1s that answers is asked first: a proxy may say to
+    /// anything that all is well, and break off again, for ever.
     pub(super) fn ask_again(&self, about: &str, request: &Request<'_>) -> Result<Answer, Failure> {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
             thread::sleep(pause);
-            match self.ask(about, request) {
+            let is_k1s =
+                self.get("", "/healthz").and_then(|said| match said.trim_ascii_end() == HEALTHY {
+                    true => Ok(()),
+                    false => Err(self.not_k1s("it is not healthy")),
+                });
+            match is_k1s.and_then(|()| self.ask(about, request)) {
                 Err(Failure::Unreachable(why)) if began.elapsed() < COMES_BACK => {
                     if !self.waits.swap(true, Ordering::Relaxed) {
                         let seconds = COMES_BACK.as_secs();
@@ -124,12 +130,12 @@ impl Session {
 
     /// What a job or another part of the API has said in JSON.
     pub(super) fn understand<'a, T: Deserialize<'a>>(&self, body: &'a [u8]) -> Result<T, Failure> {
-        serde_json::from_slice(body).map_err(|error| {
-            let place = self.client.place();
-            Failure::Unreachable(format!(
-                "what answers at {place} does not speak like k1s: {error}"
-            ))
-        })
+        serde_json::from_slice(body).map_err(|error| self.not_k1s(&error.to_string()))
+    }
+
+    fn not_k1s(&self, why: &str) -> Failure {
+        let place = self.client.place();
+        Failure::Unreachable(format!("what answers at {place} does not speak like k1s: {why}"))
     }
 
     /// Reads an answer to its end.
@@ -250,6 +256,8 @@ fn refusal(status: u16, body: &[u8]) -> String {
 
 /// The error for an id that no job has.
 const NO_JOB: &str = "Job not found";
+/// What k1s says of itself.
+const HEALTHY: &[u8] = br#"{"status":"ok"}"#;
 /// For how long a k1s that has gone is asked again.
 const COMES_BACK: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

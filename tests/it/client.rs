@@ -88,6 +88,42 @@ fn what_is_wrong_in_the_environment_is_not_passed_over() {
     }
 }
 
+/// Answers everything with these bytes, and closes the connection.
+fn answer_all(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client.write_all(answer.as_bytes());
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn what_says_yes_to_everything_and_is_no_k1s_is_not_asked_for_ever() {
+    let k1s = K1s::start();
+    let page = "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n<p>Hello\n</p>\n";
+    let broken = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n{";
+    for (asking, command, wanted) in [
+        (page, &["events"][..], "does not speak like k1s"),
+        (broken, &["events"], "the connection ended before the answer did"),
+        (broken, &["logs", "-f", "web"], "the connection ended before the answer did"),
+        (broken, &["run", "web", "--wait"], "the connection ended before the answer did"),
+    ]
+    .map(|(answer, command, wanted)| {
+        let url = answer_all(answer);
+        (k1s.start_client(&[command, &["--url", &url]].concat()), command, wanted)
+    }) {
+        let finished = asking.end();
+        assert_eq!(finished.code, Some(3), "{command:?}: {finished:?}");
+        let last = finished.stderr.lines().last().unwrap_or_default();
+        assert!(last.contains(wanted), "{command:?}: {finished:?}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_the_command_line_is_exit_code_2() {
     let k1s = K1s::start();
