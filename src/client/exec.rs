@@ -128,8 +128,7 @@ fn attend(session: &Session, id: &str, interrupts: Interrupts) -> Result<ExitCod
     for follower in followers {
         match follower.join() {
             Ok(Ok(bytes)) => passed += bytes,
-            // There is no run: it was killed before.
-            Ok(Err(Failure::Refused(_))) | Err(_) => {}
+            Err(_) => {}
             Ok(Err(failure)) => return Err(failure),
         }
     }
@@ -148,14 +147,18 @@ fn attend(session: &Session, id: &str, interrupts: Interrupts) -> Result<ExitCod
 fn pass_on(session: &Session, id: &str, stream: &str) -> Result<u64, Failure> {
     let target = format!("{}/logs?follow=true&run=1&stream={stream}", path(id));
     let request = Request { silence: None, ..Request::new("GET", &target) };
-    let answer = session.ask(id, &request)?;
+    let answer = match session.ask(id, &request) {
+        // There is no run: it was killed before.
+        Err(Failure::Refused(_)) => return Ok(0),
+        answer => answer?,
+    };
     let passed = match (session.json, stream) {
         (true, _) => session.pass_on(answer.body, io::sink()),
         (false, "stdout") => session.pass_on(answer.body, io::stdout()),
         (false, _) => session.pass_on(answer.body, io::stderr()),
     };
-    if passed == Err(Failure::Unread) {
-        // Nobody needs it any more, as with a command that SIGPIPE ends.
+    if matches!(passed, Err(Failure::Unread | Failure::Refused(_))) {
+        // Nobody gets it any more, as with a command that SIGPIPE ends, or that cannot write.
         kill(session, id);
     }
     passed

@@ -768,6 +768,19 @@ fn exec_ends_with_the_reader_of_its_output() {
     k1s.in_state("yes", "killed");
 }
 
+#[test]
+fn exec_fails_when_its_output_cannot_be_written() {
+    let k1s = K1s::start();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = k1s.client_command(&["exec", "--name", "x", "--", "sh", "-c"]);
+    command.args(["echo hi; exec sleep 1000"]).stdout(full).stderr(Stdio::piped());
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("k1s: cannot write to stdout: No space left"), "{said}");
+    k1s.in_state("x", "killed");
+}
+
 // ---- Changing jobs ----
 
 const JOBS: &str = r#"
