@@ -12,7 +12,7 @@ pub(super) struct Screen {
     pub(super) width: Option<usize>,
     /// How many lines are shown at once.
     pub(super) height: usize,
-    /// Whether it is a terminal.
+    /// Whether it is a terminal on which a whole screen can be drawn again and again.
     pub(super) is_terminal: bool,
     /// Whether to use colours.
     pub(super) has_colours: bool,
@@ -24,13 +24,13 @@ impl Screen {
         let number = |name| std::env::var(name).ok()?.parse().ok().filter(|number| *number > 0);
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
-        let is_terminal = io::stdout().is_terminal();
+        let is_terminal = io::stdout().is_terminal() && !is_dumb;
         let size = window_size();
         Screen {
             width: number("COLUMNS").or(size.map(|(columns, _)| columns)),
-            height: size.map_or(FEWEST_LINES, |(_, lines)| lines.max(FEWEST_LINES)),
+            height: size.map(|(_, lines)| lines).filter(|lines| *lines > 0).unwrap_or(FEW_LINES),
             is_terminal,
-            has_colours: is_terminal && !set("NO_COLOR") && !is_dumb,
+            has_colours: is_terminal && !set("NO_COLOR"),
         }
     }
 
@@ -53,4 +53,4 @@ const END_OF_LINE: &str = "\x1b[K";
 const END_OF_SCREEN: &str = "\x1b[J";
 
 /// The height of a screen that does not say it.
-const FEWEST_LINES: usize = 10;
+const FEW_LINES: usize = 10;

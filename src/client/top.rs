@@ -7,7 +7,8 @@
 //!        └──────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! On a terminal it has a screen of its own, and reads keys; otherwise it prints one table.
+//! On a terminal it has a screen of its own, and reads keys; otherwise, and on a dumb one, it prints
+//! one table.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -64,7 +65,8 @@ impl Top {
             return Ok(ExitCode::SUCCESS);
         }
         let mut before = Usage::of(session)?;
-        let Some(terminal) = OwnScreen::begin()? else {
+        let terminal = if session.screen.is_terminal { OwnScreen::begin()? } else { None };
+        let Some(terminal) = terminal else {
             std::thread::sleep(FIRST_LOOK);
             let (table, _) = self.look(session, &before, Order::Cpu, session.screen)?;
             print(table)?;

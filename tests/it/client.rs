@@ -949,8 +949,10 @@ fn tables_fit_the_terminal_and_states_have_colours_there() {
     let (lines, _) = on_terminal(&k1s, &["ps"], 200);
     assert!(lines[2].contains("starts again in "), "{lines:?}");
     // Not where nobody wants them.
-    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
-        let script = format!("{name}={value} exec \"$0\" ps");
+    for (name, value, asked) in
+        [("NO_COLOR", "1", "ps"), ("TERM", "dumb", "ps"), ("TERM", "dumb", "top")]
+    {
+        let script = format!("{name}={value} exec timeout 60 \"$0\" {asked}");
         let mut command = k1s.client_command(&[]);
         let mut shell = Command::new("script");
         shell.args(["-qec", &format!("sh -c '{script}' {}", crate::harness::BINARY), "/dev/null"]);
@@ -959,7 +961,8 @@ fn tables_fit_the_terminal_and_states_have_colours_there() {
             skip!("there is no script(1)");
         };
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(said.contains("running") && !said.contains('\u{1b}'), "{name}: {said:?}");
+        let is_plain = said.contains("running") && !said.contains('\u{1b}');
+        assert!(is_plain, "{name} {asked}: {said:?}");
     }
     assert!(!k1s.told(&["ps"]).contains('\u{1b}'));
 }
@@ -1013,6 +1016,9 @@ fn top_shows_cpu_and_memory_until_a_key_ends_it() {
     wait_until("it fits the new size", || {
         screen().lines().count() == 5 && screen().lines().all(|line| line.chars().count() <= 40)
     });
+    terminal.resize(2, 40);
+    terminal.type_in("m");
+    wait_until("it fits two lines", || screen().lines().count() == 2);
     terminal.type_in("q");
     let finished = asking.end();
     assert_eq!(finished.code, Some(0));
