@@ -79,10 +79,11 @@ impl HeadScan {
         if at != self.start {
             return Ok(true);
         }
-        self.start = self.position;
-        if self.start > MAX_EMPTY_LINES * 2 {
+        if self.position > MAX_EMPTY_LINES * 2 {
+            // What follows is no head, whether it is there already or not.
             return Err(ProtocolError::bad("empty lines instead of a request"));
         }
+        self.start = self.position;
         Ok(false)
     }
 

@@ -588,6 +588,15 @@ fn silence_is_met_with_silence() {
 
 /// RFC 9112, section 2.2: some clients send one after a body.
 #[test]
+fn the_answer_to_too_many_empty_lines_had_no_body_if_head_came_with_them() {
+    for input in ["\r\n".repeat(5), format!("{}HEAD ", "\r\n".repeat(5))] {
+        let mut world = World::new();
+        let answer = world.receive(&input).take();
+        assert!(answer.ends_with("{\"error\":\"empty lines instead of a request\"}\n"), "{answer}");
+    }
+}
+
+#[test]
 fn an_empty_line_after_a_request_begins_no_other() {
     let mut world = World::new();
     world.request(&format!("{GET}\r\n"));
