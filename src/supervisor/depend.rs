@@ -407,7 +407,7 @@ const LOOKED_AT: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
     use crate::job::{ExitStatus, Pid, Spelling, Value, parse};
@@ -423,7 +423,6 @@ mod tests {
         started: Vec<u64>,
         asked: Vec<u64>,
         exited: bool,
-        longest: Duration,
     }
 
     impl Stage {
@@ -447,8 +446,8 @@ mod tests {
                 supervisor.create(id, spec, now).unwrap();
             }
             let (started, asked) = (Vec::new(), Vec::new());
-            let (pids, longest) = (BTreeMap::new(), Duration::ZERO);
-            Stage { supervisor, now, pids, started, asked, exited: false, longest }
+            let pids = BTreeMap::new();
+            Stage { supervisor, now, pids, started, asked, exited: false }
         }
 
         fn number(&self, key: JobKey) -> u64 {
@@ -458,7 +457,6 @@ mod tests {
         /// A turn of the loop: what was asked is done, one process is started, timers expire.
         /// Returns whether there is more to do now.
         fn turn(&mut self) -> bool {
-            let begin = Instant::now();
             let mut is_busy = false;
             for _ in 0..64 {
                 let Some(action) = self.supervisor.poll_action() else { break };
@@ -476,7 +474,6 @@ mod tests {
                 is_busy = true;
                 self.supervisor.handle_timeout(self.now);
             }
-            self.longest = self.longest.max(begin.elapsed());
             is_busy
         }
 
@@ -495,34 +492,21 @@ mod tests {
             }
         }
 
-        fn settle(&mut self) -> usize {
-            let mut turns = 0;
-            while self.turn() {
-                turns += 1;
-            }
-            turns
+        fn settle(&mut self) {
+            while self.turn() {}
         }
 
-        /// Everything starts and is stopped; each step is said with its time.
-        fn play(&mut self, name: &str) {
-            let begin = Instant::now();
-            let turns = self.settle();
-            println!(
-                "{name}: started in {:?}, {turns} turns, the longest {:?}",
-                begin.elapsed(),
-                { std::mem::take(&mut self.longest) }
-            );
+        /// Everything starts and is stopped.
+        fn play(&mut self) {
+            self.settle();
             assert_eq!(self.started.len(), COUNT);
-            let begin = Instant::now();
             self.supervisor.shutdown(0, self.now);
-            let first = begin.elapsed();
             while !self.exited {
                 self.settle();
                 if let Some(at) = self.supervisor.poll_timeout().filter(|_| !self.exited) {
                     self.now.mono = at.max(self.now.mono);
                 }
             }
-            println!("{name}: shutdown begun in {first:?}, over in {:?}", begin.elapsed());
             assert!(self.now.mono <= Mono(9_000), "{:?}", self.now.mono);
             assert_eq!(self.asked.len(), COUNT, "each was asked to end");
         }
@@ -531,23 +515,21 @@ mod tests {
     #[test]
     fn ten_thousand_jobs_in_a_chain_start_and_stop_in_order() {
         let before = |number: usize| number.checked_sub(1);
-        let begin = Instant::now();
         let mut chain = Stage::new(0..COUNT, before);
-        println!("chain: created in {:?}", begin.elapsed());
-        chain.play("chain");
+        chain.play();
         assert!(chain.started.is_sorted());
         // There is no time for so many stages: the last of them are in order.
         let last = &chain.asked[COUNT - 40..];
         assert!(last.iter().rev().is_sorted(), "{last:?}");
         let mut from_the_end = Stage::new((0..COUNT).rev(), before);
-        from_the_end.play("chain, created from its end");
+        from_the_end.play();
         assert!(from_the_end.started.is_sorted());
     }
 
     #[test]
     fn ten_thousand_jobs_in_a_star_start_and_stop_in_order() {
         let mut star = Stage::new(0..COUNT, |number| (number > 0).then_some(0));
-        star.play("star");
+        star.play();
         assert_eq!((star.started[0], star.asked[COUNT - 1]), (0, 0));
         // A share of its dependents is told in each turn.
         let mut late = Stage::new((0..COUNT).rev(), |number| (number > 0).then_some(0));
@@ -556,7 +538,7 @@ mod tests {
         assert!(late.turn(), "the hub is started");
         assert!(late.supervisor.core.starts.len() <= TOLD_A_TURN);
         assert_eq!(late.supervisor.poll_timeout(), Some(Mono(0)), "there is more to tell");
-        late.play("star, created from its end");
+        late.play();
         assert_eq!((late.started[0], late.asked[COUNT - 1]), (0, 0));
     }
 

@@ -11,7 +11,7 @@ use crate::supervisor::{JobKey, RunKey, Together};
 pub(super) struct Order {
     /// For each, those that are to be gone before: all that depend on it, directly or not.
     before: BTreeMap<JobKey, BTreeSet<JobKey>>,
-    /// The runs whose first process was there. What others have left holds up nobody.
+    /// The runs that had processes and were not over. What others have left holds up nobody.
     runs: BTreeSet<RunKey>,
     /// Those of them that nobody had a reason to end before.
     unasked: BTreeSet<RunKey>,
@@ -38,8 +38,12 @@ impl Sim {
                 before.entry(key).or_default().extend(further);
             }
         }
-        let runs: BTreeSet<RunKey> =
-            self.leaders.iter().map(|leader| self.world.get(leader.0).run).collect();
+        let runs: BTreeSet<RunKey> = self
+            .world
+            .findable()
+            .map(|(_, process)| process.run)
+            .filter(|run| !self.runs[run].is_over)
+            .collect();
         let unasked = runs.iter().copied().filter(|run| !self.may_be_ended(*run)).collect();
         self.order = Some(Order { before, runs, unasked });
     }
