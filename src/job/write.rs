@@ -20,7 +20,7 @@ use serde::{Serialize, Serializer};
 
 use super::parse::{CONCURRENCY, Defaults, POLICIES, RESOURCES, SCOPES, TYPES, parse_with};
 use super::spec::{
-    Backoff, Check, Command, Critical, CronSpec, Dependency, JobSpec, Kind, LogFileSpec,
+    Backoff, Check, Command, Critical, CronSpec, Dependency, JobSpec, JobType, Kind, LogFileSpec,
     OutputSpec, Probe, ProbeRole, ReloadSpec, ResourceLimit, Restart, RestartPolicy, StopSpec,
 };
 use super::{JobId, Spelling, Value};
@@ -96,28 +96,29 @@ pub fn write(spec: &JobSpec, secrets: Secrets) -> Vec<(&str, Field<'_>)> {
 /// with [`Defaults::STORED`]. So a default never changes: stored jobs would change with it.
 pub fn write_given(spec: &JobSpec) -> Vec<(&str, Field<'_>)> {
     let mut table = write(spec, Secrets::Plain);
-    BARE.with(|bare| {
-        let bare = bare.iter().find(|bare| bare.kind.job_type() == spec.kind.job_type());
+    DEFAULTS.with(|defaults| {
+        let defaults = defaults.iter().find(|(job_type, _)| *job_type == spec.kind.job_type());
         // Both are in the same order.
-        let defaults = bare.map(|bare| write(bare, Secrets::Plain)).unwrap_or_default();
-        let mut defaults = defaults.into_iter().peekable();
+        let mut defaults = defaults.into_iter().flat_map(|(_, table)| table).peekable();
         table.retain(|(name, field)| {
             let default = defaults.next_if(|(default, _)| default == name);
-            REQUIRED.contains(name) || default.is_none_or(|(_, default)| default != *field)
+            REQUIRED.contains(name) || default.is_none_or(|(_, default)| default != field)
         });
     });
     table
 }
 
 thread_local! {
-    /// For each type, a job with the required fields alone.
-    static BARE: Vec<JobSpec> = {
-        let bare = |(name, _): &(&str, _)| {
+    /// For each type, the fields of a job that gives the required ones alone. Made once.
+    static DEFAULTS: Vec<(JobType, Vec<(&'static str, Field<'static>)>)> = {
+        let of_type = |(name, _): &(&str, _)| {
             let field = |name: &str, text: &str| (name.to_owned(), Value::String(text.to_owned()));
             let fields = vec![field("type", name), field("executable", "true")];
-            parse_with(Value::Table(fields), Defaults::STORED, Spelling::Camel).ok()
+            let bare = parse_with(Value::Table(fields), Defaults::STORED, Spelling::Camel).ok()?;
+            let bare: &'static JobSpec = Box::leak(Box::new(bare));
+            Some((bare.kind.job_type(), write(bare, Secrets::Plain)))
         };
-        TYPES.iter().filter_map(bare).collect()
+        TYPES.iter().filter_map(of_type).collect()
     };
 }
 
